@@ -1,0 +1,45 @@
+"""Every known failure: a code, a sentence and a cure.
+
+`invoke doctor`, the container's preflight, the smoke tests and the README's troubleshooting all
+speak from this table, so a failure has the same name wherever it shows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One known failure.
+
+    Args:
+        code: its stable name, lower case with hyphens.
+        sentence: what is wrong, for a person.
+        cure: what to do next.
+        signature: a regular expression that recognises it in a log; empty where none does.
+    """
+
+    code: str
+    sentence: str
+    cure: str
+    signature: str = ""
+
+
+_ROWS: Final = (
+    Finding(
+        "engine-missing",
+        "No Docker engine answers.",
+        "start it, or run: scripts/bootstrap --yes invoke doctor",
+        signature=r"Cannot connect to the Docker daemon",
+    ),
+    Finding(
+        "disk-full",
+        "The disk is full.",
+        "free space: invoke models.prune, docker builder prune",
+        signature=r"No space left on device|ENOSPC",
+    ),
+)
+
+FINDINGS: Final = {row.code: row for row in _ROWS}
