@@ -1,0 +1,202 @@
+"""The shape of `config.yaml`: every choice a person makes, typed and frozen.
+
+Each field's description is what `config.schema.json` shows in an editor and what the README's
+config reference is printed from.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+[^\s/]$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[^\s]*[^\s/]$")]
+
+
+class Section(BaseModel):
+    """A frozen part of the config; an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Image(Section):
+    """What the image is called."""
+
+    repository: str = Field(description="Registry and repository the image is pushed to.")
+    tags: tuple[str, ...] = Field(
+        min_length=1,
+        description="Immutable tags; {release}, {variant} and {revision} are filled in.",
+    )
+    moving_tags: tuple[str, ...] = Field(
+        default=(), description="Tags that move, pushed only after every immutable one is up."
+    )
+    labels: dict[str, str] = Field(default_factory=dict, description="Further OCI labels.")
+
+
+class Base(Section):
+    """The two images the Dockerfile starts from."""
+
+    download: str = Field(description="Stage `download`: git, a shell and wget.")
+    runtime: str = Field(description="Stage `build_final_image`: Python, torch, CUDA, cuDNN.")
+
+
+class GitSource(Section):
+    """A git repository at a commit."""
+
+    repo: str = Field(description="owner/name under mirrors.github, or a whole URL.")
+    commit: Commit | None = Field(default=None, description="40 hex digits; unpinned when absent.")
+
+
+class A1111(Section):
+    """The WebUI and the repositories it is made of."""
+
+    release: str = Field(description="Tag of the WebUI.")
+    sources: dict[str, GitSource] = Field(description="The WebUI and its components, by name.")
+
+
+class Mirrors(Section):
+    """Where the outside world is found."""
+
+    github: Url = Field(default="https://github.com", description="Prefix of owner/name sources.")
+    huggingface: Url = Field(default="https://huggingface.co", description="Hub endpoint.")
+    pytorch: Url | None = Field(
+        default=None, description="Extra package index for xformers, such as PyTorch's cu128 one."
+    )
+    python: Url | None = Field(
+        default=None, description="Package index (PEP 503); null: the installer's own default."
+    )
+    apt: Url | None = Field(
+        default=None, description="Package mirror; null: what the base image is set up with."
+    )
+    registry: str | None = Field(
+        default=None, description="Registry prefix put before base images, such as host:5000."
+    )
+    ca_bundle: str | None = Field(
+        default=None, description="PEM file trusted by every download, on the host and in builds."
+    )
+
+
+class HubSource(Section):
+    """Files of a Hugging Face Hub repository."""
+
+    hub: Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$")] = Field(
+        description="owner/repo"
+    )
+    file: str | None = Field(default=None, description="One file of the repository.")
+    files: tuple[str, ...] = Field(default=(), description="Several files of the repository.")
+    revision: str = Field(default="main", description="Branch, tag or commit.")
+
+    @model_validator(mode="after")
+    def _one_or_many(self) -> HubSource:
+        if (self.file is None) == (not self.files):
+            raise ValueError("exactly one of `file` and `files`")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The files asked for, one or many."""
+        return (self.file,) if self.file else self.files
+
+
+class UrlSource(Section):
+    """A file behind a URL: https:, http: or file:."""
+
+    url: Annotated[str, StringConstraints(pattern=r"^(https?|file)://[^\s]+$")] = Field(
+        description="Address of the file."
+    )
+
+
+class Model(Section):
+    """A checkpoint, or a folder of small files, and where it goes in the image."""
+
+    name: Name = Field(description="What tasks call it.")
+    source: HubSource | UrlSource = Field(description="Where it comes from.")
+    path: AbsolutePath = Field(
+        description="File in the image; with layout hub-cache, the Hub cache folder."
+    )
+    layout: Literal["file", "hub-cache"] = Field(
+        default="file", description="One file at `path`, or the Hub's cache layout below it."
+    )
+    placement: Literal["image", "volume"] = Field(
+        default="image", description="Baked into the image, or fetched by the worker at start."
+    )
+    sha256: Sha256 | None = Field(default=None, description="Expected SHA-256.")
+    size: int | None = Field(default=None, ge=1, description="Expected size in bytes.")
+    allow_pickle: bool = Field(default=False, description="Accept .ckpt and .pt (they run code).")
+
+
+class Store(Section):
+    """Where verified model files are kept on the builder's machine."""
+
+    path: str = Field(default="models", description="Folder; may be shared by checkouts.")
+    concurrency: int = Field(default=4, ge=1, le=32, description="Downloads at once.")
+
+
+class Cache(Section):
+    """BuildKit cache import and export, in buildx's own words."""
+
+    from_: tuple[str, ...] = Field(default=(), alias="from", description="--cache-from values.")
+    to: tuple[str, ...] = Field(default=(), description="--cache-to values.")
+
+
+class Build(Section):
+    """How the image is built."""
+
+    accelerator: Literal["cuda", "cpu"] = Field(
+        default="cuda", description="What the image draws with; cpu leaves xformers out."
+    )
+    requirements: str = Field(description="Hashed lock of the image's Python packages.")
+    cache: Cache = Field(default_factory=Cache)
+    builder: str | None = Field(default=None, description="buildx builder; null: the current one.")
+    network: Literal["default", "host", "none"] = Field(
+        default="default", description="Network of RUN steps; host where a mirror is on loopback."
+    )
+
+
+class Smoke(Section):
+    """What the smoke tests hold the image to."""
+
+    targets: tuple[Annotated[str, StringConstraints(pattern=r"^\d+\.\d$")], ...] = Field(
+        default=("8.9",), description="Compute capabilities the image must carry code for."
+    )
+    ready_timeout: int = Field(default=600, ge=1, description="Seconds until the API must draw.")
+    stop_timeout: int = Field(default=30, ge=1, description="Seconds a stop may take.")
+    image_size: int = Field(default=64, ge=64, le=2048, description="Edge of test pictures, px.")
+    steps: int = Field(default=1, ge=1, le=50, description="Sampling steps of test pictures.")
+    total_size_limit: int | None = Field(default=None, description="Bytes over the base image.")
+    layer_size_limit: int | None = Field(default=None, description="Bytes of one layer.")
+
+
+class Config(Section):
+    """The whole of `config.yaml`, one variant applied."""
+
+    image: Image
+    base: Base
+    a1111: A1111
+    mirrors: Mirrors = Field(default_factory=Mirrors)
+    models: tuple[Model, ...] = Field(description="What is fetched, verified and baked in.")
+    store: Store = Field(default_factory=Store)
+    build: Build
+    smoke: Smoke = Field(default_factory=Smoke)
+    variants: dict[Name, dict[str, Any]] = Field(
+        description="Named overrides of any key above; one variant is one image."
+    )
+
+    @model_validator(mode="after")
+    def _unique_models(self) -> Config:
+        for attribute in ("name", "path"):
+            values = [getattr(model, attribute) for model in self.models]
+            twice = {value for value in values if values.count(value) > 1}
+            if twice:
+                raise ValueError(f"models: {attribute} used twice: {', '.join(sorted(twice))}")
+        return self
+
+    def tags(self, variant: str, revision: str) -> tuple[str, ...]:
+        """The immutable tags of a variant at a git revision."""
+        words = {"release": self.a1111.release, "variant": variant, "revision": revision}
+        return tuple(re.sub(r"\{(\w+)\}", lambda m: words[m[1]], tag) for tag in self.image.tags)

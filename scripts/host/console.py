@@ -1,0 +1,87 @@
+"""How the project speaks to a person: calm lines, aligned tables, and one line per failure.
+
+Colour and live displays only on a terminal; plain lines elsewhere or when `NO_COLOR` is set
+(https://no-color.org). Results go to standard output, remarks to standard error.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+from scripts.common.errors import Failure
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@cache
+def console(*, stderr: bool = True) -> Console:
+    """The terminal, wrapped once per stream; `rich` is imported only where it is used."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+
+
+def is_live(stream: object = None) -> bool:
+    """Whether progress may move: a terminal, and `NO_COLOR` not set."""
+    target = sys.stderr if stream is None else stream
+    return bool(getattr(target, "isatty", bool)()) and not os.environ.get("NO_COLOR")
+
+
+def _styled(word: str, colour: str, text: str) -> str:
+    return f"\033[{colour}m{word}\033[0m {text}" if is_live() else f"{word} {text}"
+
+
+def say(text: str = "") -> None:
+    """Print one line of result."""
+    print(text, flush=True)
+
+
+def note(text: str) -> None:
+    """Print a remark that is not part of the result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def warn(text: str) -> None:
+    """Print one warning line."""
+    note(_styled("warning:", "33", text))
+
+
+def fail(failure: Failure) -> None:
+    """Print a failure as its one line."""
+    note(_styled("error:", "31", str(failure)))
+
+
+def table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()
+) -> str:
+    """Rows aligned under a header, two spaces apart, without lines around them.
+
+    Args:
+        header: column titles.
+        rows: cells as text, each as many as the header has.
+        right: indexes of columns aligned to the right (sizes, seconds).
+    """
+    lines = [list(header), *[list(row) for row in rows]]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def size(count: int) -> str:
+    """A number of bytes for a person, decimal units as registries and disks count them."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 999.5:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} TB"
