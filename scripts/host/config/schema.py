@@ -9,7 +9,15 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    model_validator,
+)
 
 Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -111,11 +119,22 @@ class UrlSource(Section):
     )
 
 
+def _kind(source: Any) -> str:  # noqa: ANN401 - raw YAML, or a section already made
+    """Which source a map means, so that an error speaks of that one only."""
+    names = source if isinstance(source, dict) else type(source).model_fields
+    return "url" if "url" in names else "hub"
+
+
+Source = Annotated[
+    Annotated[HubSource, Tag("hub")] | Annotated[UrlSource, Tag("url")], Discriminator(_kind)
+]
+
+
 class Model(Section):
     """A checkpoint, or a folder of small files, and where it goes in the image."""
 
     name: Name = Field(description="What tasks call it.")
-    source: HubSource | UrlSource = Field(description="Where it comes from.")
+    source: Source = Field(description="Where it comes from.")
     path: AbsolutePath = Field(
         description="File in the image; with layout hub-cache, the Hub cache folder."
     )

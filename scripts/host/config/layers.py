@@ -1,0 +1,147 @@
+"""Reads the layers of the config and merges them, remembering which line each value came from.
+
+Pure but for reading the files: a layer is a tree of plain values plus a map from key path to
+`file:line`. Maps merge, lists and scalars are replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from scripts.common.errors import Failure
+
+Tree = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Values of one place, and where each key path was said.
+
+    Args:
+        tree: the values.
+        origins: key path (`a.b.0.c`) to `file:line`, for maps and lists as well as scalars.
+    """
+
+    tree: Tree
+    origins: dict[str, str] = field(default_factory=dict)
+
+
+def read_layer(path: Path, shown_as: str) -> Layer:
+    """Parse one YAML file.
+
+    Args:
+        path: the file.
+        shown_as: how messages name it.
+
+    Raises:
+        Failure: it cannot be read, is not YAML, is not a map, or says a key twice.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise Failure(f"the config cannot be read: {reason}", where=shown_as) from None
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return Layer({})
+        if not isinstance(node, yaml.MappingNode):
+            raise Failure("a config is a map of keys", where=f"{shown_as}:1")
+        origins: dict[str, str] = {}
+        _walk(node, "", shown_as, origins)
+        return Layer(loader.construct_document(node), origins)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{shown_as}:{mark.line + 1}" if mark else shown_as
+        raise Failure(
+            f"not valid YAML: {error.problem or error.context}",
+            where=where,
+            cure="mend the line; indentation and colons are the usual cause",
+        ) from None
+    finally:
+        loader.dispose()
+
+
+def _walk(node: yaml.Node, path: str, shown_as: str, origins: dict[str, str]) -> None:
+    """Note the line of every key path below `node`."""
+    for key, child, line in _children(node):
+        below = f"{path}.{key}" if path else key
+        where = f"{shown_as}:{line}"
+        if below in origins:
+            raise Failure(f"the key {below} is said twice", where=where, cure="keep one of them")
+        origins[below] = where
+        _walk(child, below, shown_as, origins)
+
+
+def _children(node: yaml.Node) -> list[tuple[str, yaml.Node, int]]:
+    if isinstance(node, yaml.MappingNode):
+        return [(str(key.value), child, key.start_mark.line + 1) for key, child in node.value]
+    if isinstance(node, yaml.SequenceNode):
+        return [(str(i), child, child.start_mark.line + 1) for i, child in enumerate(node.value)]
+    return []
+
+
+def override(words: str) -> Layer:
+    """The layer that one `-D key.path=value` makes; the value is read as YAML.
+
+    Raises:
+        Failure: it is not of that form.
+    """
+    path, equals, value = words.partition("=")
+    keys = path.split(".")
+    if not equals or not all(keys):
+        raise Failure(
+            f"-D {words} is not key.path=value", cure="for example: -D build.network=host"
+        )
+    try:
+        leaf = yaml.safe_load(value)
+    except yaml.YAMLError:
+        leaf = value
+    where = f"-D {path}"
+    tree: Any = leaf
+    for key in reversed(keys):
+        tree = {key: tree}
+    prefixes = [".".join(keys[: i + 1]) for i in range(len(keys))]
+    return Layer(tree, dict.fromkeys(prefixes, where))
+
+
+def below(layer: Layer, path: str) -> Layer:
+    """The part of a layer under a key path, as a layer of its own."""
+    tree: Any = layer.tree
+    for key in path.split("."):
+        tree = tree.get(key) if isinstance(tree, dict) else None
+    if not isinstance(tree, dict):
+        return Layer({})
+    start = f"{path}."
+    return Layer(
+        tree,
+        {key[len(start) :]: at for key, at in layer.origins.items() if key.startswith(start)},
+    )
+
+
+def merge(lower: Layer, upper: Layer) -> Layer:
+    """`upper` over `lower`: maps merge, everything else is replaced with what lies below it."""
+    origins = dict(lower.origins)
+    tree = _merged(lower.tree, upper.tree, "", origins)
+    return Layer(tree, origins | upper.origins)
+
+
+def _merged(
+    lower: Mapping[str, Any], upper: Mapping[str, Any], path: str, origins: dict[str, str]
+) -> Tree:
+    result = dict(lower)
+    for key, value in upper.items():
+        here = f"{path}{key}"
+        if isinstance(value, dict) and isinstance(result.get(key), dict):
+            result[key] = _merged(result[key], value, f"{here}.", origins)
+            continue
+        result[key] = value
+        for stale in [known for known in origins if known.startswith(f"{here}.")]:
+            del origins[stale]
+    return result

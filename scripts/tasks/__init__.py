@@ -1,0 +1,67 @@
+"""The words users type: thin invoke tasks, one module a namespace.
+
+A task parses its words, calls `scripts.host` and prints the result. `task` is invoke's own
+decorator with one addition: a `Failure` becomes its one line and exit code 1.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from invoke.tasks import task as invoke_task
+
+from scripts.common.errors import Failure
+
+Body = TypeVar("Body", bound=Callable[..., Any])
+
+CONFIG_HELP = {
+    "variant": "which image: a name under `variants` in config.yaml",
+    "define": "override one config value: key.path=value (repeatable)",
+}
+
+
+def debugging() -> bool:
+    """Whether `invoke --debug` asked for tracebacks."""
+    return logging.getLogger("invoke").isEnabledFor(logging.DEBUG)
+
+
+def _one_line(body: Body) -> Body:
+    @functools.wraps(body)
+    def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever the task takes
+        from scripts.host.console import fail, note
+
+        try:
+            return body(*args, **kwargs)
+        except Failure as failure:
+            if debugging():
+                raise
+            fail(failure)
+            sys.exit(1)
+        except KeyboardInterrupt:
+            note("interrupted")
+            sys.exit(130)
+        except Exception as error:
+            if debugging():
+                raise
+            kind = type(error).__name__
+            fail(Failure(f"unexpected {kind}: {error}", cure="see more with: invoke --debug ..."))
+            sys.exit(1)
+
+    return guarded  # type: ignore[return-value]  # same signature as body, by functools.wraps
+
+
+def task(**options: Any) -> Callable[[Body], Any]:  # noqa: ANN401 - invoke's own options
+    """`invoke.task`, with failures shown as one line.
+
+    Args:
+        **options: as invoke takes them (`help`, `name`, `iterable`, `positional`, ...).
+    """
+
+    def decorate(body: Body) -> Any:  # noqa: ANN401 - an invoke.Task
+        return invoke_task(_one_line(body), **options)
+
+    return decorate
