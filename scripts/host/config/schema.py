@@ -81,6 +81,9 @@ class Mirrors(Section):
     apt: Url | None = Field(
         default=None, description="Package mirror; null: what the base image is set up with."
     )
+    apk: Url | None = Field(
+        default=None, description="Alpine mirror for stage `download`; null: as the base has it."
+    )
     registry: str | None = Field(
         default=None, description="Registry prefix put before base images, such as host:5000."
     )

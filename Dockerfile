@@ -1,0 +1,187 @@
+# An AUTOMATIC1111 WebUI worker for RunPod. Plain `docker build .` makes it; `invoke build` makes the
+# same image from prefetched models, mirrors and pins. Every ARG default equals config.yaml.
+#
+#   download, sources, packages, runpod   made side by side, thrown away
+#   models                                what is baked in; `--build-context models=DIR` replaces it
+#   build_final_image                     the image; what changes often comes last
+
+ARG BASE_DOWNLOAD=alpine/git:2.43.0
+ARG BASE_RUNTIME=pytorch/pytorch:2.7.0-cuda12.8-cudnn9-runtime
+
+
+# --- download: the checkpoint and the tokenizer, from the Hub, proven whole -----------------------
+FROM ${BASE_DOWNLOAD} AS download
+SHELL ["/bin/ash", "-eo", "pipefail", "-c"]
+ARG APK_MIRROR=
+# The base decides which curl; its version changes nothing that is kept.
+# hadolint ignore=DL3018
+RUN --mount=type=secret,id=ca_bundle \
+    if [ -n "$APK_MIRROR" ]; then sed -i "s|https\?://[^/]*/alpine|$APK_MIRROR|" /etc/apk/repositories; fi; \
+    if [ -s /run/secrets/ca_bundle ]; then export SSL_CERT_FILE=/run/secrets/ca_bundle; fi; \
+    apk add --no-cache curl
+
+ARG HF_ENDPOINT=https://huggingface.co
+ARG MODEL_REPO=XpucT/Deliberate
+ARG MODEL_FILE=Deliberate_v6.safetensors
+ARG MODEL_REVISION=main
+ARG MODEL_SHA256=bcce73a08e95a4d4a3332875342792a50ab9bf9f07fdedcab49fd425fac173be
+ARG MODEL_SIZE=2132625894
+RUN --mount=type=bind,source=scripts/image,target=/build \
+    --mount=type=secret,id=hf_token --mount=type=secret,id=ca_bundle \
+    /build/hub-file "$MODEL_REPO" "$MODEL_REVISION" "$MODEL_FILE" \
+        /model.safetensors "$MODEL_SHA256" "$MODEL_SIZE"
+
+# A Stable Diffusion 1.x checkpoint asks for these five at its first load; baked in the Hub cache's
+# own layout they make the container start with no network.
+ARG VOCABULARY_REPO=openai/clip-vit-large-patch14
+ARG VOCABULARY_REVISION=32bd64288804d66eefd0ccbe215aa642df71cc41
+RUN --mount=type=bind,source=scripts/image,target=/build \
+    --mount=type=secret,id=hf_token --mount=type=secret,id=ca_bundle \
+    cache="/extra/opt/huggingface/hub/models--$(echo "$VOCABULARY_REPO" | sed 's|/|--|g')"; \
+    for file in config.json vocab.json merges.txt tokenizer_config.json special_tokens_map.json; do \
+        /build/hub-file "$VOCABULARY_REPO" "$VOCABULARY_REVISION" "$file" \
+            "$cache/snapshots/$VOCABULARY_REVISION/$file"; \
+    done; \
+    mkdir -p "$cache/refs"; \
+    printf %s "$VOCABULARY_REVISION" >"$cache/refs/main"; \
+    find /extra -exec touch -d @0 {} +
+
+
+# --- models: /model.safetensors, and under /extra everything else at its place in the image -------
+FROM scratch AS models
+COPY --from=download /model.safetensors /model.safetensors
+COPY --from=download /extra /extra
+
+
+# --- sources: the WebUI and its components at their commits, without history or demo media --------
+FROM ${BASE_DOWNLOAD} AS sources
+SHELL ["/bin/ash", "-eo", "pipefail", "-c"]
+ARG GITHUB=https://github.com
+WORKDIR /stable-diffusion-webui/repositories
+# Stability-AI/stablediffusion left GitHub in December 2025; w-e-w is the WebUI's maintainer.
+ARG STABLE_DIFFUSION_REPO=w-e-w/stablediffusion
+ARG STABLE_DIFFUSION_COMMIT=cf1d67a6fd5ea1aa600c4df58e5b47da45f6bdbf
+ARG GENERATIVE_MODELS_REPO=Stability-AI/generative-models
+ARG GENERATIVE_MODELS_COMMIT=45c443b316737a4ab6e40413d7794a7f5657c19f
+ARG K_DIFFUSION_REPO=crowsonkb/k-diffusion
+ARG K_DIFFUSION_COMMIT=ab527a9a6d347f364e3d185ba6d714e22d80cb3c
+ARG BLIP_REPO=salesforce/BLIP
+ARG BLIP_COMMIT=48211a1594f1321b00f14c9f7a5b4813144b2fb9
+ARG ASSETS_REPO=AUTOMATIC1111/stable-diffusion-webui-assets
+ARG ASSETS_COMMIT=6f7db241d2f8ba7457bac5ca9753331f0c266917
+ARG CLIP_REPO=openai/CLIP
+ARG CLIP_COMMIT=d50d76daa670286dd6cacf3bcd80b5e4823fc8e1
+RUN --mount=type=bind,source=scripts/image,target=/build --mount=type=secret,id=ca_bundle \
+    fetch() { \
+        repo=$1; shift; \
+        case $repo in *://*) ;; *) repo=$GITHUB/$repo ;; esac; \
+        /build/fetch-source "$repo" "$@"; \
+    }; \
+    fetch "$STABLE_DIFFUSION_REPO" "$STABLE_DIFFUSION_COMMIT" main stable-diffusion-stability-ai assets; \
+    fetch "$GENERATIVE_MODELS_REPO" "$GENERATIVE_MODELS_COMMIT" main generative-models assets; \
+    fetch "$K_DIFFUSION_REPO" "$K_DIFFUSION_COMMIT" master k-diffusion; \
+    fetch "$BLIP_REPO" "$BLIP_COMMIT" main BLIP BLIP.gif demo.ipynb; \
+    fetch "$ASSETS_REPO" "$ASSETS_COMMIT" main stable-diffusion-webui-assets; \
+    fetch "$CLIP_REPO" "$CLIP_COMMIT" main /clip CLIP.png notebooks
+ARG WEBUI_REPO=AUTOMATIC1111/stable-diffusion-webui
+ARG A1111_RELEASE=v1.9.3
+ARG WEBUI_COMMIT=1c0a0c4c26f78c32095ebc7f8af82f5c04fca8c0
+RUN --mount=type=bind,source=scripts/image,target=/build --mount=type=secret,id=ca_bundle \
+    case $WEBUI_REPO in *://*) repo=$WEBUI_REPO ;; *) repo=$GITHUB/$WEBUI_REPO ;; esac; \
+    /build/fetch-source "$repo" "$WEBUI_COMMIT" "$A1111_RELEASE" /webui screenshot.png test .github; \
+    cp -a /webui/. /stable-diffusion-webui/
+
+
+# --- python: the base with a fast installer; what is built on it is copied, the installer is not --
+FROM ${BASE_RUNTIME} AS python
+ARG PYTHON_INDEX=
+SHELL ["/bin/bash", "-o", "pipefail", "-c"]
+RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=ca_bundle \
+    --mount=type=bind,source=requirements/tools.txt,target=/tools.txt \
+    if [[ -s /run/secrets/ca_bundle ]]; then export PIP_CERT=/run/secrets/ca_bundle; fi; \
+    pip install --require-hashes ${PYTHON_INDEX:+--index-url "$PYTHON_INDEX"} \
+        --target /tools --requirement /tools.txt
+ENV PATH=/tools/bin:$PATH UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1
+
+
+# --- packages: what the WebUI imports, beside the base's torch and never instead of it ------------
+FROM python AS packages
+ARG PYTORCH_INDEX=
+ARG REQUIREMENTS=requirements/cuda128.txt
+RUN --mount=type=cache,target=/root/.cache/uv --mount=type=secret,id=ca_bundle \
+    --mount=type=bind,source=requirements,target=/requirements \
+    --mount=type=bind,source=scripts/image,target=/build \
+    --mount=type=bind,from=sources,source=/clip,target=/clip \
+    /build/install-packages /opt/webui "/$REQUIREMENTS" /clip
+
+
+# --- runpod: the SDK in an environment of its own; its pins and the WebUI's exclude each other ----
+FROM python AS runpod
+RUN --mount=type=cache,target=/root/.cache/uv --mount=type=secret,id=ca_bundle \
+    --mount=type=bind,source=requirements/runpod.txt,target=/runpod.txt \
+    --mount=type=bind,source=scripts/image,target=/build \
+    /build/install-packages /opt/runpod /runpod.txt
+
+
+# --- build_final_image ----------------------------------------------------------------------------
+FROM ${BASE_RUNTIME} AS build_final_image
+SHELL ["/bin/bash", "-o", "pipefail", "-c"]
+ENV DEBIAN_FRONTEND=noninteractive \
+    PIP_PREFER_BINARY=1 \
+    ROOT=/stable-diffusion-webui \
+    PYTHONUNBUFFERED=1
+
+# OpenCV links libGL and GLib; GitPython wants git at import; tini reaps; the supervisor preloads
+# tcmalloc; A1111 draws grid captions with a real font; procps is for the person inside.
+# The base image's release decides the versions.
+ARG APT_MIRROR=
+RUN --mount=type=bind,source=scripts/image,target=/build --mount=type=secret,id=ca_bundle \
+    --mount=type=cache,target=/var/cache/apt,sharing=locked \
+    --mount=type=cache,target=/var/lib/apt,sharing=locked \
+    /build/apt-install fonts-dejavu-core git libgl1 libglib2.0-0 libtcmalloc-minimal4 procps tini
+
+# The serving processes are never root: the supervisor starts them as this user.
+RUN groupadd --gid 1000 worker \
+    && useradd --uid 1000 --gid worker --create-home --shell /bin/bash worker
+
+# --link layers stand on nothing: a new package or script never re-uploads the model, nor the reverse.
+COPY --link --from=models /model.safetensors /model.safetensors
+COPY --link --from=models /extra/ /
+COPY --link --from=packages /opt/webui /opt/webui
+COPY --link --from=runpod /opt/runpod /opt/runpod
+COPY --link --from=sources /stable-diffusion-webui /stable-diffusion-webui
+
+# A package that brought its own torch would pass every import and fail on the GPU.
+ARG ACCELERATOR=cuda
+RUN --mount=type=bind,source=scripts/image,target=/build \
+    /opt/webui/bin/python /build/check-packages.py
+
+# What the worker reads. PIP_CACHE_DIR is for run time: RunPod mounts its volume at /runpod-volume.
+ENV ACCELERATOR=${ACCELERATOR} \
+    PATH=/opt/webui/bin:$PATH \
+    WEBUI_PYTHON=/opt/webui/bin/python \
+    PYTHONPATH=/opt/worker \
+    HF_HOME=/opt/huggingface \
+    HF_HUB_OFFLINE=1 \
+    TRANSFORMERS_OFFLINE=1 \
+    PIP_CACHE_DIR=/runpod-volume/.cache/a1111/pip
+
+COPY --link scripts/common /opt/worker/scripts/common
+COPY --link scripts/container /opt/worker/scripts/container
+
+WORKDIR /stable-diffusion-webui
+EXPOSE 3000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10m --retries=3 \
+    CMD ["/opt/runpod/bin/python", "-m", "scripts.container", "health"]
+ENTRYPOINT ["/usr/bin/tini", "--", "/opt/runpod/bin/python", "-m", "scripts.container"]
+
+# Last, because they change with every commit.
+ARG VERSION=dev
+ARG REVISION=unknown
+ARG CREATED=1970-01-01T00:00:00Z
+LABEL org.opencontainers.image.title="A1111 WebUI worker" \
+      org.opencontainers.image.description="AUTOMATIC1111 Stable Diffusion WebUI as a RunPod worker" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.created="${CREATED}"

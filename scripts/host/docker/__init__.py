@@ -1,0 +1,1 @@
+"""Building, inspecting and pushing the image with a Docker engine."""

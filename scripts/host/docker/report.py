@@ -1,0 +1,114 @@
+"""The build report: what was built, from which layers, and where the time went."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from scripts.host.console import size, table
+from scripts.host.docker.progress import Progress
+
+SLOWEST = 5
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class LayerRecord(_Record):
+    """One layer: its size in bytes and the instruction that made it."""
+
+    size: int
+    instruction: str
+
+
+class StepRecord(_Record):
+    """One step: what it was, its seconds, and whether it was reused."""
+
+    stage: str
+    instruction: str
+    seconds: float
+    cached: bool
+
+
+class BuildReport(_Record):
+    """What `reports/build.json` holds."""
+
+    image_id: str
+    tags: tuple[str, ...]
+    variant: str
+    target: str
+    size: int
+    seconds: float
+    context_bytes: int
+    cache_hit_ratio: float
+    unpinned: tuple[str, ...]
+    layers: tuple[LayerRecord, ...]
+    steps: tuple[StepRecord, ...]
+
+    @property
+    def slowest(self) -> tuple[StepRecord, ...]:
+        """The steps that took longest, longest first."""
+        return tuple(sorted(self.steps, key=lambda step: -step.seconds)[:SLOWEST])
+
+
+def step_records(progress: Progress) -> tuple[StepRecord, ...]:
+    """The Dockerfile's steps of a build, in the order they finished."""
+    done = [step for step in progress.steps.values() if step.completed and step.stage]
+    return tuple(
+        StepRecord(
+            stage=step.stage,
+            instruction=" ".join(step.instruction.split()),
+            seconds=round(step.seconds, 3),
+            cached=step.cached,
+        )
+        for step in sorted(done, key=lambda step: step.completed)
+    )
+
+
+def hit_ratio(steps: tuple[StepRecord, ...]) -> float:
+    """Cached steps over all, 1.0 for none at all."""
+    return round(sum(step.cached for step in steps) / len(steps), 3) if steps else 1.0
+
+
+def layer_records(history: list[dict[str, Any]]) -> tuple[LayerRecord, ...]:
+    """Layers from the engine's history, base first; instructions without a layer are left out."""
+    return tuple(
+        LayerRecord(size=entry["Size"], instruction=" ".join(entry["CreatedBy"].split()))
+        for entry in reversed(history)
+        if entry["Size"]
+    )
+
+
+def write(report: BuildReport, folder: Path) -> Path:
+    """Write the report as JSON and return where."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "build.json"
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(report.model_dump(), indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)
+    return path
+
+
+def summary(report: BuildReport) -> str:
+    """The report for a person, one screen."""
+    ran = [step for step in report.steps if not step.cached]
+    facts = [
+        ("image", report.image_id),
+        ("tags", ", ".join(report.tags) or "none"),
+        ("size", f"{size(report.size)} in {len(report.layers)} layers"),
+        ("time", f"{report.seconds:.1f} s"),
+        ("steps", f"{len(ran)} run, {len(report.steps) - len(ran)} cached"),
+        ("context", f"{size(report.context_bytes)} sent"),
+    ]
+    lines = [f"{name:<8} {value}" for name, value in facts]
+    slow = [step for step in report.slowest if step.seconds >= 1]
+    if slow:
+        rows = [
+            [f"{step.seconds:.1f} s", step.stage or "-", step.instruction[:70]] for step in slow
+        ]
+        lines += ["", table(["slowest", "stage", "instruction"], rows, right=[0])]
+    return "\n".join(lines)
