@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -26,9 +27,31 @@ def console(*, stderr: bool = True) -> Console:
     return Console(stderr=stderr, highlight=False, soft_wrap=True)
 
 
+_forced_plain = False
+
+
+@contextmanager
+def progress_mode(mode: str) -> Iterator[None]:
+    """Inside, progress does not move when `mode` is plain or quiet.
+
+    Raises:
+        Failure: there is no such mode.
+    """
+    global _forced_plain
+    if mode not in ("auto", "plain", "quiet"):
+        raise Failure(f"there is no progress mode {mode}", cure="one of: auto, plain, quiet")
+    before, _forced_plain = _forced_plain, mode != "auto"
+    try:
+        yield
+    finally:
+        _forced_plain = before
+
+
 def is_live(stream: object = None) -> bool:
     """Whether progress may move: a terminal, and `NO_COLOR` not set."""
     target = sys.stderr if stream is None else stream
+    if _forced_plain:
+        return False
     return bool(getattr(target, "isatty", bool)()) and not os.environ.get("NO_COLOR")
 
 

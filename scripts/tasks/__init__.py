@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from invoke.parser import Argument
+from invoke.tasks import Task
 from invoke.tasks import task as invoke_task
 
 from scripts.common.errors import Failure
@@ -22,6 +24,17 @@ CONFIG_HELP = {
     "variant": "which image: a name under `variants` in config.yaml",
     "define": "override one config value: key.path=value (repeatable)",
 }
+
+
+class _Task(Task[Any]):
+    """A task whose `define` is spelled `-D`, which invoke would otherwise make `-d`."""
+
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
+        arguments = super().get_arguments(ignore_unknown_help)
+        for argument in arguments:
+            if argument.name == "define":
+                argument.names = ("define", "D")
+        return arguments
 
 
 def debugging() -> bool:
@@ -62,6 +75,6 @@ def task(**options: Any) -> Callable[[Body], Any]:  # noqa: ANN401 - invoke's ow
     """
 
     def decorate(body: Body) -> Any:  # noqa: ANN401 - an invoke.Task
-        return invoke_task(_one_line(body), **options)
+        return invoke_task(_one_line(body), klass=_Task, **options)
 
     return decorate

@@ -26,6 +26,9 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[^\s]*[^\s/]$")]
 
 
+TAG_WORD = re.compile(r"\{(release|variant|revision)\}")
+
+
 class Section(BaseModel):
     """A frozen part of the config; an unknown key is an error."""
 
@@ -220,5 +223,12 @@ class Config(Section):
 
     def tags(self, variant: str, revision: str) -> tuple[str, ...]:
         """The immutable tags of a variant at a git revision."""
+        return self._filled(self.image.tags, variant, revision)
+
+    def moving_tags(self, variant: str, revision: str) -> tuple[str, ...]:
+        """The tags of a variant that move from build to build."""
+        return self._filled(self.image.moving_tags, variant, revision)
+
+    def _filled(self, tags: tuple[str, ...], variant: str, revision: str) -> tuple[str, ...]:
         words = {"release": self.a1111.release, "variant": variant, "revision": revision}
-        return tuple(re.sub(r"\{(\w+)\}", lambda m: words[m[1]], tag) for tag in self.image.tags)
+        return tuple(TAG_WORD.sub(lambda match: words[match[1]], tag) for tag in tags)

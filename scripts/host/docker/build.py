@@ -6,7 +6,6 @@ through the command line; the plan and the command are pure, `run` is the thin r
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import tempfile
@@ -89,7 +88,6 @@ def run(plan: Plan, *, quiet: bool = False) -> Built:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "BUILDX_NO_DEFAULT_LOAD": "0"},
         )
         try:
             with view.showing():

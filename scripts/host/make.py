@@ -1,0 +1,93 @@
+"""The main job: models fetched and verified, image built, report written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from scripts.common.errors import Failure
+from scripts.host.config.load import Loaded
+from scripts.host.console import warn
+from scripts.host.docker import build, report
+from scripts.host.docker.arguments import unpinned
+from scripts.host.docker.engine import client, probe
+from scripts.host.docker.plan import Words, make_plan
+
+# Stages that need no model: debugging them must not wait for gigabytes.
+MODEL_FREE_STAGES = ("sources", "python", "packages", "runpod", "download")
+
+
+def make(
+    loaded: Loaded,
+    words: Words,
+    *,
+    prefetch: bool = True,
+    locked: bool = False,
+    quiet: bool = False,
+) -> report.BuildReport:
+    """Build one image.
+
+    Args:
+        loaded: the config.
+        words: what the user asked of this build.
+        prefetch: fetch models on the host; otherwise the Dockerfile downloads them.
+        locked: make unpinned inputs an error instead of a warning.
+        quiet: show no steps.
+
+    Raises:
+        Failure: something unpinned under `locked`, a model that cannot be had, a failed build.
+    """
+    loose = unpinned(loaded)
+    if loose and locked:
+        raise Failure(f"not pinned: {', '.join(loose)}", where="--locked", cure="run: invoke pin")
+    if loose:
+        warn(f"not pinned: {', '.join(loose)} - run: invoke pin")
+    requirements = loaded.root / loaded.config.build.requirements
+    if not requirements.is_file():
+        raise Failure(
+            "the lock of the image's Python packages is missing",
+            where=loaded.config.build.requirements,
+            cure=f"run: invoke pin --python --variant {loaded.variant}",
+        )
+    engine = probe()
+    wants_models = prefetch and words.target not in MODEL_FREE_STAGES
+    with _model_context(loaded, wanted=wants_models) as models:
+        built = build.run(make_plan(loaded, words, engine, models), quiet=quiet)
+    result = _report(loaded, words, built, loose)
+    report.write(result, loaded.root / "reports")
+    return result
+
+
+@contextmanager
+def _model_context(loaded: Loaded, *, wanted: bool) -> Iterator[Path | None]:
+    """The folder of the named context `models`, there only while the build needs it."""
+    if not wanted:
+        yield None
+        return
+    from scripts.host.models.context import staged_context
+    from scripts.host.models.prefetch import prefetch
+
+    prefetch(loaded)
+    with staged_context(loaded) as folder:
+        yield folder
+
+
+def _report(
+    loaded: Loaded, words: Words, built: build.Built, loose: tuple[str, ...]
+) -> report.BuildReport:
+    image = client().images.get(built.image_id)
+    steps = report.step_records(built.progress)
+    return report.BuildReport(
+        image_id=image.id,
+        tags=tuple(image.tags),
+        variant=loaded.variant,
+        target=words.target,
+        size=image.attrs["Size"],
+        seconds=round(built.seconds, 3),
+        context_bytes=built.progress.context_bytes,
+        cache_hit_ratio=report.hit_ratio(steps),
+        unpinned=loose,
+        layers=report.layer_records(image.history()),
+        steps=steps,
+    )

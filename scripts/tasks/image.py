@@ -1,0 +1,72 @@
+"""`invoke build` and `invoke config`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scripts.tasks import CONFIG_HELP, task
+
+if TYPE_CHECKING:
+    from invoke.context import Context
+
+
+@task(
+    iterable=["tag", "define"],
+    help={
+        **CONFIG_HELP,
+        "target": "stage to stop at: download, sources, packages, runpod, models, ...",
+        "tag": "further reference to give the image (repeatable)",
+        "prefetch": "fetch models on this machine first; --no-prefetch lets the Dockerfile do it",
+        "cache": "reuse layers; --no-cache runs every step",
+        "push": "push afterwards; like `invoke push`, only with a passing smoke report",
+        "load": "keep the image in the local engine, which is always so",
+        "progress": "auto, plain or quiet",
+        "builder": "buildx builder, over build.builder",
+        "locked": "fail when anything is not pinned",
+    },
+)
+def build(
+    _: Context,
+    variant: str = "cuda128",
+    target: str = "build_final_image",
+    tag: tuple[str, ...] = (),
+    prefetch: bool = True,
+    cache: bool = True,
+    push: bool = False,
+    load: bool = True,  # noqa: ARG001 - the word users of buildx know
+    progress: str = "auto",
+    builder: str = "",
+    locked: bool = False,
+    define: tuple[str, ...] = (),
+) -> None:
+    """Prefetch and verify the models, then build the image."""
+    from scripts.host.config.load import load as load_config
+    from scripts.host.console import progress_mode, say
+    from scripts.host.docker.plan import Words
+    from scripts.host.docker.report import summary
+    from scripts.host.make import make
+
+    loaded = load_config(variant, define)
+    words = Words(target, tuple(tag), no_cache=not cache, builder=builder or None)
+    with progress_mode(progress):
+        report = make(loaded, words, prefetch=prefetch, locked=locked, quiet=progress == "quiet")
+    say(summary(report))
+    if push:
+        from scripts.tasks.ship import push_image
+
+        push_image(loaded)
+
+
+@task(iterable=["define"], help={**CONFIG_HELP, "schema": "write config.schema.json instead"})
+def config(
+    _: Context, variant: str = "cuda128", schema: bool = False, define: tuple[str, ...] = ()
+) -> None:
+    """Print the merged config and where each value came from."""
+    from scripts.host.config import show
+    from scripts.host.config.load import load
+    from scripts.host.console import say
+
+    if schema:
+        say(f"wrote {show.write_schema()}")
+    else:
+        say(show.rendered(load(variant, define)))
