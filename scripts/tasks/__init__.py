@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from invoke.parser import Argument
+from invoke.parser.argument import Argument
 from invoke.tasks import Task
 from invoke.tasks import task as invoke_task
 
@@ -73,6 +73,8 @@ def task(**options: Any) -> Callable[[Body], Any]:  # noqa: ANN401 - invoke's ow
     Args:
         **options: as invoke takes them (`help`, `name`, `iterable`, `positional`, ...).
     """
+    options.setdefault("positional", [])  # or invoke makes one of each iterable
+    options.setdefault("auto_shortflags", False)  # long words read better than invented letters
 
     def decorate(body: Body) -> Any:  # noqa: ANN401 - an invoke.Task
         return invoke_task(_one_line(body), klass=_Task, **options)

@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 )
 def build(
     _: Context,
+    define: list[str],
+    tag: list[str],
     variant: str = "cuda128",
     target: str = "build_final_image",
-    tag: tuple[str, ...] = (),
     prefetch: bool = True,
     cache: bool = True,
     push: bool = False,
@@ -37,7 +38,6 @@ def build(
     progress: str = "auto",
     builder: str = "",
     locked: bool = False,
-    define: tuple[str, ...] = (),
 ) -> None:
     """Prefetch and verify the models, then build the image."""
     from scripts.host.config.load import load as load_config
@@ -58,9 +58,7 @@ def build(
 
 
 @task(iterable=["define"], help={**CONFIG_HELP, "schema": "write config.schema.json instead"})
-def config(
-    _: Context, variant: str = "cuda128", schema: bool = False, define: tuple[str, ...] = ()
-) -> None:
+def config(_: Context, define: list[str], variant: str = "cuda128", schema: bool = False) -> None:
     """Print the merged config and where each value came from."""
     from scripts.host.config import show
     from scripts.host.config.load import load

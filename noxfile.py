@@ -1,0 +1,38 @@
+"""What proves the project: `nox --list` shows the sessions, bare `nox` runs the default ones."""
+
+import sys
+
+import nox
+
+nox.needs_version = ">=2024.4.15"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.sessions = ["lint", "tests", "engine"]
+nox.options.stop_on_first_error = False
+
+LOCK = "requirements/dev.txt"
+PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
+
+
+@nox.session(venv_backend="none", tags=["quick"])
+def lint(session: nox.Session) -> None:
+    """Every linter over every file: what `invoke lint` runs."""
+    session.run(sys.executable, "-m", "invoke", "lint", *session.posargs)
+
+
+@nox.session(venv_backend="none", tags=["quick"])
+def tests(session: nox.Session) -> None:
+    """Tests that need neither an engine nor a network."""
+    session.run(sys.executable, "-m", "pytest", "tests/unit", *(session.posargs or ["-n", "2"]))
+
+
+@nox.session(python=PYTHONS, tags=["matrix"])
+def tests_on(session: nox.Session) -> None:
+    """The same tests on each supported Python."""
+    session.install("--require-hashes", "--requirement", LOCK)
+    session.run("pytest", "tests/unit", *(session.posargs or ["-n", "2"]))
+
+
+@nox.session(venv_backend="none")
+def engine(session: nox.Session) -> None:
+    """Tests against a real Docker engine; without one, one line says that they were skipped."""
+    session.run(sys.executable, "-m", "pytest", "tests/engine", "-rs", *session.posargs)
