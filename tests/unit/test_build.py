@@ -1,0 +1,154 @@
+"""The build: arguments equal the Dockerfile's, the command line, progress and report."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from scripts.common.errors import Failure
+from scripts.host.config.load import ROOT, Loaded, load
+from scripts.host.config.lock import Lock
+from scripts.host.docker.arguments import base_reference, build_arguments, unpinned
+from scripts.host.docker.build import Plan, command, explain
+from scripts.host.docker.progress import Progress
+from scripts.host.docker.report import hit_ratio, layer_records, step_records
+from scripts.host.docker.view import line
+
+
+@pytest.fixture(autouse=True)
+def _only_the_shipped_config(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("IMAGE_CONFIG", raising=False)
+
+
+def shipped(variant: str = "cuda128", define: tuple[str, ...] = (), **lock: object) -> Loaded:
+    loaded = load(variant, define)
+    return Loaded(loaded.config, variant, loaded.origins, Lock.model_validate(lock), loaded.root)
+
+
+def test_the_dockerfiles_defaults_are_those_of_config_yaml() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    defaults = dict(re.findall(r"^ARG (\w+)=(.*)$", text, re.MULTILINE))
+    said_elsewhere = {"VERSION", "REVISION", "CREATED"}  # they describe the checkout
+    assert {k: v for k, v in defaults.items() if k not in said_elsewhere} == build_arguments(
+        shipped()
+    )
+
+
+@pytest.mark.parametrize(
+    ("reference", "mirror", "expected"),
+    [
+        ("alpine/git:2.43.0", None, "alpine/git:2.43.0"),
+        ("alpine/git:2.43.0", "host:5000", "host:5000/alpine/git:2.43.0"),
+        ("debian:12", "host:5000", "host:5000/library/debian:12"),
+        ("quay.io/a/b:1", "host:5000", "quay.io/a/b:1"),
+        ("localhost/a:1", "host:5000", "localhost/a:1"),
+    ],
+)
+def test_a_registry_mirror_serves_docker_hubs_names(
+    reference: str, mirror: str | None, expected: str
+) -> None:
+    define = (f"mirrors.registry={mirror}",) if mirror else ()
+    assert base_reference(shipped(define=define), reference) == expected
+
+
+def test_a_locked_digest_pins_the_base_image() -> None:
+    digest = "sha256:" + "a" * 64
+    loaded = shipped(images={"alpine/git:2.43.0": digest})
+    assert base_reference(loaded, "alpine/git:2.43.0") == f"alpine/git:2.43.0@{digest}"
+    assert not any("alpine" in phrase for phrase in unpinned(loaded))
+
+
+def test_what_nothing_pins_is_named() -> None:
+    loaded = shipped(define=("a1111.sources.blip.commit=null",))
+    assert set(unpinned(loaded)) == {
+        "base image alpine/git:2.43.0",
+        "base image pytorch/pytorch:2.7.0-cuda12.8-cudnn9-runtime",
+        "source blip (salesforce/BLIP)",
+    }
+
+
+def test_no_secret_reaches_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_verysecret")
+    plan = Plan(
+        root=ROOT, arguments={"A": "1"}, secrets={"hf_token": "env=HF_TOKEN"}, tags=("r:t",)
+    )
+    words = command(plan, Path("iid"))
+    assert "--secret=id=hf_token,env=HF_TOKEN" in words
+    assert "hf_verysecret" not in " ".join(words)
+    assert words[-1] == str(ROOT)
+
+
+def vertex(digest: str, name: str, **more: object) -> str:
+    return json.dumps({"vertexes": [{"digest": digest, "name": name, **more}]})
+
+
+def recorded() -> Progress:
+    progress = Progress()
+    start = "2026-11-23T10:00:00.123456789Z"
+    progress.feed(vertex("a", "[packages 1/2] RUN one", started=start))
+    progress.feed(
+        vertex("a", "[packages 1/2] RUN one", started=start, completed="2026-11-23T10:00:02.5Z")
+    )
+    progress.feed(vertex("b", "[final 2/2] COPY x", started=start, completed=start, cached=True))
+    return progress
+
+
+def test_steps_keep_stage_instruction_seconds_and_cache_state() -> None:
+    steps = step_records(recorded())
+    assert [(s.stage, s.instruction, s.cached) for s in steps] == [
+        ("final", "COPY x", True),
+        ("packages", "RUN one", False),
+    ]
+    assert steps[1].seconds == pytest.approx(2.377, abs=0.001)
+    assert hit_ratio(steps) == 0.5
+
+
+def test_a_failing_build_names_stage_instruction_and_last_lines(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    progress = Progress()
+    name = "[packages 3/4] RUN install"
+    progress.feed(vertex("x", name, started="2026-11-23T10:00:00Z"))
+    data = base64.b64encode(b"resolving\nNo space left on device\n").decode()
+    progress.feed(json.dumps({"logs": [{"vertex": "x", "data": data}]}))
+    error = 'process "/bin/sh" did not complete successfully: exit code: 1'
+    progress.feed(vertex("x", name, completed="2026-11-23T10:00:09Z", error=error))
+
+    failure = explain(progress)
+
+    assert (failure.where, failure.code) == ("packages", "disk-full")
+    assert "RUN install" in str(failure)
+    assert "No space left on device" in capfd.readouterr().err
+
+
+def test_a_build_that_never_starts_repeats_the_engines_words() -> None:
+    progress = Progress()
+    progress.feed('ERROR: no builder "nope" found\n')
+    with pytest.raises(Failure, match='no builder "nope" found'):
+        raise explain(progress)
+
+
+def test_a_finished_step_is_one_line() -> None:
+    cached = recorded().steps["b"]
+    assert line(cached) == "  cached  [final 2/2] COPY x"
+
+
+def test_layers_are_those_with_bytes_base_first() -> None:
+    history = [
+        {"Size": 0, "CreatedBy": "ENV a=b"},
+        {"Size": 5, "CreatedBy": "COPY  b"},
+        {"Size": 9, "CreatedBy": "base"},
+    ]
+    assert [layer.instruction for layer in layer_records(history)] == ["base", "COPY b"]
+
+
+def test_context_bytes_count_each_transfer_once() -> None:
+    progress = Progress()
+    for current in (10, 500):
+        status = {"id": "transferring context:", "vertex": "v", "current": current}
+        progress.feed(json.dumps({"statuses": [status]}))
+    assert progress.context_bytes == 500

@@ -1,0 +1,131 @@
+"""The config: layers, origins, and one line for each thing that is wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scripts.common.errors import Failure
+from scripts.host.config.load import ROOT, load
+from scripts.host.config.lock import Lock, LockedFile, LockedModel, read_lock, write_lock
+from scripts.host.config.show import SCHEMA_NAME, rendered, schema_text
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("IMAGE_CONFIG", raising=False)
+    (tmp_path / "config.yaml").write_text((ROOT / "config.yaml").read_text())
+    return tmp_path
+
+
+def test_later_layers_win_and_say_where_they_are(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (checkout / "config.local.yaml").write_text("smoke:\n  steps: 2\n  image_size: 128\n")
+    named = checkout / "ci.yaml"
+    named.write_text("smoke:\n  steps: 3\n  ready_timeout: 5\n")
+    monkeypatch.setenv("IMAGE_CONFIG", str(named))
+
+    loaded = load("cpu", ["smoke.ready_timeout=6"], root=checkout)
+
+    smoke = loaded.config.smoke
+    assert (smoke.image_size, smoke.steps, smoke.ready_timeout) == (128, 3, 6)
+    assert loaded.origins["smoke.image_size"] == "config.local.yaml:3"
+    assert loaded.origins["smoke.steps"] == f"{named}:2"
+    assert loaded.origins["smoke.ready_timeout"] == "-D smoke.ready_timeout"
+
+
+def test_the_variant_lies_between_config_yaml_and_the_local_file(checkout: Path) -> None:
+    assert load("cpu", root=checkout).config.build.accelerator == "cpu"
+    (checkout / "config.local.yaml").write_text("build: {accelerator: cuda}\n")
+    assert load("cpu", root=checkout).config.build.accelerator == "cuda"
+
+
+def test_a_variant_may_come_from_a_later_file(checkout: Path) -> None:
+    (checkout / "config.local.yaml").write_text("variants: {mine: {smoke: {steps: 9}}}\n")
+    assert load("mine", root=checkout).config.smoke.steps == 9
+
+
+def test_maps_merge_and_lists_are_replaced(checkout: Path) -> None:
+    (checkout / "config.local.yaml").write_text(
+        "smoke: {targets: ['9.0', '8.0']}\na1111: {sources: {blip: {repo: me/blip}}}\n"
+    )
+    config = load(root=checkout).config
+    assert config.smoke.targets == ("9.0", "8.0")
+    assert config.a1111.sources["blip"].repo == "me/blip"
+    assert config.a1111.sources["blip"].commit
+    assert "clip" in config.a1111.sources
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("image: [", "config.local.yaml:"),
+        ("image: {repositry: x}\n", "image.repositry: unknown key (config.local.yaml:1)"),
+        ("\nbuild:\n  network: hst\n", "build.network: Input should be 'default'"),
+        ("\nbuild:\n  network: hst\n", "(config.local.yaml:3)"),
+        ("models: [{name: a, path: /a}]\n", "models.0.source: missing value"),
+        ("smoke: {steps: many}\n", "smoke.steps: Input should be a valid integer"),
+        ("smoke: {steps: 1}\nsmoke: {steps: 2}\n", "the key smoke is said twice"),
+        ("- a\n", "a config is a map of keys"),
+        (
+            "models: [{name: a, path: /a, source: {hub: a/b, fil: c}}]\n",
+            "models.0.source.fil: unknown key",
+        ),
+    ],
+)
+def test_a_wrong_config_is_one_line_with_file_line_and_key(
+    checkout: Path, text: str, expected: str
+) -> None:
+    (checkout / "config.local.yaml").write_text(text)
+    with pytest.raises(Failure) as caught:
+        load(root=checkout)
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_variant_is_answered_with_the_known_ones(checkout: Path) -> None:
+    with pytest.raises(Failure, match=r"no variant cud.*cuda128, cpu"):
+        load("cud", root=checkout)
+
+
+def test_a_definition_that_is_none_is_refused(checkout: Path) -> None:
+    with pytest.raises(Failure, match=r"key\.path=value"):
+        load(define=["smoke.steps"], root=checkout)
+
+
+def test_two_models_cannot_share_a_path(checkout: Path) -> None:
+    model = "{name: %s, path: /model.safetensors, source: {url: 'https://h/x'}}"
+    (checkout / "config.local.yaml").write_text(f"models: [{model % 'a'}, {model % 'b'}]\n")
+    with pytest.raises(Failure, match="path used twice"):
+        load(root=checkout)
+
+
+def test_every_value_is_shown_with_its_origin(checkout: Path) -> None:
+    lines = rendered(load("cpu", ["smoke.steps=7"], root=checkout)).splitlines()
+    rows = {line.split()[0]: line for line in lines}
+    assert rows["smoke.steps"].endswith("-D smoke.steps")
+    assert "config.yaml:" in rows["build.accelerator"]
+    assert rows["models.0.allow_pickle"].endswith("default")
+
+
+def test_the_shipped_schema_is_that_of_the_code() -> None:
+    assert (ROOT / SCHEMA_NAME).read_text() == schema_text(), "run: invoke config --schema"
+
+
+def test_the_lock_survives_a_round_trip_and_replaces_in_one_step(tmp_path: Path) -> None:
+    assert read_lock(tmp_path) == Lock()
+    model = LockedModel(
+        source="hub:a/b", revision="0" * 40, files={"f": LockedFile(sha256="a" * 64, size=3)}
+    )
+    lock = Lock(images={"a:1": "sha256:" + "b" * 64}, models={"m": model})
+    write_lock(tmp_path, lock)
+    assert read_lock(tmp_path) == lock
+    assert [path.name for path in tmp_path.iterdir()] == ["config.lock.yaml"]
+
+
+def test_a_broken_lock_names_the_task_that_writes_it(tmp_path: Path) -> None:
+    (tmp_path / "config.lock.yaml").write_text("images: 3\n")
+    with pytest.raises(Failure, match="invoke pin"):
+        read_lock(tmp_path)
