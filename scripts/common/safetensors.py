@@ -13,7 +13,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from scripts.common.errors import Failure
 
@@ -198,7 +198,7 @@ def _span(name: str, entry: Any) -> tuple[int, int, str]:  # noqa: ANN401 - any 
     return start, stop, name
 
 
-def _are_lengths(value: Any) -> bool:  # noqa: ANN401 - any JSON value
+def _are_lengths(value: Any) -> TypeGuard[list[int]]:  # noqa: ANN401 - any JSON value
     return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
 
 

@@ -1,0 +1,102 @@
+"""Runs a stand-in's HTTP server in a thread, and serves files with ranges."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+
+class Server(ThreadingHTTPServer):
+    """A server whose open connections never hold up the test that ends it."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    @property
+    def url(self) -> str:
+        """Address without a slash at the end."""
+        return f"http://{self.server_address[0]!s}:{self.server_address[1]}"
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Clients of these servers hang up on purpose; that is no news."""
+
+
+@contextmanager
+def running(server: Server) -> Iterator[Server]:
+    """Serve until the block ends."""
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class Quiet(BaseHTTPRequestHandler):
+    """A handler that keeps connections open and logs nothing."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+    def answer(self, code: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
+        """A whole answer."""
+        self.send_response(code)
+        for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def answer_file(self, path: Path, headers: dict[str, str]) -> None:
+        """A file, or the part of it that the request's Range asks for (RFC 9110, section 14)."""
+        size = path.stat().st_size
+        wanted = self.wanted_range(size, headers.get("ETag", ""))
+        if wanted is None:
+            self.send_response(200)
+            start, stop = 0, size
+        elif wanted[0] >= size:
+            return self.answer(416, headers={"Content-Range": f"bytes */{size}"})
+        else:
+            start, stop = wanted
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{size}")
+        self.send_header("Content-Length", str(stop - start))
+        self.send_header("Accept-Ranges", "bytes")
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            with path.open("rb") as stream:
+                if stop == size:
+                    self.connection.sendfile(stream, start)
+                else:
+                    stream.seek(start)
+                    self.wfile.write(stream.read(stop - start))
+        return None
+
+    def wanted_range(self, size: int, etag: str) -> tuple[int, int] | None:
+        """First byte and the one after the last; None where the whole file is to be sent."""
+        match = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        condition = self.headers.get("If-Range")
+        if not match or (condition and condition != etag):
+            return None
+        stop = int(match[2]) + 1 if match[2] else size
+        return int(match[1]), min(stop, size)
+
+    def drain(self) -> bytes:
+        """The request's body."""
+        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+
+
+def copy_tree(source: Path, dest: Path) -> Path:
+    """A copy that a test may damage."""
+    return Path(shutil.copytree(source, dest))
