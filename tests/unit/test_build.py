@@ -134,7 +134,7 @@ def test_a_build_that_never_starts_repeats_the_engines_words() -> None:
 
 def test_a_finished_step_is_one_line() -> None:
     cached = recorded().steps["b"]
-    assert line(cached) == "  cached  [final 2/2] COPY x"
+    assert line(cached) == "  cached  final              COPY x"
 
 
 def test_layers_are_those_with_bytes_base_first() -> None:
@@ -152,3 +152,16 @@ def test_context_bytes_count_each_transfer_once() -> None:
         status = {"id": "transferring context:", "vertex": "v", "current": current}
         progress.feed(json.dumps({"statuses": [status]}))
     assert progress.context_bytes == 500
+
+
+def test_progress_reads_objects_indented_over_many_lines_as_well() -> None:
+    progress = Progress()
+    event = {
+        "vertexes": [{"digest": "d", "name": "[a 1/1] RUN x", "completed": "2026-01-01T00:00:00Z"}]
+    }
+    finished = [
+        step
+        for text in json.dumps(event, indent=2).splitlines(keepends=True)
+        for step in progress.feed(text)
+    ]
+    assert [step.name for step in finished] == ["[a 1/1] RUN x"]

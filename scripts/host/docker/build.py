@@ -130,9 +130,8 @@ def _what(step: Step | None, progress: Progress) -> str:
     if step is None:
         last = progress.other_lines[-1] if progress.other_lines else "no reason given"
         return f"the build did not start: {last.removeprefix('ERROR: ')}"
-    instruction = " ".join(step.instruction.split())
     reason = step.error.rpartition(": ")[2] if "exit code" in step.error else step.error
-    return f"the build failed at {instruction[:90]!r}: {reason}"
+    return f"the build failed at {step.instruction[:90]!r}: {reason}"
 
 
 def _next_step(step: Step | None) -> str:

@@ -1,7 +1,8 @@
 """Follows a build: reads BuildKit's raw progress and keeps what each step did.
 
-The lines are those of `docker buildx build --progress=rawjson`: one JSON object each with
-`vertexes`, `statuses` and `logs` (https://docs.docker.com/reference/cli/docker/buildx/build/).
+The output is that of `docker buildx build --progress=rawjson`: JSON objects with `vertexes`,
+`statuses` and `logs` (https://docs.docker.com/reference/cli/docker/buildx/build/), one on a line in
+newer releases, indented over many lines in 0.13.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from datetime import datetime
 from typing import Any
 
 KEPT_LOG_LINES = 40
+_MOUNTS = re.compile(r"^(RUN|COPY|ADD)((?: --[a-z]+(?:=\S+)?)+) ")
 _STAGE = re.compile(r"^\[(?P<stage>[^\]\s]+)[^\]]*\]\s*(?P<instruction>.*)$")
 
 
@@ -52,9 +54,10 @@ class Step:
 
     @property
     def instruction(self) -> str:
-        """The Dockerfile instruction, or BuildKit's name of the step."""
+        """The Dockerfile instruction without its mounts, or BuildKit's name of the step."""
         match = _STAGE.match(self.name)
-        return match["instruction"] if match else self.name
+        words = " ".join((match["instruction"] if match else self.name).split())
+        return _MOUNTS.sub(r"\1 ", words)
 
 
 class Progress:
@@ -64,6 +67,7 @@ class Progress:
         self.steps: dict[str, Step] = {}
         self.other_lines: deque[str] = deque(maxlen=KEPT_LOG_LINES)
         self._transferred: dict[str, int] = {}
+        self._unfinished: list[str] = []
 
     def feed(self, line: str) -> tuple[Step, ...]:
         """Take one line of output.
@@ -71,13 +75,8 @@ class Progress:
         Returns:
             The steps that this line finished.
         """
-        try:
-            event = json.loads(line)
-        except ValueError:
-            event = None
-        if not isinstance(event, dict):
-            if line.strip():
-                self.other_lines.append(line.rstrip())
+        event = self._event(line)
+        if event is None:
             return ()
         for status in event.get("statuses") or []:
             self._note_transfer(status)
@@ -85,6 +84,22 @@ class Progress:
         for log in event.get("logs") or []:
             self._note_log(log)
         return tuple(step for step in finished if step is not None)
+
+    def _event(self, line: str) -> dict[str, Any] | None:
+        """The object that this line completes, if it does; anything else is kept as plain text."""
+        if not self._unfinished and not line.startswith("{"):
+            if line.strip():
+                self.other_lines.append(line.rstrip())
+            return None
+        self._unfinished.append(line)
+        if line.rstrip() != "}" and len(self._unfinished) > 1:
+            return None
+        try:
+            event: dict[str, Any] = json.loads("".join(self._unfinished))
+        except ValueError:
+            return None
+        self._unfinished.clear()
+        return event
 
     @property
     def running(self) -> tuple[Step, ...]:
@@ -122,7 +137,7 @@ class Progress:
         step.log.extend(part for part in re.split(r"[\r\n]+", text) if part.strip())
 
     def _note_transfer(self, status: dict[str, Any]) -> None:
-        name = str(status.get("name") or status.get("id") or "")
+        name = str(status.get("id") or "")
         if name.startswith("transferring "):
             key = f"{status.get('vertex')}:{name}"
             self._transferred[key] = max(

@@ -61,7 +61,7 @@ def step_records(progress: Progress) -> tuple[StepRecord, ...]:
     return tuple(
         StepRecord(
             stage=step.stage,
-            instruction=" ".join(step.instruction.split()),
+            instruction=step.instruction,
             seconds=round(step.seconds, 3),
             cached=step.cached,
         )

@@ -14,14 +14,20 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 WIDTH = 100
+STAGE_WIDTH = len("build_final_image")
 MOST_RUNNING = 6
 
 
 def line(step: Step) -> str:
     """A finished step as one line: seconds or what else became of it, then its name."""
     state = "failed" if step.error else "cached" if step.cached else f"{step.seconds:.1f}s"
-    name = " ".join(step.name.split())
-    return f"{state:>8}  {name if len(name) <= WIDTH else name[: WIDTH - 1] + '…'}"
+    return f"{state:>8}  {title(step)}"
+
+
+def title(step: Step) -> str:
+    """A step in one short line: its stage and the instruction."""
+    text = f"{step.stage:<{STAGE_WIDTH}}  {step.instruction}" if step.stage else step.instruction
+    return text if len(text) <= WIDTH else text[: WIDTH - 1] + "…"
 
 
 class View:
@@ -55,7 +61,7 @@ class View:
 
         now = time.time()
         rows = [
-            Text(f"{now - step.started:7.0f}s  {' '.join(step.name.split())[: WIDTH - 1]}", "cyan")
+            Text(f"{now - step.started:7.0f}s  {title(step)}", "cyan")
             for step in self._progress.running[:MOST_RUNNING]
         ]
         done = sum(1 for step in self._progress.steps.values() if step.completed)
