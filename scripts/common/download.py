@@ -1,0 +1,337 @@
+"""Fetches one file over HTTP and verifies it in the same pass; the final name is a verified file.
+
+The host's store and the worker's network volume both use it, so there is one implementation of
+resuming, retrying and checking.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import random
+import re
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from scripts.common.errors import Failure
+from scripts.common.hashing import git_blob_of, sha256_of, update_from
+from scripts.common.partial import Origin, Partial, locked_partial
+from scripts.common.pump import pump
+from scripts.common.stamps import stamped_sha256, write_stamp
+from scripts.common.structure import check_structure
+from scripts.common.web import Line, Retry, open_url, shown
+
+State = Literal["fetched", "resumed", "cached", "verified", "waited"]
+
+
+class Watch(Protocol):
+    """Told what is going on, often; must be quick.
+
+    `state` is connecting, fetching, verifying, waiting or retrying; `done` and `total` are bytes,
+    `total` None where the server does not say; `detail` is a reason, for retrying.
+    """
+
+    def __call__(self, state: str, done: int, total: int | None, detail: str = "") -> None:
+        """Take note."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A file and what it must be.
+
+    Args:
+        url: where it is.
+        name: its name at the source; the suffix decides which structure is checked.
+        sha256: what it must have; empty where nobody knows yet.
+        size: bytes it must have; None where nobody knows yet.
+        git_blob: git's id of it, where the Hub gives that instead of a SHA-256.
+        allow_pickle: whether a pickle is accepted.
+    """
+
+    url: str
+    name: str
+    sha256: str = ""
+    size: int | None = None
+    git_blob: str = ""
+    allow_pickle: bool = False
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A verified file.
+
+    Args:
+        path: where it lies.
+        sha256: what it has.
+        size: bytes.
+        state: how it came to be there.
+        moved: bytes that came over the network now.
+        seconds: how long that took.
+    """
+
+    path: Path
+    sha256: str
+    size: int
+    state: State
+    moved: int = 0
+    seconds: float = 0.0
+
+
+def silent(state: str, done: int, total: int | None, detail: str = "") -> None:
+    """A `Watch` that looks away."""
+
+
+def fetch_verified(
+    wanted: Wanted, dest: Path, *, line: Line | None = None, token: str = "", watch: Watch = silent
+) -> Fetched:
+    """Have a verified file at `dest`.
+
+    A file already there is trusted by its stamp, or else verified. A partial file left by an
+    interrupted run is resumed; two processes wanting the same file share one download.
+
+    Args:
+        wanted: the file.
+        dest: its final name.
+        line: patience and certificates.
+        token: bearer token for the URL's own host.
+        watch: told what is going on.
+
+    Raises:
+        Failure: and then `dest` holds nothing, or what it verifiably held before.
+    """
+    started = time.monotonic()
+    if dest.exists():
+        return existing(wanted, dest, watch=watch)
+    waits: list[float] = []
+
+    def waiting() -> None:
+        waits.append(time.monotonic())
+        watch("waiting", 0, wanted.size)
+
+    with locked_partial(dest, waiting) as partial:
+        if dest.exists():
+            partial.discard()
+            found = existing(wanted, dest, watch=watch)
+            return Fetched(dest, found.sha256, found.size, "waited" if waits else found.state)
+        transfer = _Transfer(wanted, partial, line or Line(), token, watch)
+        digest = transfer.run()
+        seconds = time.monotonic() - (waits[-1] if waits else started)
+        state: State = "resumed" if transfer.adopted else "fetched"
+        write_stamp(dest, digest)
+        return Fetched(dest, digest, dest.stat().st_size, state, transfer.moved, seconds)
+
+
+def existing(wanted: Wanted, dest: Path, *, rehash: bool = False, watch: Watch = silent) -> Fetched:
+    """Verify a file that is there already, by its stamp or else by its bytes.
+
+    Args:
+        wanted: the file.
+        dest: where it lies.
+        rehash: whether to distrust the stamp.
+        watch: told what is going on.
+
+    Raises:
+        Failure: its bytes are not what they must be (code `model-damaged`).
+    """
+    started, size = time.monotonic(), dest.stat().st_size
+    known = "" if rehash else stamped_sha256(dest)
+    digest = known or sha256_of(dest, lambda done: watch("verifying", done, size))
+    if wanted.sha256 not in ("", digest):
+        raise Failure(
+            f"the file has changed: sha256 {digest[:16]}…, expected {wanted.sha256[:16]}…",
+            where=str(dest),
+            cure="remove it and fetch it again",
+            code="model-damaged",
+        )
+    check_structure(dest, wanted.name, allow_pickle=wanted.allow_pickle)
+    if known:
+        return Fetched(dest, digest, size, "cached", 0, time.monotonic() - started)
+    write_stamp(dest, digest)
+    return Fetched(dest, digest, size, "verified", 0, time.monotonic() - started)
+
+
+class _Transfer:
+    """One download into a locked partial file, over as many connections as it takes."""
+
+    def __init__(
+        self, wanted: Wanted, partial: Partial, line: Line, token: str, watch: Watch
+    ) -> None:
+        self.wanted, self.partial, self.line = wanted, partial, line
+        self.token, self.watch = token, watch
+        self.digest = hashlib.sha256()
+        self.length = 0  # bytes in the file, all of them in the digest
+        self.adopted = False  # whether bytes of an earlier run count
+        self.moved = 0
+
+    def run(self) -> str:
+        """Fetch, verify and rename; the SHA-256."""
+        self._adopt()
+        while True:
+            self._fetch_all()
+            self.watch("verifying", self.length, self.length)
+            try:
+                self._verify()
+            except Failure:
+                again = self.adopted
+                self._forget()
+                if not again:
+                    self.partial.discard()
+                    raise
+                # The bytes of the earlier run may be to blame: once more, all of it.
+                self.watch("retrying", 0, self.wanted.size, "resumed bytes did not fit")
+                continue
+            self.partial.finish()
+            return self.digest.hexdigest()
+
+    def _adopt(self) -> None:
+        """Take over what an earlier run left, if it can be part of what is wanted."""
+        have, origin = self.partial.length, self.partial.origin
+        if not have:
+            return None
+        if origin is None or not self._continues(origin) or have > (self.wanted.size or have):
+            return self._forget()
+        self.watch("verifying", 0, have)
+        self.length = update_from(
+            self.digest, self.partial.fd, lambda done: self.watch("verifying", done, have)
+        )
+        self.adopted = True
+        return None
+
+    def _continues(self, origin: Origin) -> bool:
+        """Whether bytes from there may be the beginning of what is wanted."""
+        if self.wanted.sha256:
+            return origin.sha256 == self.wanted.sha256
+        return bool(origin.validator) and origin.url == shown(self.wanted.url)
+
+    def _forget(self) -> None:
+        """Start from nothing."""
+        self.partial.begin(Origin(shown(self.wanted.url), sha256=self.wanted.sha256))
+        self.digest, self.length, self.adopted = hashlib.sha256(), 0, False
+
+    def _fetch_all(self) -> None:
+        """Connect until the file is complete; a try counts only if it brought nothing."""
+        failed = 0
+        while True:
+            before = self.length
+            try:
+                return self._connect_once()
+            except Retry as trouble:
+                failed = 1 if self.length > before else failed + 1
+                if failed >= self.line.attempts:
+                    raise self._given_up(str(trouble)) from None
+                self._pause(trouble, failed)
+
+    def _pause(self, trouble: Retry, failed: int) -> None:
+        """Wait before the next try: as long as the server says, else longer each time."""
+        if trouble.wait is not None and trouble.wait > self.line.longest_pause:
+            raise self._given_up(f"{trouble}, asking to wait {trouble.wait:.0f} s")
+        backoff = min(self.line.pause * 2.0 ** (failed - 1), self.line.longest_pause)
+        seconds = trouble.wait if trouble.wait is not None else backoff * random.uniform(0.5, 1.5)  # noqa: S311 - jitter, not a secret
+        self.watch(
+            "retrying", self.length, self.wanted.size, f"{trouble}; again in {seconds:.1f} s"
+        )
+        time.sleep(seconds)
+
+    def _given_up(self, reason: str) -> Failure:
+        return Failure(
+            f"{self.wanted.name} could not be fetched: {reason}",
+            where=shown(self.wanted.url),
+            cure=f"run it again: {self.length} bytes are kept and resumed",
+            code="download-broken",
+        )
+
+    def _connect_once(self) -> None:
+        """One request, and its body to the end.
+
+        Raises:
+            Retry: the file is not complete, and another try may help.
+        """
+        if self.length and self.length == self.wanted.size:
+            return
+        self.watch("connecting", self.length, self.wanted.size)
+        with open_url(
+            self.wanted.url, headers=self._headers(), token=self.token, line=self.line
+        ) as answer:
+            if answer.status == 416 and answer.headers["Content-Range"] == f"bytes */{self.length}":
+                return  # an earlier run was killed between the last byte and the new name
+            total = self._position(answer)
+            self._refuse_wrong_size(total)
+            self._refuse_full_disk(total)
+            for count in pump(answer, self.partial.fd, self.length, self.digest, self.line):
+                self.length += count
+                self.moved += count
+                self.watch("fetching", self.length, total)
+        if total is not None and self.length < total:
+            raise Retry(f"the connection ended after {self.length} of {total} bytes")
+
+    def _headers(self) -> dict[str, str]:
+        headers = {"Accept-Encoding": "identity"}
+        if self.length:
+            headers["Range"] = f"bytes={self.length}-"
+            origin = self.partial.origin
+            if origin and origin.validator:
+                headers["If-Range"] = origin.validator
+        return headers
+
+    def _position(self, answer: http.client.HTTPResponse) -> int | None:
+        """Make the file fit the answer's first byte; the whole file's length where it is said."""
+        answered = answer.headers.get("Content-Range", "")
+        if answer.status == 206:
+            match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answered)
+            if match and int(match[1]) == self.length:
+                return int(match[2]) if match[2] != "*" else None
+        if answer.status != 200:
+            self._forget()
+            raise Retry(f"the server answered {answer.status} {answered} to a resumed download")
+        if answer.headers.get("Content-Encoding", "identity") != "identity":
+            raise Retry("the server sent the file compressed though asked not to")
+        self._forget()
+        self.partial.begin(Origin(shown(self.wanted.url), _validator(answer), self.wanted.sha256))
+        said = answer.headers.get("Content-Length", "")
+        return int(said) if said.isdigit() else None
+
+    def _refuse_wrong_size(self, total: int | None) -> None:
+        if total is not None and total != (self.wanted.size or total):
+            self.partial.discard()
+            raise self._wrong(f"the server offers {total} bytes, expected {self.wanted.size}")
+
+    def _refuse_full_disk(self, total: int | None) -> None:
+        free = shutil.disk_usage(self.partial.path.parent).free
+        missing = (total or self.length) - self.length
+        if missing > free:
+            raise Failure(
+                f"the disk is too full: {missing} bytes to fetch, {free} free",
+                where=str(self.partial.path.parent),
+                cure="free space: invoke models.prune, docker builder prune",
+                code="disk-full",
+            )
+
+    def _verify(self) -> None:
+        """Hold the complete partial file to everything that is known."""
+        wanted, digest = self.wanted, self.digest.hexdigest()
+        if self.length != (wanted.size if wanted.size is not None else self.length):
+            raise self._wrong(f"{self.length} bytes, expected {wanted.size}")
+        if wanted.sha256 and digest != wanted.sha256:
+            raise self._wrong(f"sha256 {digest[:16]}…, expected {wanted.sha256[:16]}…")
+        if wanted.git_blob and git_blob_of(self.partial.path) != wanted.git_blob:
+            raise self._wrong(f"it is not git blob {wanted.git_blob[:16]}…")
+        check_structure(self.partial.path, wanted.name, allow_pickle=wanted.allow_pickle)
+
+    def _wrong(self, how: str) -> Failure:
+        return Failure(
+            f"{self.wanted.name} is not the expected file and was discarded: {how}",
+            where=shown(self.wanted.url),
+            cure="if the source has changed on purpose, run: invoke pin; otherwise distrust it",
+            code="wrong-bytes",
+        )
+
+
+def _validator(answer: http.client.HTTPResponse) -> str:
+    """What If-Range may compare: a strong ETag, or else a date (RFC 9110, section 13.1.5)."""
+    etag = str(answer.headers.get("ETag", ""))
+    if etag and not etag.startswith("W/"):
+        return etag
+    return "" if etag else str(answer.headers.get("Last-Modified", ""))

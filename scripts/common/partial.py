@@ -1,0 +1,160 @@
+"""The file a download grows in: locked between processes, resumed after a kill, renamed when right.
+
+For `model` it is `model.partial`, and `model.partial.json` says what its bytes were part of. The
+lock is on the partial file itself, so it ends with the process and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from scripts.common.errors import Failure
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a partial file's bytes are part of.
+
+    Args:
+        url: where they came from, without what may be secret.
+        validator: the answer's strong ETag, or else its Last-Modified; empty where it had none.
+        sha256: what the whole must have; empty where that is unknown.
+    """
+
+    url: str
+    validator: str = ""
+    sha256: str = ""
+
+
+class Partial:
+    """An open, locked partial file.
+
+    Args:
+        dest: the final name.
+        fd: the open partial file.
+    """
+
+    def __init__(self, dest: Path, fd: int) -> None:
+        self.dest, self.fd = dest, fd
+        self.path = partial_path(dest)
+        self._origin = self.path.with_name(f"{self.path.name}.json")
+
+    @property
+    def length(self) -> int:
+        """Bytes so far."""
+        return os.fstat(self.fd).st_size
+
+    @property
+    def origin(self) -> Origin | None:
+        """What `note` said of the bytes; None where that is not known."""
+        try:
+            return Origin(**json.loads(self._origin.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def begin(self, origin: Origin) -> None:
+        """Empty the file, then note what its bytes will be part of."""
+        os.ftruncate(self.fd, 0)
+        self._origin.write_text(json.dumps(asdict(origin)), encoding="utf-8")
+
+    def discard(self) -> None:
+        """Remove it."""
+        self._origin.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+
+    def finish(self) -> None:
+        """Give it the final name, all bytes on disk first.
+
+        Mode 0644 and the time 0 make the same image layer of it on every machine.
+        """
+        os.fchmod(self.fd, 0o644)
+        os.utime(self.fd, (0, 0))
+        os.fsync(self.fd)
+        self.path.rename(self.dest)
+        self._origin.unlink(missing_ok=True)
+        sync_folder(self.dest.parent)
+
+
+def partial_path(dest: Path) -> Path:
+    """Where a download to `dest` grows."""
+    return dest.with_name(f"{dest.name}.partial")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder last; file systems that cannot are left to their own ways."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def locked_partial(dest: Path, waiting: Callable[[], None]) -> Iterator[Partial]:
+    """The partial file of `dest`, for this process alone.
+
+    Args:
+        dest: the final name; its folder is made.
+        waiting: called when another process holds the lock.
+
+    Raises:
+        Failure: the folder cannot be written to.
+    """
+    path = partial_path(dest)
+    try:
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        fd = _locked(path, waiting)
+    except OSError as error:
+        raise unwritable(error, path) from None
+    try:
+        yield Partial(dest, fd)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO):
+            raise unwritable(error, path) from None
+        raise
+    finally:
+        os.close(fd)
+
+
+def _locked(path: Path, waiting: Callable[[], None]) -> int:
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waiting()
+                fcntl.flock(fd, fcntl.LOCK_EX)
+            # The one before may have renamed or removed it: then this lock guards nothing.
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(fd), path.stat()):
+                    return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+
+
+def unwritable(error: OSError, path: Path) -> Failure:
+    """The failure that an error of writing to `path` is."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Failure(
+            "the disk is full; what was fetched is kept and the next run resumes it",
+            where=str(path.parent),
+            cure="free space: invoke models.prune, docker builder prune",
+            code="disk-full",
+        )
+    return Failure(
+        f"the store cannot be written to: {error.strerror}",
+        where=str(path.parent),
+        cure="check its permissions, or point MODELS_STORE at another folder",
+        code="store-unwritable",
+    )

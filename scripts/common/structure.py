@@ -1,0 +1,59 @@
+"""Whether a file's form is one that a model may have: safetensors, or plain data, not pickle.
+
+Unpickling runs code that the file brings along, so a pickle is accepted only where the config says
+`allow_pickle: true`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from scripts.common import safetensors
+from scripts.common.errors import Failure
+
+PICKLE_SUFFIXES: Final = (".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle")
+_ZIP: Final = b"PK\x03\x04"  # what torch.save has written since 1.6
+_PICKLE: Final = tuple(b"\x80" + bytes([version]) for version in range(2, 6))
+
+
+def refuse_pickle_name(name: str) -> None:
+    """Refuse a file by its name, before anything is fetched.
+
+    Raises:
+        Failure: the suffix is one of a pickle (code `pickle-refused`).
+    """
+    if name.lower().endswith(PICKLE_SUFFIXES):
+        raise _refused(name)
+
+
+def check_structure(path: Path, name: str, *, allow_pickle: bool) -> None:
+    """Judge a file by its first bytes and, for safetensors, by its whole header.
+
+    Args:
+        path: the file.
+        name: its name at the source, whose suffix says what it claims to be.
+        allow_pickle: whether the config accepts pickles.
+
+    Raises:
+        Failure: it is a pickle, or is not what it claims to be.
+    """
+    if name.lower().endswith(".safetensors"):
+        safetensors.check(path, name=name)
+        return
+    if allow_pickle:
+        return
+    refuse_pickle_name(name)
+    with path.open("rb") as stream:
+        start = stream.read(4)
+    if start.startswith((_ZIP, *_PICKLE)):
+        raise _refused(name)
+
+
+def _refused(name: str) -> Failure:
+    return Failure(
+        "a pickle can run code when it is loaded, so it is refused",
+        where=name,
+        cure="use a .safetensors file, or say allow_pickle: true for this model",
+        code="pickle-refused",
+    )

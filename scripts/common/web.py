@@ -1,0 +1,210 @@
+"""Opens URLs for downloads: redirects, proxies, certificates, credentials, and what may be retried.
+
+Proxies come from the environment as `urllib` reads it. A token goes to the host it was given for,
+and to no other that a redirect leads to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import email.utils
+import http.client
+import os
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.message import Message
+from functools import lru_cache
+from typing import IO, Final
+from urllib.parse import urlsplit
+
+from scripts.common.errors import Failure
+
+AGENT: Final = "a1111-worker-image/1"
+_MAY_PASS: Final = (408, 425, 429)  # besides every 5xx
+_RANGE_NOT_SATISFIABLE: Final = 416
+
+
+@dataclass(frozen=True)
+class Line:
+    """How much is expected of a connection before it is given up.
+
+    Args:
+        attempts: tries in a row that bring no new byte.
+        pause: seconds before the second try; doubled for each further one.
+        longest_pause: seconds that no pause exceeds, whatever the server asks for.
+        stall: seconds without `slowest` bytes a second after which a peer counts as stalled.
+        slowest: bytes a second.
+        ca_bundle: PEM file trusted besides the system's; empty for what the environment says.
+    """
+
+    attempts: int = 6
+    pause: float = 0.5
+    longest_pause: float = 120.0
+    stall: float = 30.0
+    slowest: int = 1024
+    ca_bundle: str = ""
+
+
+class Retry(Exception):  # noqa: N818 - not an error yet
+    """Something that another try may cure.
+
+    Args:
+        reason: what happened.
+        wait: seconds the server asked to wait; None where it did not say.
+    """
+
+    def __init__(self, reason: str, wait: float | None = None) -> None:
+        self.wait = wait
+        super().__init__(reason)
+
+
+def shown(url: str) -> str:
+    """A URL without its query and user info, which may be secret."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def open_url(
+    url: str, *, headers: Mapping[str, str], token: str, line: Line
+) -> http.client.HTTPResponse:
+    """Ask for a URL.
+
+    Args:
+        url: http or https.
+        headers: sent to every host on the way.
+        token: bearer token for the URL's own host; empty for none.
+        line: patience and certificates.
+
+    Returns:
+        The answer, not yet read: status 2xx, or 416.
+
+    Raises:
+        Retry: another try may help.
+        Failure: it will not.
+    """
+    request = urllib.request.Request(url, headers={"User-Agent": AGENT, **headers})  # noqa: S310 - http(s) only, by the config's schema and _Redirects
+    if token:
+        request.add_unredirected_header("Authorization", f"Bearer {token}")
+    try:
+        answer: http.client.HTTPResponse = _opener(line.ca_bundle).open(request, timeout=line.stall)
+        return answer
+    except urllib.error.HTTPError as error:
+        if error.code == _RANGE_NOT_SATISFIABLE:
+            return error  # type: ignore[return-value]  # has status, headers and read() alike
+        with contextlib.closing(error):
+            raise _refusal(error, url, has_token=bool(token)) from None
+    except urllib.error.URLError as error:
+        raise _trouble(error.reason, url) from None
+    except (OSError, http.client.HTTPException) as error:
+        raise _trouble(error, url) from None
+
+
+def _refusal(error: urllib.error.HTTPError, url: str, *, has_token: bool) -> Exception:
+    """What an error status means for the next step."""
+    code = error.code
+    if code in _MAY_PASS or code >= 500:
+        return Retry(f"the server answered {code} {error.reason}", _retry_after(error.headers))
+    if code in (401, 403):
+        gated = error.headers.get("X-Error-Code") == "GatedRepo"
+        cure = "set a token that may read it: HF_TOKEN for the Hub, TOKEN_<HOST> for other hosts"
+        if gated:
+            cure = "accept the model's terms on its page, then set HF_TOKEN"
+        elif has_token:
+            cure = "the token was sent and refused: check that it is valid and may read this file"
+        return Failure(
+            f"the server refused: {code} {error.reason}",
+            where=shown(url),
+            cure=cure,
+            code="download-refused",
+        )
+    if 300 <= code < 400:
+        return Failure(
+            "the server redirects without end or to an unsafe place",
+            where=shown(url),
+            cure="check the source's address",
+            code="download-refused",
+        )
+    return Failure(
+        f"the server answered {code} {error.reason}",
+        where=shown(url),
+        cure="check the source's address, file name and revision",
+        code="download-refused",
+    )
+
+
+def _trouble(reason: object, url: str) -> Exception:
+    """What a broken connection means for the next step."""
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return Failure(
+            f"the certificate is not trusted: {reason.verify_message}",
+            where=shown(url),
+            cure="behind an inspecting proxy, set mirrors.ca_bundle or SSL_CERT_FILE",
+            code="certificate",
+        )
+    text = str(reason) or type(reason).__name__
+    return Retry(text if "timed out" not in text else "the server did not answer in time")
+
+
+def _retry_after(headers: Message) -> float | None:
+    """Seconds of a Retry-After header (RFC 9110, section 10.2.3).
+
+    A date is compared with the server's own clock, so that a wrong one here does not matter.
+    """
+    value = headers.get("Retry-After", "").strip()
+    if value.isdigit():
+        return float(value)
+    with contextlib.suppress(TypeError, ValueError):
+        then = email.utils.parsedate_to_datetime(value)
+        now = email.utils.parsedate_to_datetime(headers.get("Date", ""))
+        return max(0.0, (then - now).total_seconds())
+    return None
+
+
+@lru_cache(maxsize=4)
+def _opener(ca_bundle: str) -> urllib.request.OpenerDirector:
+    context = ssl.create_default_context()
+    for extra in (ca_bundle, *map(os.environ.get, ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"))):
+        if extra:
+            try:
+                context.load_verify_locations(extra)
+            except OSError as error:
+                raise Failure(
+                    f"the CA bundle cannot be used: {error}",
+                    where=extra,
+                    cure="check mirrors.ca_bundle and the environment",
+                ) from None
+    return urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), _Redirects())
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects, keeping the token on its own host and never leaving https for http."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: Message,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        """The next request; None ends in an HTTPError with the redirect's own status."""
+        if urlsplit(newurl).scheme not in ("https", req.type):
+            return None
+        if code == 308:  # Python 3.10 does not know it
+            code = 307
+        new = super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]  # typeshed says HTTPMessage, any Message does
+        token = req.unredirected_hdrs.get("Authorization")
+        if new is not None and token and _origin(newurl) == _origin(req.full_url):
+            new.add_unredirected_header("Authorization", token)
+        return new
+
+    http_error_308 = urllib.request.HTTPRedirectHandler.http_error_302
