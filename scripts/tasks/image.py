@@ -57,14 +57,19 @@ def build(
         push_image(loaded)
 
 
-@task(iterable=["define"], help={**CONFIG_HELP, "schema": "write config.schema.json instead"})
+@task(
+    iterable=["define"],
+    help={**CONFIG_HELP, "schema": "write config.schema.json and the README's tables instead"},
+)
 def config(_: Context, define: list[str], variant: str = "cuda128", schema: bool = False) -> None:
     """Print the merged config and where each value came from."""
+    from scripts.host import readme
     from scripts.host.config import show
     from scripts.host.config.load import load
     from scripts.host.console import say
 
     if schema:
-        say(f"wrote {show.write_schema()}")
+        for path in (show.write_schema(), readme.rewrite()):
+            say(f"wrote {path.name}")
     else:
         say(show.rendered(load(variant, define)))

@@ -1,0 +1,85 @@
+"""Keeps the README's tables true: written from the schema and the findings, never by hand.
+
+A block lies between `<!-- NAME -->` and `<!-- /NAME -->`; a test holds every block to what the code
+says now.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from scripts.common.findings import FINDINGS
+from scripts.host.config.load import ROOT
+from scripts.host.config.schema import Config
+
+README = ROOT / "README.md"
+
+
+def config_reference() -> str:
+    """Every config key with its meaning, as a Markdown table."""
+    rows = [f"| `{key}` | {text} |" for key, text in _keys(Config.model_json_schema(), "")]
+    return "\n".join(["| key | meaning |", "|---|---|", *rows])
+
+
+def _keys(schema: dict[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+    """Leaf keys below a section of the schema, in the order of the code."""
+    definitions = schema.get("$defs", {})
+
+    def walk(node: dict[str, Any], path: str) -> Iterator[tuple[str, str]]:
+        for name, child in node.get("properties", {}).items():
+            inner, suffix = _section(child, definitions)
+            here = f"{path}{name}{suffix}"
+            if inner is None or not inner.get("properties"):
+                yield here, child.get("description", "").replace("|", "\\|")
+            else:
+                yield from walk(inner, f"{here}.")
+
+    return walk(schema, prefix)
+
+
+def _section(
+    child: dict[str, Any], definitions: dict[str, Any]
+) -> tuple[dict[str, Any] | None, str]:
+    """The section a key holds, and how its path goes on: nothing, `[]` or `.<name>`."""
+    for suffix, node in (
+        ("", child),
+        ("[]", child.get("items", {})),
+        (".<name>", child.get("additionalProperties", {})),
+    ):
+        reference = node.get("$ref") if isinstance(node, dict) else None
+        if reference:
+            return definitions[reference.rpartition("/")[2]], suffix
+    return None, ""
+
+
+def troubleshooting() -> str:
+    """Every known failure with its cure, as a Markdown table."""
+    rows = [
+        f"| `{row.code}` | {row.sentence} | {row.cure} |".replace("\n", " ")
+        for row in FINDINGS.values()
+    ]
+    return "\n".join(["| code | what is wrong | what to do |", "|---|---|---|", *rows])
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "config-reference": config_reference,
+    "troubleshooting": troubleshooting,
+}
+
+
+def updated(text: str) -> str:
+    """The README's text with every block as the code says it."""
+    for name, make in BLOCKS.items():
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
+        body = make()
+        text = pattern.sub(lambda match, body=body: f"{match[1]}{body}{match[2]}", text)  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+    return text
+
+
+def rewrite(path: Path = README) -> Path:
+    """Bring the README's blocks up to date."""
+    path.write_text(updated(path.read_text(encoding="utf-8")), encoding="utf-8")
+    return path
