@@ -140,7 +140,9 @@ class Model(Section):
     """A checkpoint, or a folder of small files, and where it goes in the image."""
 
     name: Name = Field(description="What tasks call it.")
-    source: Source = Field(description="Where it comes from.")
+    source: Source = Field(
+        description="{hub: owner/repo, file or files, revision}, or {url: …}; https, http or file."
+    )
     path: AbsolutePath = Field(
         description="File in the image; with layout hub-cache, the Hub cache folder."
     )
