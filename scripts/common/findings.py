@@ -35,6 +35,23 @@ _ROWS: Final = (
         signature=r"Cannot connect to the Docker daemon",
     ),
     Finding(
+        "buildx-missing",
+        "The Docker engine has no buildx, or one older than 0.13.",
+        "install it; on Debian and Ubuntu: apt-get install docker-buildx",
+    ),
+    Finding(
+        "source-gone",
+        "A git source or its commit cannot be fetched.",
+        "check mirrors.github, or give another repo in a1111.sources",
+        signature=r"fetch-source: cannot fetch",
+    ),
+    Finding(
+        "torch-replaced",
+        "A Python package brought its own torch, or xformers is made for another one.",
+        "run: invoke pin --python",
+        signature=r"check-packages: ",
+    ),
+    Finding(
         "disk-full",
         "The disk is full.",
         "free space: invoke models.prune, docker builder prune",

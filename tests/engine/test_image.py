@@ -1,0 +1,166 @@
+"""The image that `invoke build` makes from the real Dockerfile, and how little a change costs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import urllib.request
+from pathlib import Path
+
+import docker
+import pytest
+
+from scripts.host.config.load import ROOT, load
+from scripts.host.docker.arguments import build_arguments
+from scripts.host.docker.build import Plan, command
+from tests.engine.running import container, eventually, invoke, output
+
+pytestmark = pytest.mark.engine
+
+
+def layers(reference: str) -> list[str]:
+    client = docker.from_env()
+    try:
+        return list(client.images.get(reference).attrs["RootFS"]["Layers"])
+    finally:
+        client.close()
+
+
+def test_the_model_is_bit_identical_to_its_source(cpu_image: str, checkpoint: Path) -> None:
+    expected = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    assert output(cpu_image, "sha256sum", "/model.safetensors").split()[0] == expected
+
+
+def test_torch_is_still_the_base_images_and_xformers_imports(cuda_image: str) -> None:
+    code = (
+        "import torch, xformers.ops;print(torch.__version__, torch.__file__, xformers.__version__)"
+    )
+    torch_version, torch_file, xformers_version = output(
+        cuda_image, "/opt/webui/bin/python", "-c", code
+    ).split()[-3:]
+    assert torch_version.startswith("2.7.0")
+    assert torch_file.startswith("/opt/conda/")
+    assert xformers_version == "0.0.30"
+
+
+def test_the_cpu_variant_carries_no_xformers(cpu_image: str) -> None:
+    code = "import importlib.util as u; print(u.find_spec('xformers'))"
+    assert output(cpu_image, "/opt/webui/bin/python", "-c", code).strip() == "None"
+
+
+def test_the_real_requirements_import(cuda_image: str) -> None:
+    names = (
+        "cv2, gradio, transformers, pytorch_lightning, open_clip, clip, kornia, skimage, spandrel"
+    )
+    assert "fine" in output(
+        cuda_image, "/opt/webui/bin/python", "-c", f"import {names}; print('fine')"
+    )
+
+
+def test_nothing_of_the_build_is_left_in_the_image(cuda_image: str) -> None:
+    looked_for = (
+        "find / -xdev ( -name .git -o -name BLIP.gif -o -path /tools -o -path /root/.cache "
+        "-o -path /var/lib/apt/lists/*Packages -o -path /run/secrets/* ) -print"
+    )
+    assert output(cuda_image, *looked_for.split()).split() == []
+
+
+def test_it_serves_as_a_user_who_is_not_root_with_tcmalloc(cpu_image: str) -> None:
+    with container(cpu_image, ports={"3000/tcp": ("127.0.0.1", None)}) as running:
+        running.reload()
+
+        def answers() -> bool:
+            running.reload()
+            assert running.status == "running", running.logs().decode()
+            port = running.ports["3000/tcp"][0]["HostPort"]
+            try:
+                with urllib.request.urlopen(
+                    f"http://127.0.0.1:{port}/sdapi/v1/sd-models", timeout=5
+                ) as answer:
+                    return bool(json.load(answer))
+            except OSError:
+                return False
+
+        eventually(answers, seconds=180, what="port 3000 answers")
+        found = running.exec_run("pgrep -f webui.py").output.decode().split()
+        assert found, "no serving process"
+        for pid in found:
+            owner = running.exec_run(f"stat -c %u /proc/{pid}").output.decode().strip()
+            assert owner not in ("", "0")
+        maps = running.exec_run(f"cat /proc/{found[0]}/maps").output.decode()
+        assert "libtcmalloc" in maps
+
+
+@pytest.mark.slow
+def test_plain_docker_build_with_only_build_arguments_makes_the_same_layers(
+    cpu_image: str, image_config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMAGE_CONFIG", str(image_config))
+    loaded = load("cpu")
+    plan = Plan(
+        root=ROOT,
+        arguments=build_arguments(loaded),
+        secrets={"ca_bundle": f"src={loaded.config.mirrors.ca_bundle}"}
+        if loaded.config.mirrors.ca_bundle
+        else {},
+        tags=("plain-docker-build:test",),
+        options=(f"--network={loaded.config.build.network}", "--load"),
+    )
+    words = [
+        word
+        for word in command(plan, Path("/dev/null"))
+        if not word.startswith(("--progress", "--iidfile"))
+    ]
+    words[1:3] = ["build"]  # the command everybody knows
+    subprocess.run(words, check=True, capture_output=True, timeout=1800)
+    assert layers("plain-docker-build:test") == layers(cpu_image)
+
+
+@pytest.mark.slow
+def test_changing_a_container_script_pushes_only_its_own_layer(
+    cpu_image: str, image_config: Path, registry: str, tmp_path: Path
+) -> None:
+    copy = tmp_path / "checkout"
+    shutil.copytree(
+        ROOT, copy, ignore=shutil.ignore_patterns(".venv", ".nox", "models", "reports", ".*_cache")
+    )
+    repository = f"{registry}/one-layer"
+    _push(cpu_image, f"{repository}:before")
+
+    script = copy / "scripts/container/__main__.py"
+    script.write_text(script.read_text() + "\n# a change\n")
+    define = f"image={{repository: {repository}, tags: [after], moving_tags: []}}"
+    answer = invoke("build", "--variant", "cpu", "-D", define, config=image_config, root=copy)
+    assert answer.returncode == 0, answer.stderr
+    report = json.loads((copy / "reports/build.json").read_text())
+    ran = [step["instruction"] for step in report["steps"] if not step["cached"]]
+    assert all(
+        "scripts/container" in step or step.startswith(("FROM", "WORKDIR")) for step in ran
+    ), ran
+    _push(f"{repository}:after", f"{repository}:after")
+
+    before, after = (_blobs(registry, "one-layer", tag) for tag in ("before", "after"))
+    new = {digest: size for digest, size in after.items() if digest not in before}
+    assert len(new) == 1, new
+    assert sum(new.values()) < 1_000_000
+
+
+def _push(image: str, reference: str) -> None:
+    client = docker.from_env()
+    try:
+        client.images.get(image).tag(reference)
+        for line in client.images.push(reference, stream=True, decode=True):
+            assert "error" not in line, line
+    finally:
+        client.close()
+
+
+def _blobs(registry: str, name: str, tag: str) -> dict[str, int]:
+    request = urllib.request.Request(
+        f"http://{registry}/v2/{name}/manifests/{tag}",
+        headers={"Accept": "application/vnd.docker.distribution.manifest.v2+json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return {layer["digest"]: layer["size"] for layer in json.load(answer)["layers"]}
