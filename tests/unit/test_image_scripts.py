@@ -1,0 +1,165 @@
+"""The scripts the Dockerfile runs: what they prove, and that nothing unproven gets its name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import struct
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scripts.host.config.load import ROOT
+from tests.standins.hub import HubServer, hub
+
+REPO = "owner/repo"
+
+
+def safetensors(count: int = 400_000) -> bytes:
+    tensor = {"dtype": "U8", "shape": [count], "data_offsets": [0, count]}
+    header = json.dumps({"t": tensor}).encode()
+    return struct.pack("<Q", len(header)) + header + bytes(count)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    folder = tmp_path / "hub" / REPO
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(safetensors())
+    (folder / "vocab.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture
+def server(files: Path) -> Iterator[HubServer]:
+    with hub(files.parents[1]) as running:
+        yield running
+
+
+def hub_file(server: HubServer, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [ROOT / "scripts/image/hub-file", REPO, "main", *words],
+        env={"PATH": os.environ["PATH"], "HF_ENDPOINT": server.url},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_model_is_checked_against_the_hubs_own_lfs_record(
+    server: HubServer, files: Path, tmp_path: Path
+) -> None:
+    dest = tmp_path / "out" / "model.safetensors"
+    answer = hub_file(server, "model.safetensors", str(dest))
+    assert answer.returncode == 0, answer.stderr
+    assert dest.read_bytes() == (files / "model.safetensors").read_bytes()
+    assert hashlib.sha256(dest.read_bytes()).hexdigest() in answer.stdout
+    assert dest.stat().st_mtime == 0, "the layer's digest would depend on the hour"
+
+
+def test_a_small_file_is_checked_against_its_git_blob(server: HubServer, tmp_path: Path) -> None:
+    answer = hub_file(server, "vocab.json", str(tmp_path / "vocab.json"))
+    assert answer.returncode == 0, answer.stderr
+    assert "git blob 9e26dfeeb6e641a33dae4961196235bdb965b21b" in answer.stdout  # `{}`
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words", "expected"),
+    [
+        ("a.safetensors", safetensors(), ["0" * 64], "expected " + "0" * 64),
+        ("b.safetensors", b"<html>not found</html>", [], "is not a safetensors file"),
+        ("c.safetensors", struct.pack("<Q", 10**12) + b"{}" * 99, [], "not a safetensors file"),
+    ],
+    ids=["wrong sha256", "a page", "an absurd header"],
+)
+def test_what_is_not_proven_never_gets_its_name(
+    server: HubServer,
+    files: Path,
+    tmp_path: Path,
+    name: str,
+    content: bytes,
+    words: list[str],
+    expected: str,
+) -> None:
+    (files / name).write_bytes(content)
+    dest = tmp_path / name
+    answer = hub_file(server, name, str(dest), *words)
+    assert answer.returncode == 1
+    assert expected in answer.stderr
+    assert len(answer.stderr.splitlines()) == 1
+    assert not dest.exists()
+    assert not list(tmp_path.glob("*.partial"))
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> tuple[str, str]:
+    """A git repository with one commit: its address and the commit."""
+    folder = tmp_path / "upstream"
+    (folder / "assets").mkdir(parents=True)
+    (folder / "assets" / "demo.png").write_bytes(b"demo")
+    (folder / "code.py").write_text("x = 1\n")
+
+    def git(*words: str) -> str:
+        identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+        run = ["git", "-C", str(folder), *identity, *words]
+        return subprocess.run(run, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "--quiet")
+    git("config", "uploadpack.allowAnySHA1InWant", "true")
+    git("add", ".")
+    git("commit", "--quiet", "-m", "one", "--date", "2024-01-02T03:04:05Z")
+    git("tag", "v1")
+    return folder.as_uri(), git("rev-parse", "HEAD")
+
+
+def fetch_source(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [ROOT / "scripts/image/fetch-source", *words],
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_a_source_arrives_without_history_or_demo_media(
+    repository: tuple[str, str], tmp_path: Path, pinned: bool
+) -> None:
+    url, commit = repository
+    dest = tmp_path / "dest"
+    answer = fetch_source(url, commit if pinned else "", "v1", str(dest), "assets")
+    assert answer.returncode == 0, answer.stderr
+    assert sorted(path.name for path in dest.iterdir()) == [".commit", "code.py"]
+    assert (dest / ".commit").read_text().strip() == commit
+
+
+def test_the_same_commit_gives_the_same_times(repository: tuple[str, str], tmp_path: Path) -> None:
+    url, commit = repository
+    times = []
+    for name in ("one", "two"):
+        fetch_source(url, commit, "v1", str(tmp_path / name))
+        times.append((tmp_path / name / "code.py").stat().st_mtime)
+    assert times[0] == times[1]
+
+
+@pytest.mark.slow
+def test_a_commit_that_is_gone_is_said_in_one_line(
+    repository: tuple[str, str], tmp_path: Path
+) -> None:
+    url, _ = repository
+    answer = fetch_source(url, "0" * 40, "v1", str(tmp_path / "dest"))
+    assert answer.returncode == 1
+    assert answer.stderr.splitlines()[-1].startswith(f"fetch-source: cannot fetch {'0' * 40}")
+
+
+@pytest.mark.skipif(not shutil.which("busybox"), reason="busybox is not installed")
+def test_the_scripts_parse_in_busybox_ash() -> None:
+    for name in ("hub-file", "fetch-source"):
+        subprocess.run(["busybox", "ash", "-n", ROOT / "scripts/image" / name], check=True)
