@@ -36,3 +36,22 @@ def tests_on(session: nox.Session) -> None:
 def engine(session: nox.Session) -> None:
     """Tests against a real Docker engine; without one, one line says that they were skipped."""
     session.run(sys.executable, "-m", "pytest", "tests/engine", "-rs", *session.posargs)
+
+
+@nox.session(venv_backend="none", tags=["smoke"])
+def smoke(session: nox.Session) -> None:
+    """Prove an image without a GPU; `-- --variant V --image REF` chooses it."""
+    session.run(sys.executable, "-m", "pytest", "tests/smoke", *session.posargs)
+
+
+@nox.session(venv_backend="none", tags=["smoke"])
+def gpu_smoke(session: nox.Session) -> None:
+    """Prove an image on this machine's GPUs; never passes without one."""
+    posargs = ["--variant", "cuda128", "--gpu", "all", *session.posargs]
+    session.run(sys.executable, "-m", "pytest", "tests/smoke", *posargs)
+
+
+@nox.session(venv_backend="none", tags=["smoke"])
+def api_smoke(session: nox.Session) -> None:
+    """Prove a running worker: `-- --url http://host:3000`."""
+    session.run(sys.executable, "-m", "pytest", "tests/smoke", *session.posargs)

@@ -1,0 +1,131 @@
+"""A worker's API, as the smoke tests call it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import json
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from typing import Any
+
+from scripts.common.errors import Failure
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A status and a decoded body; None where the body is not JSON."""
+
+    status: int
+    body: Any
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded picture.
+
+    Args:
+        png: its bytes.
+        size: width and height in pixels.
+        colours: how many different colours it has, counted up to 256.
+    """
+
+    png: bytes
+    size: tuple[int, int]
+    colours: int
+
+
+class Api:
+    """The API at one address.
+
+    Args:
+        url: `http://host:3000`.
+        timeout: seconds one answer may take.
+    """
+
+    def __init__(self, url: str, timeout: float = 600.0) -> None:
+        self.url, self.timeout = url.rstrip("/"), timeout
+
+    def call(self, path: str, body: dict[str, Any] | None = None) -> Answer:
+        """GET, or POST where there is a body.
+
+        Raises:
+            Failure: nothing answers.
+        """
+        request = urllib.request.Request(
+            f"{self.url}{path}",
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=self.timeout) as answer:
+                return Answer(answer.status, _decoded(answer.read()))
+        except urllib.error.HTTPError as error:
+            return Answer(error.code, _decoded(error.read()))
+        except OSError as error:
+            raise Failure(
+                f"the API does not answer: {error}", where=f"{self.url}{path}", code="port-closed"
+            ) from None
+
+    def draw(self, path: str = "/sdapi/v1/txt2img", **fields: Any) -> Picture:  # noqa: ANN401
+        """Draw one picture.
+
+        Raises:
+            Failure: no answer, an error, or something that is no picture.
+        """
+        answer = self.call(path, fields)
+        if answer.status != 200:
+            detail = answer.body.get("errors") if isinstance(answer.body, dict) else answer.body
+            raise Failure(f"{path} answered {answer.status}: {detail}", code="not-drawn")
+        images = answer.body.get("images") if isinstance(answer.body, dict) else None
+        if not images:
+            raise Failure(f"{path} answered without a picture", code="not-drawn")
+        return decoded(str(images[0]))
+
+    def wait(self, seconds: float) -> float:
+        """Wait until something answers; the seconds it took.
+
+        Raises:
+            Failure: nothing did in time.
+        """
+        began = time.monotonic()
+        while True:
+            try:
+                self.call("/sdapi/v1/sd-models")
+            except Failure:
+                if time.monotonic() - began > seconds:
+                    raise
+                time.sleep(0.25)
+            else:
+                return time.monotonic() - began
+
+
+def decoded(text: str) -> Picture:
+    """Decode a base64 picture, every pixel of it.
+
+    Raises:
+        Failure: it is not a whole PNG.
+    """
+    from PIL import Image
+
+    try:
+        png = base64.b64decode(text.partition(",")[2] or text, validate=True)
+        with Image.open(io.BytesIO(png)) as image:
+            image.load()
+            colours = image.convert("RGB").getcolors(256)
+            kind, size = image.format, image.size
+    except (binascii.Error, OSError, SyntaxError, ValueError) as error:
+        raise Failure(f"what was drawn is not a whole PNG: {error}", code="not-drawn") from None
+    if kind != "PNG":
+        raise Failure(f"what was drawn is {kind}, not PNG", code="not-drawn")
+    return Picture(png, size, 256 if colours is None else len(colours))
+
+
+def _decoded(body: bytes) -> Any:  # noqa: ANN401 - whatever the server says
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None
