@@ -2,8 +2,10 @@
 
 from invoke.collection import Collection
 
-from scripts.tasks import image
+from scripts.tasks import image, pin, ship
 
 namespace = Collection()
 namespace.add_task(image.build)
 namespace.add_task(image.config)
+namespace.add_task(pin.pin)
+namespace.add_task(ship.push)

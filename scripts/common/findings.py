@@ -52,6 +52,23 @@ _ROWS: Final = (
         signature=r"check-packages: ",
     ),
     Finding(
+        "image-untested",
+        "The image has no passing smoke report.",
+        "run: nox -s smoke; or take the risk: invoke push --untested",
+    ),
+    Finding(
+        "registry-refused",
+        "The registry refuses these credentials, or there are none for it.",
+        "run: docker login REGISTRY, with an account that may push to image.repository",
+        signature=r"no basic auth credentials|unauthorized: |(?<!ermission )denied: "
+        r"|insufficient_scope|40[13] (?:Unauthorized|Forbidden)|HTTP (?:status: )?40[13]\b",
+    ),
+    Finding(
+        "registry-lost",
+        "The registry does not answer, or stopped answering during a push.",
+        "once it answers, run the push again: layers that are up stay up",
+    ),
+    Finding(
         "disk-full",
         "The disk is full.",
         "free space: invoke models.prune, docker builder prune",

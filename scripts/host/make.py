@@ -55,7 +55,7 @@ def make(
     with _model_context(loaded, wanted=wants_models) as models:
         built = build.run(make_plan(loaded, words, engine, models), quiet=quiet)
     result = _report(loaded, words, built, loose)
-    report.write(result, loaded.root / "reports")
+    report.write(result, loaded.root / "reports" / "build.json")
     return result
 
 

@@ -54,7 +54,7 @@ def build(
     if push:
         from scripts.tasks.ship import push_image
 
-        push_image(loaded)
+        push_image(loaded, tag)
 
 
 @task(

@@ -83,10 +83,9 @@ def layer_records(history: list[dict[str, Any]]) -> tuple[LayerRecord, ...]:
     )
 
 
-def write(report: BuildReport, folder: Path) -> Path:
-    """Write the report as JSON and return where."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "build.json"
+def write(report: BaseModel, path: Path) -> Path:
+    """Write a report as JSON, whole or not at all, and return where."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(report.model_dump(), indent=2) + "\n", encoding="utf-8")
     partial.replace(path)
