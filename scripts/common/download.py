@@ -20,8 +20,8 @@ from scripts.common.errors import Failure
 from scripts.common.hashing import git_blob_of, sha256_of, update_from
 from scripts.common.partial import Origin, Partial, locked_partial
 from scripts.common.pump import pump
-from scripts.common.stamps import stamped_sha256, write_stamp
-from scripts.common.structure import check_structure
+from scripts.common.stamps import Stamp, read_stamp, write_stamp
+from scripts.common.structure import Form, check_structure, is_acceptable
 from scripts.common.web import Line, Retry, open_url, shown
 
 State = Literal["fetched", "resumed", "cached", "verified", "waited"]
@@ -117,11 +117,11 @@ def fetch_verified(
             found = existing(wanted, dest, watch=watch)
             return Fetched(dest, found.sha256, found.size, "waited" if waits else found.state)
         transfer = _Transfer(wanted, partial, line or Line(), token, watch)
-        digest = transfer.run()
+        stamp = transfer.run()
         seconds = time.monotonic() - (waits[-1] if waits else started)
         state: State = "resumed" if transfer.adopted else "fetched"
-        write_stamp(dest, digest)
-        return Fetched(dest, digest, dest.stat().st_size, state, transfer.moved, seconds)
+        write_stamp(dest, stamp)
+        return Fetched(dest, stamp.sha256, dest.stat().st_size, state, transfer.moved, seconds)
 
 
 def existing(wanted: Wanted, dest: Path, *, rehash: bool = False, watch: Watch = silent) -> Fetched:
@@ -137,8 +137,10 @@ def existing(wanted: Wanted, dest: Path, *, rehash: bool = False, watch: Watch =
         Failure: its bytes are not what they must be (code `model-damaged`).
     """
     started, size = time.monotonic(), dest.stat().st_size
-    known = "" if rehash else stamped_sha256(dest)
-    digest = known or sha256_of(dest, lambda done: watch("verifying", done, size))
+    stamp = None if rehash else read_stamp(dest)
+    if stamp and fits(wanted, stamp, size):
+        return Fetched(dest, stamp.sha256, size, "cached", 0, time.monotonic() - started)
+    digest = sha256_of(dest, lambda done: watch("verifying", done, size))
     if wanted.sha256 not in ("", digest):
         raise Failure(
             f"the file has changed: sha256 {digest[:16]}…, expected {wanted.sha256[:16]}…",
@@ -146,11 +148,18 @@ def existing(wanted: Wanted, dest: Path, *, rehash: bool = False, watch: Watch =
             cure="remove it and fetch it again",
             code="model-damaged",
         )
-    check_structure(dest, wanted.name, allow_pickle=wanted.allow_pickle)
-    if known:
-        return Fetched(dest, digest, size, "cached", 0, time.monotonic() - started)
-    write_stamp(dest, digest)
+    form = check_structure(dest, wanted.name, allow_pickle=wanted.allow_pickle)
+    write_stamp(dest, Stamp(digest, form))
     return Fetched(dest, digest, size, "verified", 0, time.monotonic() - started)
+
+
+def fits(wanted: Wanted, stamp: Stamp, size: int) -> bool:
+    """Whether a file of that stamp and size in bytes is what is wanted; nothing is read."""
+    return (
+        wanted.sha256 in ("", stamp.sha256)
+        and wanted.size in (None, size)
+        and is_acceptable(stamp.form, wanted.name, allow_pickle=wanted.allow_pickle)
+    )
 
 
 class _Transfer:
@@ -166,14 +175,14 @@ class _Transfer:
         self.adopted = False  # whether bytes of an earlier run count
         self.moved = 0
 
-    def run(self) -> str:
-        """Fetch, verify and rename; the SHA-256."""
+    def run(self) -> Stamp:
+        """Fetch, verify and rename; what was found."""
         self._adopt()
         while True:
             self._fetch_all()
             self.watch("verifying", self.length, self.length)
             try:
-                self._verify()
+                form = self._verify()
             except Failure:
                 again = self.adopted
                 self._forget()
@@ -184,7 +193,7 @@ class _Transfer:
                 self.watch("retrying", 0, self.wanted.size, "resumed bytes did not fit")
                 continue
             self.partial.finish()
-            return self.digest.hexdigest()
+            return Stamp(self.digest.hexdigest(), form)
 
     def _adopt(self) -> None:
         """Take over what an earlier run left, if it can be part of what is wanted."""
@@ -309,7 +318,7 @@ class _Transfer:
                 code="disk-full",
             )
 
-    def _verify(self) -> None:
+    def _verify(self) -> Form:
         """Hold the complete partial file to everything that is known."""
         wanted, digest = self.wanted, self.digest.hexdigest()
         if self.length != (wanted.size if wanted.size is not None else self.length):
@@ -318,7 +327,7 @@ class _Transfer:
             raise self._wrong(f"sha256 {digest[:16]}…, expected {wanted.sha256[:16]}…")
         if wanted.git_blob and git_blob_of(self.partial.path) != wanted.git_blob:
             raise self._wrong(f"it is not git blob {wanted.git_blob[:16]}…")
-        check_structure(self.partial.path, wanted.name, allow_pickle=wanted.allow_pickle)
+        return check_structure(self.partial.path, wanted.name, allow_pickle=wanted.allow_pickle)
 
     def _wrong(self, how: str) -> Failure:
         return Failure(

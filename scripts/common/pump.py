@@ -13,10 +13,8 @@ from typing import Final
 
 from scripts.common.web import Line, Retry
 
-CHUNK: Final = 1 << 18
-_AHEAD: Final = (
-    16  # chunks that may wait to be hashed; with CHUNK, what one download keeps in memory
-)
+CHUNK: Final = 1 << 20
+_AHEAD: Final = 8  # chunks on their way to be hashed; with CHUNK, what one download keeps in memory
 _FLUSH: Final = 1 << 25  # bytes after which the kernel is asked to begin writing them out
 
 
@@ -39,31 +37,44 @@ def pump(
         Retry: the connection broke or is too slow.
         OSError: the file cannot be written to.
     """
+    left = None if answer.chunked else answer.length
+    pace, flushed = _Pace(line), offset
     with _Hasher(digest) as hasher:
-        pace = _Pace(line)
-        begun = offset
-        while chunk := _receive(answer):
-            _write_all(fd, chunk, offset)
-            hasher.feed(chunk)
-            offset += len(chunk)
-            if offset - begun >= _FLUSH:
-                _begin_writing_out(fd, begun, offset - begun)
-                begun = offset
-            yield len(chunk)
-            pace.check(len(chunk))
+        while True:
+            buffer = hasher.buffer()
+            count = _receive(answer, buffer if left is None else buffer[:left])
+            if not count:
+                return
+            _write_all(fd, buffer[:count], offset)
+            hasher.feed(buffer, count)
+            offset += count
+            if left is not None:
+                left -= count
+            if offset - flushed >= _FLUSH:
+                _begin_writing_out(fd, flushed, offset - flushed)
+                flushed = offset
+            yield count
+            pace.check(count)
 
 
-def _receive(answer: http.client.HTTPResponse) -> bytes:
+def _receive(answer: http.client.HTTPResponse, buffer: memoryview) -> int:
+    """Take what has arrived, at least one byte unless the body is over."""
     try:
-        return answer.read1(CHUNK)
+        if not answer.chunked:
+            # readinto1() of the response itself would do, but HTTPResponse has only readinto(),
+            # which waits until the buffer is full and so hides a peer that trickles.
+            return answer.fp.readinto1(buffer) if buffer else 0
+        some = answer.read1(len(buffer))
+        buffer[: len(some)] = some
+        return len(some)
     except TimeoutError:
         raise Retry("the connection stalled") from None
     except (OSError, http.client.HTTPException) as error:
         raise Retry(f"the connection broke: {error}") from None
 
 
-def _write_all(fd: int, chunk: bytes, offset: int) -> None:
-    written = os.pwrite(fd, chunk, offset)
+def _write_all(fd: int, chunk: memoryview, offset: int) -> None:
+    written = 0
     while written < len(chunk):
         written += os.pwrite(fd, chunk[written:], offset + written)
 
@@ -78,26 +89,36 @@ def _begin_writing_out(fd: int, start: int, length: int) -> None:
 
 
 class _Hasher:
-    """A thread that hashes chunks in order; hashlib releases the interpreter while it works."""
+    """A thread that hashes buffers in order; hashlib releases the interpreter while it works."""
 
     def __init__(self, digest: hashlib._Hash) -> None:
-        self._chunks: queue.Queue[bytes | None] = queue.Queue(maxsize=_AHEAD)
         self._digest = digest
+        self._free: queue.SimpleQueue[memoryview] = queue.SimpleQueue()
+        self._full: queue.SimpleQueue[tuple[memoryview, int] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, daemon=True)
+        for _ in range(_AHEAD):
+            self._free.put(memoryview(bytearray(CHUNK)))
 
-    def feed(self, chunk: bytes) -> None:
-        self._chunks.put(chunk)
+    def buffer(self) -> memoryview:
+        """An empty buffer, waiting until one has been hashed."""
+        return self._free.get()
+
+    def feed(self, buffer: memoryview, count: int) -> None:
+        """Hash the first bytes of a buffer and take it back."""
+        self._full.put((buffer, count))
 
     def _work(self) -> None:
-        while (chunk := self._chunks.get()) is not None:
-            self._digest.update(chunk)
+        while job := self._full.get():
+            buffer, count = job
+            self._digest.update(buffer[:count])
+            self._free.put(buffer)
 
     def __enter__(self) -> _Hasher:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._chunks.put(None)
+        self._full.put(None)
         self._thread.join()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 
@@ -21,21 +22,34 @@ def _facts(stat: os.stat_result) -> dict[str, int]:
     return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "inode": stat.st_ino}
 
 
-def write_stamp(path: Path, sha256: str) -> None:
-    """Note that `path` holds bytes of that SHA-256; silently nothing on a read-only store."""
+@dataclass(frozen=True)
+class Stamp:
+    """What a verification found.
+
+    Args:
+        sha256: of the bytes.
+        form: of the structure, as `scripts.common.structure` names it.
+    """
+
+    sha256: str
+    form: str
+
+
+def write_stamp(path: Path, stamp: Stamp) -> None:
+    """Note what `path` holds; silently nothing on a read-only store."""
     target = stamp_path(path)
     partial = target.with_name(f"{target.name}.{os.getpid()}")
     with contextlib.suppress(OSError):
-        partial.write_text(json.dumps({"sha256": sha256, **_facts(path.stat())}), encoding="utf-8")
+        partial.write_text(json.dumps({**asdict(stamp), **_facts(path.stat())}), encoding="utf-8")
         partial.replace(target)
 
 
-def stamped_sha256(path: Path) -> str:
-    """SHA-256 of a file as its stamp knows it; empty where there is no stamp that fits."""
+def read_stamp(path: Path) -> Stamp | None:
+    """What is known of a file since it was verified; None where no stamp fits it any more."""
     try:
-        stamp = json.loads(stamp_path(path).read_text(encoding="utf-8"))
+        noted = json.loads(stamp_path(path).read_text(encoding="utf-8"))
         facts = _facts(path.stat())
-        fits = all(stamp.get(key) == value for key, value in facts.items())
-        return str(stamp["sha256"]) if fits else ""
+        fits = all(noted.get(key) == value for key, value in facts.items())
+        return Stamp(str(noted["sha256"]), str(noted["form"])) if fits else None
     except (OSError, ValueError, KeyError, AttributeError):
-        return ""
+        return None

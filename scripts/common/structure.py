@@ -7,10 +7,12 @@ Unpickling runs code that the file brings along, so a pickle is accepted only wh
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from scripts.common import safetensors
 from scripts.common.errors import Failure
+
+Form = Literal["safetensors", "pickle", "data"]
 
 PICKLE_SUFFIXES: Final = (".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle")
 _ZIP: Final = b"PK\x03\x04"  # what torch.save has written since 1.6
@@ -27,7 +29,7 @@ def refuse_pickle_name(name: str) -> None:
         raise _refused(name)
 
 
-def check_structure(path: Path, name: str, *, allow_pickle: bool) -> None:
+def check_structure(path: Path, name: str, *, allow_pickle: bool) -> Form:
     """Judge a file by its first bytes and, for safetensors, by its whole header.
 
     Args:
@@ -35,19 +37,34 @@ def check_structure(path: Path, name: str, *, allow_pickle: bool) -> None:
         name: its name at the source, whose suffix says what it claims to be.
         allow_pickle: whether the config accepts pickles.
 
+    Returns:
+        What it is.
+
     Raises:
         Failure: it is a pickle, or is not what it claims to be.
     """
-    if name.lower().endswith(".safetensors"):
+    if _claims_safetensors(name):
         safetensors.check(path, name=name)
-        return
-    if allow_pickle:
-        return
-    refuse_pickle_name(name)
+        return "safetensors"
     with path.open("rb") as stream:
         start = stream.read(4)
-    if start.startswith((_ZIP, *_PICKLE)):
-        raise _refused(name)
+    form: Form = "pickle" if start.startswith((_ZIP, *_PICKLE)) else "data"
+    if not allow_pickle:
+        refuse_pickle_name(name)
+        if form == "pickle":
+            raise _refused(name)
+    return form
+
+
+def is_acceptable(form: str, name: str, *, allow_pickle: bool) -> bool:
+    """Whether a file once judged to be of a form passes `check_structure` under this name."""
+    if _claims_safetensors(name) or form == "safetensors":
+        return form == "safetensors" and _claims_safetensors(name)
+    return allow_pickle or form == "data"
+
+
+def _claims_safetensors(name: str) -> bool:
+    return name.lower().endswith(".safetensors")
 
 
 def _refused(name: str) -> Failure:

@@ -85,7 +85,7 @@ def open_url(
         Retry: another try may help.
         Failure: it will not.
     """
-    request = urllib.request.Request(url, headers={"User-Agent": AGENT, **headers})  # noqa: S310 - http(s) only, by the config's schema and _Redirects
+    request = urllib.request.Request(url, headers={"User-Agent": AGENT, **headers})
     if token:
         request.add_unredirected_header("Authorization", f"Bearer {token}")
     try:

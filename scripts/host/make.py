@@ -68,8 +68,7 @@ def _model_context(loaded: Loaded, *, wanted: bool) -> Iterator[Path | None]:
     from scripts.host.models.context import staged_context
     from scripts.host.models.prefetch import prefetch
 
-    prefetch(loaded)
-    with staged_context(loaded) as folder:
+    with staged_context(loaded, prefetch(loaded)) as folder:
         yield folder
 
 

@@ -1,0 +1,94 @@
+"""What the Hugging Face Hub says of a file, asked through its own client library."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from scripts.common.errors import Failure
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file as the Hub describes it.
+
+    Args:
+        commit: of the repository, 40 hex digits.
+        size: bytes.
+        sha256: of a large (LFS or Xet) file; empty for others.
+        git_blob: git's id of a small file; empty for others.
+        is_xet: whether the Hub offers its chunked transfer for it.
+    """
+
+    commit: str
+    size: int | None
+    sha256: str = ""
+    git_blob: str = ""
+    is_xet: bool = False
+
+
+def describe(
+    endpoint: str, repo: str, file: str, revision: str, *, token: str = "", ca_bundle: str = ""
+) -> HubFile:
+    """Ask the Hub for a file's commit, size and checksum.
+
+    Args:
+        endpoint: `mirrors.huggingface`.
+        repo: owner/repo.
+        file: name in the repository.
+        revision: branch, tag or commit.
+        token: the user's; empty for none.
+        ca_bundle: PEM file to trust; empty for the usual ones.
+
+    Raises:
+        Failure: it refuses, does not have it, or cannot be reached.
+    """
+    trust(ca_bundle)
+    from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
+
+    where = f"{repo}/{file} at {revision}"
+    url = hf_hub_url(repo, file, revision=revision, endpoint=endpoint)
+    try:
+        found = get_hf_file_metadata(
+            url, token=token or False, endpoint=endpoint, retry_on_errors=True
+        )
+    except Exception as error:
+        raise _explained(error, errors, where, endpoint) from None
+    etag, commit = found.etag or "", found.commit_hash or ""
+    if not re.fullmatch(r"[0-9a-f]{40}", commit):
+        raise Failure(
+            "the answer is not a Hub's: it names no commit",
+            where=where,
+            cure=f"check mirrors.huggingface, now {endpoint}",
+        )
+    return HubFile(
+        commit=commit,
+        size=found.size,
+        sha256=etag if re.fullmatch(r"[0-9a-f]{64}", etag) else "",
+        git_blob=etag if re.fullmatch(r"[0-9a-f]{40}", etag) else "",
+        is_xet=found.xet_file_data is not None,
+    )
+
+
+def trust(ca_bundle: str) -> None:
+    """Have the Hub's client trust a CA bundle; it reads the environment only."""
+    if ca_bundle:
+        os.environ.setdefault("SSL_CERT_FILE", ca_bundle)
+
+
+def _explained(error: Exception, errors: Any, where: str, endpoint: str) -> Failure:  # noqa: ANN401 - a module
+    reached = f"check mirrors.huggingface, now {endpoint}, and the network"
+    rows = (
+        (errors.GatedRepoError, "the model is gated", "accept its terms, then set HF_TOKEN"),
+        (errors.RevisionNotFoundError, "the Hub has no such revision", "check source.revision"),
+        (errors.EntryNotFoundError, "the Hub has no such file", "check source.file"),
+        (errors.RepositoryNotFoundError, "no such repository, or private", "check it and HF_TOKEN"),
+        (errors.OfflineModeIsEnabled, "the Hub is switched off", "unset HF_HUB_OFFLINE"),
+    )
+    for kind, what, cure in rows:
+        if isinstance(error, kind):
+            return Failure(what, where=where, cure=cure, code="download-refused")
+    first = str(error).strip().splitlines()[:1] or [type(error).__name__]
+    return Failure(f"the Hub does not answer: {first[0]}", where=where, cure=reached)

@@ -1,0 +1,142 @@
+"""Which files the config wants, and what is known of them before anything is asked of the network.
+
+Pure: config and lock in, items out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from urllib.parse import quote, unquote, urlsplit
+
+from scripts.common.download import Wanted
+from scripts.common.errors import Failure
+from scripts.common.structure import refuse_pickle_name
+from scripts.common.web import shown
+from scripts.host.config.load import Loaded
+from scripts.host.config.lock import LockedFile, LockedModel
+from scripts.host.config.schema import HubSource, Model
+
+
+@dataclass(frozen=True)
+class Item:
+    """One file of a model.
+
+    Args:
+        model: the model it belongs to.
+        file: its name in the repository, or the last part of its URL.
+        wanted: what is to be fetched, as far as known.
+        revision: Hub revision it is asked at; empty for URLs.
+    """
+
+    model: Model
+    file: str
+    wanted: Wanted
+    revision: str = ""
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether config or lock say what it must be."""
+        return bool(self.wanted.sha256)
+
+    @property
+    def origin(self) -> str | None:
+        """A name for its content that never means another; None for what can move."""
+        fixed = re.fullmatch(r"[0-9a-f]{40}", self.revision)
+        return f"{source_id(self.model)}@{self.revision}/{self.file}" if fixed else None
+
+    @property
+    def shown_source(self) -> str:
+        """Its source, for people."""
+        return shown_source(self.model)
+
+    def at(self, revision: str, wanted: Wanted) -> Item:
+        """The same file, with what the network answered."""
+        return replace(self, revision=revision, wanted=wanted)
+
+
+def source_id(model: Model) -> str:
+    """How the lock names a model's source: `hub:owner/repo`, or the URL."""
+    source = model.source
+    return f"hub:{source.hub}" if isinstance(source, HubSource) else source.url
+
+
+def shown_source(model: Model) -> str:
+    """A model's source for people, without a URL's query."""
+    return source_id(model) if isinstance(model.source, HubSource) else shown(source_id(model))
+
+
+def plan(loaded: Loaded, names: Collection[str] = ()) -> tuple[Item, ...]:
+    """Every file of the models that are baked into the image, or of the named models.
+
+    Args:
+        loaded: config and lock.
+        names: model names; empty for all with `placement: image`.
+
+    Raises:
+        Failure: a name is unknown, a pickle is not allowed, or config and lock disagree.
+    """
+    models = loaded.config.models
+    unknown = set(names) - {model.name for model in models}
+    if unknown:
+        raise Failure(
+            f"there is no model {', '.join(sorted(unknown))}",
+            where="config.yaml",
+            cure=f"one of: {', '.join(model.name for model in models)}",
+        )
+    chosen = [m for m in models if m.name in names or (not names and m.placement == "image")]
+    return tuple(item for model in chosen for item in items_of(model, loaded))
+
+
+def items_of(model: Model, loaded: Loaded) -> list[Item]:
+    """The files of one model."""
+    locked = loaded.lock.models.get(model.name)
+    if locked and locked.source != source_id(model):
+        locked = None  # it was pinned for another source
+    source = model.source
+    if not isinstance(source, HubSource):
+        file = PurePosixPath(unquote(urlsplit(source.url).path)).name or model.name
+        return [_item(model, file, source.url, "", locked)]
+    revision = (locked.revision if locked else None) or source.revision
+    endpoint = loaded.config.mirrors.huggingface
+    return [
+        _item(model, file, hub_url(endpoint, source.hub, revision, file), revision, locked)
+        for file in source.names
+    ]
+
+
+def hub_url(endpoint: str, repo: str, revision: str, file: str) -> str:
+    """Where the Hub serves a file."""
+    return f"{endpoint}/{repo}/resolve/{quote(revision, safe='')}/{quote(file)}"
+
+
+def _item(model: Model, file: str, url: str, revision: str, locked: LockedModel | None) -> Item:
+    pin = _pin(model, file, locked)
+    name = file if model.layout == "hub-cache" else PurePosixPath(model.path).name
+    if not model.allow_pickle:
+        refuse_pickle_name(file)
+        refuse_pickle_name(name)
+    wanted = Wanted(
+        url=url,
+        name=name,
+        sha256=pin.sha256 if pin else "",
+        size=pin.size if pin and pin.size else None,
+        allow_pickle=model.allow_pickle,
+    )
+    return Item(model, file, wanted, revision)
+
+
+def _pin(model: Model, file: str, locked: LockedModel | None) -> LockedFile | None:
+    """What config and lock say of a file; the config's own words need not be complete."""
+    pin = locked.files.get(file) if locked else None
+    if model.sha256 is None:
+        return pin
+    if pin and (pin.sha256 != model.sha256 or pin.size != (model.size or pin.size)):
+        raise Failure(
+            f"config and lock disagree about {model.name}",
+            where="config.lock.yaml",
+            cure="decide which is right, then run: invoke pin",
+        )
+    return LockedFile(sha256=model.sha256, size=model.size or (pin.size if pin else 0))

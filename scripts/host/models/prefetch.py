@@ -1,0 +1,197 @@
+"""Has every wanted model file verified in the store: cached, or fetched now, several at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from scripts.common.download import Fetched, Watch, existing, fetch_verified, fits, silent
+from scripts.common.errors import Failure
+from scripts.common.stamps import read_stamp
+from scripts.common.web import Line
+from scripts.host.config.load import Loaded
+from scripts.host.config.lock import LockedFile, LockedModel, read_lock, write_lock
+from scripts.host.config.schema import HubSource
+from scripts.host.models.plan import Item, hub_url, plan, source_id
+from scripts.host.models.store import Store
+from scripts.host.models.tokens import token_for
+
+
+@dataclass(frozen=True)
+class Result:
+    """A verified file in the store.
+
+    Args:
+        item: what was wanted, with revision and checksum as found.
+        path: the object in the store.
+        sha256: what it has.
+        size: bytes.
+        state: fetched, resumed, cached, verified or waited.
+        moved: bytes that came over the network now.
+        seconds: how long it took.
+    """
+
+    item: Item
+    path: Path
+    sha256: str
+    size: int
+    state: str
+    moved: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How to go about it.
+
+    Args:
+        rehash: distrust the stamps and read every file.
+        trust_on_first_use: accept unpinned URLs, and write what they were into the lock.
+        warn: told what a person should know.
+        watch: makes the `Watch` of an item.
+        line: patience with connections; None for the default.
+    """
+
+    rehash: bool = False
+    trust_on_first_use: bool = False
+    warn: Callable[[str], None] = lambda _: None
+    watch: Callable[[Item], Watch] = lambda _: silent
+    line: Line | None = None
+
+
+def prefetch(
+    loaded: Loaded, names: Collection[str] = (), *, manner: Manner | None = None
+) -> tuple[Result, ...]:
+    """Have the files of all baked-in models, or of the named ones, verified in the store.
+
+    Args:
+        loaded: config and lock.
+        names: model names; empty for all with `placement: image`.
+        manner: how to go about it.
+
+    Returns:
+        One result a file, in the config's order.
+
+    Raises:
+        Failure: the first one, after the other downloads have ended or kept what they have.
+    """
+    manner = manner or Manner()
+    line = manner.line or Line(ca_bundle=loaded.config.mirrors.ca_bundle or "")
+    store = Store(loaded.store)
+    items = plan(loaded, names)
+    for item in items:
+        _refuse_unpinned_url(item, trusted=manner.trust_on_first_use)
+    done = {i: hit for i, item in enumerate(items) if (hit := _cached(item, store, manner))}
+    missing = [(i, item) for i, item in enumerate(items) if i not in done]
+    if missing:
+        with ThreadPoolExecutor(loaded.config.store.concurrency) as pool:
+            jobs = {
+                pool.submit(_fetch, item, store, loaded, manner, line): i for i, item in missing
+            }
+            try:
+                for job in as_completed(jobs):
+                    done[jobs[job]] = job.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    results = tuple(done[i] for i in range(len(items)))
+    for result in results:
+        store.name(result.sha256, result.item.model.name, result.item.file)
+    _write_trusted(loaded, results)
+    return results
+
+
+def _refuse_unpinned_url(item: Item, *, trusted: bool) -> None:
+    if not item.is_pinned and not isinstance(item.model.source, HubSource) and not trusted:
+        raise Failure(
+            f"nothing says what {item.model.name} must be: its URL is not pinned",
+            where=item.shown_source,
+            cure="give sha256 in config.yaml, or once: invoke models.prefetch --trust-on-first-use",
+            code="unpinned-url",
+        )
+
+
+def _cached(item: Item, store: Store, manner: Manner) -> Result | None:
+    """The file if its stamp fits; without reading it and without any network."""
+    if manner.rehash:
+        return None
+    started = time.monotonic()
+    sha256 = item.wanted.sha256 or (store.recall(item.origin) if item.origin else "")
+    path = store.object_path(sha256)
+    stamp = read_stamp(path) if sha256 else None
+    if stamp is None or stamp.sha256 != sha256:
+        return None
+    size = path.stat().st_size
+    if not fits(item.wanted, stamp, size):
+        return None
+    return Result(item, path, sha256, size, "cached", 0, time.monotonic() - started)
+
+
+def _fetch(item: Item, store: Store, loaded: Loaded, manner: Manner, line: Line) -> Result:
+    started = time.monotonic()
+    watch = manner.watch(item)
+    if not item.is_pinned and isinstance(item.model.source, HubSource):
+        item = _asked(item, item.model.source, loaded, manner)
+    wanted = item.wanted
+    if wanted.sha256:
+        dest = store.object_path(wanted.sha256)
+    else:
+        dest = store.incoming_path(f"{source_id(item.model)}@{item.revision}/{item.file}")
+    if dest.exists() and manner.rehash:
+        found = existing(wanted, dest, rehash=True, watch=watch)
+    else:
+        found = fetch_verified(wanted, dest, line=line, token=token_for(item), watch=watch)
+    path = found.path if wanted.sha256 else store.adopt(found.path, found.sha256)
+    if item.origin:
+        store.remember(item.origin, found.sha256)
+    return _result(item, path, found, time.monotonic() - started)
+
+
+def _result(item: Item, path: Path, found: Fetched, seconds: float) -> Result:
+    return Result(item, path, found.sha256, found.size, found.state, found.moved, seconds)
+
+
+def _asked(item: Item, source: HubSource, loaded: Loaded, manner: Manner) -> Item:
+    """An unpinned Hub file with the checksum that the Hub itself gives for it."""
+    from scripts.host.models.hub import describe
+
+    mirrors = loaded.config.mirrors
+    endpoint = mirrors.huggingface
+    found = describe(
+        endpoint,
+        source.hub,
+        item.file,
+        item.revision,
+        token=token_for(item),
+        ca_bundle=mirrors.ca_bundle or "",
+    )
+    manner.warn(
+        f"{item.model.name}: {item.file} is not pinned; trusting the Hub's own checksum"
+        " - run: invoke pin"
+    )
+    wanted = replace(
+        item.wanted,
+        url=hub_url(endpoint, source.hub, found.commit, item.file),
+        sha256=found.sha256,
+        size=found.size,
+        git_blob=found.git_blob,
+    )
+    return item.at(found.commit, wanted)
+
+
+def _write_trusted(loaded: Loaded, results: Collection[Result]) -> None:
+    """Write what was trusted on first use into the lock."""
+    trusted = {
+        result.item.model.name: LockedModel(
+            source=source_id(result.item.model),
+            files={result.item.file: LockedFile(sha256=result.sha256, size=result.size)},
+        )
+        for result in results
+        if not result.item.is_pinned and not isinstance(result.item.model.source, HubSource)
+    }
+    if trusted:
+        lock = read_lock(loaded.root)
+        write_lock(loaded.root, lock.model_copy(update={"models": {**lock.models, **trusted}}))
