@@ -1,0 +1,143 @@
+"""The routes under /sdapi/v1 that a worker uses, and errors in the shape upstream gives them.
+
+Without a user interface there is neither `/` nor `/internal/ping`.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.security import HTTPBasic, HTTPBasicCredentials
+
+from modules import faults
+from modules.pictures import SAMPLERS, answer, decode
+from modules.schema import Extras, Img2Img, Interrogate, Txt2Img
+from modules.state import WebUI
+
+
+def make_app(webui: WebUI) -> FastAPI:
+    """The API in front of one WebUI."""
+    guards = [Depends(_guard(webui.flags.api_auth))] if webui.flags.api_auth else []
+    app = FastAPI(dependencies=guards)
+    for kind in (Exception, HTTPException):
+        app.add_exception_handler(kind, _error)
+    _add_drawing(app, webui)
+    _add_state(app, webui)
+    return app
+
+
+def _guard(credentials: str) -> Callable[[HTTPBasicCredentials], None]:
+    """Asks for one of the `user:password` pairs, separated by commas."""
+    pairs = dict(pair.split(":", 1) for pair in credentials.split(","))
+
+    def check(given: HTTPBasicCredentials = Depends(HTTPBasic())) -> None:  # noqa: B008 - FastAPI's way
+        expected = pairs.get(given.username)
+        if expected is None or not secrets.compare_digest(given.password, expected):
+            raise HTTPException(
+                401, "Incorrect username or password", {"WWW-Authenticate": "Basic"}
+            )
+
+    return check
+
+
+def _error(_request: Request, error: Exception) -> JSONResponse:
+    words = {
+        "error": type(error).__name__,
+        "detail": getattr(error, "detail", ""),
+        "body": getattr(error, "body", ""),
+        "errors": str(error),
+    }
+    return JSONResponse(words, status_code=getattr(error, "status_code", 500))
+
+
+def _add_drawing(app: FastAPI, webui: WebUI) -> None:
+    """Routes that work for long; plain functions run in threads, so that others answer meanwhile."""
+
+    @app.post("/sdapi/v1/txt2img", response_model=None)
+    def txt2img(asked: Txt2Img) -> Any:
+        made = answer(webui, "txt2img", asked)
+        return PlainTextResponse("<html>502") if faults.name() == "garbage" else made
+
+    @app.post("/sdapi/v1/img2img", response_model=None)
+    def img2img(asked: Img2Img) -> dict[str, Any]:
+        return answer(webui, "img2img", asked)
+
+    @app.post("/sdapi/v1/extra-single-image")
+    def extra_single_image(asked: Extras) -> dict[str, str]:
+        try:
+            image = webui.engine.upscale(decode(asked.image), asked.upscaling_resize)
+        except ValueError:
+            raise HTTPException(500, "Invalid encoded image") from None
+        return {"html_info": "", "image": base64.b64encode(image).decode()}
+
+    @app.post("/sdapi/v1/interrogate")
+    def interrogate(asked: Interrogate) -> dict[str, str]:
+        if not asked.image:
+            raise HTTPException(404, "Image not found")
+        if asked.model not in ("clip", "deepdanbooru"):
+            raise HTTPException(404, "Model not found")
+        return {"caption": f"a picture of {len(decode(asked.image))} bytes"}
+
+    @app.post("/sdapi/v1/interrupt")
+    def interrupt() -> dict[str, str]:
+        webui.job.interrupted = True
+        return {}
+
+
+def _add_state(app: FastAPI, webui: WebUI) -> None:
+    """Routes that answer at any time."""
+
+    @app.get("/sdapi/v1/progress")
+    def progress() -> dict[str, Any]:
+        job = webui.job
+        done = (job.number + job.step / max(job.steps, 1)) / job.count if job.count else 0.0
+        state = {
+            "skipped": False,
+            "interrupted": job.interrupted,
+            "job": job.name,
+            "job_count": job.count,
+            "job_no": job.number,
+            "job_timestamp": job.stamp,
+            "sampling_step": job.step,
+            "sampling_steps": job.steps,
+        }
+        progress = min(done, 1.0)
+        words = {"progress": progress, "eta_relative": 0.0, "state": state}
+        return {**words, "current_image": None, "textinfo": None}
+
+    @app.get("/sdapi/v1/options")
+    def get_options() -> dict[str, Any]:
+        return webui.options
+
+    @app.post("/sdapi/v1/options")
+    def set_options(changes: dict[str, Any]) -> None:
+        webui.set_options(changes)
+        webui.save_options()
+
+    @app.get("/sdapi/v1/cmd-flags")
+    def cmd_flags() -> dict[str, Any]:
+        return vars(webui.flags)
+
+    @app.get("/sdapi/v1/sd-models")
+    def sd_models() -> list[dict[str, Any]]:
+        file = webui.checkpoint
+        names = {"title": file.name, "model_name": file.stem, "filename": str(file)}
+        return [{**names, "hash": None, "sha256": None, "config": None}]
+
+    @app.get("/sdapi/v1/samplers")
+    def samplers() -> list[dict[str, Any]]:
+        return [{"name": name, "aliases": also, "options": {}} for name, also in SAMPLERS.items()]
+
+    @app.get("/sdapi/v1/memory")
+    def memory() -> dict[str, Any]:
+        process = psutil.Process()
+        used = process.memory_info().rss
+        total = 100 * used / process.memory_percent()
+        ram = {"free": total - used, "used": used, "total": total}
+        return {"ram": ram, "cuda": webui.engine.cuda_memory()}

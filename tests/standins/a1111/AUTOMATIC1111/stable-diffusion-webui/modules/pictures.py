@@ -1,0 +1,99 @@
+"""From a request for pictures to its answer, damaged where a fault says so."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from typing import Any
+
+from fastapi import HTTPException
+
+from modules import faults
+from modules.engines import Picture
+from modules.schema import Img2Img, Txt2Img
+from modules.state import WebUI, seed_or_random
+
+SAMPLERS = {"Euler": ["k_euler"], "Euler a": ["k_euler_a"], "DPM++ 2M": ["k_dpmpp_2m"], "DDIM": []}
+
+
+def decode(image: str) -> bytes:
+    """The bytes of a base64 picture, with or without `data:image/png;base64,` before it."""
+    try:
+        return base64.b64decode(image.rpartition(";base64,")[2], validate=True)
+    except binascii.Error:
+        raise HTTPException(500, "Invalid encoded image") from None
+
+
+def answer(webui: WebUI, name: str, asked: Txt2Img) -> dict[str, Any]:
+    """Draw what was asked.
+
+    Args:
+        webui: who draws.
+        name: of the job, as /sdapi/v1/progress shows it.
+        asked: the request.
+    """
+    sampler = asked.sampler_name or asked.sampler_index
+    if sampler not in SAMPLERS:
+        raise HTTPException(404, "Sampler not found")
+    before = dict(webui.options)
+    webui.set_options(asked.override_settings or {})
+    try:
+        seed, pictures = _plan(asked)
+        images = webui.draw(name, pictures)
+    finally:
+        if asked.override_settings_restore_afterwards:
+            webui.options = before
+    if faults.name() == "truncated-png":
+        images = [image[: len(image) // 2] for image in images]
+    if faults.name() == "no-images" or not asked.send_images:
+        images = []
+    return {
+        "images": [base64.b64encode(image).decode() for image in images],
+        "parameters": {**dict(asked), "init_images": None},
+        "info": json.dumps(_info(asked, sampler, seed, webui)),
+    }
+
+
+def _plan(asked: Txt2Img) -> tuple[int, list[Picture]]:
+    """The seed, and every picture of the batch with its own."""
+    start = b""
+    if isinstance(asked, Img2Img):
+        if not asked.init_images:
+            raise HTTPException(404, "Init image not found")
+        start = decode(asked.init_images[0])
+    seed = seed_or_random(asked.seed)
+    width = asked.width - 8 if faults.name() == "wrong-size" else asked.width
+    pictures = [
+        Picture(
+            prompt=asked.prompt,
+            seed=seed + number,
+            width=width,
+            height=asked.height,
+            steps=asked.steps,
+            start=start,
+            flat=faults.name() == "flat",
+        )
+        for number in range(asked.batch_size * asked.n_iter)
+    ]
+    return seed, pictures
+
+
+def _info(asked: Txt2Img, sampler: str, seed: int, webui: WebUI) -> dict[str, Any]:
+    count = asked.batch_size * asked.n_iter
+    size = f"Size: {asked.width}x{asked.height}"
+    text = f"{asked.prompt}\nSteps: {asked.steps}, Sampler: {sampler}, Seed: {seed}, {size}"
+    return {
+        "prompt": asked.prompt,
+        "negative_prompt": asked.negative_prompt,
+        "seed": seed,
+        "all_seeds": [seed + number for number in range(count)],
+        "width": asked.width,
+        "height": asked.height,
+        "steps": asked.steps,
+        "cfg_scale": asked.cfg_scale,
+        "sampler_name": sampler,
+        "batch_size": asked.batch_size,
+        "sd_model_name": webui.checkpoint.stem,
+        "infotexts": [text] * count,
+    }

@@ -1,0 +1,1 @@
+"""Not wanted in an image."""

@@ -1,0 +1,1 @@
+"""Stand-in for the captioning model's package."""

@@ -1,0 +1,1 @@
+"""Stand-in for Stable Diffusion's own package."""
