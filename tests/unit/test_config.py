@@ -42,6 +42,12 @@ def test_the_variant_lies_between_config_yaml_and_the_local_file(checkout: Path)
     assert load("cpu", root=checkout).config.build.accelerator == "cuda"
 
 
+def test_a_variant_may_have_dots_in_its_name(checkout: Path) -> None:
+    loaded = load("a1111-v1.10.1", root=checkout)
+    assert loaded.config.a1111.release == "v1.10.1"
+    assert loaded.origins["a1111.release"].startswith("config.yaml:")
+
+
 def test_a_variant_may_come_from_a_later_file(checkout: Path) -> None:
     (checkout / "config.local.yaml").write_text("variants: {mine: {smoke: {steps: 9}}}\n")
     assert load("mine", root=checkout).config.smoke.steps == 9

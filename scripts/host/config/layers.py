@@ -111,14 +111,14 @@ def override(words: str) -> Layer:
     return Layer(tree, dict.fromkeys(prefixes, where))
 
 
-def below(layer: Layer, path: str) -> Layer:
-    """The part of a layer under a key path, as a layer of its own."""
+def below(layer: Layer, *keys: str) -> Layer:
+    """The part of a layer under some keys, as a layer of its own; a key may contain dots."""
     tree: Any = layer.tree
-    for key in path.split("."):
+    for key in keys:
         tree = tree.get(key) if isinstance(tree, dict) else None
     if not isinstance(tree, dict):
         return Layer({})
-    start = f"{path}."
+    start = ".".join([*keys, ""])
     return Layer(
         tree,
         {key[len(start) :]: at for key, at in layer.origins.items() if key.startswith(start)},

@@ -44,6 +44,21 @@ class Loaded:
         chosen = os.environ.get("MODELS_STORE") or self.config.store.path
         return (self.root / chosen).resolve()
 
+    @property
+    def ca_bundle(self) -> Path | None:
+        """The certificates that every download trusts, where `mirrors.ca_bundle` names some.
+
+        Raises:
+            Failure: the file is not there.
+        """
+        said = self.config.mirrors.ca_bundle
+        if said is None:
+            return None
+        path = self.root / Path(said).expanduser()
+        if not path.is_file():
+            raise Failure("the CA bundle is not there", where=said, cure="mend mirrors.ca_bundle")
+        return path
+
 
 def load(
     variant: str = DEFAULT_VARIANT, define: Iterable[str] = (), *, root: Path = ROOT
@@ -59,7 +74,7 @@ def load(
         Failure: naming file, line, key path and what was expected.
     """
     files = reduce(merge, _files(root))
-    chosen = below(files, f"variants.{variant}")
+    chosen = below(files, "variants", variant)
     names = list(files.tree.get("variants") or {})
     if variant not in names:
         raise Failure(
