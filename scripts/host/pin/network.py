@@ -1,0 +1,166 @@
+"""Asks for everything the variants name, each thing once, and says what differs from the lock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+from scripts.common.errors import Failure
+from scripts.host.config.load import Loaded
+from scripts.host.config.lock import Lock, LockedModel
+from scripts.host.config.schema import Model
+from scripts.host.console import note, warn
+from scripts.host.pin import images, models, sources
+
+Answer = TypeVar("Answer")
+
+_WORKERS = 4
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What to ask, by the name the lock will know it by.
+
+    Args:
+        images: base images without a digest of their own.
+        sources: sources without a commit.
+        commits: sources with one, which must still be there.
+        models: every model.
+    """
+
+    images: dict[str, Callable[[], str]] = field(default_factory=dict)
+    sources: dict[str, Callable[[], str]] = field(default_factory=dict)
+    commits: dict[str, Callable[[], str]] = field(default_factory=dict)
+    models: dict[str, Callable[[], LockedModel]] = field(default_factory=dict)
+
+
+def questions(variants: Iterable[Loaded]) -> Questions:
+    """What some variants need to know of the outside world.
+
+    Raises:
+        Failure: two of them mean different things by the same model name.
+    """
+    asked = Questions()
+    meant: dict[str, Model] = {}
+    for loaded in variants:
+        config = loaded.config
+        for reference in (config.base.download, config.base.runtime):
+            if "@" not in reference:
+                asked.images[reference] = partial(images.digest_of, loaded, reference)
+        for name, source in config.a1111.sources.items():
+            # The same rule as `source_commit` in scripts.host.docker.arguments.
+            ref = source.commit or (config.a1111.release if name == "webui" else "HEAD")
+            ask, to = (
+                (sources.prove, asked.commits)
+                if source.commit
+                else (sources.commit_of, asked.sources)
+            )
+            to[f"{source.repo}@{ref}"] = partial(ask, loaded, source.repo, ref)
+        for model in config.models:
+            _refuse_two_meanings(meant.setdefault(model.name, model), model)
+            asked.models[model.name] = partial(models.locked, loaded, model)
+    return asked
+
+
+def find(variants: Iterable[Loaded]) -> Lock:
+    """Ask, several things at a time.
+
+    Raises:
+        Failure: something cannot be had, or disagrees with config.yaml; all such are shown.
+    """
+    asked = questions(variants)
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        asking_images = _ask(pool, "image", asked.images)
+        asking_sources = _ask(pool, "source", asked.sources)
+        asking_commits = _ask(pool, "commit", asked.commits)
+        asking_models = _ask(pool, "model", asked.models)
+        jobs = (asking_images, asking_sources, asking_commits, asking_models)
+        _refuse_failures([job for asking in jobs for job in asking.values()])
+    return Lock(
+        images={name: job.result() for name, job in asking_images.items()},
+        sources={name: job.result() for name, job in asking_sources.items()},
+        models={name: job.result() for name, job in asking_models.items()},
+    )
+
+
+def differences(before: Lock, now: Lock) -> tuple[str, ...]:
+    """What differs between two locks, one line each."""
+    return (
+        *_changes("base image", before.images, now.images),
+        *_changes("source", before.sources, now.sources),
+        *_changes("model", before.models, now.models),
+    )
+
+
+def merged(before: Lock, now: Lock) -> Lock:
+    """A lock in which only what was asked about changes."""
+    return Lock(
+        images=before.images | now.images,
+        sources=before.sources | now.sources,
+        models=before.models | now.models,
+    )
+
+
+def _changes(kind: str, before: dict[str, Answer], now: dict[str, Answer]) -> list[str]:
+    lines = []
+    for name in sorted(before.keys() | now.keys()):
+        if name not in now:
+            lines.append(f"{kind} {name}: no longer asked for")
+        elif name not in before:
+            lines.append(f"{kind} {name}: new, {_short(now[name])}")
+        elif before[name] != now[name]:
+            lines.append(f"{kind} {name}: was {_short(before[name])}, is {_short(now[name])}")
+    return lines
+
+
+def _short(answer: object) -> str:
+    if not isinstance(answer, LockedModel):
+        return str(answer)
+    at = f"at {answer.revision}, " if answer.revision else ""
+    [first, *others] = answer.files.values()
+    files = f"{len(others) + 1} files" if others else f"sha256 {first.sha256}"
+    return f"{answer.source} {at}{files}"
+
+
+def _ask(
+    pool: ThreadPoolExecutor, kind: str, asked: dict[str, Callable[[], Answer]]
+) -> dict[str, Future[Answer]]:
+    def told(name: str, question: Callable[[], Answer]) -> Answer:
+        answer = question()
+        note(f"{kind:<6} {name}: {_short(answer)}")
+        return answer
+
+    return {name: pool.submit(told, name, question) for name, question in asked.items()}
+
+
+def _refuse_failures(jobs: Iterable[Future[Any]]) -> None:
+    """Wait for every answer; raise what went wrong, all of it."""
+    failures = []
+    for job in jobs:
+        error = job.exception()
+        if isinstance(error, Failure):
+            failures.append(error)
+        elif error is not None:
+            raise error
+    if len(failures) == 1:
+        raise failures[0]
+    if failures:
+        for failure in failures:
+            warn(str(failure))
+        raise Failure(
+            f"{len(failures)} things cannot be pinned",
+            where="the warnings above",
+            cure="mend them and run it again; nothing was written",
+        )
+
+
+def _refuse_two_meanings(one: Model, other: Model) -> None:
+    if (one.source, one.sha256, one.size) != (other.source, other.sha256, other.size):
+        raise Failure(
+            f"two variants mean different files by the model {one.name}",
+            where="config.yaml",
+            cure="give the other one a name of its own",
+        )

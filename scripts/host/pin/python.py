@@ -1,0 +1,196 @@
+"""Compiles the hashed locks of Python packages: the image's, per variant, and the host's own.
+
+uv resolves; this says what it is asked. Everything is compiled in a scratch copy of
+`requirements/` and moved into place together, so a failed run leaves nothing half new.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts.common.errors import Failure
+from scripts.host.config.load import Loaded
+from scripts.host.console import note
+from scripts.host.docker.arguments import source_commit
+from scripts.host.pin.sources import commit_of, file_at
+
+FOLDER = "requirements"
+WEBUI_LIST = "requirements_versions.txt"
+
+# What the base image brings: resolved against, never locked, so never installed. torch and the
+# CUDA libraries it loads belong together, and are the base image's.
+_FROM_BASE = re.compile(r"(torch|torchvision|torchaudio|triton|nvidia-[a-z0-9-]+)==")
+_FOR_IMAGE = ("--python-version=3.11", "--python-platform=x86_64-manylinux_2_28")
+_FOR_HOST = ("--python-version=3.10", "--universal")
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """One lock and what it is made from; paths are relative to the checkout.
+
+    Args:
+        output: the lock.
+        inputs: lists of requirements.
+        options: uv's, such as the Python version.
+    """
+
+    output: str
+    inputs: tuple[str, ...]
+    options: tuple[str, ...]
+
+
+COMMON = (
+    Compilation(f"{FOLDER}/dev.txt", (f"{FOLDER}/dev.in",), _FOR_HOST),
+    Compilation(f"{FOLDER}/runpod.txt", (f"{FOLDER}/runpod.in",), _FOR_IMAGE),
+    Compilation(f"{FOLDER}/tools.txt", (f"{FOLDER}/tools.in",), _FOR_IMAGE),
+)
+"""The locks that are the same for all variants."""
+
+
+def compilation(loaded: Loaded) -> Compilation:
+    """The lock of a variant's packages: the WebUI's list at its release, and our additions."""
+    cuda = [f"{FOLDER}/image-cuda.in"] if loaded.config.build.accelerator == "cuda" else []
+    return Compilation(
+        output=loaded.config.build.requirements,
+        inputs=(_webui_list(loaded), f"{FOLDER}/image.in", *cuda),
+        options=(*_FOR_IMAGE, f"--constraints={FOLDER}/base.in"),
+    )
+
+
+def pin_python(
+    variants: Sequence[Loaded], *, check: bool = False, upgrade: bool = False
+) -> tuple[str, ...]:
+    """Compile the locks of some variants and the common ones.
+
+    Args:
+        variants: the config of each; at least one.
+        check: write nothing.
+        upgrade: take the newest versions instead of keeping those that are locked.
+
+    Returns:
+        The locks that changed, or with `check` would, relative to the checkout.
+
+    Raises:
+        Failure: the WebUI's list cannot be had, or packages exclude each other.
+    """
+    root = variants[0].root
+    plan = _plan(variants)
+    with tempfile.TemporaryDirectory(prefix="pin-") as folder:
+        scratch = Path(folder)
+        shutil.copytree(root / FOLDER, scratch / FOLDER)
+        for loaded in variants:
+            _save_webui_list(scratch, loaded)
+        for lock, loaded in plan.items():
+            note(f"compiling {lock.output}")
+            _compile(scratch, lock, loaded, upgrade=upgrade)
+        changed = tuple(
+            lock.output for lock in plan if _differs(scratch / lock.output, root / lock.output)
+        )
+        if not check:
+            for name in changed:
+                _replace(scratch / name, root / name)
+    return changed
+
+
+def without_base(lock: str) -> str:
+    """A hashed lock without what the base image brings, hashes and remarks included."""
+    kept, keeping = [], True
+    for line in lock.splitlines(keepends=True):
+        if not line.startswith((" ", "#")):
+            keeping = not _FROM_BASE.match(line)
+        if keeping:
+            kept.append(line)
+    return "".join(kept)
+
+
+def _plan(variants: Sequence[Loaded]) -> dict[Compilation, Loaded]:
+    """Each lock once, with a config whose mirrors reach what it needs."""
+    plan = dict.fromkeys(COMMON, variants[0])
+    for loaded in variants:
+        plan.setdefault(compilation(loaded), loaded)
+    outputs = [lock.output for lock in plan]
+    for name in outputs:
+        if outputs.count(name) > 1:
+            raise Failure(
+                "variants with different packages name the same lock",
+                where=name,
+                cure="give each its own build.requirements",
+            )
+    return plan
+
+
+def _webui_list(loaded: Loaded) -> str:
+    """Where the WebUI's list lies in the scratch folder; uv's remarks quote it."""
+    return f"{loaded.config.a1111.release}/{WEBUI_LIST}"
+
+
+def _save_webui_list(scratch: Path, loaded: Loaded) -> None:
+    path = scratch / _webui_list(loaded)
+    if path.exists():
+        return
+    repo, release = loaded.config.a1111.sources["webui"].repo, loaded.config.a1111.release
+    commit = source_commit(loaded, "webui") or commit_of(loaded, repo, release)
+    path.parent.mkdir()
+    path.write_text(file_at(loaded, repo, commit, WEBUI_LIST), encoding="utf-8")
+
+
+def _compile(scratch: Path, lock: Compilation, loaded: Loaded, *, upgrade: bool) -> None:
+    """Run uv; the present lock lies at the output, and uv keeps its versions."""
+    answer = subprocess.run(
+        [
+            *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--generate-hashes"),
+            "--custom-compile-command=invoke pin --python",
+            *lock.options,
+            *(["--upgrade"] if upgrade else []),
+            f"--output-file={lock.output}",
+            *lock.inputs,
+        ],
+        cwd=scratch,
+        env=os.environ | _indexes(loaded),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if answer.returncode != 0:
+        raise Failure(
+            f"the packages cannot be locked: {' '.join(answer.stderr.split())[:600]}",
+            where=lock.output,
+            cure="check mirrors.python, and requirements/*.in for packages that exclude each other",
+        )
+    if lock not in COMMON:
+        output = scratch / lock.output
+        output.write_text(without_base(output.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def _indexes(loaded: Loaded) -> dict[str, str]:
+    """Shows uv the mirrors: by environment, since an address may hold a password."""
+    mirrors = loaded.config.mirrors
+    words: dict[str, str] = {}
+    if mirrors.python:
+        words["UV_DEFAULT_INDEX"] = mirrors.python
+    if mirrors.pytorch:
+        # It also carries old copies of common packages, so both indexes must be asked for all.
+        words |= {"UV_INDEX": mirrors.pytorch, "UV_INDEX_STRATEGY": "unsafe-best-match"}
+    if bundle := loaded.ca_bundle:
+        words["SSL_CERT_FILE"] = str(bundle)
+    return words
+
+
+def _differs(new: Path, old: Path) -> bool:
+    return not old.exists() or new.read_bytes() != old.read_bytes()
+
+
+def _replace(new: Path, old: Path) -> None:
+    """Move a file in one step, from another file system too."""
+    old.parent.mkdir(parents=True, exist_ok=True)
+    partial = old.with_name(f"{old.name}.partial")
+    shutil.copyfile(new, partial)
+    partial.replace(old)

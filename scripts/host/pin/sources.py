@@ -1,0 +1,95 @@
+"""Finds commits on git hosts, proves that pinned ones are still there, and reads files at them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from scripts.common.errors import Failure
+from scripts.host.config.load import Loaded
+
+_TIMEOUT = 300  # seconds for one answer of a git host
+
+
+def source_url(loaded: Loaded, repo: str) -> str:
+    """The address of a source: owner/name lies under `mirrors.github`, a URL is itself."""
+    return repo if "://" in repo else f"{loaded.config.mirrors.github}/{repo}"
+
+
+def commit_of(loaded: Loaded, repo: str, ref: str) -> str:
+    """The commit that a tag, or HEAD, names now.
+
+    Raises:
+        Failure: the host cannot be reached, or has no such ref.
+    """
+    url = source_url(loaded, repo)
+    wanted = ["HEAD"] if ref == "HEAD" else [f"refs/tags/{ref}^{{}}", f"refs/tags/{ref}"]
+    rows = [line.split() for line in _git(loaded, url, "ls-remote", url, *wanted).splitlines()]
+    found = {name: commit for commit, name in rows}
+    for name in wanted:  # an annotated tag's commit before the tag object itself
+        if name in found:
+            return found[name]
+    raise Failure(f"there is no tag {ref}", where=url, cure="mend a1111.release in config.yaml")
+
+
+def prove(loaded: Loaded, repo: str, commit: str) -> str:
+    """Fetch a commit without its trees, which shows that it is still there; returns it.
+
+    Raises:
+        Failure: the host cannot be reached, or the commit is gone.
+    """
+    with _fetched(loaded, source_url(loaded, repo), commit, "--filter=tree:0"):
+        return commit
+
+
+def file_at(loaded: Loaded, repo: str, commit: str, path: str) -> str:
+    """The text of one file of a source at a commit.
+
+    Raises:
+        Failure: the host cannot be reached, or has no such commit or file.
+    """
+    url = source_url(loaded, repo)
+    with _fetched(loaded, url, commit) as folder:
+        return _git(loaded, url, "-C", folder, "show", f"{commit}:{path}")
+
+
+@contextmanager
+def _fetched(loaded: Loaded, url: str, commit: str, *options: str) -> Iterator[str]:
+    """A bare repository with one commit and no history, there until the block ends."""
+    with tempfile.TemporaryDirectory(prefix="pin-") as folder:
+        _git(loaded, url, "init", "--quiet", "--bare", folder)
+        fetch = ("fetch", "--quiet", "--depth=1", "--no-tags", *options)
+        _git(loaded, url, "-C", folder, *fetch, url, commit)
+        yield folder
+
+
+def _git(loaded: Loaded, url: str, *words: str) -> str:
+    environment = os.environ | {"GIT_TERMINAL_PROMPT": "0"}
+    if bundle := loaded.ca_bundle:
+        environment["GIT_SSL_CAINFO"] = str(bundle)
+    try:
+        answer = subprocess.run(
+            ["git", *words],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise Failure("there is no git command", cure="install git") from None
+    except subprocess.TimeoutExpired:
+        raise Failure(
+            f"no answer within {_TIMEOUT} s", where=url, cure="check mirrors.github"
+        ) from None
+    if answer.returncode != 0:
+        last = (answer.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise Failure(
+            f"git: {last.removeprefix('fatal: ')}",
+            where=url,
+            cure="check mirrors.github, and repo and commit in a1111.sources",
+        )
+    return answer.stdout
