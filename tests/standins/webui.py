@@ -1,0 +1,131 @@
+"""The smallest WebUI that a supervisor can be tested with: one file, standard library only.
+
+Run as `webui.py` with the worker's own flags. `STANDIN_FAULT` names what goes wrong, and a file
+named by `STANDIN_ONCE` makes it go wrong one time only. What it was started with is written to
+`seen.json` in its data folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import os
+import random
+import shlex
+import signal
+import struct
+import sys
+import threading
+import zlib
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+
+def fault() -> str:
+    """What goes wrong in this process."""
+    once = os.environ.get("STANDIN_ONCE")
+    if not once:
+        return os.environ.get("STANDIN_FAULT", "")
+    if Path(once).exists():
+        return ""
+    Path(once).touch()
+    return os.environ.get("STANDIN_FAULT", "")
+
+
+FAULT = fault()
+
+
+def png(width: int, height: int, seed: int) -> bytes:
+    """Noise, or black where that is the fault."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + check
+
+    noise = random.Random(seed)  # noqa: S311 - a picture
+    rows = [
+        bytes(width * 3) if FAULT == "flat" else noise.randbytes(width * 3) for _ in range(height)
+    ]
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    data = zlib.compress(b"".join(b"\0" + row for row in rows))
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+class Handler(BaseHTTPRequestHandler):
+    """The few routes that the worker uses."""
+
+    pictures = 0
+
+    def do_GET(self) -> None:
+        if FAULT == "silent" and Handler.pictures:
+            threading.Event().wait()
+        self.answer(200, {"progress": 0.0})
+
+    def do_POST(self) -> None:
+        order = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        Handler.pictures += 1
+        if Handler.pictures > 1:  # the first is the supervisor's own
+            self.go_wrong()
+        if order.get("wait_for"):
+            # A job that runs until a test says so: it waits for a reader of a named pipe.
+            Path(order["wait_for"]).read_bytes()
+        if FAULT == "no-model":
+            return self.answer(500, {"error": "TypeError", "errors": "NoneType has no model"})
+        if FAULT == "garbage":
+            return self.answer(200, {"images": ["nonsense"]})
+        width = order["width"] - (8 if FAULT == "wrong-size" else 0)
+        picture = base64.b64encode(png(width, order["height"], order.get("seed", 0)))
+        return self.answer(200, {"images": [picture.decode()], "parameters": {}, "info": "{}"})
+
+    def go_wrong(self) -> None:
+        """The faults of a second picture."""
+        if FAULT == "killed-mid-job":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if FAULT in ("hang", "stubborn"):
+            threading.Event().wait()
+
+    def answer(self, status: int, body: Any) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+class Server(ThreadingHTTPServer):
+    """Waits for running requests when it is closed, as the real server does."""
+
+    daemon_threads = False
+    allow_reuse_address = True
+
+
+def main() -> None:
+    sys.argv += shlex.split(os.environ.get("COMMANDLINE_ARGS", ""))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int)
+    parser.add_argument("--server-name")
+    parser.add_argument("--data-dir", type=Path)
+    flags, _ = parser.parse_known_args()
+    if FAULT == "crash-at-start":
+        raise RuntimeError("the stand-in was asked to crash")
+    seen = {"argv": sys.argv[1:], "env": dict(os.environ), "uid": os.getuid(), "pid": os.getpid()}
+    (flags.data_dir / "seen.json").write_text(json.dumps(seen))
+    server = Server((flags.server_name, flags.port), Handler)
+    if FAULT == "stubborn":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    else:
+        stop = threading.Thread(target=server.shutdown)
+        signal.signal(signal.SIGTERM, lambda *_: stop.start())
+    print("the stand-in serves", flush=True)
+    server.serve_forever(poll_interval=0.05)
+    server.server_close()
+
+
+if __name__ == "__main__":
+    main()
