@@ -1,0 +1,114 @@
+"""scripts/bootstrap: makes .venv once, stays out of the way afterwards, asks before it installs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from scripts.host.config.load import ROOT
+
+SHELLS = [shell for shell in ("sh", "dash", "busybox") if shutil.which(shell)]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout whose lock asks for nothing, so that .venv needs no index."""
+    for name in ("scripts/bootstrap", "scripts/install-engine"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy2(ROOT / name, tmp_path / name)
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / "requirements/dev.txt").write_text("# nothing\n")
+    return tmp_path
+
+
+def bootstrap(
+    checkout: Path, *words: str, shell: str = "sh", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    run = [shell, *(["ash"] if shell == "busybox" else []), "scripts/bootstrap", *words]
+    environment = {"PYTHON": sys.executable, **environment}
+    return subprocess.run(
+        run,
+        cwd=checkout,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_command_runs_inside_the_new_venv(checkout: Path, shell: str) -> None:
+    code = "import sys; print(sys.prefix)"
+    answer = bootstrap(checkout, "python", "-c", code, shell=shell)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.strip() == str(checkout / ".venv")
+
+
+def test_the_venv_is_made_again_only_when_the_lock_changed(checkout: Path) -> None:
+    assert "making .venv" in bootstrap(checkout, "true").stderr
+    marker = checkout / ".venv/marker"
+    marker.touch()
+    assert "making .venv" not in bootstrap(checkout, "true").stderr
+    assert marker.exists()
+    (checkout / "requirements/dev.txt").write_text("# still nothing\n")
+    assert "making .venv" in bootstrap(checkout, "true").stderr
+    assert not marker.exists()
+
+
+def test_an_interrupted_venv_is_made_again(checkout: Path) -> None:
+    (checkout / "requirements/dev.txt").write_text("no-such-package-anywhere==1 --hash=sha256:00\n")
+    failed = bootstrap(checkout, "true", PIP_INDEX_URL="http://127.0.0.1:9", PIP_RETRIES="0")
+    assert failed.returncode != 0
+    assert not (checkout / ".venv/.lock-stamp").exists()
+    (checkout / "requirements/dev.txt").write_text("# nothing\n")
+    assert bootstrap(checkout, "true").returncode == 0
+
+
+def test_the_commands_exit_code_and_words_pass_through(checkout: Path) -> None:
+    code = "import sys; print(sys.argv[1:]); sys.exit(7)"
+    answer = bootstrap(checkout, "python", "-c", code, "a b", "--yes")
+    assert answer.returncode == 7
+    assert answer.stdout.strip() == "['a b', '--yes']"
+
+
+def test_a_start_with_nothing_to_do_is_quick(checkout: Path) -> None:
+    bootstrap(checkout, "true")
+    seconds = []
+    for _ in range(5):
+        began = time.perf_counter()
+        bootstrap(checkout, "true")
+        seconds.append(time.perf_counter() - began)
+    assert min(seconds) < 0.3
+
+
+def test_without_an_engine_one_line_says_how_and_the_command_still_runs(checkout: Path) -> None:
+    bootstrap(checkout, "true")
+    answer = bootstrap(checkout, "echo", "ran", DOCKER_HOST="unix:///nowhere.sock")
+    assert answer.stdout.strip() == "ran"
+    assert answer.stderr.splitlines() == [
+        "bootstrap: no Docker engine with buildx; images need one: scripts/bootstrap --yes echo ran"
+    ]
+
+
+def test_no_usable_python_is_one_line(checkout: Path, tmp_path: Path) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("dirname", "cksum", "cat", "sh"):
+        (tools / name).symlink_to(shutil.which(name) or "")
+    answer = bootstrap(
+        checkout, "true", shell=shutil.which("sh") or "sh", PATH=str(tools), PYTHON="none"
+    )
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("bootstrap: no Python 3.10 to 3.13 is on PATH - ")
+
+
+def test_no_command_is_one_line(checkout: Path) -> None:
+    assert "no command" in bootstrap(checkout).stderr
