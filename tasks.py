@@ -2,10 +2,11 @@
 
 from invoke.collection import Collection
 
-from scripts.tasks import image, pin, ship
+from scripts.tasks import image, pin, quality, ship
 
 namespace = Collection()
 namespace.add_task(image.build)
 namespace.add_task(image.config)
 namespace.add_task(pin.pin)
 namespace.add_task(ship.push)
+namespace.add_task(quality.lint)
