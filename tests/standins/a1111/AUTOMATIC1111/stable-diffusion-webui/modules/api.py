@@ -57,7 +57,7 @@ def _error(_request: Request, error: Exception) -> JSONResponse:
 
 
 def _add_drawing(app: FastAPI, webui: WebUI) -> None:
-    """Routes that work for long; plain functions run in threads, so that others answer meanwhile."""
+    """Routes that take long; plain functions run in threads, so that others answer meanwhile."""
 
     @app.post("/sdapi/v1/txt2img", response_model=None)
     def txt2img(asked: Txt2Img) -> Any:
