@@ -197,7 +197,7 @@ class _Way:
     def bring(self, reference: str, there: str | None) -> PushedReference:
         """Push under one reference unless it is `there`, and see what the registry has then."""
         if there:
-            note(f"{reference} was there")
+            note(f"{reference} is there already")
             return PushedReference(reference=reference, digest=there, was_there=True)
         note(f"pushing {reference}")
         sent = self._patiently(partial(self._send, reference), reference)

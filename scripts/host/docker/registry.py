@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # What the engine says of a connection that broke, a peer that does not answer, or a 5xx.
 _MAY_PASS = re.compile(
     r"\bEOF\b|connection (?:refused|reset)|broken pipe|time(?:d )?out|deadline exceeded"
-    r"|server misbehaving|status:? (?:429|5\d\d)|HTTP 5\d\d|toomanyrequests"
+    r"|server misbehaving|(?:status:?|:|HTTP) (?:429|5\d\d)\b|toomanyrequests"
     r"|closed network connection",
     re.IGNORECASE,
 )

@@ -65,7 +65,7 @@ class Uploads:
         up = sum(1 for state in states if state == "Pushed") + there
         again = sum(1 for state in states if state.startswith("Retrying"))
         parts = [f"{up} of {len(states)} layers up"]
-        parts += [f"{there} were there"] if there else []
+        parts += [f"{there} already there"] if there else []
         parts += [f"{size(self.sent)} of {size(self.total)} sent"] if self.total else []
         parts += [f"{again} being tried again"] if again else []
         return ", ".join(parts)

@@ -1,0 +1,328 @@
+"""`invoke push` against a real registry: what it promises, and what it does when that one fails."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import secrets
+import shutil
+import tarfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+
+from scripts.common.errors import Failure
+from scripts.host.config.load import ROOT, Loaded, load
+from scripts.host.docker.push import names_of, push
+from tests.engine.running import error_line, invoke
+from tests.standins.registry import PASSWORD, USER, Registry, registry
+from tests.standins.wire import wire
+
+pytestmark = pytest.mark.engine
+
+AT_ONCE = (0.0, 0.0)
+
+
+@pytest.fixture(autouse=True)
+def _no_config_or_credentials_of_this_machine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("IMAGE_CONFIG", raising=False)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _a_registry_to_run() -> None:
+    if not shutil.which("docker-registry"):
+        pytest.skip("docker-registry is not installed: apt-get install docker-registry")
+
+
+@pytest.fixture(scope="module")
+def open_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    with registry(tmp_path_factory.mktemp("open")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def guarded_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    with registry(tmp_path_factory.mktemp("guarded"), locked=True) as running:
+        yield running
+
+
+def held(registry: Registry, repository: str, password: str = "") -> dict[str, str]:
+    """What a registry holds of a repository: its tags and their digests."""
+
+    def ask(path: str) -> Any:
+        asked = urllib.request.Request(f"{registry.url}/v2/{repository}/{path}")
+        asked.add_header("Accept", "application/vnd.docker.distribution.manifest.v2+json")
+        if password:
+            asked.add_header("Authorization", f"Basic {basic(password)}")
+        return urllib.request.urlopen(asked, timeout=10)
+
+    try:
+        with ask("tags/list") as answer:
+            tags = json.load(answer)["tags"] or []
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code != 404:
+            raise
+        return {}
+    digests = {}
+    for tag in tags:
+        with ask(f"manifests/{tag}") as answer:
+            digests[tag] = str(answer.headers["Docker-Content-Digest"])
+    return digests
+
+
+def basic(password: str) -> str:
+    """User and password as HTTP and Docker's config spell them."""
+    return base64.b64encode(f"{USER}:{password}".encode()).decode()
+
+
+@pytest.fixture
+def engine() -> Iterator[Any]:
+    client = docker.from_env()
+    yield client
+    client.close()
+
+
+@dataclass(frozen=True)
+class Work:
+    """A checkout's place for reports, and small images made for it."""
+
+    root: Path
+    engine: Any
+    repository: str
+
+    def loaded(self, address: str) -> Loaded:
+        """The config of a checkout that pushes to a registry under two tags that never move."""
+        define = (
+            f"image.repository={address}/{self.repository}",
+            "image.tags=[one, two]",
+            "image.moving_tags=[latest]",
+        )
+        return replace(load("cpu", define), root=self.root)
+
+    def built(self, loaded: Loaded, *, size: int = 1000) -> str:
+        """Make an image of random bytes and name it as `invoke build` would; its ID."""
+        data = io.BytesIO()
+        with tarfile.open(fileobj=data, mode="w") as archive:
+            entry = tarfile.TarInfo("file")
+            entry.size = size
+            archive.addfile(entry, io.BytesIO(secrets.token_bytes(size)))
+        names = names_of(loaded)
+        for name in (*names.immutable, *names.moving):
+            repository, tag = name.rsplit(":", 1)
+            if name == names.immutable[0]:
+                self.engine.api.import_image_from_data(data.getvalue(), repository, tag)
+            else:
+                self.engine.images.get(names.immutable[0]).tag(repository, tag)
+        return str(self.engine.images.get(names.immutable[0]).id)
+
+    def smoked(self, image_id: str, *, passed: bool = True) -> None:
+        """Write the smoke report of an image."""
+        report = self.root / "reports" / "smoke-cpu.json"
+        report.parent.mkdir(exist_ok=True)
+        report.write_text(json.dumps({"image_id": image_id, "passed": passed}))
+
+    @property
+    def record(self) -> Path:
+        """Where a push that went all the way is recorded."""
+        return self.root / "reports" / "push-cpu.json"
+
+
+@pytest.fixture
+def work(tmp_path: Path, engine: Any) -> Iterator[Work]:
+    root = tmp_path / "checkout"
+    root.mkdir()
+    work = Work(root, engine, f"tests/{secrets.token_hex(6)}")
+    yield work
+    for image in engine.images.list():
+        for tag in image.tags:
+            if work.repository in tag:
+                engine.images.remove(tag, force=True)
+
+
+def test_a_push_brings_every_tag_and_records_the_registrys_digest(
+    work: Work, open_registry: Registry
+) -> None:
+    loaded = work.loaded(open_registry.address)
+    image_id = work.built(loaded)
+    work.smoked(image_id)
+    further = f"{open_registry.address}/{work.repository}:further"
+    push(loaded, [further])
+    there = held(open_registry, work.repository)
+    assert set(there) == {"one", "two", "latest", "further"}
+    [digest] = set(there.values())
+    record = json.loads(work.record.read_text())
+    assert record["image_id"] == image_id
+    assert record["untested"] is False
+    assert {each["digest"] for each in record["references"]} == {digest}
+
+
+def test_an_image_without_a_passing_smoke_report_stays_here(
+    work: Work, open_registry: Registry
+) -> None:
+    loaded = work.loaded(open_registry.address)
+    image_id = work.built(loaded)
+    with pytest.raises(Failure, match="no smoke report"):
+        push(loaded)
+    work.smoked(image_id, passed=False)
+    with pytest.raises(Failure, match="smoke test of this image failed"):
+        push(loaded)
+    assert held(open_registry, work.repository) == {}
+    assert not work.record.exists()
+
+
+def test_untested_is_recorded(work: Work, open_registry: Registry) -> None:
+    loaded = work.loaded(open_registry.address)
+    work.built(loaded)
+    assert push(loaded, untested=True).untested
+    assert json.loads(work.record.read_text())["untested"] is True
+
+
+def test_an_immutable_tag_of_another_image_is_neither_moved_nor_passed_by(
+    work: Work, open_registry: Registry
+) -> None:
+    loaded = work.loaded(open_registry.address)
+    work.built(loaded)
+    push(loaded, untested=True)
+    before = held(open_registry, work.repository)
+    work.built(loaded)
+    with pytest.raises(Failure, match="taken by another image"):
+        push(loaded, untested=True)
+    assert held(open_registry, work.repository) == before
+
+
+def test_the_same_image_from_another_machine_counts_as_there(
+    work: Work, open_registry: Registry
+) -> None:
+    loaded = work.loaded(open_registry.address)
+    image_id = work.built(loaded)
+    push(loaded, untested=True)
+    names = names_of(loaded)
+    saved = b"".join(work.engine.images.get(names.immutable[0]).save(named=names.immutable[0]))
+    work.engine.images.remove(image_id, force=True)  # and with it what the engine knew of digests
+    [image] = work.engine.images.load(saved)
+    assert image.id == image_id
+    assert image.attrs["RepoDigests"] == []
+    pushed = push(loaded, untested=True).references
+    assert {each.reference: each.was_there for each in pushed} == {
+        **dict.fromkeys(names.immutable, True),
+        **dict.fromkeys(names.moving, False),
+    }
+
+
+def test_no_moving_tag_is_up_before_every_immutable_one(
+    work: Work, open_registry: Registry
+) -> None:
+    with wire(open_registry.address, b"/manifests/two HTTP", forever=True) as way:
+        loaded = work.loaded(way.address)
+        work.built(loaded)
+        with pytest.raises(Failure, match="registry-lost"):
+            push(loaded, untested=True, pauses=AT_ONCE)
+    assert way.broken.is_set()
+    assert "latest" not in held(open_registry, work.repository)
+
+
+def test_a_connection_that_breaks_once_is_tried_again(work: Work, open_registry: Registry) -> None:
+    at = f"PUT /v2/{work.repository}/manifests/".encode()
+    with wire(open_registry.address, at) as way:
+        loaded = work.loaded(way.address)
+        work.built(loaded)
+        push(loaded, untested=True, pauses=AT_ONCE)
+    assert way.broken.is_set()
+    assert set(held(open_registry, work.repository)) == {"one", "two", "latest"}
+
+
+def test_after_a_registry_died_the_next_push_goes_all_the_way(
+    work: Work, open_registry: Registry
+) -> None:
+    at = f"PUT /v2/{work.repository}/manifests/".encode()
+    with wire(open_registry.address, at, forever=True) as way:
+        loaded = work.loaded(way.address)
+        work.built(loaded)
+        with pytest.raises(Failure, match="registry-lost"):
+            push(loaded, untested=True, pauses=AT_ONCE)
+        assert held(open_registry, work.repository) == {}
+        assert not work.record.exists()
+        way.mend()
+        push(loaded, untested=True, pauses=AT_ONCE)
+    assert set(held(open_registry, work.repository)) == {"one", "two", "latest"}
+    assert work.record.exists()
+
+
+def test_credentials_of_dockers_config_open_a_guarded_registry(
+    work: Work, guarded_registry: Registry
+) -> None:
+    loaded = work.loaded(guarded_registry.address)
+    work.built(loaded)
+    log_in(guarded_registry.address, PASSWORD)
+    push(loaded, untested=True)
+    assert len(held(guarded_registry, work.repository, PASSWORD)) == 3
+
+
+@pytest.fixture
+def checkout(work: Work) -> Path:
+    """What `invoke push` needs of a checkout, so that this one's reports are left alone."""
+    for name in ("scripts", "tasks.py", "config.yaml"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, work.root / name)
+    return work.root
+
+
+def words_for(loaded: Loaded) -> tuple[str, ...]:
+    """`invoke push` with the config of a test."""
+    image = loaded.config.image
+    tags = [f"image.tags=[{', '.join(image.tags)}]", f"image.moving_tags={[*image.moving_tags]}"]
+    defined = [
+        word for value in (f"image.repository={image.repository}", *tags) for word in ("-D", value)
+    ]
+    return ("push", "--variant", "cpu", "--untested", *defined)
+
+
+@pytest.mark.parametrize("password", [None, "wrong"])
+def test_refused_credentials_are_one_line_and_leave_nothing(
+    work: Work, checkout: Path, guarded_registry: Registry, password: str | None
+) -> None:
+    loaded = work.loaded(guarded_registry.address)
+    work.built(loaded)
+    if password:
+        log_in(guarded_registry.address, password)
+    line = error_line(invoke(*words_for(loaded), root=checkout))
+    assert "[registry-refused]" in line
+    assert f"docker login {guarded_registry.address}" in line
+    assert "next try" not in line
+    assert held(guarded_registry, work.repository, PASSWORD) == {}
+    assert not work.record.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_registry_dying_in_the_middle_of_a_layer_is_one_line_and_leaves_no_tag(
+    work: Work, checkout: Path, open_registry: Registry
+) -> None:
+    at = f"PATCH /v2/{work.repository}/blobs/".encode()
+    with wire(open_registry.address, at, after=500_000, forever=True) as way:
+        loaded = work.loaded(way.address)
+        work.built(loaded, size=2_000_000)
+        line = error_line(invoke(*words_for(loaded), root=checkout))
+    assert way.broken.is_set()
+    assert "[registry-lost]" in line
+    assert held(open_registry, work.repository) == {}
+    assert not work.record.exists()
+
+
+def log_in(address: str, password: str) -> None:
+    """Write what `docker login` writes where no credential helper is set up."""
+    config = Path(os.environ["DOCKER_CONFIG"]) / "config.json"
+    config.parent.mkdir(exist_ok=True)
+    config.write_text(json.dumps({"auths": {address: {"auth": basic(password)}}}))
