@@ -84,7 +84,7 @@ def test_it_serves_as_a_user_who_is_not_root_with_tcmalloc(cpu_image: str) -> No
                 return False
 
         eventually(answers, seconds=180, what="port 3000 answers")
-        found = running.exec_run("pgrep -f webui.py").output.decode().split()
+        found = running.exec_run("pgrep -f [w]ebui.py").output.decode().split()
         assert found, "no serving process"
         for pid in found:
             owner = running.exec_run(f"stat -c %u /proc/{pid}").output.decode().strip()

@@ -75,12 +75,12 @@ def test_the_serving_process_is_not_root_and_has_tcmalloc(
     if pytestconfig.getoption("--url"):
         pytest.skip("an address has no processes to look at")
     running = request.getfixturevalue("container")
-    code = "for p in $(pgrep -f webui.py); do stat -c %u /proc/$p; done"
+    code = "for p in $(pgrep -f [w]ebui.py); do stat -c %u /proc/$p; done"
     owners = running.exec_run(["sh", "-c", code]).output.decode().split()
     saw(f"uid {', '.join(owners)}")
     assert owners
     assert "0" not in owners
-    maps = running.exec_run(["sh", "-c", "cat /proc/$(pgrep -f webui.py | head -1)/maps"])
+    maps = running.exec_run(["sh", "-c", "cat /proc/$(pgrep -f [w]ebui.py | head -1)/maps"])
     assert b"libtcmalloc" in maps.output
 
 
