@@ -2,7 +2,7 @@
 
 from invoke.collection import Collection
 
-from scripts.tasks import image, pin, quality, ship
+from scripts.tasks import image, models, pin, quality, ship
 
 namespace = Collection()
 namespace.add_task(image.build)
@@ -10,3 +10,4 @@ namespace.add_task(image.config)
 namespace.add_task(pin.pin)
 namespace.add_task(ship.push)
 namespace.add_task(quality.lint)
+namespace.add_collection(Collection.from_module(models, auto_dash_names=True))

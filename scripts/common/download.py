@@ -12,76 +12,17 @@ import random
 import re
 import shutil
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
 
 from scripts.common.errors import Failure
-from scripts.common.hashing import git_blob_of, sha256_of, update_from
+from scripts.common.hashing import git_blob_of, update_from
+from scripts.common.line import Line, shown
 from scripts.common.partial import Origin, Partial, locked_partial
 from scripts.common.pump import pump
-from scripts.common.stamps import Stamp, read_stamp, write_stamp
-from scripts.common.structure import Form, check_structure, is_acceptable
-from scripts.common.web import Line, Retry, open_url, shown
-
-State = Literal["fetched", "resumed", "cached", "verified", "waited"]
-
-
-class Watch(Protocol):
-    """Told what is going on, often; must be quick.
-
-    `state` is connecting, fetching, verifying, waiting or retrying; `done` and `total` are bytes,
-    `total` None where the server does not say; `detail` is a reason, for retrying.
-    """
-
-    def __call__(self, state: str, done: int, total: int | None, detail: str = "") -> None:
-        """Take note."""
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """A file and what it must be.
-
-    Args:
-        url: where it is.
-        name: its name at the source; the suffix decides which structure is checked.
-        sha256: what it must have; empty where nobody knows yet.
-        size: bytes it must have; None where nobody knows yet.
-        git_blob: git's id of it, where the Hub gives that instead of a SHA-256.
-        allow_pickle: whether a pickle is accepted.
-    """
-
-    url: str
-    name: str
-    sha256: str = ""
-    size: int | None = None
-    git_blob: str = ""
-    allow_pickle: bool = False
-
-
-@dataclass(frozen=True)
-class Fetched:
-    """A verified file.
-
-    Args:
-        path: where it lies.
-        sha256: what it has.
-        size: bytes.
-        state: how it came to be there.
-        moved: bytes that came over the network now.
-        seconds: how long that took.
-    """
-
-    path: Path
-    sha256: str
-    size: int
-    state: State
-    moved: int = 0
-    seconds: float = 0.0
-
-
-def silent(state: str, done: int, total: int | None, detail: str = "") -> None:
-    """A `Watch` that looks away."""
+from scripts.common.stamps import Stamp, write_stamp
+from scripts.common.structure import Form, check_structure
+from scripts.common.wanted import Fetched, State, Wanted, Watch, existing, silent
+from scripts.common.web import Retry, open_url
 
 
 def fetch_verified(
@@ -122,44 +63,6 @@ def fetch_verified(
         state: State = "resumed" if transfer.adopted else "fetched"
         write_stamp(dest, stamp)
         return Fetched(dest, stamp.sha256, dest.stat().st_size, state, transfer.moved, seconds)
-
-
-def existing(wanted: Wanted, dest: Path, *, rehash: bool = False, watch: Watch = silent) -> Fetched:
-    """Verify a file that is there already, by its stamp or else by its bytes.
-
-    Args:
-        wanted: the file.
-        dest: where it lies.
-        rehash: whether to distrust the stamp.
-        watch: told what is going on.
-
-    Raises:
-        Failure: its bytes are not what they must be (code `model-damaged`).
-    """
-    started, size = time.monotonic(), dest.stat().st_size
-    stamp = None if rehash else read_stamp(dest)
-    if stamp and fits(wanted, stamp, size):
-        return Fetched(dest, stamp.sha256, size, "cached", 0, time.monotonic() - started)
-    digest = sha256_of(dest, lambda done: watch("verifying", done, size))
-    if wanted.sha256 not in ("", digest):
-        raise Failure(
-            f"the file has changed: sha256 {digest[:16]}…, expected {wanted.sha256[:16]}…",
-            where=str(dest),
-            cure="remove it and fetch it again",
-            code="model-damaged",
-        )
-    form = check_structure(dest, wanted.name, allow_pickle=wanted.allow_pickle)
-    write_stamp(dest, Stamp(digest, form))
-    return Fetched(dest, digest, size, "verified", 0, time.monotonic() - started)
-
-
-def fits(wanted: Wanted, stamp: Stamp, size: int) -> bool:
-    """Whether a file of that stamp and size in bytes is what is wanted; nothing is read."""
-    return (
-        wanted.sha256 in ("", stamp.sha256)
-        and wanted.size in (None, size)
-        and is_acceptable(stamp.form, wanted.name, allow_pickle=wanted.allow_pickle)
-    )
 
 
 class _Transfer:

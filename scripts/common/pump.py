@@ -11,7 +11,8 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from scripts.common.web import Line, Retry
+from scripts.common.line import Line
+from scripts.common.web import Retry
 
 CHUNK: Final = 1 << 20
 _AHEAD: Final = 8  # chunks on their way to be hashed; with CHUNK, what one download keeps in memory

@@ -58,9 +58,9 @@ def check_structure(path: Path, name: str, *, allow_pickle: bool) -> Form:
 
 def is_acceptable(form: str, name: str, *, allow_pickle: bool) -> bool:
     """Whether a file once judged to be of a form passes `check_structure` under this name."""
-    if _claims_safetensors(name) or form == "safetensors":
-        return form == "safetensors" and _claims_safetensors(name)
-    return allow_pickle or form == "data"
+    if _claims_safetensors(name):
+        return form == "safetensors"
+    return allow_pickle or form != "pickle"
 
 
 def _claims_safetensors(name: str) -> bool:

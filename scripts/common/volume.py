@@ -13,9 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from scripts.common.download import Fetched, Wanted, Watch, fetch_verified, silent
+from scripts.common.download import fetch_verified
 from scripts.common.errors import Failure
-from scripts.common.web import Line
+from scripts.common.line import Line
+from scripts.common.wanted import Fetched, Wanted, Watch, silent
 
 LIST: Final = Path("/opt/worker/volume-models.json")
 """Where the image has its list; absent when every model is baked in."""

@@ -14,38 +14,17 @@ import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass
 from email.message import Message
 from functools import lru_cache
 from typing import IO, Final
 from urllib.parse import urlsplit
 
 from scripts.common.errors import Failure
+from scripts.common.line import Line, shown
 
 AGENT: Final = "a1111-worker-image/1"
 _MAY_PASS: Final = (408, 425, 429)  # besides every 5xx
 _RANGE_NOT_SATISFIABLE: Final = 416
-
-
-@dataclass(frozen=True)
-class Line:
-    """How much is expected of a connection before it is given up.
-
-    Args:
-        attempts: tries in a row that bring no new byte.
-        pause: seconds before the second try; doubled for each further one.
-        longest_pause: seconds that no pause exceeds, whatever the server asks for.
-        stall: seconds without `slowest` bytes a second after which a peer counts as stalled.
-        slowest: bytes a second.
-        ca_bundle: PEM file trusted besides the system's; empty for what the environment says.
-    """
-
-    attempts: int = 6
-    pause: float = 0.5
-    longest_pause: float = 120.0
-    stall: float = 30.0
-    slowest: int = 1024
-    ca_bundle: str = ""
 
 
 class Retry(Exception):  # noqa: N818 - not an error yet
@@ -59,12 +38,6 @@ class Retry(Exception):  # noqa: N818 - not an error yet
     def __init__(self, reason: str, wait: float | None = None) -> None:
         self.wait = wait
         super().__init__(reason)
-
-
-def shown(url: str) -> str:
-    """A URL without its query and user info, which may be secret."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def open_url(

@@ -19,11 +19,11 @@ from scripts.host.config.load import Loaded
 from scripts.host.config.schema import HubSource
 from scripts.host.models.plan import Item, items_of
 from scripts.host.models.prefetch import Result
-from scripts.host.models.store import Store, place
+from scripts.host.models.store import CONTEXT_PREFIX, Store, place
 from scripts.host.models.tokens import variable_for
+from scripts.host.models.upkeep import in_use
 
 CHECKPOINT = PurePosixPath("/model.safetensors")
-_PREFIX = "context-"
 
 
 @contextmanager
@@ -31,9 +31,10 @@ def staged_context(loaded: Loaded, results: Iterable[Result]) -> Iterator[Path]:
     """`stage_context` in a folder beside the store's objects, removed when the block ends."""
     root = Store(loaded.store).root
     parent = root if os.access(root, os.W_OK) else None  # elsewhere links become copies
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+    folder = Path(tempfile.mkdtemp(prefix=CONTEXT_PREFIX, dir=parent))
     try:
-        yield stage_context(loaded, results, folder)
+        with in_use(folder):
+            yield stage_context(loaded, results, folder)
     finally:
         shutil.rmtree(folder)
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from urllib.parse import quote, unquote, urlsplit
 
-from scripts.common.download import Wanted
 from scripts.common.errors import Failure
+from scripts.common.line import shown
 from scripts.common.structure import refuse_pickle_name
-from scripts.common.web import shown
+from scripts.common.wanted import Wanted
 from scripts.host.config.load import Loaded
 from scripts.host.config.lock import LockedFile, LockedModel
 from scripts.host.config.schema import HubSource, Model

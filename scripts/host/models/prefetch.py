@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from scripts.common.download import Fetched, Watch, existing, fetch_verified, fits, silent
 from scripts.common.errors import Failure
+from scripts.common.line import Line
 from scripts.common.stamps import read_stamp
-from scripts.common.web import Line
+from scripts.common.wanted import Fetched, Watch, existing, fits, silent
 from scripts.host.config.load import Loaded
 from scripts.host.config.lock import LockedFile, LockedModel, read_lock, write_lock
 from scripts.host.config.schema import HubSource
@@ -76,32 +77,54 @@ def prefetch(
         One result a file, in the config's order.
 
     Raises:
-        Failure: the first one, after the other downloads have ended or kept what they have.
+        Failure: the first one, after the other downloads have ended.
     """
     manner = manner or Manner()
-    line = manner.line or Line(ca_bundle=loaded.config.mirrors.ca_bundle or "")
     store = Store(loaded.store)
     items = plan(loaded, names)
     for item in items:
         _refuse_unpinned_url(item, trusted=manner.trust_on_first_use)
     done = {i: hit for i, item in enumerate(items) if (hit := _cached(item, store, manner))}
-    missing = [(i, item) for i, item in enumerate(items) if i not in done]
+    missing = {i: item for i, item in enumerate(items) if i not in done}
     if missing:
-        with ThreadPoolExecutor(loaded.config.store.concurrency) as pool:
-            jobs = {
-                pool.submit(_fetch, item, store, loaded, manner, line): i for i, item in missing
-            }
-            try:
-                for job in as_completed(jobs):
-                    done[jobs[job]] = job.result()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        done |= _fetch_all(missing, store, loaded, manner)
     results = tuple(done[i] for i in range(len(items)))
+    store.register(loaded.root)
     for result in results:
         store.name(result.sha256, result.item.model.name, result.item.file)
     _write_trusted(loaded, results)
     return results
+
+
+def verified_path(loaded: Loaded, name: str) -> Path:
+    """Where a model's verified file lies, or the folder of its files; asks no network.
+
+    Raises:
+        Failure: it is not in the store, or is damaged there.
+    """
+    store = Store(loaded.store)
+    results = []
+    for item in plan(loaded, [name]):
+        result = _cached(item, store, Manner()) or _reread(item, store)
+        if result is None:
+            raise Failure(
+                f"{name} has not been fetched",
+                where=str(store.root),
+                cure=f"run: invoke models.prefetch --name {name}",
+            )
+        results.append(result)
+    folder = store.root / "names" / name
+    return folder / results[0].item.file if len(results) == 1 else folder
+
+
+def _reread(item: Item, store: Store) -> Result | None:
+    """The file if it is there without a stamp that fits; all of it is read."""
+    sha256 = item.wanted.sha256 or store.recall(item.origin or "")
+    path = store.object_path(sha256)
+    if not sha256 or not path.exists():
+        return None
+    found = existing(replace(item.wanted, sha256=sha256), path)
+    return _result(item, path, found, found.seconds)
 
 
 def _refuse_unpinned_url(item: Item, *, trusted: bool) -> None:
@@ -130,9 +153,53 @@ def _cached(item: Item, store: Store, manner: Manner) -> Result | None:
     return Result(item, path, sha256, size, "cached", 0, time.monotonic() - started)
 
 
-def _fetch(item: Item, store: Store, loaded: Loaded, manner: Manner, line: Line) -> Result:
+class _Stopped(Exception):  # noqa: N818 - ends a download whose result nobody awaits any more
+    pass
+
+
+def _fetch_all(
+    items: Mapping[int, Item], store: Store, loaded: Loaded, manner: Manner
+) -> dict[int, Result]:
+    """Fetch several at once; one that fails lets the others end, an interrupt stops them."""
+    stop, done, failures = threading.Event(), {}, []
+    with ThreadPoolExecutor(loaded.config.store.concurrency) as pool:
+        jobs = {
+            pool.submit(_fetch, item, store, loaded, manner, stop): i for i, item in items.items()
+        }
+        try:
+            for job in as_completed(jobs):
+                try:
+                    done[jobs[job]] = job.result()
+                except Failure as failure:
+                    failures.append(failure)
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    for other in failures[1:]:
+        manner.warn(str(other))
+    if failures:
+        raise failures[0]
+    return done
+
+
+def _stoppable(watch: Watch, stop: threading.Event) -> Watch:
+    def watched(state: str, done: int, total: int | None, detail: str = "") -> None:
+        if stop.is_set():
+            raise _Stopped
+        watch(state, done, total, detail)
+
+    return watched
+
+
+def _fetch(
+    item: Item, store: Store, loaded: Loaded, manner: Manner, stop: threading.Event
+) -> Result:
+    from scripts.common.download import fetch_verified  # not needed when all is cached
+
     started = time.monotonic()
-    watch = manner.watch(item)
+    watch = _stoppable(manner.watch(item), stop)
+    line = manner.line or Line(ca_bundle=loaded.config.mirrors.ca_bundle or "")
     if not item.is_pinned and isinstance(item.model.source, HubSource):
         item = _asked(item, item.model.source, loaded, manner)
     wanted = item.wanted

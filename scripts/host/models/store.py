@@ -3,7 +3,8 @@
 - `objects/ab/abcd…`: a verified file, named by its SHA-256, with its stamp beside it;
 - `names/MODEL/FILE`: hard links (or reflinks, or copies) for people and tools;
 - `known/…`: which content an immutable Hub address was found to have;
-- `incoming/…`: downloads whose SHA-256 is not known before they are complete.
+- `incoming/…`: downloads whose SHA-256 is not known before they are complete;
+- `checkouts/…`: which checkouts use the store, so that `models.prune` asks all of them.
 
 Several checkouts and processes may share a store; nothing in it is ever changed in place.
 """
@@ -22,8 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.common.errors import Failure
-from scripts.common.partial import partial_path, sync_folder, unwritable
+from scripts.common.partial import sync_folder, unwritable
 from scripts.common.stamps import read_stamp, stamp_path, write_stamp
+
+CONTEXT_PREFIX = "context-"
+"""Folders in the store that hold a build context while a build runs."""
 
 _FICLONE = 0x40049409  # linux/fs.h: share a file's blocks
 _NO_LINKS = (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES)
@@ -45,7 +49,7 @@ class Store:
 
     def incoming_path(self, origin: str) -> Path:
         """Where a file of unknown SHA-256 is fetched to; the same for every run."""
-        return self.root / "incoming" / hashlib.sha256(origin.encode()).hexdigest()[:32]
+        return self.root / "incoming" / _short(origin)
 
     def objects(self) -> Iterator[Path]:
         """Every object, partial files not among them."""
@@ -57,6 +61,20 @@ class Store:
         """Every partial file, and what belongs to it."""
         yield from sorted(self.root.glob("objects/??/*.partial*"))
         yield from sorted(self.root.glob("incoming/*"))
+
+    def names(self) -> Iterator[Path]:
+        """Every name of an object."""
+        yield from (path for path in sorted(self.root.glob("names/**/*")) if path.is_file())
+
+    def register(self, checkout: Path) -> None:
+        """Note that a checkout uses this store."""
+        path = self.root / "checkouts" / _short(str(checkout))
+        if not path.exists():
+            _note(path, str(checkout))
+
+    def checkouts(self) -> list[Path]:
+        """Every checkout that was registered."""
+        return [Path(path.read_text()) for path in self.root.glob("checkouts/*")]
 
     def adopt(self, path: Path, sha256: str) -> Path:
         """Move a verified file to its place among the objects.
@@ -100,12 +118,7 @@ class Store:
 
     def remember(self, origin: str, sha256: str) -> None:
         """Note the content of an immutable address."""
-        path = self._known(origin)
-        with suppress(OSError):  # a read-only store just asks again next time
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f"{path.name}.{os.getpid()}")
-            partial.write_text(json.dumps({"origin": origin, "sha256": sha256}), encoding="utf-8")
-            partial.replace(path)
+        _note(self._known(origin), json.dumps({"origin": origin, "sha256": sha256}))
 
     def recall(self, origin: str) -> str:
         """SHA-256 of an immutable address as `remember` was told; empty where it was not."""
@@ -115,13 +128,21 @@ class Store:
         except (OSError, ValueError, KeyError, TypeError):
             return ""
 
-    def delete(self, path: Path) -> None:
-        """Delete an object with its stamp and partial file."""
-        for each in (path, stamp_path(path), partial_path(path)):
-            each.unlink(missing_ok=True)
-
     def _known(self, origin: str) -> Path:
-        return self.root / "known" / hashlib.sha256(origin.encode()).hexdigest()[:32]
+        return self.root / "known" / _short(origin)
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _note(path: Path, text: str) -> None:
+    """Write a small file in one step; in a read-only store not at all, which only costs time."""
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
 
 
 def _keep_stamp(old: Path, new: Path) -> None:

@@ -1,0 +1,170 @@
+"""Looks after the store: verifies every object, and finds what no config wants any more."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts.common.errors import Failure
+from scripts.common.hashing import sha256_of
+from scripts.common.stamps import stamp_path
+from scripts.host.config.load import Loaded, load
+from scripts.host.models.plan import items_of
+from scripts.host.models.store import CONTEXT_PREFIX, Store
+
+
+@dataclass(frozen=True)
+class Checked:
+    """An object after verification.
+
+    Args:
+        path: the object.
+        size: bytes.
+        damage: what is wrong; empty when nothing is.
+    """
+
+    path: Path
+    size: int
+    damage: str
+
+
+@dataclass(frozen=True)
+class Waste:
+    """Something that may be deleted.
+
+    Args:
+        path: a file or folder.
+        size: bytes that deleting it frees.
+        why: what it is.
+    """
+
+    path: Path
+    size: int
+    why: str
+
+
+def verify(store: Store, progress: Callable[[Path, int], None] = lambda *_: None) -> list[Checked]:
+    """Read every object and compare it with its name; several at once, one for each core.
+
+    Args:
+        store: the store.
+        progress: told an object and how many of its bytes were read.
+    """
+
+    def check(path: Path) -> Checked:
+        try:
+            size = path.stat().st_size
+            found = sha256_of(path, lambda done: progress(path, done))
+        except OSError as error:
+            return Checked(path, 0, f"cannot be read: {error.strerror}")
+        if found == path.name:
+            return Checked(path, size, "")
+        stamp_path(path).unlink(missing_ok=True)  # whatever it says, it is not true
+        return Checked(path, size, f"its sha256 is {found[:16]}…")
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(check, store.objects()))
+
+
+def wanted_by(loaded: Loaded, store: Store) -> set[str]:
+    """SHA-256 of everything that a variant of this checkout wants."""
+    wanted = set()
+    for variant in loaded.config.variants:
+        of_variant = load(variant, root=loaded.root)
+        for model in of_variant.config.models:
+            for item in items_of(model, of_variant):
+                wanted.add(item.wanted.sha256 or store.recall(item.origin or ""))
+    return wanted - {""}
+
+
+def waste(loaded: Loaded) -> list[Waste]:
+    """What no variant of any checkout that uses this store wants.
+
+    Args:
+        loaded: this checkout; the others are those that have prefetched into the store.
+
+    Raises:
+        Failure: the config of one of them cannot be read, so that what it wants is not known.
+    """
+    store = Store(loaded.store)
+    wanted = wanted_by(loaded, store)
+    for root in store.checkouts():
+        if root != loaded.root and (root / "config.yaml").exists():
+            wanted |= wanted_by(load(root=root), store)
+    kept = {path.stat().st_ino for path in store.objects() if path.name in wanted}
+    return [
+        *(
+            Waste(path, path.stat().st_size, "no config names it")
+            for path in store.objects()
+            if path.name not in wanted
+        ),
+        *(
+            Waste(path, 0, "a name of what no config names")
+            for path in store.names()
+            if path.stat().st_ino not in kept
+        ),
+        *(
+            Waste(path, path.stat().st_size, "an unfinished download")
+            for path in store.partials()
+            if path.name.split(".")[0] not in wanted and not _in_use(path)
+        ),
+        *(
+            Waste(path, 0, "left behind by a build that was killed")
+            for path in store.root.glob(f"{CONTEXT_PREFIX}*")
+            if not _in_use(path)
+        ),
+    ]
+
+
+def delete(rubbish: list[Waste], store: Store) -> None:
+    """Delete what `waste` found.
+
+    Raises:
+        Failure: the store cannot be written to.
+    """
+    try:
+        for each in rubbish:
+            if each.path.is_dir():
+                shutil.rmtree(each.path)
+            else:
+                each.path.unlink(missing_ok=True)
+                stamp_path(each.path).unlink(missing_ok=True)
+    except OSError as error:
+        raise Failure(
+            f"cannot delete: {error.strerror}",
+            where=str(store.root),
+            cure="check the store's permissions",
+            code="store-unwritable",
+        ) from None
+
+
+@contextmanager
+def in_use(folder: Path) -> Iterator[Path]:
+    """Mark a folder of the store as needed by this process, until the block ends."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network file systems have no locks
+            fcntl.flock(fd, fcntl.LOCK_SH)
+        yield folder
+    finally:
+        os.close(fd)
+
+
+def _in_use(path: Path) -> bool:
+    """Whether a process holds a lock on it."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return False

@@ -1,0 +1,160 @@
+"""`invoke models.*`: the model files, from their sources to the verified store."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from scripts.tasks import CONFIG_HELP, task
+
+if TYPE_CHECKING:
+    from invoke.context import Context
+
+
+@task(
+    iterable=["define", "name"],
+    help={
+        **CONFIG_HELP,
+        "name": "only this model (repeatable); all that are baked in by default",
+        "rehash": "distrust the stamps and read every file",
+        "trust-on-first-use": "accept unpinned URLs and write what they were into the lock",
+        "json": "one JSON event a line, for CI",
+    },
+)
+def prefetch(
+    _: Context,
+    name: list[str],
+    define: list[str],
+    variant: str = "cuda128",
+    rehash: bool = False,
+    trust_on_first_use: bool = False,
+    json: bool = False,
+) -> None:
+    """Fetch what is missing and verify it: several files at once, resumed after any break."""
+    from scripts.host.config.load import load
+    from scripts.host.console import say
+    from scripts.host.models.display import JsonEvents, display, result_table
+    from scripts.host.models.prefetch import Manner
+    from scripts.host.models.prefetch import prefetch as run
+
+    loaded = load(variant, define)
+    with display(as_json=json) as shown:
+        manner = Manner(rehash, trust_on_first_use, shown.warn, shown.watch)
+        results = run(loaded, name, manner=manner)
+    if isinstance(shown, JsonEvents):
+        shown.results(results)
+    else:
+        say(result_table(results))
+
+
+@task(
+    iterable=["define"],
+    help={**CONFIG_HELP, "delete": "delete the damaged files, to be fetched again"},
+)
+def verify(_: Context, define: list[str], variant: str = "cuda128", delete: bool = False) -> None:
+    """Read every file of the store and say what is damaged."""
+    from scripts.host.config.load import load
+    from scripts.host.console import say, size, table, warn
+    from scripts.host.models import upkeep
+    from scripts.host.models.store import Store
+
+    store = Store(load(variant, define).store)
+    checked = upkeep.verify(store)
+    rows = [(each.path.name[:16], size(each.size), each.damage or "whole") for each in checked]
+    say(table(("object", "size", "state"), rows, right=(1,)))
+    damaged = [each for each in checked if each.damage]
+    if delete:
+        upkeep.delete([upkeep.Waste(d.path, d.size, d.damage) for d in damaged], store)
+    elif damaged:
+        warn(f"{len(damaged)} damaged - run: invoke models.verify --delete, then models.prefetch")
+        sys.exit(1)
+
+
+@task(name="list", iterable=["define"], help=CONFIG_HELP)
+def list_(_: Context, define: list[str], variant: str = "cuda128") -> None:
+    """Show every model of the config: where it comes from, where it goes, whether it is here."""
+    from scripts.host.config.load import load
+    from scripts.host.console import say, table
+    from scripts.host.models.listing import HEADER, rows
+
+    say(table(HEADER, rows(load(variant, define)), right=(2,)))
+
+
+@task(
+    help={
+        "name": "what tasks will call it",
+        "source": "hub:owner/repo/file, or a URL",
+        "path": "absolute path in the image, or on the volume",
+        "revision": "branch, tag or commit of a Hub repository",
+        "sha256": "expected SHA-256; a URL needs one",
+        "placement": "image, or volume",
+        "allow-pickle": "accept .ckpt and .pt, which run code when they are loaded",
+    },
+)
+def add(
+    _: Context,
+    name: str,
+    source: str,
+    path: str,
+    revision: str = "main",
+    sha256: str = "",
+    placement: str = "image",
+    allow_pickle: bool = False,
+) -> None:
+    """Add a model to config.yaml."""
+    from scripts.host.config.load import ROOT
+    from scripts.host.console import say
+    from scripts.host.models import edit
+
+    entry = edit.entry(
+        name, source, path, revision=revision, sha256=sha256, placement=placement,
+        allow_pickle=allow_pickle,
+    )  # fmt: skip
+    edit.add(ROOT, entry)
+    say(f"added {name} to config.yaml; pin it with: invoke pin")
+
+
+@task(help={"name": "the model"})
+def remove(_: Context, name: str) -> None:
+    """Take a model out of config.yaml and the lock; the store keeps it until models.prune."""
+    from scripts.host.config.load import ROOT
+    from scripts.host.console import say
+    from scripts.host.models import edit
+
+    edit.remove(ROOT, name)
+    say(f"removed {name} from config.yaml; free its space with: invoke models.prune")
+
+
+@task(iterable=["define"], help={**CONFIG_HELP, "yes": "delete without asking"})
+def prune(_: Context, define: list[str], variant: str = "cuda128", yes: bool = False) -> None:
+    """Show what no config names any more, and delete it once you agree."""
+    from scripts.host.config.load import load
+    from scripts.host.console import note, say, size, table
+    from scripts.host.models import upkeep
+    from scripts.host.models.store import Store
+
+    loaded = load(variant, define)
+    rubbish = upkeep.waste(loaded)
+    if not rubbish:
+        say("nothing to delete")
+        return
+    rows = [
+        (str(each.path.relative_to(loaded.store)), size(each.size), each.why) for each in rubbish
+    ]
+    say(table(("path", "size", "why"), rows, right=(1,)))
+    if not yes and not sys.stdin.isatty():
+        note("nothing was deleted: say --yes")
+        return
+    if yes or input("delete these? [y/N] ").strip().lower() in ("y", "yes"):
+        upkeep.delete(rubbish, Store(loaded.store))
+        say(f"freed {size(sum(each.size for each in rubbish))}")
+
+
+@task(positional=["name"], iterable=["define"], help={**CONFIG_HELP, "name": "the model"})
+def path(_: Context, name: str, define: list[str], variant: str = "cuda128") -> None:
+    """Print where a model's verified file lies, or fail."""
+    from scripts.host.config.load import load
+    from scripts.host.console import say
+    from scripts.host.models.prefetch import verified_path
+
+    say(str(verified_path(load(variant, define), name)))
