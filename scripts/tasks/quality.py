@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scripts.tasks import task
+from scripts.tasks import CONFIG_HELP, task
 
 if TYPE_CHECKING:
     from invoke.context import Context
@@ -42,3 +42,46 @@ def lint(
     else:
         say(text)
     judge(verdicts)
+
+
+@task(
+    iterable=["define"],
+    help={
+        **CONFIG_HELP,
+        "all": "also caches of tools and the tests' base images, which take long to make again",
+        "dry_run": "only show what would go",
+    },
+)
+def clean(
+    _: Context,
+    define: list[str],
+    variant: str = "cuda128",
+    all: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Remove reports, staged contexts and partial downloads; run no build meanwhile."""
+    from scripts.host.clean import leftovers, remove
+    from scripts.host.config.load import load
+    from scripts.host.console import say, size, table
+
+    found = leftovers(load(variant, define), everything=all)
+    if not found:
+        say("nothing to clean")
+        return
+    rows = [(each.kind, each.name, size(each.size)) for each in found]
+    say(table(("what", "which", "size"), rows, right=(2,)))
+    total = size(sum(each.size for each in found))
+    if dry_run:
+        say(f"would free {total}")
+        return
+    remove(found)
+    say(f"freed {total}")
+
+
+@task()
+def matrix(_: Context) -> None:
+    """Print what CI has to run, as one line of JSON."""
+    from scripts.host.console import say
+    from scripts.host.matrix import matrix
+
+    say(matrix().as_json())

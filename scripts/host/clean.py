@@ -1,0 +1,142 @@
+"""Finds and removes what builds leave behind; everything it takes can be made again."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from scripts.common.errors import Failure
+from scripts.host.config.load import Loaded
+from scripts.host.models.store import Store
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+STANDIN_REGISTRY: Final = "standin.invalid"  # where tests/standins/images.py puts its images
+_TOOL_CACHES: Final = (".hypothesis", ".mypy_cache", ".nox", ".pytest_cache", ".ruff_cache")
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """Something that can go.
+
+    Args:
+        kind: what it is, for people.
+        name: which one it is.
+        size: bytes that its removal frees.
+        remove: removes it.
+    """
+
+    kind: str
+    name: str
+    size: int
+    remove: Callable[[], None]
+
+
+def leftovers(loaded: Loaded, *, everything: bool = False) -> tuple[Leftover, ...]:
+    """What is there to clean.
+
+    Args:
+        loaded: names checkout and store.
+        everything: also caches of tools and the stand-in images, which take long to make again.
+    """
+    found = [*_reports(loaded.root), *_store_leftovers(Store(loaded.store))]
+    if everything:
+        found += [*_tool_caches(loaded.root), *_standin_images()]
+    return tuple(found)
+
+
+def remove(found: Sequence[Leftover]) -> None:
+    """Remove them all.
+
+    Raises:
+        Failure: one cannot be removed; those before it are gone.
+    """
+    for leftover in found:
+        try:
+            leftover.remove()
+        except FileNotFoundError:
+            continue  # somebody was faster
+        except OSError as error:
+            raise Failure(
+                f"cannot be removed: {error.strerror}",
+                where=leftover.name,
+                cure="remove it as the user who owns it",
+            ) from None
+
+
+def _reports(root: Path) -> Iterator[Leftover]:
+    if (root / "reports").is_dir():
+        yield _folder("reports", root / "reports")
+
+
+def _store_leftovers(store: Store) -> Iterator[Leftover]:
+    """What killed builds and broken downloads left; a running download keeps its file."""
+    for path in sorted(store.root.glob("context-*")):
+        yield _folder("staged context", path)
+    for path in store.partials():
+        if not _in_use(path):
+            yield Leftover("partial download", str(path), path.stat().st_size, path.unlink)
+
+
+def _tool_caches(root: Path) -> Iterator[Leftover]:
+    for name in _TOOL_CACHES:
+        if (root / name).is_dir():
+            yield _folder("tool cache", root / name)
+
+
+def _standin_images() -> Iterator[Leftover]:
+    """The base images that tests made; none where no engine answers."""
+    from scripts.host.docker.engine import client
+
+    try:
+        engine = client()
+    except Failure:
+        return
+    for image in engine.images.list():
+        for tag in image.tags:
+            if tag.startswith(f"{STANDIN_REGISTRY}/"):
+                yield Leftover("test image", tag, image.attrs["Size"], _untag(engine, tag))
+
+
+def _untag(engine: DockerClient, tag: str) -> Callable[[], None]:
+    def untag() -> None:
+        from docker.errors import APIError
+
+        try:
+            engine.images.remove(tag)
+        except APIError as error:
+            raise Failure(
+                f"the engine keeps an image: {error.explanation}",
+                where=tag,
+                cure="remove the containers that use it",
+            ) from None
+
+    return untag
+
+
+def _folder(kind: str, path: Path) -> Leftover:
+    return Leftover(kind, str(path), _freed(path), lambda: shutil.rmtree(path))
+
+
+def _freed(folder: Path) -> int:
+    """Bytes below a folder that no other name holds."""
+    stats = (path.lstat() for path in folder.rglob("*") if path.is_symlink() or path.is_file())
+    return sum(stat.st_size for stat in stats if stat.st_nlink == 1)
+
+
+def _in_use(path: Path) -> bool:
+    """Whether a download holds the file, or the one it belongs to, locked."""
+    partial = path.with_name(path.name.removesuffix(".json"))
+    try:
+        with partial.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False  # nothing to belong to
+    return False
