@@ -40,21 +40,25 @@ def build(
     locked: bool = False,
 ) -> None:
     """Prefetch and verify the models, then build the image."""
+    from scripts.common.errors import Failure
     from scripts.host.config.load import load as load_config
     from scripts.host.console import progress_mode, say
+    from scripts.host.docker.build import FINAL_STAGE
     from scripts.host.docker.plan import Words
     from scripts.host.docker.report import summary
     from scripts.host.make import make
 
+    if push and target != FINAL_STAGE:
+        raise Failure(f"only {FINAL_STAGE} can be pushed", where="--target", cure="leave it out")
     loaded = load_config(variant, define)
     words = Words(target, tuple(tag), no_cache=not cache, builder=builder or None)
     with progress_mode(progress):
         report = make(loaded, words, prefetch=prefetch, locked=locked, quiet=progress == "quiet")
-    say(summary(report))
-    if push:
-        from scripts.tasks.ship import push_image
+        say(summary(report))
+        if push:
+            from scripts.tasks.ship import push_image
 
-        push_image(loaded, tag)
+            push_image(loaded, tag)
 
 
 @task(
