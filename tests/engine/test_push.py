@@ -146,9 +146,9 @@ def work(tmp_path: Path, engine: Any) -> Iterator[Work]:
     work = Work(root, engine, f"tests/{secrets.token_hex(6)}")
     yield work
     for image in engine.images.list():
-        for tag in image.tags:
-            if work.repository in tag:
-                engine.images.remove(tag, force=True)
+        names = [*image.tags, *(image.attrs.get("RepoDigests") or [])]
+        if any(work.repository in name for name in names):
+            engine.images.remove(image.id, force=True)
 
 
 def test_a_push_brings_every_tag_and_records_the_registrys_digest(
