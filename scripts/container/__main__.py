@@ -26,20 +26,35 @@ def main(words: Sequence[str]) -> int:
     try:
         settings = Settings.from_environment(os.environ)
         set_level(settings.log_level)
-        return _run(command, settings)
+        return _run(command, settings, words[1:])
     except Failure as failure:
         log("failed", level="error", reason=str(failure))
         return 1
 
 
-def _run(command: str, settings: Settings) -> int:
+def _run(command: str, settings: Settings, words: Sequence[str]) -> int:
     if command == "serve":
         return serve(settings)
     if command == "health":
         from scripts.container import health
 
         return health.main(settings.worker_dir)
-    raise Failure(f"there is no command {command}", cure="one of: serve, health, handler, ...")
+    if command == "preflight":
+        from scripts.container import preflight
+
+        return preflight.main(settings, words)
+    if command == "handler":
+        from scripts.container import handler
+
+        return handler.main(settings)
+    if command == "pip-cache":
+        from scripts.container import pip_cache
+
+        return pip_cache.main(settings, words)
+    raise Failure(
+        f"there is no command {command}",
+        cure="one of: serve, health, preflight, handler, pip-cache",
+    )
 
 
 def serve(settings: Settings) -> int:
@@ -48,7 +63,8 @@ def serve(settings: Settings) -> int:
     from scripts.container.supervisor import Supervisor
 
     began = time.monotonic()
-    privileges.drop(settings.worker_user, own=places.to_own(settings))
+    own, enter = places.to_own(settings), places.to_enter(settings)
+    privileges.drop(settings.worker_user, own=own, enter=enter)
     places.require(settings)
     return Supervisor(settings, began).run()
 

@@ -39,6 +39,15 @@ def to_own(settings: Settings) -> list[Path]:
     return [folder for folder in folders if not volume_missing(folder, settings.volume_dir)]
 
 
+def to_enter(settings: Settings) -> list[Path]:
+    """The folders that models are fetched into at start."""
+    if not settings.volume_models.exists():
+        return []
+    from scripts.common.volume import read_list
+
+    return sorted({Path(model.path).parent for model in read_list(settings.volume_models)})
+
+
 def require(settings: Settings) -> None:
     """Make sure of the folders that nothing works without.
 

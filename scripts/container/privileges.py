@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 from collections.abc import Iterable
@@ -10,7 +11,7 @@ from pathlib import Path
 from scripts.container.log import log
 
 
-def drop(user: str, own: Iterable[Path]) -> None:
+def drop(user: str, *, own: Iterable[Path], enter: Iterable[Path]) -> None:
     """Give folders to `user`, then become that user for good; nothing when not root.
 
     Without the capabilities for it (`--cap-drop ALL`) root is an empty word, and the worker goes
@@ -18,7 +19,8 @@ def drop(user: str, own: Iterable[Path]) -> None:
 
     Args:
         user: name of the account.
-        own: folders that the user must own, made where they are missing.
+        own: folders that the user must own with all that is below, made where they are missing.
+        enter: folders in which the user must be able to make files, made where they are missing.
     """
     if os.geteuid() != 0:
         return
@@ -27,9 +29,11 @@ def drop(user: str, own: Iterable[Path]) -> None:
     except KeyError:
         log("still-root", level="warning", reason=f"the image has no user {user}")
         return
+    for folder in own:
+        _give(folder, entry, below=True)
+    for folder in enter:
+        _give(folder, entry, below=False)
     try:
-        for folder in own:
-            give(folder, entry.pw_uid, entry.pw_gid)
         os.initgroups(user, entry.pw_gid)
         os.setgid(entry.pw_gid)
         os.setuid(entry.pw_uid)
@@ -39,22 +43,17 @@ def drop(user: str, own: Iterable[Path]) -> None:
     os.environ.update(HOME=entry.pw_dir, USER=user, LOGNAME=user)
 
 
-def give(folder: Path, uid: int, gid: int) -> None:
-    """Make a user the owner of a folder, and of all below it where the folder was another's.
+def _give(folder: Path, user: pwd.struct_passwd, *, below: bool) -> None:
+    """Make a user the owner of a folder, and of all `below` it where the folder was another's.
 
-    Folders that cannot be given (a read-only or foreign file system) are left as they are: whether
-    they can be used is found out by using them.
-
-    Raises:
-        PermissionError: this process may change no owner at all.
+    What cannot be given (read-only, a network file system that distrusts root) is left as it is:
+    whether it can be used is found out by using it.
     """
-    try:
+    with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return
-    if folder.stat().st_uid == uid:
-        return
-    os.chown(folder, uid, gid)
-    for parent, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            os.chown(Path(parent, name), uid, gid, follow_symlinks=False)
+        if folder.stat().st_uid == user.pw_uid:
+            return
+        os.chown(folder, user.pw_uid, user.pw_gid)
+        for parent, folders, files in os.walk(folder) if below else ():
+            for name in (*folders, *files):
+                os.chown(Path(parent, name), user.pw_uid, user.pw_gid, follow_symlinks=False)

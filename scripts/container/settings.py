@@ -67,6 +67,11 @@ VARIABLES: Final = (
     Variable("METRICS_PORT", "9090", "loopback port of Prometheus metrics; 0: none"),
     Variable("TCMALLOC", "auto", "memory allocator of the WebUI: auto, off or a library's path"),
     Variable("PIP_CACHE_DIR", "/runpod-volume/.cache/a1111/pip", "pip's cache, on the volume"),
+    Variable(
+        "VOLUME_MODELS",
+        "/opt/worker/volume-models.json",
+        "list of the models that are fetched onto the volume at start; made by the build",
+    ),
     Variable("VOLUME_DIR", "/runpod-volume", "where the network volume is mounted"),
     Variable("WORKER_DIR", "/tmp/a1111-worker", "writable folder for state and scratch files"),  # noqa: S108 - the container's own /tmp
     Variable("WORKER_USER", "worker", "account that serves when the container starts as root"),
@@ -114,6 +119,7 @@ class Settings:
     metrics_port: int
     tcmalloc: str
     pip_cache_dir: Path
+    volume_models: Path
     volume_dir: Path
     worker_dir: Path
     worker_user: str
@@ -152,6 +158,7 @@ class Settings:
             metrics_port=int(_number("METRICS_PORT", text["METRICS_PORT"])),
             tcmalloc=text["TCMALLOC"],
             pip_cache_dir=Path(text["PIP_CACHE_DIR"]),
+            volume_models=Path(text["VOLUME_MODELS"]),
             volume_dir=Path(text["VOLUME_DIR"]),
             worker_dir=worker_dir,
             worker_user=text["WORKER_USER"],

@@ -16,12 +16,13 @@ from enum import IntEnum
 from queue import SimpleQueue
 from typing import Any, Final
 
-from scripts.container import autopsy, places, state
+from scripts.container import autopsy, inside, places, state
 from scripts.container.child import Child
 from scripts.container.environment import common_environment, server_environment
 from scripts.container.flags import webui_flags
 from scripts.container.log import log
 from scripts.container.settings import CONTAINER_PATH, Settings
+from scripts.container.volume import Stocked, stock
 from scripts.container.watch import Answers, Drawn, Unusable, watch
 
 _HEALED: Final = 600.0  # seconds of service after which earlier deaths are forgotten
@@ -59,7 +60,7 @@ class Due:
     name: str
 
 
-Event = Asked | Ended | Due | Answers | Drawn | Unusable
+Event = Asked | Stocked | Ended | Due | Answers | Drawn | Unusable
 
 
 class Patience:
@@ -115,11 +116,8 @@ class Supervisor:
             signal.signal(signum, lambda number, _: self._events.put(Asked(number)))
         try:
             self._env = common_environment(os.environ, self._settings)
-            self._start("webui")
-            if self._settings.serverless:
-                self._start("handler")
-            if self._settings.preflight != "off":
-                self._start("preflight")
+            self._say("starting")
+            stock(self._settings.volume_models, self._events.put)
             while self._outcome is None:
                 self._take(self._events.get())
             return self._stop(self._outcome)
@@ -131,6 +129,8 @@ class Supervisor:
     def _take(self, event: Event) -> None:
         if isinstance(event, Asked):
             self._asked(event.signum)
+        elif isinstance(event, Stocked):
+            self._begin(event.reason)
         elif isinstance(event, Due):
             self._start(event.name)
         elif self._children.get(event.child.name) is not event.child:
@@ -146,13 +146,29 @@ class Supervisor:
         else:
             self._replace(event.reason)
 
+    def _begin(self, missing: str) -> None:
+        """Start everything, the WebUI first."""
+        if missing:
+            log("no-models", level="error", reason=missing)
+            self._outcome = Exit.FAILED
+            return
+        self._start("webui")
+        if self._settings.serverless:
+            self._start("handler")
+        if self._settings.preflight != "off":
+            self._start("preflight")
+        from scripts.container import metrics  # its imports take longer than the start of a process
+
+        metrics.serve(self._settings)
+
     def _start(self, name: str) -> None:
         settings, python = self._settings, sys.executable
         words = [python, "-m", "scripts.container", name]
         env, cwd = self._env, CONTAINER_PATH if CONTAINER_PATH.is_dir() else settings.worker_dir
         if name == "webui":
             flags = webui_flags(settings, places.checkpoints(settings))
-            words = [str(settings.webui_python), "webui.py", *flags]
+            heap = str(settings.worker_dir / "heap.json")
+            words = [str(settings.webui_python), inside.__file__, heap, "webui.py", *flags]
             env, cwd = server_environment(self._env, settings), settings.webui_dir
             self._clock("started")
             self._say("starting")

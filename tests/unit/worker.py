@@ -56,6 +56,7 @@ class Worker:
             "ACCELERATOR": "cpu",
             **environment,
         }
+        self.metrics_port = int(env["METRICS_PORT"])
         self.log = tmp / "log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -90,7 +91,8 @@ class Worker:
         raise AssertionError(f"{what} did not happen:\n{self.said}")
 
     def ready(self) -> State:
-        self.until(lambda: self.state.phase == "ready", "ready")
+        self.until(lambda: self.state.phase == "ready" or self.process.poll() is not None, "ready")
+        assert self.state.phase == "ready", self.said
         return self.state
 
     def ended(self) -> int:

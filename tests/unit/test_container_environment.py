@@ -1,0 +1,225 @@
+"""What the worker is told and what it passes on: settings, flags, folders, health."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scripts.common import png
+from scripts.common.errors import Failure
+from scripts.container import health, places
+from scripts.container.environment import preloads, server_environment, tcmalloc
+from scripts.container.flags import webui_flags
+from scripts.container.log import line
+from scripts.container.settings import VARIABLES, Settings, Warmup
+from scripts.container.state import State, write_state
+from scripts.host.config.load import ROOT
+from tests.standins import webui
+
+
+def settings(**environ: str) -> Settings:
+    return Settings.from_environment(environ)
+
+
+def flags(*checkpoints: str, **environ: str) -> list[str]:
+    return webui_flags(settings(**environ), checkpoints or ("model.safetensors",))
+
+
+def test_the_readme_explains_every_variable_once() -> None:
+    names = [row.name for row in VARIABLES]
+    assert len(names) == len(set(names))
+
+
+def test_a_pod_serves_everyone_and_a_serverless_worker_only_its_handler() -> None:
+    assert settings().host == "0.0.0.0"
+    assert settings(RUNPOD_ENDPOINT_ID="abc").host == "127.0.0.1"
+    assert settings(RUNPOD_ENDPOINT_ID="abc", WEBUI_HOST="0.0.0.0").host == "0.0.0.0"
+    assert not settings(RUNPOD_ENDPOINT_ID="abc", WORKER_MODE="pod").serverless
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"WORKER_MODE": "other"},
+        {"WEBUI_PORT": "high"},
+        {"RESTARTS": "-1"},
+        {"WARMUP": "63x64x1"},
+        {"WEBUI_ARGS": "--ckpt 'open"},
+        {"ACCELERATOR": "tpu"},
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(environ: dict[str, str]) -> None:
+    (name,) = environ
+    with pytest.raises(Failure, match=name) as caught:
+        settings(**environ)
+    assert caught.value.cure
+
+
+@given(st.sampled_from([row.name for row in VARIABLES]), st.text(max_size=30))
+def test_no_value_of_any_variable_ends_in_a_traceback(name: str, value: str) -> None:
+    with suppress(Failure):
+        settings(**{name: value})
+
+
+def test_the_gpu_prefers_xformers_and_keeps_torchs_own_attention() -> None:
+    words = flags()
+    assert {"--xformers", "--opt-sdp-attention", "--api", "--nowebui"} <= set(words)
+    assert words[words.index("--ckpt") + 1] == "/model.safetensors"
+    assert "--use-cpu" not in words
+
+
+def test_the_cpu_gets_full_precision_and_no_xformers() -> None:
+    words = " ".join(flags(ACCELERATOR="cpu"))
+    assert "--use-cpu all --no-half --precision full" in words
+    assert "xformers" not in words
+
+
+def test_the_pickle_scan_is_off_only_while_there_is_no_pickle() -> None:
+    assert "--disable-safe-unpickle" in flags("a.safetensors", "readme.txt")
+    assert "--disable-safe-unpickle" not in flags("a.safetensors", "B.CKPT")
+
+
+def test_further_flags_come_last_and_keep_their_quotes() -> None:
+    assert flags(WEBUI_ARGS="--theme 'deep blue' --port 1")[-4:] == [
+        "--theme",
+        "deep blue",
+        "--port",
+        "1",
+    ]
+
+
+def test_credentials_are_in_no_argument_list() -> None:
+    secret = "user:of-a-test"  # noqa: S105 - nobody's
+    configured = settings(API_AUTH=secret)
+    assert secret not in " ".join(webui_flags(configured, []))
+    env = server_environment({"API_AUTH": secret, "COMMANDLINE_ARGS": "--api-log"}, configured)
+    assert env["COMMANDLINE_ARGS"] == f"--api-log --api-auth {secret}"
+    assert "API_AUTH" not in env
+
+
+def test_the_webui_does_not_see_this_code_or_the_workers_secrets() -> None:
+    env = server_environment(
+        {
+            "PYTHONPATH": f"/opt/worker:{ROOT}:/mine",
+            "HF_TOKEN": "x",
+            "BUCKET_SECRET_ACCESS_KEY": "y",
+        },
+        settings(TCMALLOC="off"),
+    )
+    assert env == {"PYTHONPATH": "/mine"}
+    assert "PYTHONPATH" not in server_environment(
+        {"PYTHONPATH": "/opt/worker"}, settings(TCMALLOC="off")
+    )
+
+
+def test_a_library_that_cannot_be_preloaded_is_left_out_with_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "libtcmalloc.so"
+    broken.write_bytes(b"no library")
+    assert tcmalloc(str(broken)) == ""
+    assert "tcmalloc-missing" in capsys.readouterr().err
+    assert tcmalloc("off") == ""
+    assert capsys.readouterr().err == ""
+
+
+def test_the_library_that_is_found_is_one_that_loads() -> None:
+    found = tcmalloc("auto")
+    assert not found or preloads(Path(found))
+
+
+def test_a_missing_volume_costs_a_warning_and_not_the_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    volume = tmp_path / "volume"
+    configured = settings(
+        VOLUME_DIR=str(volume),
+        PIP_CACHE_DIR=str(volume / ".cache/pip"),
+        WORKER_DIR=str(tmp_path / "worker"),
+    )
+    assert places.pip_cache(configured) == tmp_path / "worker" / "pip-cache"
+    assert not volume.exists()
+    assert capsys.readouterr().err.count("pip-cache-ephemeral") == 1
+    volume.mkdir()
+    assert places.pip_cache(configured) == volume / ".cache/pip"
+    assert capsys.readouterr().err == ""
+
+
+def test_a_file_in_the_way_of_the_cache_is_a_warning_too(tmp_path: Path) -> None:
+    (tmp_path / "pip").write_text("a file")
+    configured = settings(PIP_CACHE_DIR=str(tmp_path / "pip"), WORKER_DIR=str(tmp_path / "worker"))
+    assert places.pip_cache(configured) == tmp_path / "worker" / "pip-cache"
+
+
+def test_without_a_writable_folder_the_worker_says_what_to_mount(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Failure, match="tmpfs"):
+        places.require(settings(WORKER_DIR=str(tmp_path / "file" / "below")))
+
+
+def test_health_says_ready_only_for_a_living_supervisor(tmp_path: Path) -> None:
+    assert health.verdict(tmp_path) == (False, "stopped")
+    write_state(tmp_path, State(phase="loading", supervisor=os.getpid(), reason="slow disk"))
+    assert health.verdict(tmp_path) == (False, "loading: slow disk")
+    write_state(tmp_path, State(phase="ready", supervisor=os.getpid()))
+    assert health.verdict(tmp_path) == (True, "ready")
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    write_state(tmp_path, State(phase="ready", supervisor=gone.pid))
+    assert health.verdict(tmp_path)[0] is False
+
+
+def test_a_damaged_state_file_is_not_ready(tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text('{"phase": "ready"')
+    assert health.verdict(tmp_path)[0] is False
+
+
+def test_health_is_a_command_that_imports_little(tmp_path: Path) -> None:
+    code = "import sys; from scripts.container.__main__ import main; main(['health']); "
+    code += "print({'http.client', 'asyncio', 'pydantic', 'torch'} & set(sys.modules))"
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(ROOT), "WORKER_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.split("\n")[:2] == ["stopped", "set()"]
+
+
+def test_a_log_line_is_one_line_whatever_is_said() -> None:
+    now = datetime(2026, 11, 23, 10, 0, tzinfo=timezone.utc)
+    said = line("job-failed", "error", {"job": "a b", "why": 'x="1"\ny', "none": ""}, now)
+    assert said == (
+        'time=2026-11-23T10:00:00.000Z level=error event=job-failed job="a b" why="x=\\"1\\"\\ny"'
+    )
+
+
+def test_a_whole_picture_is_told_from_a_damaged_one() -> None:
+    whole = webui.png(16, 8, seed=1)
+    assert png.decode(whole) == png.Picture(16, 8, flat=False)
+    for at in range(0, len(whole), 7):
+        damaged = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
+        with pytest.raises(ValueError, match=r"PNG"):
+            png.decode(damaged)
+        with pytest.raises(ValueError, match=r"PNG"):
+            png.decode(whole[:at])
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_make_the_picture_check_stumble(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"PNG"):
+        png.decode(webui.png(8, 8, 1)[:8] + data)
+
+
+def test_the_warmup_can_be_made_larger_or_left_out() -> None:
+    assert settings(WARMUP="512x768x2").warmup == Warmup(512, 768, 2)
+    assert settings(WARMUP="off").warmup is None

@@ -1,0 +1,140 @@
+"""What the worker tells: numbers for Prometheus, health, the WebUI's heap, models on the volume."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from scripts.common.volume import VolumeModel, as_json
+from scripts.common.wanted import Wanted
+from scripts.container import inside, metrics
+from scripts.container.environment import tcmalloc
+from scripts.container.settings import Settings
+from scripts.container.state import Jobs, State, write_jobs, write_state
+from tests.unit.worker import Worker, free_port
+
+
+def settings(tmp_path: Path) -> Settings:
+    return Settings.from_environment({"WORKER_DIR": str(tmp_path)})
+
+
+def numbers(text: str) -> dict[str, float]:
+    """The samples of a scrape by name and labels."""
+    samples = [line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#")]
+    return {name.removeprefix("a1111_worker_"): float(value) for name, value in samples}
+
+
+def test_a_scrape_shows_service_jobs_and_memory(tmp_path: Path) -> None:
+    me = os.getpid()
+    write_state(tmp_path, State("ready", me, me, restarts=2, seconds={"drawn": 1.5}))
+    write_jobs(tmp_path, Jobs(running=1, done=7, failed=2, seconds=3.25))
+    (tmp_path / "heap.json").write_text(json.dumps({"pid": me, "heap": 4096, "free": 1024}))
+    found = numbers(metrics.text(settings(tmp_path)))
+    assert found["up"] == found["ready"] == found["jobs_running"] == 1
+    assert found["restarts_total"] == 2
+    assert found['startup_seconds{phase="drawn"}'] == 1.5
+    assert found['jobs_total{result="failed"}'] == 2
+    assert found["job_seconds_total"] == 3.25
+    assert found['tcmalloc_bytes{part="heap"}'] == 4096
+    assert found["webui_resident_bytes"] > 1_000_000
+
+
+def test_the_heap_of_a_process_that_was_replaced_is_not_shown(tmp_path: Path) -> None:
+    write_state(tmp_path, State("ready", os.getpid(), os.getpid()))
+    (tmp_path / "heap.json").write_text(json.dumps({"pid": 1, "heap": 4096}))
+    assert "tcmalloc" not in metrics.text(settings(tmp_path))
+
+
+def test_every_family_is_described_once_and_before_its_samples(tmp_path: Path) -> None:
+    write_state(tmp_path, State("ready", seconds={"answers": 1, "drawn": 2}))
+    lines = metrics.text(settings(tmp_path)).splitlines()
+    described: list[str] = []
+    for line in lines:
+        if line.startswith("# TYPE "):
+            described.append(line.split()[2])
+        elif not line.startswith("#"):
+            assert described[-1] == line.partition(" ")[0].partition("{")[0]
+    assert len(described) == len(set(described))
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Iterator[Worker]:
+    running = Worker(tmp_path, METRICS_PORT=str(free_port()))
+    yield running
+    running.stop()
+
+
+def test_a_running_worker_answers_health_and_metrics(worker: Worker) -> None:
+    worker.ready()
+    base = f"http://127.0.0.1:{worker.metrics_port}"
+    with urllib.request.urlopen(f"{base}/health") as answer:
+        assert answer.read() == b"ready\n"
+    with urllib.request.urlopen(f"{base}/metrics") as answer:
+        assert numbers(answer.read().decode())["ready"] == 1
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(f"{base}/other")
+
+
+def test_a_script_run_inside_notices_nothing(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("import sys; print(sys.argv, sys.path[0], __name__, 'inside' in sys.modules)")
+    words = [inside.__file__, str(tmp_path / "heap.json"), "script.py", "--flag"]
+    plain = subprocess.run(
+        [sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert plain.stdout == f"['script.py', '--flag'] {tmp_path} __main__ False\n"
+
+
+@pytest.mark.skipif(not tcmalloc("auto"), reason="tcmalloc is not installed here")
+def test_tcmalloc_tells_the_size_of_its_heap(tmp_path: Path) -> None:
+    script, target = tmp_path / "script.py", tmp_path / "heap.json"
+    script.write_text("import pathlib, sys\nwhile not pathlib.Path(sys.argv[1]).exists(): pass")
+    subprocess.run(
+        [sys.executable, inside.__file__, str(target), str(script), str(target)],
+        env={"LD_PRELOAD": tcmalloc("auto")},
+        check=True,
+        timeout=30,
+    )
+    found = json.loads(target.read_text())
+    assert found["heap"] > found["used"] > 0
+
+
+def volume_model(tmp_path: Path, content: bytes, digest: str) -> dict[str, str]:
+    """A list with one model; the environment that names it."""
+    source, listed = tmp_path / "source.bin", tmp_path / "volume-models.json"
+    source.write_bytes(content)
+    wanted = Wanted(url=source.as_uri(), name="model.json", sha256=digest)
+    model = VolumeModel("model", str(tmp_path / "volume" / "model.json"), wanted, "TOKEN_OF_TEST")
+    listed.write_text(as_json([model]))
+    return {"VOLUME_MODELS": str(listed)}
+
+
+def test_models_of_the_volume_are_there_before_the_webui_starts(tmp_path: Path) -> None:
+    environ = volume_model(tmp_path, b"{}", sha256(b"{}").hexdigest())
+    worker = Worker(tmp_path, **environ)
+    try:
+        worker.ready()
+        assert (tmp_path / "volume" / "model.json").read_bytes() == b"{}"
+        assert worker.said.index("model-on-volume") < worker.said.index("webui-started")
+    finally:
+        worker.stop()
+
+
+def test_a_volume_model_with_other_bytes_stops_the_worker(tmp_path: Path) -> None:
+    worker = Worker(tmp_path, **volume_model(tmp_path, b"{}", sha256(b"other").hexdigest()))
+    try:
+        assert worker.ended() == 1
+        assert "event=no-models" in worker.said
+        assert "Traceback" not in worker.said
+        assert not (tmp_path / "volume" / "model.json").exists()
+    finally:
+        worker.stop()
