@@ -32,7 +32,8 @@ RUN --mount=type=bind,source=scripts/image,target=/build \
         /model.safetensors "$MODEL_SHA256" "$MODEL_SIZE"
 
 # A Stable Diffusion 1.x checkpoint asks for these five at its first load; baked in the Hub cache's
-# own layout they make the container start with no network.
+# own layout they make the container start with no network. version.txt keeps transformers from
+# trying to convert the cache at every start.
 ARG VOCABULARY_REPO=openai/clip-vit-large-patch14
 ARG VOCABULARY_REVISION=32bd64288804d66eefd0ccbe215aa642df71cc41
 RUN --mount=type=bind,source=scripts/image,target=/build \
@@ -44,6 +45,7 @@ RUN --mount=type=bind,source=scripts/image,target=/build \
     done; \
     mkdir -p "$cache/refs"; \
     printf %s "$VOCABULARY_REVISION" >"$cache/refs/main"; \
+    printf 1 >"$(dirname "$cache")/version.txt"; \
     find /extra -exec touch -d @0 {} +
 
 

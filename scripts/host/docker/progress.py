@@ -50,7 +50,7 @@ class Step:
     def stage(self) -> str:
         """The Dockerfile stage, empty for BuildKit's own steps."""
         match = _STAGE.match(self.name)
-        return match["stage"] if match and match["stage"] != "internal" else ""
+        return match["stage"] if match and match["stage"] not in ("internal", "context") else ""
 
     @property
     def instruction(self) -> str:

@@ -118,9 +118,14 @@ def _commit(item: Item) -> str:
 
 
 def _write_ref(dest: Path, item: Item) -> None:
-    """`refs/main`, by which the Hub's client finds the snapshot without a network."""
+    """`refs/main`, by which the Hub's client finds the snapshot without a network.
+
+    `version.txt` keeps transformers 4.30 from trying to convert the cache at every start.
+    """
     if item.model.layout == "hub-cache":
-        _write(_in_context(dest, _cache_folder(item) / "refs" / "main"), _commit(item))
+        folder = _cache_folder(item)
+        _write(_in_context(dest, folder / "refs" / "main"), _commit(item))
+        _write(_in_context(dest, folder.parent / "version.txt"), "1")
 
 
 def _in_context(dest: Path, path: PurePosixPath) -> Path:
