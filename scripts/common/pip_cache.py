@@ -1,0 +1,275 @@
+"""Measures and prunes a pip cache that several workers share over a network volume.
+
+A cache holds two kinds of entries: `http` (what was downloaded, a file of metadata and one of
+content) and `wheels` (what was built, a folder each). Neither name nor age of a file says when it
+was used last, so the later of access and modification time does.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from scripts.common.errors import Failure
+from scripts.common.pip_runs import Runs, is_busy, read_runs
+
+Kind = Literal["http", "wheels"]
+
+_FOLDERS: Final[dict[str, Kind]] = {"http-v2": "http", "http": "http", "wheels": "wheels"}
+_BODY: Final = ".body"
+_GRACE: Final = 1.0  # seconds that a reader of an entry's metadata has to open its content
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is used, and deleted, together.
+
+    Args:
+        kind: of the cache.
+        path: the metadata file of a download, the folder of a built wheel.
+        name: for a person.
+        files: all of it, in the order it may be deleted.
+        size: bytes.
+        used: when it was used last, seconds since the epoch.
+    """
+
+    kind: Kind
+    path: Path
+    name: str
+    files: tuple[Path, ...]
+    size: int
+    used: float
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What a cache is like.
+
+    Args:
+        path: where it lies.
+        sizes: bytes by kind.
+        entries: how many by kind.
+        oldest: seconds since the least recently used entry was used, 0 when empty.
+        free: bytes free on its file system.
+        total: bytes of its file system.
+        runs: what pip took from it.
+    """
+
+    path: Path
+    sizes: dict[Kind, int]
+    entries: dict[Kind, int]
+    oldest: float
+    free: int
+    total: int
+    runs: Runs
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What a prune did.
+
+    Args:
+        entries: how many were deleted.
+        size: bytes of them.
+        kept: entries that should have gone, but a running pip may be about to use them.
+    """
+
+    entries: int
+    size: int
+    kept: int
+
+
+def measure(cache: Path) -> Stats:
+    """What a cache is like; one that does not exist is empty.
+
+    Raises:
+        Failure: nothing above it exists either, or it cannot be read.
+    """
+    with _reading(cache):
+        entries = list(scan(cache))
+        there = next(path for path in (cache, *cache.parents) if path.exists())
+        disk = os.statvfs(there)
+    kinds: tuple[Kind, ...] = ("http", "wheels")
+    first = min((entry.used for entry in entries), default=0.0)
+    return Stats(
+        path=cache,
+        sizes={kind: sum(row.size for row in entries if row.kind == kind) for kind in kinds},
+        entries={kind: sum(1 for row in entries if row.kind == kind) for kind in kinds},
+        oldest=max(time.time() - first, 0.0) if entries else 0.0,
+        free=disk.f_bavail * disk.f_frsize,
+        total=disk.f_blocks * disk.f_frsize,
+        runs=read_runs(cache),
+    )
+
+
+def scan(cache: Path) -> Iterator[Entry]:
+    """Every entry, in no order. What vanishes meanwhile is passed over."""
+    for folder, kind in _FOLDERS.items():
+        for path, files in _leaves(cache / folder):
+            yield from _wheel(path, files) if kind == "wheels" else _downloads(path, files)
+
+
+def victims(
+    entries: list[Entry], *, now: float, max_age: float | None, max_size: int | None
+) -> list[Entry]:
+    """Which entries must go, least recently used first. Pure.
+
+    Args:
+        entries: all there are.
+        now: seconds since the epoch.
+        max_age: seconds unused after which an entry goes; None for any.
+        max_size: bytes that may remain; None for any.
+    """
+    left = sum(entry.size for entry in entries)
+    chosen = []
+    for entry in sorted(entries, key=lambda entry: entry.used):
+        too_old = max_age is not None and now - entry.used > max_age
+        too_much = max_size is not None and left > max_size
+        if not (too_old or too_much):
+            break  # every later one is younger, and nothing more has to go
+        chosen.append(entry)
+        left -= entry.size
+    return chosen
+
+
+def prune(
+    cache: Path,
+    *,
+    max_age: float | None = None,
+    max_size: int | None = None,
+    dry_run: bool = False,
+) -> Pruned:
+    """Delete least recently used entries, without hurting a pip that runs on another worker.
+
+    A download that pip misses it downloads again, so these go in two steps: first what makes pip
+    find them, then, after whoever found them has opened them, the rest. A built wheel that pip has
+    chosen it must still find at the end of its run, so wheels stay while any pip runs.
+
+    Args:
+        cache: the cache.
+        max_age: seconds unused after which an entry goes.
+        max_size: bytes that may remain.
+        dry_run: only count.
+
+    Raises:
+        Failure: it cannot be read or written to.
+    """
+    with _reading(cache), _alone(cache, dry_run=dry_run) as now:
+        chosen = victims(list(scan(cache)), now=now, max_age=max_age, max_size=max_size)
+        if dry_run:
+            return Pruned(len(chosen), sum(entry.size for entry in chosen), 0)
+        gone = [entry for entry in chosen if entry.kind == "http"]
+        for entry in gone:
+            _delete(entry.files[0])
+        if gone and is_busy(cache, _clock(cache)):
+            time.sleep(_GRACE)
+        for entry in gone:
+            for path in entry.files[1:]:
+                _delete(path)
+        for entry in chosen:
+            if entry.kind == "wheels" and not is_busy(cache, _clock(cache)):
+                for path in entry.files:
+                    _delete(path)
+                gone.append(entry)
+        for entry in gone:
+            _remove_empty(entry.files[0].parent, cache)
+        return Pruned(len(gone), sum(entry.size for entry in gone), len(chosen) - len(gone))
+
+
+def _leaves(folder: Path) -> Iterator[tuple[Path, dict[str, os.stat_result]]]:
+    """Every folder below that holds files, with their states; faster than Path on many files."""
+    stack = [str(folder)]
+    while stack:
+        current = stack.pop()
+        files: dict[str, os.stat_result] = {}
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(current) as found:
+            for item in found:
+                if item.is_dir(follow_symlinks=False):
+                    stack.append(item.path)
+                    continue
+                with suppress(FileNotFoundError):
+                    files[item.name] = item.stat(follow_symlinks=False)
+        if files:
+            yield Path(current), files
+
+
+def _wheel(folder: Path, files: dict[str, os.stat_result]) -> Iterator[Entry]:
+    wheels = sorted(name for name in files if name.endswith(".whl"))
+    paths = tuple(folder / name for name in sorted(files))
+    yield Entry(
+        "wheels", folder, wheels[0] if wheels else folder.name, paths, *_sum(files.values())
+    )
+
+
+def _downloads(folder: Path, files: dict[str, os.stat_result]) -> Iterator[Entry]:
+    names = {name.removesuffix(_BODY) for name in files}
+    for name in names:
+        parts = [part for part in (name, name + _BODY) if part in files]
+        paths = tuple(folder / part for part in parts)
+        states = [files[part] for part in parts]
+        yield Entry("http", folder / name, name, paths, *_sum(states))
+
+
+def _sum(states: Iterable[os.stat_result]) -> tuple[int, float]:
+    rows = list(states)
+    return sum(row.st_size for row in rows), max(max(row.st_atime, row.st_mtime) for row in rows)
+
+
+def _delete(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
+def _remove_empty(folder: Path, cache: Path) -> None:
+    """Remove a folder and those above it that it leaves empty, up to the cache."""
+    while folder != cache and cache in folder.parents:
+        try:
+            folder.rmdir()
+        except OSError:
+            return
+        folder = folder.parent
+
+
+def _clock(cache: Path) -> float:
+    """The time by the clock that stamps the volume's files, which may be another machine's."""
+    probe = cache / f".clock-{os.getpid()}"
+    try:
+        probe.touch()
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(cache: Path, *, dry_run: bool) -> Iterator[float]:
+    """Hold off other prunes of the same cache; gives the volume's time."""
+    if dry_run or not cache.exists():
+        yield time.time()
+        return
+    with (cache / ".prune.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Failure(
+                "another prune of this cache is running", where=str(cache), cure="let it finish"
+            ) from None
+        except OSError:
+            pass  # a network file system without locks: deleting twice does no harm
+        yield _clock(cache)
+
+
+@contextmanager
+def _reading(cache: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Failure(
+            f"the pip cache cannot be used: {(error.strerror or str(error)).lower()}",
+            where=str(cache),
+            cure="check that the volume is mounted writable for this user",
+        ) from None
