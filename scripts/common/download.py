@@ -7,16 +7,17 @@ resuming, retrying and checking.
 from __future__ import annotations
 
 import hashlib
-import http.client
 import random
 import re
 import shutil
 import time
+from contextlib import closing
 from pathlib import Path
 
 from scripts.common.errors import Failure
 from scripts.common.hashing import git_blob_of, update_from
 from scripts.common.line import Line, shown
+from scripts.common.local import Answer
 from scripts.common.partial import Origin, Partial, locked_partial
 from scripts.common.pump import pump
 from scripts.common.stamps import Stamp, write_stamp
@@ -164,9 +165,8 @@ class _Transfer:
         if self.length and self.length == self.wanted.size:
             return
         self.watch("connecting", self.length, self.wanted.size)
-        with open_url(
-            self.wanted.url, headers=self._headers(), token=self.token, line=self.line
-        ) as answer:
+        url, token = self.wanted.url, self.token
+        with closing(open_url(url, headers=self._headers(), token=token, line=self.line)) as answer:
             if answer.status == 416 and answer.headers["Content-Range"] == f"bytes */{self.length}":
                 return  # an earlier run was killed between the last byte and the new name
             total = self._position(answer)
@@ -188,7 +188,7 @@ class _Transfer:
                 headers["If-Range"] = origin.validator
         return headers
 
-    def _position(self, answer: http.client.HTTPResponse) -> int | None:
+    def _position(self, answer: Answer) -> int | None:
         """Make the file fit the answer's first byte; the whole file's length where it is said."""
         answered = answer.headers.get("Content-Range", "")
         if answer.status == 206:
@@ -241,7 +241,7 @@ class _Transfer:
         )
 
 
-def _validator(answer: http.client.HTTPResponse) -> str:
+def _validator(answer: Answer) -> str:
     """What If-Range may compare: a strong ETag, or else a date (RFC 9110, section 13.1.5)."""
     etag = str(answer.headers.get("ETag", ""))
     if etag and not etag.startswith("W/"):

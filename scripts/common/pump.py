@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from scripts.common.line import Line
+from scripts.common.local import Answer
 from scripts.common.web import Retry
 
 CHUNK: Final = 1 << 20
@@ -19,9 +20,7 @@ _AHEAD: Final = 8  # chunks on their way to be hashed; with CHUNK, what one down
 _FLUSH: Final = 1 << 25  # bytes after which the kernel is asked to begin writing them out
 
 
-def pump(
-    answer: http.client.HTTPResponse, fd: int, offset: int, digest: hashlib._Hash, line: Line
-) -> Iterator[int]:
+def pump(answer: Answer, fd: int, offset: int, digest: hashlib._Hash, line: Line) -> Iterator[int]:
     """Write a body to a file and feed it to a checksum.
 
     Args:
@@ -58,7 +57,7 @@ def pump(
             pace.check(count)
 
 
-def _receive(answer: http.client.HTTPResponse, buffer: memoryview) -> int:
+def _receive(answer: Answer, buffer: memoryview) -> int:
     """Take what has arrived, at least one byte unless the body is over."""
     try:
         if not answer.chunked:

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from scripts.common.errors import Failure
 from scripts.common.line import Line, shown
+from scripts.common.local import Answer, LocalFile
 
 AGENT: Final = "a1111-worker-image/1"
 _MAY_PASS: Final = (408, 425, 429)  # besides every 5xx
@@ -40,13 +41,11 @@ class Retry(Exception):  # noqa: N818 - not an error yet
         super().__init__(reason)
 
 
-def open_url(
-    url: str, *, headers: Mapping[str, str], token: str, line: Line
-) -> http.client.HTTPResponse:
+def open_url(url: str, *, headers: Mapping[str, str], token: str, line: Line) -> Answer:
     """Ask for a URL.
 
     Args:
-        url: http or https.
+        url: http, https or file.
         headers: sent to every host on the way.
         token: bearer token for the URL's own host; empty for none.
         line: patience and certificates.
@@ -58,6 +57,8 @@ def open_url(
         Retry: another try may help.
         Failure: it will not.
     """
+    if urlsplit(url).scheme == "file":
+        return LocalFile(url)
     request = urllib.request.Request(url, headers={"User-Agent": AGENT, **headers})
     if token:
         request.add_unredirected_header("Authorization", f"Bearer {token}")

@@ -74,7 +74,7 @@ class Lines:
         rhythm = _Rhythm(_EVERY)
 
         def tell(state: str, done: int, total: int | None, detail: str = "") -> None:
-            if rhythm.allows(state):
+            if state != "connecting" and rhythm.allows(state):
                 of = f" {size(done)} of {size(total)}" if total else ""
                 more = f": {detail}" if detail else ""
                 seconds = time.monotonic() - self._begun
