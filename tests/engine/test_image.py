@@ -89,7 +89,7 @@ def test_it_serves_as_a_user_who_is_not_root_with_tcmalloc(cpu_image: str) -> No
         for pid in found:
             owner = running.exec_run(f"stat -c %u /proc/{pid}").output.decode().strip()
             assert owner not in ("", "0")
-        maps = running.exec_run(f"cat /proc/{found[0]}/maps").output.decode()
+        maps = running.exec_run(f"cat /proc/{found[0]}/maps", user=owner).output.decode()
         assert "libtcmalloc" in maps
 
 
