@@ -161,6 +161,41 @@ _ROWS: Final = (
         "run with --shm-size 64m or more",
     ),
     Finding(
+        "disk-low",
+        "This build may not fit on the disk.",
+        "free space: invoke clean, invoke models.prune, docker builder prune",
+    ),
+    Finding(
+        "packages-unlocked",
+        "The lock of the image's Python packages is missing.",
+        "run: invoke pin --python",
+    ),
+    Finding(
+        "unpinned",
+        "Some inputs are not pinned, so a later build may differ.",
+        "run: invoke pin",
+    ),
+    Finding(
+        "mirror-unreachable",
+        "An outside source does not answer, or has no longer what the build wants.",
+        "check the network, or name another place under mirrors in config.yaml",
+    ),
+    Finding(
+        "gpu-not-here",
+        "This machine has no GPU that the driver sees.",
+        "build here, and run nox -s gpu_smoke on a machine with a GPU; or choose --variant cpu",
+    ),
+    Finding(
+        "toolkit-missing",
+        "The engine cannot give this machine's GPU to a container.",
+        "install nvidia-container-toolkit, then: nvidia-ctk runtime configure, restart the engine",
+    ),
+    Finding(
+        "image-unknown",
+        "It is not known which GPUs the image carries code for.",
+        "build it, then ask again: invoke build, invoke doctor",
+    ),
+    Finding(
         "disk-full",
         "The disk is full.",
         "free space: invoke models.prune, docker builder prune",

@@ -85,3 +85,17 @@ def matrix(_: Context) -> None:
     from scripts.host.matrix import matrix
 
     say(matrix().as_json())
+
+
+@task(iterable=["define"], help={**CONFIG_HELP, "json": "print the verdicts as JSON"})
+def doctor(_: Context, define: list[str], variant: str = "cuda128", json: bool = False) -> None:
+    """Examine this machine: engine, disk, sources, GPU; each trouble with its cure."""
+    from scripts.host.config.load import load
+    from scripts.host.console import say
+    from scripts.host.doctor.checks import judge
+    from scripts.host.doctor.gather import gather
+    from scripts.host.doctor.show import as_json, refuse_failures, shown
+
+    verdicts = judge(gather(load(variant, define)))
+    say(as_json(verdicts) if json else shown(verdicts))
+    refuse_failures(verdicts)

@@ -1,0 +1,1 @@
+"""Examines the builder's machine: facts are gathered, judged by a table of checks, then shown."""

@@ -1,0 +1,176 @@
+"""Finds out what the builder's machine is like. Slow and impure; nothing here has an opinion."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scripts.common.cuda import capability
+from scripts.common.errors import Failure
+from scripts.host.config.load import Loaded
+from scripts.host.docker.arguments import base_reference, unpinned
+from scripts.host.docker.engine import Engine, client, probe
+from scripts.host.docker.plan import references, source_of
+from scripts.host.doctor import mirrors, nvidia
+from scripts.host.doctor.facts import Disk, Facts, ImageTorch
+from scripts.host.models.plan import plan
+from scripts.host.models.store import Store
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+# What an image of the usual recipe has over its base: 1.99 GB, measured with A1111 v1.9.3.
+_PACKAGES = 2_000_000_000
+# Assumed for a base image that the engine does not have yet, on the safe side and unmeasured.
+_BASE_ALLOWANCE = 10_000_000_000
+_TORCH_TIMEOUT = 120  # seconds; a cold page cache makes importing torch slow
+
+# torch.cuda.get_arch_list() is empty without a GPU; this is what it reads.
+_TORCH = (
+    "import json, torch; "
+    "print(json.dumps([torch.version.cuda or '', torch._C._cuda_getArchFlags() or '']))"
+)
+
+
+def gather(loaded: Loaded) -> Facts:
+    """Ask everything."""
+    engine, connected, engine_trouble = _engine()
+    driver, driver_trouble = nvidia.ask()
+    info = connected.info() if connected else {}
+    bases = _local_bases(loaded, connected)
+    image = _image(loaded, connected)
+    torch, torch_trouble = _torch(connected, image)
+    config = loaded.config
+    return Facts(
+        accelerator=config.build.accelerator,
+        targets=tuple(capability(target) for target in config.smoke.targets),
+        engine=str(info.get("ServerVersion", "")),
+        buildx=".".join(map(str, engine.buildx)) if engine else "",
+        engine_trouble=engine_trouble,
+        disks=_disks(loaded, str(info.get("DockerRootDir", "")), missing_bases=2 - len(bases)),
+        driver=driver,
+        driver_trouble=driver_trouble,
+        has_toolkit=has_toolkit(info),
+        image=image,
+        torch=torch,
+        torch_trouble=torch_trouble,
+        mirrors=mirrors.reach(loaded, bases),
+        unpinned=unpinned(loaded),
+        packages=config.build.requirements,
+        has_packages=(loaded.root / config.build.requirements).is_file(),
+        store=str(loaded.store),
+        store_trouble=unwritable(loaded.store),
+    )
+
+
+def has_toolkit(info: dict[str, Any]) -> bool:
+    """Whether an engine that says so of itself can give a GPU to a container.
+
+    Either through the runtime, or its hook, or the Container Device Interface; see
+    https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/.
+    """
+    specs = (Path(folder) for folder in info.get("CDISpecDirs") or ())
+    return (
+        "nvidia" in (info.get("Runtimes") or {})
+        or shutil.which("nvidia-container-runtime-hook") is not None
+        or any(any(folder.glob("nvidia*")) for folder in specs)
+    )
+
+
+def unwritable(folder: Path) -> str:
+    """Why nothing can be written to a folder, which need not exist yet; empty when it can."""
+    try:
+        with tempfile.TemporaryFile(dir=_existing(folder)):
+            return ""
+    except OSError as error:
+        return error.strerror or str(error)
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    return next(each for each in (folder, *folder.parents) if each.exists())
+
+
+def _engine() -> tuple[Engine | None, DockerClient | None, Failure | None]:
+    try:
+        return probe(), client(), None
+    except Failure as failure:
+        if failure.code == "engine-missing":
+            return None, None, failure
+        return None, client(), failure
+
+
+def _local_bases(loaded: Loaded, connected: DockerClient | None) -> tuple[str, ...]:
+    """The base images that the engine has."""
+    base = loaded.config.base
+    wanted = [base_reference(loaded, name) for name in (base.download, base.runtime)]
+    return tuple(name for name in wanted if _has(connected, name))
+
+
+def _image(loaded: Loaded, connected: DockerClient | None) -> str:
+    """The newest image of this config that the engine has; empty when none."""
+    names = references(loaded, source_of(loaded.root))
+    return next((name for name in names if _has(connected, name)), "")
+
+
+def _has(connected: DockerClient | None, name: str) -> bool:
+    if connected is None:
+        return False
+    from docker.errors import APIError
+
+    try:
+        connected.images.get(name)
+    except APIError:
+        return False
+    return True
+
+
+def _torch(connected: DockerClient | None, image: str) -> tuple[ImageTorch | None, str]:
+    """What the image's own torch says of itself, or None and why it does not."""
+    if connected is None or not image:
+        return None, ""
+    from docker.errors import DockerException
+    from requests.exceptions import RequestException
+
+    words = ["-c", 'exec "${WEBUI_PYTHON:-python3}" -c "$0"', _TORCH]
+    container = None
+    try:
+        container = connected.containers.run(
+            image, words, entrypoint=["/bin/sh"], network_mode="none", detach=True
+        )
+        code = container.wait(timeout=_TORCH_TIMEOUT)["StatusCode"]
+        text = container.logs(stdout=code == 0, stderr=code != 0).decode("utf-8", "replace")
+    except (DockerException, RequestException) as error:
+        return None, f"cannot be run: {error}"
+    finally:
+        if container is not None:
+            container.remove(force=True)
+    last = text.strip().splitlines()[-1:] or [""]
+    if code != 0:
+        return None, f"cannot import torch: {last[0]}"
+    cuda, archs = json.loads(last[0])
+    return ImageTorch(cuda, tuple(archs.split())), ""
+
+
+def _disks(loaded: Loaded, engine_root: str, *, missing_bases: int) -> tuple[Disk, ...]:
+    """Where this build writes, and how much; an engine elsewhere keeps its own counsel."""
+    store = Store(loaded.store)
+    items = plan(loaded)
+    sizes = {item.wanted.sha256 or item.wanted.url: item.wanted.size or 0 for item in items}
+    absent = sum(size for sha, size in sizes.items() if not store.object_path(sha).is_file())
+    own = _disk(store.root, absent)
+    if not engine_root or not Path(engine_root).is_dir():
+        return (own,)
+    models = 2 * sum(sizes.values())  # BuildKit keeps the context it was sent, and the layer
+    engines = _disk(Path(engine_root), models, _PACKAGES + _BASE_ALLOWANCE * bool(missing_bases))
+    if _existing(store.root).stat().st_dev != Path(engine_root).stat().st_dev:
+        return own, engines
+    return (replace(engines, needed=own.needed + engines.needed),)
+
+
+def _disk(folder: Path, needed: int, allowance: int = 0) -> Disk:
+    return Disk(str(folder), shutil.disk_usage(_existing(folder)).free, needed, allowance)

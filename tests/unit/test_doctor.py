@@ -1,0 +1,283 @@
+"""`invoke doctor`: facts are judged by the rules, and sources are asked over a real connection."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.common.errors import Failure
+from scripts.common.findings import FINDINGS
+from scripts.host.config.load import ROOT, Loaded, load
+from scripts.host.doctor import mirrors, nvidia
+from scripts.host.doctor.checks import Verdict, judge
+from scripts.host.doctor.facts import Disk, Driver, Facts, Gpu, ImageTorch, Mirror
+from scripts.host.doctor.gather import has_toolkit, unwritable
+from scripts.host.doctor.mirrors import Probe
+from scripts.host.doctor.show import as_json, refuse_failures, shown
+from tests.standins.serving import Quiet, Server, running
+
+ADA = Driver("570.86.15", "12.8", (Gpu("NVIDIA RTX 6000 Ada Generation", (8, 9)),))
+
+HEALTHY = Facts(
+    accelerator="cuda",
+    targets=((8, 9),),
+    engine="26.1.5",
+    buildx="0.13",
+    engine_trouble=None,
+    disks=(Disk("/store", free=50_000_000_000, needed=2_000_000_000),),
+    driver=ADA,
+    driver_trouble="",
+    has_toolkit=True,
+    image="example/worker:v1",
+    torch=ImageTorch("12.8", ("sm_80", "sm_86", "compute_120")),
+    torch_trouble="",
+    mirrors=(Mirror("github", ("https://github.com",)),),
+    unpinned=(),
+    packages="requirements/cuda128.txt",
+    has_packages=True,
+    store="/store",
+    store_trouble="",
+)
+
+
+def found(facts: Facts) -> dict[str, str]:
+    """Code of every finding, by check."""
+    return {each.check: f"{each.level} {each.code}" for each in judge(facts) if each.code}
+
+
+def test_a_healthy_machine_has_nothing_to_cure() -> None:
+    verdicts = judge(HEALTHY)
+    assert {each.level for each in verdicts} == {"ok"}
+    refuse_failures(verdicts)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            {"engine": "", "buildx": "", "engine_trouble": Failure("no socket")},
+            {"engine": "fail engine-missing"},
+        ),
+        (
+            {"buildx": "", "engine_trouble": Failure("buildx v0.9 is too old")},
+            {"buildx": "fail buildx-missing"},
+        ),
+        ({"disks": (Disk("/d", free=1, needed=2),)}, {"disk": "fail disk-low"}),
+        ({"disks": (Disk("/d", free=3, needed=2, allowance=2),)}, {"disk": "warn disk-low"}),
+        ({"store_trouble": "Read-only file system"}, {"store": "fail store-unwritable"}),
+        ({"has_packages": False}, {"packages": "fail packages-unlocked"}),
+        ({"unpinned": ("model x",)}, {"pins": "warn unpinned"}),
+        (
+            {"mirrors": (Mirror("github", ("u",), ("u: 404",)),)},
+            {"mirrors.github": "fail mirror-unreachable"},
+        ),
+        ({"driver": None, "driver_trouble": "there is none"}, {"gpu": "warn gpu-not-here"}),
+        ({"has_toolkit": False}, {"toolkit": "fail toolkit-missing"}),
+        ({"driver": replace(ADA, cuda="11.8")}, {"driver": "fail driver-too-old"}),
+        ({"driver": replace(ADA, cuda="12.4")}, {"driver": "warn driver-older"}),
+        ({"torch": ImageTorch("12.8", ("sm_90",))}, {"image": "fail no-kernel-image"}),
+        ({"torch": ImageTorch("", ())}, {"image": "fail no-kernel-image"}),
+        ({"torch": None, "image": ""}, {"image": "warn image-unknown"}),
+    ],
+)
+def test_each_trouble_is_found_once_and_by_its_name(
+    change: dict[str, Any], expected: dict[str, str]
+) -> None:
+    assert found(replace(HEALTHY, **change)) == expected
+
+
+def test_a_newer_driver_than_the_images_cuda_is_fine() -> None:
+    assert found(replace(HEALTHY, driver=replace(ADA, cuda="13.0"))) == {}
+
+
+def test_the_gpus_of_the_config_are_judged_on_a_machine_that_has_none() -> None:
+    blackwell = replace(
+        HEALTHY, driver=None, targets=((10, 0),), torch=ImageTorch("12.8", ("sm_90",))
+    )
+    assert found(blackwell)["image"] == "fail no-kernel-image"
+
+
+def test_an_image_for_the_cpu_asks_for_no_gpu() -> None:
+    bare = replace(HEALTHY, accelerator="cpu", driver=None, has_toolkit=False, torch=None)
+    assert not {"gpu", "toolkit", "driver", "image"} & {each.check for each in judge(bare)}
+
+
+def test_each_finding_shows_its_cure_and_failures_are_named() -> None:
+    verdicts = judge(replace(HEALTHY, has_toolkit=False, unpinned=("model x",)))
+    text = shown(verdicts)
+    assert f"{FINDINGS['toolkit-missing'].cure} [toolkit-missing]" in text
+    assert "warn  pins" in text
+    with pytest.raises(Failure, match="not fit: toolkit"):
+        refuse_failures(verdicts)
+
+
+def test_warnings_alone_are_no_failure() -> None:
+    refuse_failures([Verdict("pins", "warn", "model x", "unpinned")])
+
+
+def test_programs_read_level_code_and_cure() -> None:
+    rows = {row["check"]: row for row in json.loads(as_json(judge(replace(HEALTHY, buildx=""))))}
+    assert rows["buildx"]["level"] == "fail"
+    assert rows["buildx"]["cure"] == FINDINGS["buildx-missing"].cure
+    assert rows["engine"] == {**rows["engine"], "level": "ok", "code": "", "cure": ""}
+
+
+@pytest.mark.parametrize(
+    ("info", "expected"),
+    [
+        ({"Runtimes": {"runc": {}, "nvidia": {}}}, True),
+        ({"Runtimes": {"runc": {}}}, False),
+        ({"Runtimes": None, "CDISpecDirs": None}, False),
+    ],
+)
+def test_the_engine_says_whether_it_can_give_gpus(
+    info: dict[str, Any], expected: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert has_toolkit(info) is expected
+
+
+def test_a_device_interface_of_nvidia_counts_as_toolkit(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not has_toolkit({"CDISpecDirs": [str(tmp_path)]})
+    (tmp_path / "nvidia.yaml").touch()
+    assert has_toolkit({"CDISpecDirs": [str(tmp_path)]})
+
+
+def test_a_store_that_is_not_made_yet_is_judged_by_the_folder_above(tmp_path: Path) -> None:
+    assert unwritable(tmp_path / "models" / "deep") == ""
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    assert unwritable(tmp_path / "file") == "Not a directory"
+
+
+# --- nvidia-smi -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Puts an `nvidia-smi` with a given body on PATH."""
+
+    def make(body: str) -> None:
+        path = tmp_path / "nvidia-smi"
+        path.write_text(f"#!/bin/sh\n{body}\n")
+        path.chmod(0o755)
+
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/usr/bin{os.pathsep}/bin")
+    return make
+
+
+def test_the_driver_is_asked_for_its_gpus_and_its_cuda(smi: Callable[[str], None]) -> None:
+    smi(
+        'case $1 in -q) echo "CUDA Version                              : 12.8" ;;\n'
+        '*) echo "NVIDIA RTX 6000 Ada Generation, 570.86.15, 8.9";;\nesac'
+    )
+    assert nvidia.ask() == (ADA, "")
+
+
+def test_a_driver_that_fails_says_why(smi: Callable[[str], None]) -> None:
+    smi('echo "Failed to initialize NVML: Driver/library version mismatch"; exit 18')
+    driver, trouble = nvidia.ask()
+    assert driver is None
+    assert "version mismatch" in trouble
+
+
+def test_no_driver_is_no_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert nvidia.ask() == (None, "there is no NVIDIA driver")
+
+
+def test_an_answer_without_gpus_or_sense_is_told() -> None:
+    assert nvidia.parsed("", "12.8") == (None, "it lists no GPU")
+    driver, trouble = nvidia.parsed("Old GPU, 390.1, [N/A]\n", "")
+    assert driver is None
+    assert "Old GPU" in trouble
+
+
+# --- outside sources ------------------------------------------------------------------------------
+
+
+class Statuses(Quiet):
+    """Answers `/404` with 404, and so on."""
+
+    def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+        """Answer with the status that the path names."""
+        self.answer(int(self.path.strip("/").partition("?")[0].partition("/")[0]))
+
+
+@pytest.fixture
+def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with running(Server(("127.0.0.1", 0), Statuses)) as server:
+        yield server.url
+
+
+def test_a_source_that_serves_is_fine(url: str) -> None:
+    assert mirrors.trouble(Probe("github", f"{url}/200")) == ""
+
+
+def test_a_registry_that_wants_a_login_is_reached(url: str) -> None:
+    assert mirrors.trouble(Probe("registry", f"{url}/401", (401, 403))) == ""
+
+
+def test_a_repository_that_is_gone_is_told_with_its_address(url: str) -> None:
+    probe = Probe("github", f"{url}/404/info/refs?service=git-upload-pack")
+    assert mirrors.trouble(probe) == f"{url}/404: 404 Not Found"
+
+
+def test_a_host_that_is_down_is_told() -> None:
+    with running(Server(("127.0.0.1", 0), Statuses)) as stopped:
+        gone = stopped.url
+    assert "refused" in mirrors.trouble(Probe("python", f"{gone}/200"))
+
+
+@pytest.fixture
+def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Loaded]:
+    monkeypatch.delenv("IMAGE_CONFIG", raising=False)
+    (tmp_path / "config.yaml").write_text((ROOT / "config.yaml").read_text())
+    return lambda *define: load(define=define, root=tmp_path)
+
+
+def test_every_mirror_setting_changes_where_is_asked(loaded: Callable[..., Loaded]) -> None:
+    settings = ("github", "huggingface", "pytorch", "python", "apt", "apk")
+    define = [f"mirrors.{name}=http://{name}.invalid/x" for name in settings]
+    asked = mirrors.probes(loaded(*define, "mirrors.registry=registry.invalid"))
+    for probe in asked:
+        assert probe.url.split("/")[2] == f"{probe.setting}.invalid"
+    assert {probe.setting for probe in asked} == {*settings, "registry"}
+
+
+def test_base_images_that_the_engine_has_need_no_registry(loaded: Callable[..., Loaded]) -> None:
+    config = loaded().config
+    local = frozenset({config.base.download, config.base.runtime})
+    assert not [probe for probe in mirrors.probes(loaded(), local) if probe.setting == "registry"]
+
+
+def test_every_source_repository_is_asked_for(loaded: Callable[..., Loaded]) -> None:
+    asked = [probe.url for probe in mirrors.probes(loaded()) if probe.setting == "github"]
+    assert len(asked) == len(loaded().config.a1111.sources)
+
+
+def test_answers_are_one_row_a_setting() -> None:
+    asked = (
+        Probe("github", "https://a/x"),
+        Probe("python", "https://b/y"),
+        Probe("github", "https://a/z"),
+    )
+    assert mirrors.grouped(asked, ("", "", "https://a/z: 404")) == (
+        Mirror("github", ("https://a",), ("https://a/z: 404",)),
+        Mirror("python", ("https://b",)),
+    )
+
+
+def test_a_ca_bundle_that_is_not_there_is_told(loaded: Callable[..., Loaded]) -> None:
+    (mirror,) = mirrors.reach(loaded("mirrors.ca_bundle=absent.pem"), ())
+    assert mirror.troubles == ("absent.pem: No such file or directory",)
