@@ -7,11 +7,7 @@ from typing import TYPE_CHECKING
 from scripts.tasks import CONFIG_HELP, task
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from invoke.context import Context
-
-    from scripts.host.config.load import Loaded
 
 
 @task(
@@ -32,46 +28,24 @@ def pin(
     python: bool = False,
     upgrade: bool = False,
 ) -> None:
-    """Ask the outside world for digests, commits and checksums, and lock them."""
-    from scripts.host.config.load import load
-
-    names = variant or list(load(define=define).config.variants)
-    variants = [load(name, define) for name in names]
-    if python:
-        _pin_python(variants, check=check, upgrade=upgrade)
-    else:
-        _pin_network(variants, check=check, partly=bool(variant))
-
-
-def _pin_python(variants: Sequence[Loaded], *, check: bool, upgrade: bool) -> None:
+    """Lock what the outside world answers: digests, commits, checksums."""
     from scripts.common.errors import Failure
+    from scripts.host.config.load import load
+    from scripts.host.config.lock import LOCK_NAME
     from scripts.host.console import say
+    from scripts.host.pin.network import pin_network
     from scripts.host.pin.python import pin_python
 
-    changed = pin_python(variants, check=check, upgrade=upgrade)
-    if check and changed:
-        raise Failure(f"not up to date: {', '.join(changed)}", cure="run: invoke pin --python")
-    for name in changed:
-        say(f"wrote {name}")
-    if not changed:
-        say("nothing changed")
-
-
-def _pin_network(variants: Sequence[Loaded], *, check: bool, partly: bool) -> None:
-    from scripts.common.errors import Failure
-    from scripts.host.config.lock import LOCK_NAME, write_lock
-    from scripts.host.console import say
-    from scripts.host.pin.network import differences, find, merged
-
-    root, before = variants[0].root, variants[0].lock
-    now = merged(before, find(variants)) if partly else find(variants)
-    changes = differences(before, now)
+    variants = [load(name, define) for name in variant or load(define=define).config.variants]
+    if python:
+        again, changes = "invoke pin --python", pin_python(variants, check=check, upgrade=upgrade)
+    else:
+        again, changes = "invoke pin", pin_network(variants, check=check, partly=bool(variant))
     for line in changes:
         say(line)
     if check and changes:
-        raise Failure(
-            f"{LOCK_NAME} is not what the network answers now", cure="look, then: invoke pin"
-        )
-    if not check:
-        write_lock(root, now)
-    say(f"wrote {LOCK_NAME}" if changes else "nothing changed")
+        raise Failure("the locks are not what they would be now", cure=f"look, then: {again}")
+    if not changes:
+        say("nothing changed")
+    elif not python:
+        say(f"wrote {LOCK_NAME}")

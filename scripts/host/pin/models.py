@@ -1,37 +1,37 @@
-"""Finds revision, SHA-256 and size of every file of a model."""
+"""Finds revision, SHA-256 and size of every file of a model.
+
+The Hub's own record is enough for a large file. Small files and plain URLs come without a SHA-256:
+they are downloaded, into the store, where a prefetch finds them later.
+"""
 
 from __future__ import annotations
 
-import ssl
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import quote, urlsplit
+from dataclasses import replace
 
-from scripts.common.download import Fetched, Wanted, fetch_verified
+from scripts.common.download import fetch_verified
 from scripts.common.errors import Failure
-from scripts.common.hashing import sha256_of
-from scripts.common.web import Line
+from scripts.common.line import Line
 from scripts.host.config.load import Loaded
-from scripts.host.config.lock import LockedFile, LockedModel
-from scripts.host.config.schema import HubSource, Model, UrlSource
-
-if TYPE_CHECKING:
-    from huggingface_hub.hf_api import ModelInfo, RepoSibling
+from scripts.host.config.lock import Lock, LockedFile, LockedModel
+from scripts.host.config.schema import HubSource, Model
+from scripts.host.models.hub import HubFile, describe
+from scripts.host.models.plan import Item, hub_url, items_of, shown_source, source_id
+from scripts.host.models.store import Store
+from scripts.host.models.tokens import token_for
 
 
 def locked(loaded: Loaded, model: Model) -> LockedModel:
     """What the outside world says of a model now.
 
     Raises:
-        Failure: it cannot be reached, or differs from what config.yaml says of it.
+        Failure: it cannot be had, or differs from what config.yaml says of it.
     """
+    unpinned = model.model_copy(update={"sha256": None, "size": None})
+    first, *others = items_of(unpinned, replace(loaded, lock=Lock()))
     if isinstance(model.source, HubSource):
-        found = _from_hub(loaded, model.source)
+        found = _from_hub(loaded, model.source, [first, *others])
     else:
-        found = _from_url(loaded, model, model.source)
+        found = LockedModel(source=source_id(model), files={first.file: _measured(loaded, first)})
     _agree(model, found)
     return found
 
@@ -48,132 +48,52 @@ def _agree(model: Model, found: LockedModel) -> None:
         if said is not None and said != seen:
             raise Failure(
                 f"model {model.name}: config.yaml says {word} {said}, the source has {seen}",
-                where=found.source,
+                where=shown_source(model),
                 cure="find out which is right before you mend config.yaml",
             )
 
 
-def _from_hub(loaded: Loaded, source: HubSource) -> LockedModel:
-    info = _model_info(loaded, source)
-    known = {sibling.rfilename: sibling for sibling in info.siblings or []}
-    missing = [name for name in source.names if name not in known]
-    if missing:
-        raise Failure(
-            f"the repository has no file {', '.join(missing)}",
-            where=_address(loaded, source),
-            cure="mend models[].source in config.yaml",
-        )
-    files = {name: _hub_file(loaded, source, known[name], str(info.sha)) for name in source.names}
-    return LockedModel(source=f"hub:{source.hub}", revision=info.sha, files=files)
+def _from_hub(loaded: Loaded, source: HubSource, items: list[Item]) -> LockedModel:
+    """All files at the commit that the first one names: a branch may move in between."""
+    commit, files = source.revision, {}
+    for item in items:
+        described = _described(loaded, source, item, commit)
+        commit = described.commit
+        files[item.file] = _hub_file(loaded, source, item, described)
+    return LockedModel(source=f"hub:{source.hub}", revision=commit, files=files)
 
 
-def _model_info(loaded: Loaded, source: HubSource) -> ModelInfo:
-    from huggingface_hub import HfApi
-
-    api = HfApi(endpoint=loaded.config.mirrors.huggingface)
-    with _hub_failures(_address(loaded, source)):
-        _trust(loaded.ca_bundle)
-        return api.model_info(source.hub, revision=source.revision, files_metadata=True)
-
-
-def _hub_file(loaded: Loaded, source: HubSource, sibling: RepoSibling, commit: str) -> LockedFile:
-    """The Hub's own record of a large file; a small one is downloaded, proven and hashed."""
-    if sibling.lfs:
-        return LockedFile(sha256=sibling.lfs.sha256, size=sibling.lfs.size)
-    from huggingface_hub import get_token
-
-    url = f"{_address(loaded, source)}/resolve/{commit}/{quote(sibling.rfilename)}"
-    blob = sibling.blob_id or ""
-    wanted = Wanted(url, sibling.rfilename, size=sibling.size, git_blob=blob, allow_pickle=True)
-    return _downloaded(loaded, wanted, token=get_token() or "")
-
-
-def _from_url(loaded: Loaded, model: Model, source: UrlSource) -> LockedModel:
-    """A plain URL says nothing about its bytes, so they are downloaded once and hashed."""
-    parts = urlsplit(source.url)
-    name = parts.path.rpartition("/")[2] or model.name
-    if parts.scheme == "file":
-        file = _local(Path(parts.path))
-    else:
-        wanted = Wanted(source.url, name, allow_pickle=model.allow_pickle)
-        file = _downloaded(loaded, wanted)
-    return LockedModel(source=source.url, files={name: file})
-
-
-def _local(path: Path) -> LockedFile:
-    try:
-        return LockedFile(sha256=sha256_of(path), size=path.stat().st_size)
-    except OSError as error:
-        raise Failure(
-            f"the file cannot be read: {error.strerror}",
-            where=str(path),
-            cure="mend models[].source.url in config.yaml",
-        ) from None
-
-
-def _downloaded(loaded: Loaded, wanted: Wanted, *, token: str = "") -> LockedFile:
-    """Fetch a file next to the store, which has the room, only to measure it."""
-    loaded.store.mkdir(parents=True, exist_ok=True)
-    line = Line(ca_bundle=str(loaded.ca_bundle or ""))
-    with tempfile.TemporaryDirectory(prefix=".pin-", dir=loaded.store) as folder:
-        found: Fetched = fetch_verified(wanted, Path(folder) / "file", line=line, token=token)
-    return LockedFile(sha256=found.sha256, size=found.size)
-
-
-def _address(loaded: Loaded, source: HubSource) -> str:
-    return f"{loaded.config.mirrors.huggingface}/{source.hub}"
-
-
-def _trust(bundle: Path | None) -> None:
-    """Let the Hub's client trust `mirrors.ca_bundle` besides the system's certificates."""
-    if bundle is None:
-        return
-    import httpx2
-    from huggingface_hub import set_client_factory
-    from huggingface_hub.utils import hf_request_event_hook
-
-    def client() -> httpx2.Client:
-        context = ssl.create_default_context()
-        context.load_verify_locations(bundle)
-        return httpx2.Client(
-            verify=context, event_hooks={"request": [hf_request_event_hook]}, follow_redirects=True
-        )
-
-    set_client_factory(client)
-
-
-@contextmanager
-def _hub_failures(where: str) -> Iterator[None]:
-    """Turn what the Hub's client raises into one line."""
-    from httpx2 import HTTPError  # what the client raises where nothing answers
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
+def _described(loaded: Loaded, source: HubSource, item: Item, revision: str) -> HubFile:
+    return describe(
+        loaded.config.mirrors.huggingface,
+        source.hub,
+        item.file,
+        revision,
+        token=token_for(item),
+        ca_bundle=str(loaded.ca_bundle or ""),
     )
 
-    try:
-        yield
-    except GatedRepoError:
-        raise Failure(
-            "the Hub wants its terms accepted first",
-            where=where,
-            cure="accept them on the model's page, then set HF_TOKEN",
-        ) from None
-    except RepositoryNotFoundError:
-        raise Failure(
-            "the Hub has no such repository, or it is private",
-            where=where,
-            cure="check models[].source.hub; for a private one set HF_TOKEN",
-        ) from None
-    except RevisionNotFoundError:
-        raise Failure(
-            "the Hub repository has no such revision",
-            where=where,
-            cure="mend models[].source.revision in config.yaml",
-        ) from None
-    except (HTTPError, OSError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise Failure(
-            f"the Hub gives no answer: {reason}", where=where, cure="check mirrors.huggingface"
-        ) from None
+
+def _hub_file(loaded: Loaded, source: HubSource, item: Item, described: HubFile) -> LockedFile:
+    if described.sha256 and described.size is not None:
+        return LockedFile(sha256=described.sha256, size=described.size)
+    endpoint = loaded.config.mirrors.huggingface
+    wanted = replace(
+        item.wanted,
+        url=hub_url(endpoint, source.hub, described.commit, item.file),
+        sha256=described.sha256,
+        size=described.size,
+        git_blob=described.git_blob,
+    )
+    return _measured(loaded, item.at(described.commit, wanted))
+
+
+def _measured(loaded: Loaded, item: Item) -> LockedFile:
+    """Download a file and say what it is; the store keeps it."""
+    store = Store(loaded.store)
+    incoming = store.incoming_path(f"pin {item.wanted.url}")
+    incoming.unlink(missing_ok=True)  # what an earlier run left proves nothing about now
+    line = Line(ca_bundle=str(loaded.ca_bundle or ""))
+    found = fetch_verified(item.wanted, incoming, line=line, token=token_for(item))
+    store.adopt(found.path, found.sha256)
+    return LockedFile(sha256=found.sha256, size=found.size)

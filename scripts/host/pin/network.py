@@ -1,8 +1,8 @@
-"""Asks for everything the variants name, each thing once, and says what differs from the lock."""
+"""Asks for everything the variants name, each thing once, and writes down the answers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from scripts.common.errors import Failure
 from scripts.host.config.load import Loaded
-from scripts.host.config.lock import Lock, LockedModel
+from scripts.host.config.lock import Lock, LockedModel, write_lock
 from scripts.host.config.schema import Model
 from scripts.host.console import note, warn
 from scripts.host.pin import images, models, sources
@@ -37,39 +37,34 @@ class Questions:
     models: dict[str, Callable[[], LockedModel]] = field(default_factory=dict)
 
 
-def questions(variants: Iterable[Loaded]) -> Questions:
-    """What some variants need to know of the outside world.
+def pin_network(
+    variants: Sequence[Loaded], *, check: bool = False, partly: bool = False
+) -> tuple[str, ...]:
+    """Ask, and write the lock.
+
+    Args:
+        variants: the config of each; at least one.
+        check: write nothing.
+        partly: keep what the lock says of things these variants do not name.
+
+    Returns:
+        What changed, or with `check` would, one line each.
 
     Raises:
-        Failure: two of them mean different things by the same model name.
+        Failure: something cannot be had, or disagrees with config.yaml; nothing was written.
     """
-    asked = Questions()
-    meant: dict[str, Model] = {}
-    for loaded in variants:
-        config = loaded.config
-        for reference in (config.base.download, config.base.runtime):
-            if "@" not in reference:
-                asked.images[reference] = partial(images.digest_of, loaded, reference)
-        for name, source in config.a1111.sources.items():
-            # The same rule as `source_commit` in scripts.host.docker.arguments.
-            ref = source.commit or (config.a1111.release if name == "webui" else "HEAD")
-            ask, to = (
-                (sources.prove, asked.commits)
-                if source.commit
-                else (sources.commit_of, asked.sources)
-            )
-            to[f"{source.repo}@{ref}"] = partial(ask, loaded, source.repo, ref)
-        for model in config.models:
-            _refuse_two_meanings(meant.setdefault(model.name, model), model)
-            asked.models[model.name] = partial(models.locked, loaded, model)
-    return asked
+    root, before = variants[0].root, variants[0].lock
+    now = merged(before, find(variants)) if partly else find(variants)
+    if not check:
+        write_lock(root, now)
+    return differences(before, now)
 
 
 def find(variants: Iterable[Loaded]) -> Lock:
     """Ask, several things at a time.
 
     Raises:
-        Failure: something cannot be had, or disagrees with config.yaml; all such are shown.
+        Failure: something cannot be had, or disagrees with config.yaml; each is shown.
     """
     asked = questions(variants)
     with ThreadPoolExecutor(_WORKERS) as pool:
@@ -84,6 +79,32 @@ def find(variants: Iterable[Loaded]) -> Lock:
         sources={name: job.result() for name, job in asking_sources.items()},
         models={name: job.result() for name, job in asking_models.items()},
     )
+
+
+def questions(variants: Iterable[Loaded]) -> Questions:
+    """What some variants need to know of the outside world.
+
+    Raises:
+        Failure: two of them mean different things by the same model name.
+    """
+    asked = Questions()
+    meant: dict[str, Model] = {}
+    for loaded in variants:
+        config = loaded.config
+        for reference in (config.base.download, config.base.runtime):
+            if "@" not in reference:
+                asked.images[reference] = partial(images.digest_of, loaded, reference)
+        for name, source in config.a1111.sources.items():
+            repo, commit = source.repo, source.commit
+            if commit:
+                asked.commits[f"{repo}@{commit}"] = partial(sources.prove, loaded, repo, commit)
+            else:  # by the names that `source_commit` in scripts.host.docker.arguments looks up
+                ref = config.a1111.release if name == "webui" else "HEAD"
+                asked.sources[f"{repo}@{ref}"] = partial(sources.commit_of, loaded, repo, ref)
+        for model in config.models:
+            _refuse_two_meanings(meant.setdefault(model.name, model), model)
+            asked.models[model.name] = partial(models.locked, loaded, model)
+    return asked
 
 
 def differences(before: Lock, now: Lock) -> tuple[str, ...]:

@@ -154,7 +154,7 @@ def _compile(scratch: Path, lock: Compilation, loaded: Loaded, *, upgrade: bool)
             *lock.inputs,
         ],
         cwd=scratch,
-        env=os.environ | _indexes(loaded),
+        env=os.environ | _environment(loaded),
         capture_output=True,
         text=True,
         check=False,
@@ -170,10 +170,10 @@ def _compile(scratch: Path, lock: Compilation, loaded: Loaded, *, upgrade: bool)
         output.write_text(without_base(output.read_text(encoding="utf-8")), encoding="utf-8")
 
 
-def _indexes(loaded: Loaded) -> dict[str, str]:
-    """Shows uv the mirrors: by environment, since an address may hold a password."""
+def _environment(loaded: Loaded) -> dict[str, str]:
+    """Shows uv the mirrors: not by arguments, since an address may hold a password."""
     mirrors = loaded.config.mirrors
-    words: dict[str, str] = {}
+    words = {"UV_PYTHON_DOWNLOADS": "never"}  # metadata of another Python needs no such Python
     if mirrors.python:
         words["UV_DEFAULT_INDEX"] = mirrors.python
     if mirrors.pytorch:

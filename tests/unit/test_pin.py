@@ -1,0 +1,301 @@
+"""`invoke pin` against a git host, a Hub and a file server on loopback."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.common.errors import Failure
+from scripts.host.config.load import ROOT, Loaded, load
+from scripts.host.config.lock import LOCK_NAME, read_lock
+from scripts.host.pin.network import pin_network
+from tests.standins.git_server import RELEASES, WEBUI, repositories, serving
+from tests.standins.hub import commit_of, hub
+from tests.standins.serving import Server, running
+
+DIGEST = "sha256:" + "0" * 64
+CHECKPOINT_REPO, CHECKPOINT_FILE = "owner/checkpoint", "weights.safetensors"
+TOKENIZER_REPO = "openai/clip-vit-large-patch14"
+
+
+class _Files(SimpleHTTPRequestHandler):
+    """A plain file server that keeps quiet."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@dataclass(frozen=True)
+class World:
+    """A checkout and the outside world it sees.
+
+    Args:
+        root: the checkout.
+        git: folder of bare repositories, as owner/name.
+        hub: folder of Hub repositories, as owner/repo.
+        files: folder behind `url`.
+        url: address of a plain file server.
+        commits: of each git repository.
+    """
+
+    root: Path
+    git: Path
+    hub: Path
+    files: Path
+    url: str
+    commits: dict[str, str]
+
+    def configure(self, tree: dict[str, Any]) -> None:
+        """Write the named config; JSON is YAML."""
+        (self.root / "config.local.yaml").write_text(json.dumps(tree))
+
+    def variants(self, *names: str) -> list[Loaded]:
+        """The config of some variants, or of all."""
+        chosen = names or tuple(load(root=self.root).config.variants)
+        return [load(name, root=self.root) for name in chosen]
+
+
+@pytest.fixture(scope="module")
+def git_host(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Path, str, dict[str, str]]]:
+    root = tmp_path_factory.mktemp("git")
+    commits = repositories(root)
+    with serving(root) as url:
+        yield root, url, commits
+
+
+@pytest.fixture
+def world(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    git_host: tuple[Path, str, dict[str, str]],
+) -> Iterator[World]:
+    for name in ("IMAGE_CONFIG", "MODELS_STORE", "HF_TOKEN", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    git, git_url, commits = git_host
+    root, models, files = tmp_path / "checkout", tmp_path / "hub", tmp_path / "files"
+    for folder in (root, files, models / TOKENIZER_REPO):
+        folder.mkdir(parents=True)
+    write_checkpoint(models / CHECKPOINT_REPO / CHECKPOINT_FILE)
+    for name in ("config.json", "vocab.json"):
+        (models / TOKENIZER_REPO / name).write_text(f'{{"{name}": 1}}')
+    (root / "config.yaml").write_text((ROOT / "config.yaml").read_text())
+    handler = partial(_Files, directory=str(files))
+    with hub(models) as hub_server, running(Server(("127.0.0.1", 0), handler)) as plain:
+        made = World(root, git, models, files, plain.url, commits)
+        made.configure(_config(made, git_url, hub_server.url))
+        yield made
+
+
+def _config(world: World, git_url: str, hub_url: str) -> dict[str, Any]:
+    """All sources unpinned, both bases at a digest (so that no engine is asked)."""
+    names = load(root=world.root).config.a1111.sources
+    return {
+        "base": {"download": f"a/b@{DIGEST}", "runtime": f"c/d@{DIGEST}"},
+        "a1111": {"sources": {name: {"commit": None} for name in names}},
+        "mirrors": {"github": git_url, "huggingface": hub_url},
+        "models": [
+            {
+                "name": "checkpoint",
+                "source": {"hub": CHECKPOINT_REPO, "file": CHECKPOINT_FILE},
+                "path": "/model.safetensors",
+            },
+            {
+                "name": "tokenizer",
+                "source": {"hub": TOKENIZER_REPO, "files": ["config.json", "vocab.json"]},
+                "path": "/opt/huggingface/hub",
+                "layout": "hub-cache",
+            },
+        ],
+        "variants": {
+            "cuda128": {},
+            "a1111-v1.10.1": {"a1111": {"release": "v1.10.1"}},
+            "cpu": {},
+        },
+    }
+
+
+def _configured(world: World, **changes: Any) -> None:
+    tree = json.loads((world.root / "config.local.yaml").read_text())
+    world.configure(tree | changes)
+
+
+def write_checkpoint(path: Path, content: bytes = b"one") -> Path:
+    """The smallest whole safetensors file with that content."""
+    tensor = {"dtype": "U8", "shape": [len(content)], "data_offsets": [0, len(content)]}
+    header = json.dumps({"t": tensor}).encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(len(header).to_bytes(8, "little") + header + content)
+    return path
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def in_git(repository: Path, *words: str) -> str:
+    answer = subprocess.run(
+        ["git", f"--git-dir={repository}", *words], capture_output=True, text=True, check=True
+    )
+    return answer.stdout.strip()
+
+
+def test_the_releases_of_all_variants_are_pinned_to_the_commits_their_tags_point_at(
+    world: World,
+) -> None:
+    pin_network(world.variants())
+    sources = read_lock(world.root).sources
+    assert sources[f"{WEBUI}@{RELEASES[0]}"] == world.commits[WEBUI]
+    tip = in_git(world.git / WEBUI, "rev-parse", f"{RELEASES[1]}^{{commit}}")
+    assert sources[f"{WEBUI}@{RELEASES[1]}"] == tip
+    assert sources["openai/CLIP@HEAD"] == world.commits["openai/CLIP"]
+
+
+def test_models_are_pinned_to_the_hubs_commit_with_checksum_and_size_of_each_file(
+    world: World,
+) -> None:
+    pin_network(world.variants("cuda128"))
+    models = read_lock(world.root).models
+    checkpoint, path = models["checkpoint"], world.hub / CHECKPOINT_REPO / CHECKPOINT_FILE
+    assert checkpoint.source == f"hub:{CHECKPOINT_REPO}"
+    assert checkpoint.revision == commit_of(world.hub / CHECKPOINT_REPO)
+    assert checkpoint.files[CHECKPOINT_FILE].sha256 == sha256(path)
+    assert checkpoint.files[CHECKPOINT_FILE].size == path.stat().st_size
+    small = world.hub / TOKENIZER_REPO / "vocab.json"
+    assert models["tokenizer"].files["vocab.json"].sha256 == sha256(small)
+
+
+def test_a_plain_url_is_downloaded_measured_and_kept_for_the_next_prefetch(world: World) -> None:
+    file = write_checkpoint(world.files / "some model.safetensors")
+    url = f"{world.url}/some%20model.safetensors"
+    source = {"name": "plain", "source": {"url": url}, "path": "/model.safetensors"}
+    _configured(world, models=[source])
+    pin_network(world.variants("cuda128"))
+    locked = read_lock(world.root).models["plain"]
+    assert locked.source == url
+    assert locked.files["some model.safetensors"].sha256 == sha256(file)
+    kept = world.root / "models" / "objects" / sha256(file)[:2] / sha256(file)
+    assert kept.read_bytes() == file.read_bytes()
+
+
+def test_a_file_of_this_machine_is_measured_like_any_other(world: World) -> None:
+    file = write_checkpoint(world.files / "mine.safetensors")
+    source = {"name": "mine", "source": {"url": file.as_uri()}, "path": "/model.safetensors"}
+    _configured(world, models=[source])
+    pin_network(world.variants("cuda128"))
+    assert read_lock(world.root).models["mine"].files["mine.safetensors"].sha256 == sha256(file)
+
+
+@pytest.mark.parametrize(("key", "said"), [("sha256", "0" * 64), ("size", 7)])
+def test_what_config_yaml_says_of_a_model_must_agree_with_its_source(
+    world: World, key: str, said: object
+) -> None:
+    [checkpoint, _] = json.loads((world.root / "config.local.yaml").read_text())["models"]
+    _configured(world, models=[checkpoint | {key: said}])
+    with pytest.raises(Failure, match=f"config.yaml says {key} {said}, the source has"):
+        pin_network(world.variants("cuda128"))
+    assert not (world.root / LOCK_NAME).exists()
+
+
+def test_a_pinned_commit_that_vanished_fails_and_nothing_is_written(world: World) -> None:
+    gone = "f" * 40
+    _pin_blip(world, gone)
+    with pytest.raises(Failure, match=rf"git: .*{gone}.*salesforce/BLIP"):
+        pin_network(world.variants("cuda128"))
+    assert not (world.root / LOCK_NAME).exists()
+
+
+def test_a_pinned_commit_that_is_there_needs_no_entry_in_the_lock(world: World) -> None:
+    _pin_blip(world, world.commits["salesforce/BLIP"])
+    pin_network(world.variants("cuda128"))
+    assert not [name for name in read_lock(world.root).sources if "BLIP" in name]
+
+
+def _pin_blip(world: World, commit: str) -> None:
+    tree = json.loads((world.root / "config.local.yaml").read_text())
+    tree["a1111"]["sources"]["blip"]["commit"] = commit
+    world.configure(tree)
+
+
+def test_everything_that_cannot_be_pinned_is_said_before_it_fails(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (world.hub / CHECKPOINT_REPO / CHECKPOINT_FILE).unlink()
+    (world.hub / TOKENIZER_REPO / "config.json").unlink()
+    with pytest.raises(Failure, match="2 things cannot be pinned"):
+        pin_network(world.variants("cuda128"))
+    said = capsys.readouterr().err
+    assert CHECKPOINT_FILE in said
+    assert "config.json" in said
+
+
+def test_check_is_content_right_after_a_pin(world: World) -> None:
+    pin_network(world.variants())
+    assert pin_network(world.variants(), check=True) == ()
+
+
+def test_check_says_what_moved_and_leaves_the_lock_alone(world: World) -> None:
+    pin_network(world.variants())
+    before = (world.root / LOCK_NAME).read_bytes()
+    write_checkpoint(world.hub / CHECKPOINT_REPO / CHECKPOINT_FILE, b"another")
+    [line] = pin_network(world.variants(), check=True)
+    assert line.startswith("model checkpoint: was ")
+    assert commit_of(world.hub / CHECKPOINT_REPO) in line
+    assert (world.root / LOCK_NAME).read_bytes() == before
+
+
+def test_check_before_the_first_pin_says_what_is_not_pinned(world: World) -> None:
+    lines = pin_network(world.variants("cuda128"), check=True)
+    assert any(line.startswith("model checkpoint: new, ") for line in lines)
+    assert not (world.root / LOCK_NAME).exists()
+
+
+def test_pinning_one_variant_keeps_what_the_lock_says_of_the_others(world: World) -> None:
+    pin_network(world.variants())
+    pin_network(world.variants("a1111-v1.10.1"), partly=True)
+    assert f"{WEBUI}@{RELEASES[0]}" in read_lock(world.root).sources
+
+
+def test_a_full_pin_forgets_what_nothing_asks_for_any_more(world: World) -> None:
+    pin_network(world.variants())
+    lines = pin_network(world.variants("cuda128"))
+    assert lines == (f"source {WEBUI}@{RELEASES[1]}: no longer asked for",)
+
+
+def test_two_variants_may_not_mean_different_files_by_one_name(world: World) -> None:
+    one, other = world.variants("cuda128", "cpu")
+    [first, *rest] = other.config.models
+    other_file = first.model_copy(update={"size": 1})
+    config = other.config.model_copy(update={"models": (other_file, *rest)})
+    with pytest.raises(Failure, match="two variants mean different files by the model checkpoint"):
+        pin_network([one, replace(other, config=config)])
+
+
+def test_invoke_pin_check_fails_with_one_line_and_lists_the_changes(
+    world: World, tmp_path: Path
+) -> None:
+    named = {"IMAGE_CONFIG": str(world.root / "config.local.yaml")}
+    answer = subprocess.run(
+        [sys.executable, "-m", "invoke", "pin", "--check", "--variant", "cpu"],
+        cwd=ROOT,
+        env={**os.environ, **named, "MODELS_STORE": str(tmp_path / "store")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 1
+    assert "model checkpoint: " in answer.stdout
+    [line] = [line for line in answer.stderr.splitlines() if line.startswith("error:")]
+    assert "invoke pin" in line

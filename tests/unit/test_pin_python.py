@@ -1,0 +1,193 @@
+"""`invoke pin --python` against a git repository and a package index of this test's own making."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from http.server import SimpleHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+
+from scripts.common.errors import Failure
+from scripts.host.config.load import ROOT, Loaded, load
+from scripts.host.pin.python import pin_python, without_base
+from tests.standins.serving import Server, running
+
+
+class _Index(SimpleHTTPRequestHandler):
+    """Folders of wheels, whose listings are a package index (PEP 503) already."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A checkout, the WebUI's repository and a package index.
+
+    Args:
+        root: the checkout.
+        webui: the repository.
+        wheels: what the index serves.
+        url: where it answers.
+    """
+
+    root: Path
+    webui: Path
+    wheels: Path
+    url: str
+
+    def publish(self, name: str, version: str, *needs: str) -> None:
+        """Put a wheel with nothing but metadata into the index."""
+        folder = self.wheels / name
+        folder.mkdir(exist_ok=True)
+        stem = f"{name.replace('-', '_')}-{version}"
+        metadata = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
+        metadata += [f"Requires-Dist: {need}" for need in needs]
+        with zipfile.ZipFile(folder / f"{stem}-py3-none-any.whl", "w") as wheel:
+            wheel.writestr(f"{stem}.dist-info/METADATA", "\n".join(metadata) + "\n")
+            wheel.writestr(
+                f"{stem}.dist-info/WHEEL",
+                "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+            )
+            wheel.writestr(f"{stem}.dist-info/RECORD", "")
+
+    def release(self, *requirements: str) -> None:
+        """Commit the WebUI's list of requirements."""
+        (self.webui / "requirements_versions.txt").write_text("\n".join(requirements) + "\n")
+        identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+        for words in (["add", "."], ["commit", "--quiet", "-m", "release"], ["tag", "-f", "v1"]):
+            run = ["git", "-C", str(self.webui), *identity, *words]
+            subprocess.run(run, check=True, capture_output=True)
+
+    def variant(self, name: str = "cuda128") -> Loaded:
+        """The config of a variant."""
+        return load(name, root=self.root)
+
+    def read(self, name: str) -> str:
+        """A file below `requirements/`."""
+        return (self.root / "requirements" / name).read_text()
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    for name in ("IMAGE_CONFIG", "UV_INDEX", "UV_DEFAULT_INDEX", "UV_FIND_LINKS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    root, webui, wheels = tmp_path / "checkout", tmp_path / "webui", tmp_path / "wheels"
+    for folder in (root / "requirements", webui, wheels):
+        folder.mkdir(parents=True)
+    subprocess.run(["git", "init", "--quiet", str(webui)], check=True)
+    handler = partial(_Index, directory=str(wheels))
+    with running(Server(("127.0.0.1", 0), handler)) as server:
+        made = Place(root, webui, wheels, server.url)
+        _fill(made)
+        yield made
+
+
+def _fill(place: Place) -> None:
+    """A small world with the shape of the real one."""
+    (place.root / "config.yaml").write_text((ROOT / "config.yaml").read_text())
+    webui = {"repo": place.webui.as_uri(), "commit": None}
+    config = {
+        "mirrors": {"python": place.url},
+        "a1111": {"release": "v1", "sources": {"webui": webui}},
+    }
+    (place.root / "config.local.yaml").write_text(json.dumps(config))
+    for name, lines in {
+        "dev.in": "invoke",
+        "runpod.in": "runpod",
+        "tools.in": "uv",
+        "image.in": "ftfy",
+        "image-cuda.in": "xformers==0.0.30",
+        "base.in": "torch==2.7.0",
+    }.items():
+        (place.root / "requirements" / name).write_text(lines + "\n")
+    for name in ("invoke", "runpod", "uv", "ftfy", "gradio", "numpy"):
+        place.publish(name, "1.0")
+    place.publish("nvidia-cudnn-cu12", "9.0")
+    place.publish("triton", "3.3.0")
+    place.publish("torch", "2.7.0", "nvidia-cudnn-cu12", "triton", "numpy")
+    place.publish("xformers", "0.0.30", "torch==2.7.0")
+    place.publish("torchsde", "0.2.6", "torch>=1.6")
+    place.release("gradio", "torch", "torchsde")
+
+
+def names(lock: str) -> list[str]:
+    return [line.partition("==")[0] for line in lock.splitlines() if line[:1].isalpha()]
+
+
+def test_the_images_lock_has_all_packages_hashed_but_nothing_of_the_base_image(
+    place: Place,
+) -> None:
+    changed = pin_python([place.variant()])
+    lock = place.read("cuda128.txt")
+    assert "requirements/cuda128.txt" in changed
+    assert names(lock) == ["ftfy", "gradio", "numpy", "torchsde", "xformers"]
+    assert lock.count("--hash=sha256:") == 5
+    assert "# via -r v1/requirements_versions.txt" in lock, "a reader sees what a package is for"
+    assert place.url not in lock
+
+
+def test_where_there_is_no_gpu_there_is_no_xformers(place: Place) -> None:
+    pin_python([place.variant("cuda128"), place.variant("cpu")])
+    assert "xformers" in names(place.read("cuda128.txt"))
+    assert "xformers" not in names(place.read("cpu.txt"))
+
+
+def test_the_hosts_and_the_builders_own_tools_are_locked_too(place: Place) -> None:
+    pin_python([place.variant()])
+    assert names(place.read("dev.txt")) == ["invoke"]
+    assert names(place.read("runpod.txt")) == ["runpod"]
+    assert names(place.read("tools.txt")) == ["uv"]
+
+
+def test_versions_stay_as_locked_until_an_upgrade_is_asked_for(place: Place) -> None:
+    pin_python([place.variant()])
+    place.publish("gradio", "2.0")
+    assert pin_python([place.variant()]) == ()
+    assert pin_python([place.variant()], upgrade=True) == ("requirements/cuda128.txt",)
+    assert "gradio==2.0" in place.read("cuda128.txt")
+
+
+def test_packages_that_exclude_each_other_fail_and_no_lock_is_touched(place: Place) -> None:
+    place.publish("torchsde", "0.3.0", "torch>=3")
+    place.release("gradio", "torchsde==0.3.0")
+    with pytest.raises(Failure, match=r"cannot be locked: .*torchsde==0\.3\.0.*cuda128\.txt"):
+        pin_python([place.variant()])
+    assert not list(place.root.glob("requirements/*.txt")), "dev.txt was compiled before it"
+
+
+def test_check_writes_nothing_and_names_the_locks_that_are_old(place: Place) -> None:
+    pin_python([place.variant()])
+    (place.root / "requirements" / "image.in").write_text("ftfy\ninvoke\n")
+    before = place.read("cuda128.txt")
+    assert pin_python([place.variant()], check=True) == ("requirements/cuda128.txt",)
+    assert place.read("cuda128.txt") == before
+
+
+def test_two_variants_with_different_packages_need_two_locks(place: Place) -> None:
+    (place.root / "config.local.yaml").write_text("build: {requirements: requirements/one.txt}\n")
+    with pytest.raises(Failure, match="name the same lock"):
+        pin_python([place.variant("cuda128"), place.variant("cpu")])
+
+
+def test_an_index_that_does_not_answer_is_one_line(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    loaded = load("cpu", ["mirrors.python=http://127.0.0.1:9/simple"], root=place.root)
+    with pytest.raises(Failure) as failed:
+        pin_python([loaded])
+    assert "mirrors.python" in str(failed.value)
+    assert "\n" not in str(failed.value)
+
+
+def test_packages_that_only_sound_like_the_base_images_stay() -> None:
+    lock = "torch==2.7.0 \\\n    --hash=x\n    # via y\ntorchdiffeq==0.2.3 \\\n    --hash=z\n"
+    assert without_base("# head\n" + lock) == "# head\ntorchdiffeq==0.2.3 \\\n    --hash=z\n"
