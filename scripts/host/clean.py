@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 STANDIN_REGISTRY: Final = "standin.invalid"  # where tests/standins/images.py puts its images
+TEST_REPOSITORY: Final = "a1111-worker-test"  # what engine tests call the images they build
 _TOOL_CACHES: Final = (".hypothesis", ".mypy_cache", ".nox", ".pytest_cache", ".ruff_cache")
 
 
@@ -46,7 +47,7 @@ def leftovers(loaded: Loaded, *, everything: bool = False) -> tuple[Leftover, ..
     """
     found = [*_reports(loaded.root), *_store_leftovers(Store(loaded.store))]
     if everything:
-        found += [*_tool_caches(loaded.root), *_standin_images()]
+        found += [*_tool_caches(loaded.root), *_test_images()]
     return tuple(found)
 
 
@@ -89,8 +90,8 @@ def _tool_caches(root: Path) -> Iterator[Leftover]:
             yield _folder("tool cache", root / name)
 
 
-def _standin_images() -> Iterator[Leftover]:
-    """The base images that tests made; none where no engine answers."""
+def _test_images() -> Iterator[Leftover]:
+    """What tests made, base images and built ones; nothing where no engine answers."""
     from scripts.host.docker.engine import client
 
     try:
@@ -99,8 +100,14 @@ def _standin_images() -> Iterator[Leftover]:
         return
     for image in engine.images.list():
         for tag in image.tags:
-            if tag.startswith(f"{STANDIN_REGISTRY}/"):
+            if is_of_tests(tag):
                 yield Leftover("test image", tag, image.attrs["Size"], _untag(engine, tag))
+
+
+def is_of_tests(tag: str) -> bool:
+    """Whether an image's reference is one that only tests give."""
+    repository = tag.rpartition(":")[0]
+    return tag.startswith(f"{STANDIN_REGISTRY}/") or repository.split("/")[-1] == TEST_REPOSITORY
 
 
 def _untag(engine: DockerClient, tag: str) -> Callable[[], None]:

@@ -9,7 +9,7 @@ import pytest
 
 from scripts.common.errors import Failure
 from scripts.common.partial import locked_partial
-from scripts.host.clean import STANDIN_REGISTRY, Leftover, leftovers, remove
+from scripts.host.clean import STANDIN_REGISTRY, Leftover, is_of_tests, leftovers, remove
 from scripts.host.config.load import ROOT, Loaded, load
 from scripts.host.models.store import Store
 from tests.standins.images import REGISTRY
@@ -95,3 +95,17 @@ def test_what_cannot_be_removed_is_named(tmp_path: Path) -> None:
 
 def test_clean_knows_where_the_tests_put_their_images() -> None:
     assert STANDIN_REGISTRY == REGISTRY
+
+
+@pytest.mark.parametrize(
+    ("tag", "expected"),
+    [
+        ("standin.invalid/pytorch:0123456789ab", True),
+        ("a1111-worker-test:cpu", True),
+        ("127.0.0.1:5000/a1111-worker-test:v1", True),
+        ("example/a1111-worker:v1", False),
+        ("pytorch/pytorch:2.7.0", False),
+    ],
+)
+def test_only_images_of_tests_are_cleaned(tag: str, expected: bool) -> None:
+    assert is_of_tests(tag) is expected

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -157,6 +159,29 @@ def test_a_store_that_is_not_made_yet_is_judged_by_the_folder_above(tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").touch()
     assert unwritable(tmp_path / "file") == "Not a directory"
+
+
+def test_without_an_engine_the_rest_is_still_examined_and_it_ends_in_one_line(
+    tmp_path: Path,
+) -> None:
+    nowhere = "http://127.0.0.1:1"  # a port that refuses
+    settings = {"registry": "127.0.0.1:1", "python": nowhere, "github": nowhere}
+    config = {"mirrors": {**settings, "huggingface": nowhere}, "build": {"requirements": "absent"}}
+    (tmp_path / "config.yaml").write_text(json.dumps(config))
+    env = {**os.environ, "IMAGE_CONFIG": str(tmp_path / "config.yaml"), "no_proxy": "127.0.0.1"}
+    env |= {"DOCKER_HOST": f"unix://{tmp_path}/absent.sock", "MODELS_STORE": str(tmp_path / "m")}
+    words = [sys.executable, "-m", "invoke", "doctor", "--json"]
+
+    done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+
+    rows = {row["check"]: (row["level"], row["code"]) for row in json.loads(done.stdout)}
+    assert rows["engine"] == ("fail", "engine-missing")
+    assert rows["packages"] == ("fail", "packages-unlocked")
+    assert rows["mirrors.github"] == ("fail", "mirror-unreachable")
+    assert rows["store"] == ("ok", "")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: not fit: engine, packages, mirrors.")
+    assert done.stderr.count("\n") == 1
 
 
 # --- nvidia-smi -----------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ def gather(loaded: Loaded) -> Facts:
     info = connected.info() if connected else {}
     bases = _local_bases(loaded, connected)
     image = _image(loaded, connected)
-    torch, torch_trouble = _torch(connected, image)
+    torch, torch_trouble = torch_of(connected, image)
     config = loaded.config
     return Facts(
         accelerator=config.build.accelerator,
@@ -65,6 +65,38 @@ def gather(loaded: Loaded) -> Facts:
         store=str(loaded.store),
         store_trouble=unwritable(loaded.store),
     )
+
+
+def torch_of(connected: DockerClient | None, image: str) -> tuple[ImageTorch | None, str]:
+    """What an image's own torch says of itself, or None and why it does not.
+
+    Args:
+        connected: the engine; None where none answers.
+        image: its reference; empty where there is none to ask.
+    """
+    if connected is None or not image:
+        return None, ""
+    from docker.errors import DockerException
+    from requests.exceptions import RequestException
+
+    words = ["-c", 'exec "${WEBUI_PYTHON:-python3}" -c "$0"', _TORCH]
+    container = None
+    try:
+        container = connected.containers.run(
+            image, words, entrypoint=["/bin/sh"], network_mode="none", detach=True
+        )
+        code = container.wait(timeout=_TORCH_TIMEOUT)["StatusCode"]
+        text = container.logs(stdout=code == 0, stderr=code != 0).decode("utf-8", "replace")
+    except (DockerException, RequestException) as error:
+        return None, f"cannot be run: {error}"
+    finally:
+        if container is not None:
+            container.remove(force=True)
+    last = text.strip().splitlines()[-1:] or [""]
+    if code != 0:
+        return None, f"cannot import torch: {last[0]}"
+    cuda, archs = json.loads(last[0])
+    return ImageTorch(cuda, tuple(archs.split())), ""
 
 
 def has_toolkit(info: dict[str, Any]) -> bool:
@@ -127,33 +159,6 @@ def _has(connected: DockerClient | None, name: str) -> bool:
     except APIError:
         return False
     return True
-
-
-def _torch(connected: DockerClient | None, image: str) -> tuple[ImageTorch | None, str]:
-    """What the image's own torch says of itself, or None and why it does not."""
-    if connected is None or not image:
-        return None, ""
-    from docker.errors import DockerException
-    from requests.exceptions import RequestException
-
-    words = ["-c", 'exec "${WEBUI_PYTHON:-python3}" -c "$0"', _TORCH]
-    container = None
-    try:
-        container = connected.containers.run(
-            image, words, entrypoint=["/bin/sh"], network_mode="none", detach=True
-        )
-        code = container.wait(timeout=_TORCH_TIMEOUT)["StatusCode"]
-        text = container.logs(stdout=code == 0, stderr=code != 0).decode("utf-8", "replace")
-    except (DockerException, RequestException) as error:
-        return None, f"cannot be run: {error}"
-    finally:
-        if container is not None:
-            container.remove(force=True)
-    last = text.strip().splitlines()[-1:] or [""]
-    if code != 0:
-        return None, f"cannot import torch: {last[0]}"
-    cuda, archs = json.loads(last[0])
-    return ImageTorch(cuda, tuple(archs.split())), ""
 
 
 def _disks(loaded: Loaded, engine_root: str, *, missing_bases: int) -> tuple[Disk, ...]:
