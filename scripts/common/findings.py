@@ -196,6 +196,41 @@ _ROWS: Final = (
         "build it, then ask again: invoke build, invoke doctor",
     ),
     Finding(
+        "input-invalid",
+        "A job's input cannot be meant; the message names the field.",
+        "correct the field and send the job again",
+    ),
+    Finding(
+        "job-timeout",
+        "A job took longer than it may.",
+        "ask for less, or set input.timeout or JOB_TIMEOUT higher",
+    ),
+    Finding(
+        "webui-died",
+        "The WebUI ended while it worked on a job.",
+        "it is started again; the log says why it ended",
+    ),
+    Finding(
+        "answer-garbage",
+        "The WebUI's answer holds no whole picture.",
+        "try again; the worker's log may say more",
+    ),
+    Finding(
+        "answer-too-large",
+        "The pictures are larger than RunPod takes in an answer.",
+        "ask for fewer, for samples_format jpg, or set BUCKET_ENDPOINT_URL",
+    ),
+    Finding(
+        "upload-failed",
+        "The pictures were drawn, but could not be stored in the bucket.",
+        "check BUCKET_ENDPOINT_URL and its keys",
+    ),
+    Finding(
+        "not-ready",
+        "No picture could be drawn in time.",
+        "the worker's log says why",
+    ),
+    Finding(
         "disk-full",
         "The disk is full.",
         "free space: invoke models.prune, docker builder prune",

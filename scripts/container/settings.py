@@ -64,6 +64,8 @@ VARIABLES: Final = (
     Variable("RESTARTS", "3", "times in a row that a dead WebUI is started again"),
     Variable("RESTART_PAUSE", "1", "seconds before the first restart; doubles each time"),
     Variable("HANG_TIMEOUT", "120", "seconds without an answer until it is replaced; 0: never"),
+    Variable("JOB_TIMEOUT", "600", "seconds that a job may take; a job may ask for less"),
+    Variable("HANDLER_ARGS", "", "words for RunPod's SDK, such as --rp_serve_api"),
     Variable("METRICS_PORT", "9090", "loopback port of Prometheus metrics; 0: none"),
     Variable("TCMALLOC", "auto", "memory allocator of the WebUI: auto, off or a library's path"),
     Variable("PIP_CACHE_DIR", "/runpod-volume/.cache/a1111/pip", "pip's cache, on the volume"),
@@ -116,6 +118,8 @@ class Settings:
     restarts: int
     restart_pause: float
     hang_timeout: float
+    job_timeout: float
+    handler_args: tuple[str, ...]
     metrics_port: int
     tcmalloc: str
     pip_cache_dir: Path
@@ -155,6 +159,8 @@ class Settings:
             restarts=int(_number("RESTARTS", text["RESTARTS"])),
             restart_pause=_number("RESTART_PAUSE", text["RESTART_PAUSE"]),
             hang_timeout=_number("HANG_TIMEOUT", text["HANG_TIMEOUT"]),
+            job_timeout=_number("JOB_TIMEOUT", text["JOB_TIMEOUT"]),
+            handler_args=_words("HANDLER_ARGS", text["HANDLER_ARGS"]),
             metrics_port=int(_number("METRICS_PORT", text["METRICS_PORT"])),
             tcmalloc=text["TCMALLOC"],
             pip_cache_dir=Path(text["PIP_CACHE_DIR"]),

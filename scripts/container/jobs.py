@@ -1,0 +1,291 @@
+"""Does one job: has the WebUI do what was asked, and says what came of it.
+
+Knows nothing of RunPod: progress and uploads are functions that it is given.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPException
+from typing import Any, Final
+
+from scripts.common.errors import Failure
+from scripts.common.findings import FINDINGS
+from scripts.container.api import Answer, Api
+from scripts.container.log import log
+from scripts.container.orders import Order, read_order
+
+MAX_ANSWER: Final = 20_000_000
+"""Bytes that RunPod takes for a synchronous answer (10 MB for an asynchronous one)."""
+
+_QUICK: Final = 10.0  # seconds for requests that the WebUI answers at any time
+_INTERRUPTED: Final = 10.0  # seconds that an interrupted picture gets to end
+_POLL: Final = 0.05
+_POISON: Final = ("cuda-error", "no-kernel-image", "kernel-failed")
+_PROGRESS: Final = "/sdapi/v1/progress?skip_current_image=true"
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a job needs besides the WebUI.
+
+    Args:
+        wait_until_ready: returns when pictures can be drawn, within seconds; raises Failure.
+        replace_webui: has the supervisor start a new WebUI.
+        progress: called about once a second while a picture is drawn; None when nobody listens.
+        upload: takes a picture and its suffix and returns its address; None to return base64.
+        longest: seconds that a job may take.
+        beat: seconds between progress reports.
+    """
+
+    wait_until_ready: Callable[[float], None]
+    replace_webui: Callable[[], None]
+    progress: Callable[[Result], None] | None = None
+    upload: Callable[[bytes, str], str] | None = None
+    longest: float = 600.0
+    beat: float = 1.0
+
+
+class Poisoned(Failure):
+    """Only a new process can draw again; RunPod should replace the worker."""
+
+
+def run(job: dict[str, Any], api: Api, around: Surroundings) -> Result:
+    """Do a job.
+
+    Args:
+        job: with `id` and `input`, as RunPod sends it.
+        api: the WebUI.
+        around: everything else.
+
+    Returns:
+        What the WebUI answered, with `warnings` where there are any; or `error`, and with it
+        `refresh_worker` where this worker is of no more use.
+    """
+    name, began = str(job.get("id", "")), time.monotonic()
+    try:
+        order = read_order(job.get("input"), around.longest)
+        log("job-started", job=name, api=order.name)
+        result = _do(order, api, around, began + order.timeout)
+    except Failure as failure:
+        seconds = time.monotonic() - began
+        log("job-failed", level="warning", job=name, seconds=seconds, reason=str(failure))
+        poisoned = {"refresh_worker": True} if isinstance(failure, Poisoned) else {}
+        return {"error": str(failure), **poisoned}
+    seconds = time.monotonic() - began
+    log("job-done", job=name, seconds=seconds, images=len(result.get("images") or ()))
+    return {**result, **({"warnings": list(order.warnings)} if order.warnings else {})}
+
+
+def stop_drawing(api: Api) -> bool:
+    """Interrupt what is being drawn; whether the WebUI is idle afterwards."""
+    deadline = time.monotonic() + _INTERRUPTED
+    try:
+        api.call("POST", "/sdapi/v1/interrupt", timeout=_QUICK)
+        while time.monotonic() < deadline:
+            state = api.call("GET", _PROGRESS, timeout=_QUICK).json()["state"]
+            if not state["job_count"]:
+                return True
+            time.sleep(_POLL)
+    except (OSError, HTTPException, ValueError, KeyError, TypeError):
+        return False
+    return False
+
+
+def _do(order: Order, api: Api, around: Surroundings, deadline: float) -> Result:
+    around.wait_until_ready(deadline - time.monotonic())
+    with _options_kept(order, api), _progress_told(order, api, around):
+        answer = _asked(order, api, around, deadline)
+    if answer.status != 200:
+        raise _refused(answer)
+    result = _parsed(answer)
+    if order.api.draws:
+        asked = bool(order.body and order.body.get("send_images", True))
+        return _delivered(result, "images", _pictures(result, expected=asked), around)
+    if order.name == "extras":
+        return _delivered(result, "image", [_picture(result.get("image"))], around)
+    return result
+
+
+def _delivered(result: Result, field: str, pictures: list[bytes], around: Surroundings) -> Result:
+    """The answer as it may be returned: pictures stored elsewhere, or small enough to be inside."""
+    if around.upload:
+        stored = _uploaded(pictures, around.upload)
+        return {**result, field: stored if field == "images" else stored[0]}
+    if sum(map(len, pictures)) * 4 / 3 > MAX_ANSWER:
+        raise Failure(
+            f"the pictures are larger than the {MAX_ANSWER // 10**6} MB that RunPod takes",
+            cure="ask for fewer, for samples_format jpg, or set BUCKET_ENDPOINT_URL",
+            code="answer-too-large",
+        )
+    return result
+
+
+def _asked(order: Order, api: Api, around: Surroundings, deadline: float) -> Answer:
+    """The WebUI's answer, or a Failure that says why there is none."""
+    left = max(deadline - time.monotonic(), 0.1)
+    try:
+        return api.call(order.api.method, order.api.path, order.body, timeout=left)
+    except TimeoutError:
+        if not stop_drawing(api):
+            around.replace_webui()
+        raise Failure(
+            f"the job took longer than {order.timeout:g} s and was stopped",
+            cure="ask for less, or set input.timeout or JOB_TIMEOUT higher",
+            code="job-timeout",
+        ) from None
+    except (OSError, HTTPException) as error:
+        raise Failure(
+            f"the WebUI ended while it worked on this job: {error}",
+            cure="it is started again; the log says why it ended",
+            code="webui-died",
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise Failure(f"the input cannot be sent: {error}", code="input-invalid") from None
+
+
+def _refused(answer: Answer) -> Failure:
+    """The WebUI's own words, with a cure where they are known."""
+    text = answer.error()
+    for row in FINDINGS.values():
+        if row.signature and re.search(row.signature, text):
+            kind = Poisoned if row.code in _POISON else Failure
+            return kind(text, cure=row.cure, code=row.code)
+    return Failure(text)
+
+
+def _parsed(answer: Answer) -> Result:
+    try:
+        told = answer.json()
+    except (ValueError, RecursionError):
+        raise _garbage("no JSON") from None
+    # RunPod reads `error` and `refresh_worker` out of an object; a list is wrapped to be one.
+    return told if isinstance(told, dict) else {"answer": told}
+
+
+def _pictures(result: Result, *, expected: bool) -> list[bytes]:
+    """The pictures in an answer, each looked at for being whole.
+
+    Raises:
+        Failure: there are none, or one is cut off (code `answer-garbage`).
+    """
+    images = result.get("images")
+    if not isinstance(images, list) or (expected and not images):
+        raise _garbage("no pictures")
+    return [_picture(image) for image in images]
+
+
+def _picture(text: object) -> bytes:
+    try:
+        data = base64.b64decode(str(text), validate=True)
+    except (binascii.Error, ValueError):
+        raise _garbage("a picture that is no base64") from None
+    if not suffix(data):
+        raise _garbage("a picture that is cut off or none at all")
+    return data
+
+
+def suffix(data: bytes) -> str:
+    """`.png`, `.jpg` or `.webp` for a picture whose beginning and end are there, else empty."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n") and data.endswith(b"IEND\xaeB`\x82"):
+        return ".png"
+    if data.startswith(b"\xff\xd8\xff") and data.rstrip(b"\0").endswith(b"\xff\xd9"):
+        return ".jpg"
+    length = int.from_bytes(data[4:8], "little") + 8
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP" and len(data) >= length:
+        return ".webp"
+    return ""
+
+
+def _garbage(what: str) -> Failure:
+    return Failure(
+        f"the WebUI's answer holds {what}",
+        cure="try again; the worker's log may say more",
+        code="answer-garbage",
+    )
+
+
+def _uploaded(pictures: list[bytes], upload: Callable[[bytes, str], str]) -> list[str]:
+    try:
+        return [upload(picture, suffix(picture)) for picture in pictures]
+    except Exception as error:  # whatever a storage client raises, the job is lost, not the worker
+        raise Failure(
+            f"the pictures were drawn, but not stored: {type(error).__name__}",
+            cure="check BUCKET_ENDPOINT_URL and its keys",
+            code="upload-failed",
+        ) from error
+
+
+@contextmanager
+def _options_kept(order: Order, api: Api) -> Iterator[None]:
+    """Put options back that a job changed and the WebUI did not: it was interrupted, or failed."""
+    if not (order.body and order.body.get("override_settings")):
+        yield
+        return
+    before = _options(api)
+    try:
+        yield
+    finally:
+        after = _options(api)
+        changed = {key: before[key] for key in before if key in after and after[key] != before[key]}
+        if changed:
+            log("options-restored", level="warning", names=",".join(changed))
+            _set_options(api, changed)
+
+
+def _options(api: Api) -> dict[str, Any]:
+    """The WebUI's options, or none where it cannot say."""
+    try:
+        told = api.call("GET", "/sdapi/v1/options", timeout=_QUICK).json()
+    except (OSError, HTTPException, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _set_options(api: Api, options: dict[str, Any]) -> None:
+    try:
+        api.call("POST", "/sdapi/v1/options", options, timeout=_QUICK)
+    except (OSError, HTTPException) as error:
+        log("options-not-restored", level="error", reason=str(error))
+
+
+@contextmanager
+def _progress_told(order: Order, api: Api, around: Surroundings) -> Iterator[None]:
+    """Report progress until the block ends; a report that fails is not worth a job."""
+    if not (around.progress and order.api.draws):
+        yield
+        return
+    report, done = around.progress, threading.Event()
+
+    def watch() -> None:
+        while not done.wait(around.beat):
+            try:
+                told = api.call("GET", _PROGRESS, timeout=_QUICK).json()
+                state = told["state"]
+                words = {
+                    "progress": round(float(told["progress"]), 3),
+                    "step": state["sampling_step"],
+                    "steps": state["sampling_steps"],
+                    "eta_seconds": round(float(told["eta_relative"]), 1),
+                }
+            except (OSError, HTTPException, ValueError, KeyError, TypeError):
+                continue
+            if not done.is_set():
+                report(words)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join(_QUICK)
