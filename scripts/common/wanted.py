@@ -22,7 +22,7 @@ class Watch(Protocol):
     `total` None where the server does not say; `detail` is a reason, for retrying.
     """
 
-    def __call__(self, state: str, done: int, total: int | None, detail: str = "") -> None:
+    def __call__(self, state: str, done: int, total: int | None, detail: str = "", /) -> None:
         """Take note."""
 
 

@@ -138,7 +138,7 @@ def _retry_after(headers: Message) -> float | None:
 
 
 @lru_cache(maxsize=4)
-def _opener(ca_bundle: str) -> urllib.request.OpenerDirector:
+def _context(ca_bundle: str) -> ssl.SSLContext:
     context = ssl.create_default_context()
     for extra in (ca_bundle, *map(os.environ.get, ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"))):
         if extra:
@@ -150,7 +150,12 @@ def _opener(ca_bundle: str) -> urllib.request.OpenerDirector:
                     where=extra,
                     cure="check mirrors.ca_bundle and the environment",
                 ) from None
-    return urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), _Redirects())
+    return context
+
+
+def _opener(ca_bundle: str) -> urllib.request.OpenerDirector:
+    https = urllib.request.HTTPSHandler(context=_context(ca_bundle))
+    return urllib.request.build_opener(https, _Redirects())
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

@@ -1,0 +1,231 @@
+"""One download over a real socket: a verified file, or one clear failure."""
+
+from __future__ import annotations
+
+import email.utils
+import stat
+import time
+from pathlib import Path
+
+import pytest
+
+from scripts.common.download import fetch_verified
+from scripts.common.errors import Failure
+from scripts.common.line import Line
+from scripts.common.partial import partial_path
+from scripts.common.wanted import Wanted
+from tests.standins.fault_server import Behaviour, misbehaving
+from tests.unit.downloading import CONTENT, HALF, OTHER, QUICK, fetch, leftovers, sha, wanted
+
+
+@pytest.fixture
+def dest(tmp_path: Path) -> Path:
+    return tmp_path / "store" / "file"
+
+
+def test_a_fetched_file_is_whole_readable_by_all_and_of_time_zero(dest: Path) -> None:
+    with misbehaving(CONTENT) as server:
+        found = fetch(server, dest)
+    assert dest.read_bytes() == CONTENT
+    assert (found.state, found.sha256, found.moved) == ("fetched", sha(CONTENT), len(CONTENT))
+    assert stat.S_IMODE(dest.stat().st_mode) == 0o644
+    assert dest.stat().st_mtime_ns == 0
+    assert leftovers(dest) == ["file.stamp"]
+
+
+def test_a_second_fetch_asks_nobody(dest: Path) -> None:
+    with misbehaving(CONTENT) as server:
+        fetch(server, dest)
+        assert fetch(server, dest).state == "cached"
+        assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("how", ["close", "reset", "stall", "crawl"])
+@pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
+def test_a_broken_connection_is_resumed_where_it_broke(dest: Path, how: str, chunked: bool) -> None:
+    broken = Behaviour(stop_at=HALF, how=how, chunked=chunked)  # type: ignore[arg-type]  # one of its words
+    with misbehaving(CONTENT, broken, Behaviour()) as server:
+        found = fetch(server, dest)
+        resumed = server.asked[1].headers
+    assert dest.read_bytes() == CONTENT
+    assert found.sha256 == sha(CONTENT)
+    assert resumed["If-Range"] == '"one"'
+    start = int(resumed["Range"].removeprefix("bytes=").removesuffix("-"))
+    assert 0 < start < len(CONTENT)  # a reset may lose bytes that were on their way
+    if how in ("close", "stall"):
+        assert start == HALF
+
+
+def test_corrupted_bytes_are_discarded_with_one_clear_line(dest: Path) -> None:
+    with misbehaving(CONTENT, Behaviour(flip=True)) as server, pytest.raises(Failure) as caught:
+        fetch(server, dest)
+    assert caught.value.code == "wrong-bytes"
+    assert "discarded" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert list(dest.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("length", [len(CONTENT) - 7, len(CONTENT) + 7])
+def test_a_wrong_length_header_never_makes_a_file(dest: Path, length: int) -> None:
+    with misbehaving(CONTENT, Behaviour(length=length)) as server, pytest.raises(Failure) as caught:
+        fetch(server, dest)
+    assert caught.value.code == "wrong-bytes"
+    assert not dest.exists()
+
+
+def test_a_wrong_length_is_noticed_without_a_pin(dest: Path) -> None:
+    act = Behaviour(length=len(CONTENT) + 7, ranges=False)
+    with misbehaving(CONTENT, act) as server, pytest.raises(Failure) as caught:
+        fetch(server, dest, sha256="", size=None)
+    assert caught.value.code == "download-broken"
+    assert not dest.exists()
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+def test_a_passing_error_is_tried_again(dest: Path, status: int) -> None:
+    with misbehaving(CONTENT, Behaviour(status=status), Behaviour()) as server:
+        assert fetch(server, dest).state == "fetched"
+        assert len(server.asked) == 2
+
+
+def test_tries_are_bounded(dest: Path) -> None:
+    with misbehaving(CONTENT, Behaviour(status=503)) as server:
+        with pytest.raises(Failure, match="503") as caught:
+            fetch(server, dest)
+        assert len(server.asked) == QUICK.attempts
+    assert caught.value.code == "download-broken"
+    assert not dest.exists()
+
+
+def test_progress_resets_the_count_of_tries(dest: Path) -> None:
+    pieces = [Behaviour(stop_at=len(CONTENT) // 10) for _ in range(3 * QUICK.attempts)]
+    with misbehaving(CONTENT, *pieces, Behaviour()) as server:
+        assert fetch(server, dest).sha256 == sha(CONTENT)
+
+
+def test_retry_after_in_seconds_is_obeyed(dest: Path) -> None:
+    busy = Behaviour(status=429, headers={"Retry-After": "1"})
+    with misbehaving(CONTENT, busy, Behaviour()) as server:
+        started = time.monotonic()
+        fetch(server, dest)
+    assert time.monotonic() - started >= 1
+
+
+def test_retry_after_as_a_date_is_read_by_the_servers_clock(dest: Path) -> None:
+    elsewhere = time.time() - 30 * 86400  # a clock that is a month late
+    dates = {
+        "Date": email.utils.formatdate(elsewhere, usegmt=True),
+        "Retry-After": email.utils.formatdate(elsewhere + 1, usegmt=True),
+    }
+
+    with misbehaving(CONTENT, Behaviour(status=503, headers=dates), Behaviour()) as server:
+        server.RequestHandlerClass.date_time_string = lambda *_: dates["Date"]  # type: ignore[attr-defined]  # http.server's own Date
+        try:
+            started = time.monotonic()
+            fetch(server, dest)
+            assert 1 <= time.monotonic() - started < 20
+        finally:
+            del server.RequestHandlerClass.date_time_string  # type: ignore[attr-defined]  # as above
+
+
+def test_a_server_that_asks_for_too_much_patience_gets_none(dest: Path) -> None:
+    busy = Behaviour(status=429, headers={"Retry-After": "3600"})
+    with misbehaving(CONTENT, busy) as server, pytest.raises(Failure, match="3600 s"):
+        fetch(server, dest)
+
+
+@pytest.mark.parametrize(("status", "cure"), [(401, "token"), (403, "token"), (404, "address")])
+def test_a_refusal_is_not_repeated_and_says_what_to_do(dest: Path, status: int, cure: str) -> None:
+    with misbehaving(CONTENT, Behaviour(status=status)) as server:
+        with pytest.raises(Failure) as caught:
+            fetch(server, dest)
+        assert len(server.asked) == 1
+    assert caught.value.code == "download-refused"
+    assert cure in caught.value.cure
+
+
+def test_a_file_that_changed_between_tries_is_fetched_anew(dest: Path) -> None:
+    script = [Behaviour(stop_at=HALF), Behaviour(etag='"two"', content=OTHER)]
+    with misbehaving(CONTENT, *script) as server:
+        found = fetch(server, dest, sha256="", size=None)
+    assert dest.read_bytes() == OTHER
+    assert found.sha256 == sha(OTHER)
+
+
+def test_resumed_bytes_of_another_file_are_noticed_and_replaced(dest: Path) -> None:
+    with misbehaving(OTHER, Behaviour(stop_at=HALF, etag="")) as server, pytest.raises(Failure):
+        fetch(server, dest, line=Line(attempts=1))
+    assert partial_path(dest).stat().st_size == HALF
+    with misbehaving(CONTENT, Behaviour(etag="")) as server:
+        assert fetch(server, dest).sha256 == sha(CONTENT)
+    assert dest.read_bytes() == CONTENT
+
+
+def test_without_pin_and_validator_nothing_is_resumed(dest: Path) -> None:
+    with misbehaving(OTHER, Behaviour(stop_at=HALF, etag="")) as server, pytest.raises(Failure):
+        fetch(server, dest, line=Line(attempts=1), sha256="", size=None)
+    with misbehaving(CONTENT, Behaviour(etag="")) as server:
+        fetch(server, dest, sha256="", size=None)
+        assert "Range" not in server.asked[0].headers
+    assert dest.read_bytes() == CONTENT
+
+
+def test_the_next_run_resumes(dest: Path) -> None:
+    with misbehaving(CONTENT, Behaviour(stop_at=HALF), Behaviour(status=503)) as server:
+        with pytest.raises(Failure, match=f"{HALF} bytes are kept"):
+            fetch(server, dest)
+        server.script = [Behaviour()]
+        found = fetch(server, dest)
+    assert (found.state, found.moved) == ("resumed", len(CONTENT) - HALF)
+    assert dest.read_bytes() == CONTENT
+
+
+def test_a_run_killed_after_the_last_byte_has_nothing_to_fetch(dest: Path) -> None:
+    with misbehaving(CONTENT, Behaviour(stop_at=HALF), Behaviour(status=503)) as server:
+        with pytest.raises(Failure):
+            fetch(server, dest, sha256="", size=None)
+        with partial_path(dest).open("ab") as stream:
+            stream.write(CONTENT[HALF:])
+        server.script = [Behaviour()]
+        found = fetch(server, dest, sha256="", size=None)
+    assert (found.moved, found.sha256) == (0, sha(CONTENT))
+
+
+def test_a_server_that_ignores_ranges_starts_the_file_again(dest: Path) -> None:
+    script = [Behaviour(stop_at=HALF), Behaviour(ranges=False)]
+    with misbehaving(CONTENT, *script) as server:
+        assert fetch(server, dest).sha256 == sha(CONTENT)
+    assert dest.read_bytes() == CONTENT
+
+
+def test_a_redirect_loop_ends(dest: Path) -> None:
+    loop = Behaviour(status=302, headers={"Location": "/file"})
+    with misbehaving(CONTENT, loop) as server, pytest.raises(Failure, match="without end"):
+        fetch(server, dest)
+
+
+def test_a_token_goes_to_its_own_host_and_to_no_other(dest: Path) -> None:
+    with misbehaving(CONTENT) as elsewhere:
+        away = Behaviour(status=302, headers={"Location": f"{elsewhere.url}/cdn"})
+        home = Behaviour(status=308, headers={"Location": "/moved"})
+        with misbehaving(b"", home, away) as server:
+            fetch_verified(wanted(server), dest, line=QUICK, token="secret")  # noqa: S106 - not one
+            sent = [asked.headers.get("Authorization") for asked in server.asked]
+        assert sent == ["Bearer secret", "Bearer secret"]
+        assert "Authorization" not in elsewhere.asked[0].headers
+
+
+def test_a_redirect_to_a_local_file_is_refused(dest: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(CONTENT)
+    away = Behaviour(status=302, headers={"Location": (tmp_path / "secret").as_uri()})
+    with misbehaving(b"", away) as server, pytest.raises(Failure) as caught:
+        fetch(server, dest)
+    assert caught.value.code == "download-refused"
+
+
+def test_messages_never_show_a_query(dest: Path) -> None:
+    with misbehaving(CONTENT, Behaviour(status=404)) as server:
+        asked = Wanted(f"{server.url}/file?token=secret", "file.dat")
+        with pytest.raises(Failure) as caught:
+            fetch_verified(asked, dest, line=QUICK)
+    assert "secret" not in str(caught.value)
