@@ -19,6 +19,7 @@ import pytest
 from scripts.common.errors import Failure
 from scripts.host.config.load import ROOT, Loaded, load
 from scripts.host.config.lock import LOCK_NAME, read_lock
+from scripts.host.docker.arguments import unpinned
 from scripts.host.pin.network import pin_network
 from tests.standins.git_server import RELEASES, WEBUI, repositories, serving
 from tests.standins.hub import commit_of, hub
@@ -239,6 +240,12 @@ def test_everything_that_cannot_be_pinned_is_said_before_it_fails(
     said = capsys.readouterr().err
     assert CHECKPOINT_FILE in said
     assert "config.json" in said
+
+
+def test_after_a_pin_a_build_finds_nothing_unpinned(world: World) -> None:
+    assert unpinned(*world.variants("cuda128"))
+    pin_network(world.variants())
+    assert [unpinned(loaded) for loaded in world.variants()] == [(), (), ()]
 
 
 def test_check_is_content_right_after_a_pin(world: World) -> None:

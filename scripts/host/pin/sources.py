@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from scripts.common.errors import Failure
+from scripts.common.findings import FINDINGS
 from scripts.host.config.load import Loaded
 
 _TIMEOUT = 300  # seconds for one answer of a git host
@@ -90,6 +91,7 @@ def _git(loaded: Loaded, url: str, *words: str) -> str:
         raise Failure(
             f"git: {last.removeprefix('fatal: ')}",
             where=url,
-            cure="check mirrors.github, and repo and commit in a1111.sources",
+            cure=FINDINGS["source-gone"].cure,
+            code="source-gone",
         )
     return answer.stdout
