@@ -32,10 +32,10 @@ def main() -> None:
     webui = WebUI(flags, engine)
     app = make_app(webui)
     timer.record("create API")
-    if not flags.skip_load_model_at_start:
-        threading.Thread(target=webui.load, daemon=True).start()
     print(f"Startup time: {timer.summary()}.", flush=True)
     faults.before_listening()
+    if not flags.skip_load_model_at_start:
+        threading.Thread(target=webui.load, daemon=True).start()
     server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -46,7 +46,7 @@ def main() -> None:
             access_log=False,
         )
     )
-    if faults.name() == "stubborn":
+    if faults.is_stubborn():
         server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
         server.handle_exit = lambda *_: None  # type: ignore[method-assign]
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

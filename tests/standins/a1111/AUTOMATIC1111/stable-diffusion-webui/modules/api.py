@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 from fastapi import Depends, FastAPI, HTTPException, Request
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse, Response
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
 from modules import faults
@@ -60,12 +60,11 @@ def _add_drawing(app: FastAPI, webui: WebUI) -> None:
     """Routes that take long; plain functions run in threads, so that others answer meanwhile."""
 
     @app.post("/sdapi/v1/txt2img", response_model=None)
-    def txt2img(asked: Txt2Img) -> Any:
-        made = answer(webui, "txt2img", asked)
-        return PlainTextResponse("<html>502") if faults.name() == "garbage" else made
+    def txt2img(asked: Txt2Img) -> dict[str, Any] | Response:
+        return answer(webui, "txt2img", asked)
 
     @app.post("/sdapi/v1/img2img", response_model=None)
-    def img2img(asked: Img2Img) -> dict[str, Any]:
+    def img2img(asked: Img2Img) -> dict[str, Any] | Response:
         return answer(webui, "img2img", asked)
 
     @app.post("/sdapi/v1/extra-single-image")
@@ -95,6 +94,7 @@ def _add_state(app: FastAPI, webui: WebUI) -> None:
 
     @app.get("/sdapi/v1/progress")
     def progress() -> dict[str, Any]:
+        faults.at_progress()
         job = webui.job
         done = (job.number + job.step / max(job.steps, 1)) / job.count if job.count else 0.0
         state = {

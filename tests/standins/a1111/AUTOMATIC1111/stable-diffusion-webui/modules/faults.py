@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
@@ -15,9 +16,9 @@ FAULTS = {
     "crash-while-loading": "the process dies while the checkpoint loads",
     "crash-mid-job": "aborts halfway through a picture",
     "killed-mid-job": "is killed halfway through a picture, as by the out-of-memory killer",
-    "die-on-second": "draws one picture and dies in the next",
     "hang": "a picture never ends",
     "stubborn": "ignores SIGTERM, and a picture never ends",
+    "silent": "a picture never ends, and /sdapi/v1/progress does not answer any more",
     "garbage": "answers pictures with something that is no JSON",
     "no-images": "answers pictures with an empty list",
     "flat": "every picture has one colour",
@@ -47,7 +48,7 @@ def _chosen() -> str:
     fault = os.environ.get("STANDIN_FAULT", "")
     if fault and fault not in FAULTS:
         sys.exit(f"no such STANDIN_FAULT: {fault} - one of {', '.join(FAULTS)}")
-    once = os.environ.get("STANDIN_FAULT_ONCE")
+    once = os.environ.get("STANDIN_ONCE")
     if not fault or not once:
         return fault
     if Path(once).exists():
@@ -57,12 +58,14 @@ def _chosen() -> str:
 
 
 _FAULT = _chosen()
-_jobs = 0
+_AFTER = int(os.environ.get("STANDIN_AFTER", "0"))
+_jobs = itertools.count()
+_acts = threading.Event()
 
 
-def name() -> str:
-    """The fault of this process, empty when it is healthy."""
-    return _FAULT
+def is_stubborn() -> bool:
+    """Whether SIGTERM is to be ignored."""
+    return _FAULT == "stubborn"
 
 
 def at_start() -> None:
@@ -85,17 +88,29 @@ def while_loading() -> None:
         os.abort()
 
 
-def mid_job() -> None:
-    """Halfway through a picture."""
-    global _jobs
-    _jobs += 1
-    if _FAULT in ("hang", "stubborn"):
+def of_next_job() -> str:
+    """Counts a request for pictures; the fault that acts on it, empty for none."""
+    if next(_jobs) < _AFTER:
+        return ""
+    _acts.set()
+    return _FAULT
+
+
+def at_progress() -> None:
+    """When somebody asks how far it is."""
+    if _FAULT == "silent" and _acts.is_set():
         threading.Event().wait()
-    if _FAULT == "crash-mid-job" or (_FAULT == "die-on-second" and _jobs == 2):
+
+
+def mid_job(fault: str) -> None:
+    """Halfway through a picture."""
+    if fault in ("hang", "stubborn", "silent"):
+        threading.Event().wait()
+    if fault == "crash-mid-job":
         os.abort()
-    if _FAULT == "killed-mid-job":
+    if fault == "killed-mid-job":
         os.kill(os.getpid(), signal.SIGKILL)
-    if _FAULT == "cuda-error":
+    if fault == "cuda-error":
         raise RuntimeError(CUDA_ERROR)
-    if _FAULT == "out-of-memory":
+    if fault == "out-of-memory":
         raise OutOfMemoryError(OUT_OF_MEMORY)

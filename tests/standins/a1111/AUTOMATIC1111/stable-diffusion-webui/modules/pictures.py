@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 from fastapi import HTTPException
+from fastapi.responses import PlainTextResponse, Response
 
 from modules import faults
 from modules.engines import Picture
@@ -25,7 +26,7 @@ def decode(image: str) -> bytes:
         raise HTTPException(500, "Invalid encoded image") from None
 
 
-def answer(webui: WebUI, name: str, asked: Txt2Img) -> dict[str, Any]:
+def answer(webui: WebUI, name: str, asked: Txt2Img) -> dict[str, Any] | Response:
     """Draw what was asked.
 
     Args:
@@ -36,17 +37,20 @@ def answer(webui: WebUI, name: str, asked: Txt2Img) -> dict[str, Any]:
     sampler = asked.sampler_name or asked.sampler_index
     if sampler not in SAMPLERS:
         raise HTTPException(404, "Sampler not found")
+    fault = faults.of_next_job()
     before = dict(webui.options)
     webui.set_options(asked.override_settings or {})
     try:
-        seed, pictures = _plan(asked)
-        images = webui.draw(name, pictures)
+        seed, pictures = _plan(asked, fault)
+        images = webui.draw(name, pictures, fault)
     finally:
         if asked.override_settings_restore_afterwards:
             webui.options = before
-    if faults.name() == "truncated-png":
+    if fault == "garbage":
+        return PlainTextResponse("<html>neither JSON nor a picture</html>")
+    if fault == "truncated-png":
         images = [image[: len(image) // 2] for image in images]
-    if faults.name() == "no-images" or not asked.send_images:
+    if fault == "no-images" or not asked.send_images:
         images = []
     return {
         "images": [base64.b64encode(image).decode() for image in images],
@@ -55,7 +59,7 @@ def answer(webui: WebUI, name: str, asked: Txt2Img) -> dict[str, Any]:
     }
 
 
-def _plan(asked: Txt2Img) -> tuple[int, list[Picture]]:
+def _plan(asked: Txt2Img, fault: str) -> tuple[int, list[Picture]]:
     """The seed, and every picture of the batch with its own."""
     start = b""
     if isinstance(asked, Img2Img):
@@ -63,7 +67,7 @@ def _plan(asked: Txt2Img) -> tuple[int, list[Picture]]:
             raise HTTPException(404, "Init image not found")
         start = decode(asked.init_images[0])
     seed = seed_or_random(asked.seed)
-    width = asked.width - 8 if faults.name() == "wrong-size" else asked.width
+    width = asked.width - 8 if fault == "wrong-size" else asked.width
     pictures = [
         Picture(
             prompt=asked.prompt,
@@ -72,7 +76,7 @@ def _plan(asked: Txt2Img) -> tuple[int, list[Picture]]:
             height=asked.height,
             steps=asked.steps,
             start=start,
-            flat=faults.name() == "flat",
+            flat=fault == "flat",
         )
         for number in range(asked.batch_size * asked.n_iter)
     ]

@@ -29,6 +29,7 @@ class Job:
     step: int = 0
     steps: int = 0
     interrupted: bool = False
+    fault: str = ""
     stamp: str = "0"
 
 
@@ -68,6 +69,7 @@ class WebUI:
         with self.model_lock:
             started = time.monotonic()
             print(f"Loading weights [None] from {self.checkpoint}", flush=True)
+            time.sleep(float(os.environ.get("STANDIN_LOAD_SECONDS", "0")))
             try:
                 faults.while_loading()
                 self.engine.load(self.checkpoint)
@@ -75,8 +77,6 @@ class WebUI:
                 traceback.print_exc()
                 print("\nStable diffusion model failed to load", file=sys.stderr, flush=True)
                 return
-            wait = float(os.environ.get("STANDIN_LOAD_SECONDS", "0"))
-            time.sleep(max(0.0, started + wait - time.monotonic()))
             self.loaded = True
             print(f"Model loaded in {time.monotonic() - started:.1f}s.", flush=True)
 
@@ -92,22 +92,28 @@ class WebUI:
         Path(self.flags.ui_settings_file).write_text(json.dumps(self.options, indent=4))
 
     @contextmanager
-    def _busy(self, name: str, count: int, steps: int) -> Iterator[Job]:
+    def _busy(self, job: Job) -> Iterator[Job]:
         with self.queue_lock:
-            stamp = time.strftime("%Y%m%d%H%M%S")
-            self.job = Job(name=name, count=count, steps=steps, stamp=stamp)
+            self.job = job
             try:
-                yield self.job
+                yield job
             finally:
-                self.job = Job(stamp=stamp)
+                self.job = Job(stamp=job.stamp)
 
-    def draw(self, name: str, pictures: list[Picture]) -> list[bytes]:
+    def draw(self, name: str, pictures: list[Picture], fault: str) -> list[bytes]:
         """Draw one after the other, waiting for the model and for the job before.
+
+        Args:
+            name: of the job, as /sdapi/v1/progress shows it.
+            pictures: at least one.
+            fault: what goes wrong meanwhile, empty for nothing.
 
         Raises:
             AttributeError: the model did not load; upstream's message, which says nothing about it.
         """
-        with self._busy(name, len(pictures), pictures[0].steps) as job:
+        stamp = time.strftime("%Y%m%d%H%M%S")
+        asked = Job(name, count=len(pictures), steps=pictures[0].steps, stamp=stamp, fault=fault)
+        with self._busy(asked) as job:
             with self.model_lock:
                 if not self.loaded:
                     raise AttributeError("'NoneType' object has no attribute 'lowvram'")
@@ -122,7 +128,7 @@ class WebUI:
     def _step(self, number: int) -> None:
         self.job.step = number + 1
         if number == self.job.steps // 2:
-            faults.mid_job()
+            faults.mid_job(self.job.fault)
         pause = float(os.environ.get("STANDIN_STEP_SECONDS", "0"))
         if pause and not self.job.interrupted:
             time.sleep(pause)
