@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from dataclasses import dataclass
@@ -48,6 +49,8 @@ def describe(
     trust(ca_bundle)
     from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
 
+    # Its remark on every retry would drown the one line that counts.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     where = f"{repo}/{file} at {revision}"
     url = hf_hub_url(repo, file, revision=revision, endpoint=endpoint)
     try:
