@@ -21,7 +21,7 @@ from scripts.common.local import Answer
 from scripts.common.partial import Origin, Partial, locked_partial
 from scripts.common.pump import pump
 from scripts.common.stamps import Stamp, write_stamp
-from scripts.common.structure import Form, check_structure
+from scripts.common.structure import Form, check_structure, refuse_pickle_name
 from scripts.common.wanted import Fetched, State, Wanted, Watch, existing, silent
 from scripts.common.web import Retry, open_url
 
@@ -170,6 +170,7 @@ class _Transfer:
             if answer.status == 416 and answer.headers["Content-Range"] == f"bytes */{self.length}":
                 return  # an earlier run was killed between the last byte and the new name
             total = self._position(answer)
+            self._refuse_pickle(answer.headers.get_filename(""))
             self._refuse_wrong_size(total)
             self._refuse_full_disk(total)
             for count in pump(answer, self.partial.fd, self.length, self.digest, self.line):
@@ -204,6 +205,15 @@ class _Transfer:
         self.partial.begin(Origin(shown(self.wanted.url), _validator(answer), self.wanted.sha256))
         said = answer.headers.get("Content-Length", "")
         return int(said) if said.isdigit() else None
+
+    def _refuse_pickle(self, name: str) -> None:
+        """Judge the name that Content-Disposition gives, before the body is fetched."""
+        if not self.wanted.allow_pickle:
+            try:
+                refuse_pickle_name(name)
+            except Failure:
+                self.partial.discard()
+                raise
 
     def _refuse_wrong_size(self, total: int | None) -> None:
         if total is not None and total != (self.wanted.size or total):

@@ -63,7 +63,8 @@ class _Handler(Quiet):
         if act.status != 200:
             self.answer(act.status, headers=dict(act.headers))
             return
-        content = self.server.content if act.content is None else act.content
+        content = self.server.pages.get(self.path, self.server.content)
+        content = content if act.content is None else act.content
         wanted = self.wanted_range(len(content), act.etag) if act.ranges else None
         start, stop = wanted or (0, len(content))
         if wanted and start >= len(content):
@@ -112,6 +113,7 @@ class FaultServer(Server):
 
     def __init__(self, content: bytes, script: Sequence[Behaviour]) -> None:
         self.content, self.script = content, list(script) or [Behaviour()]
+        self.pages: dict[str, bytes] = {}  # content of single paths
         self.asked: list[Asked] = []
         self.over = threading.Event()
         super().__init__(("127.0.0.1", 0), _Handler)

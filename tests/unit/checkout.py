@@ -1,0 +1,47 @@
+"""A small checkout for tests of models: a config of their own and a Hub of their own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import shutil
+import struct
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from scripts.common.line import Line
+from scripts.host.config.load import ROOT, Loaded, load
+from scripts.host.models.prefetch import Manner
+
+IMPATIENT = Line(attempts=2, pause=0.01, longest_pause=1.0, stall=2.0)
+MANNER = Manner(line=IMPATIENT)
+
+
+def safetensors_bytes(size: int = 1_500_000, seed: int = 1) -> bytes:
+    """A valid file with one tensor of that many bytes."""
+    tensor = {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}
+    header = json.dumps({"t": tensor}).encode()
+    body = random.Random(seed).randbytes(size)  # noqa: S311 - content, not a secret
+    return struct.pack("<Q", len(header)) + header + body
+
+
+def sha(content: bytes) -> str:
+    """Its SHA-256."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def make_checkout(root: Path, *models: dict[str, Any], **more: Any) -> Path:
+    """A folder with the project's own config, its models replaced."""
+    root.mkdir(parents=True, exist_ok=True)
+    shutil.copy(ROOT / "config.yaml", root)
+    local = {"models": list(models), "store": {"path": str(root / "models")}, **more}
+    (root / "config.local.yaml").write_text(yaml.safe_dump(local), encoding="utf-8")
+    return root
+
+
+def loaded_from(root: Path, *define: str) -> Loaded:
+    """Its config, whatever the environment says."""
+    return load(root=root, define=define)

@@ -1,0 +1,324 @@
+"""Models from every kind of source into the store: pinned, verified, cached, shared."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.common.errors import Failure
+from scripts.host.config.lock import read_lock
+from scripts.host.models.prefetch import Manner, Result, prefetch, verified_path
+from tests.standins.fault_server import Behaviour, misbehaving
+from tests.standins.hub import HubServer, commit_of, hub
+from tests.unit.checkout import (
+    MANNER,
+    loaded_from,
+    make_checkout,
+    safetensors_bytes,
+    sha,
+)
+
+CHECKPOINT = safetensors_bytes()
+TOKENIZER = {"config.json": b"{}", "vocab.json": b'{"a": 1}', "merges.txt": b"a b\n"}
+PINNED = "32bd64288804d66eefd0ccbe215aa642df71cc41"
+
+
+@pytest.fixture(autouse=True)
+def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MODELS_STORE", "IMAGE_CONFIG", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_TOKEN", "")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[HubServer]:
+    root = tmp_path / "hub"
+    files = {f"o/tok/{name}": content for name, content in TOKENIZER.items()}
+    for name, content in {**files, "o/big/m.safetensors": CHECKPOINT}.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    with hub(root) as running:
+        yield running
+
+
+def checkpoint(**changes: Any) -> dict[str, Any]:
+    source = {"hub": "o/big", "file": "m.safetensors", "revision": "main"}
+    return {"name": "big", "source": source, "path": "/model.safetensors", **changes}
+
+
+def tokenizer() -> dict[str, Any]:
+    source = {"hub": "o/tok", "files": list(TOKENIZER), "revision": PINNED}
+    return {"name": "tok", "source": source, "path": "/hf/hub", "layout": "hub-cache"}
+
+
+def from_url(url: str, **changes: Any) -> dict[str, Any]:
+    return {"name": "u", "source": {"url": url}, "path": "/model.safetensors", **changes}
+
+
+def checkout(root: Path, server: HubServer | None, *models: dict[str, Any]) -> Path:
+    mirrors = {"mirrors": {"huggingface": server.url}} if server else {}
+    return make_checkout(root / "checkout", *models, **mirrors)
+
+
+def run(root: Path, *names: str, manner: Manner = MANNER) -> tuple[Result, ...]:
+    return prefetch(loaded_from(root), names, manner=manner)
+
+
+def test_hub_files_are_fetched_once_and_found_by_name(tmp_path: Path, server: HubServer) -> None:
+    root = checkout(tmp_path, server, checkpoint(), tokenizer())
+    first = run(root)
+    assert [result.state for result in first] == ["fetched"] * 4
+    assert first[0].item.revision == commit_of(tmp_path / "hub" / "o" / "big")
+    for result in first:
+        name = root / "models" / "names" / result.item.model.name / result.item.file
+        assert name.samefile(result.path)
+    assert [result.state for result in run(root)] == ["cached"] * 4
+
+
+def test_an_unpinned_hub_file_is_held_to_the_hubs_own_checksum_with_a_warning(
+    tmp_path: Path, server: HubServer
+) -> None:
+    warned: list[str] = []
+    root = checkout(tmp_path, server, checkpoint())
+    run(root, manner=dataclasses.replace(MANNER, warn=warned.append))
+    assert "not pinned" in warned[0]
+    assert "invoke pin" in warned[0]
+
+
+def test_a_small_hub_file_is_held_to_its_git_blob(tmp_path: Path) -> None:
+    etag = '"' + "0" * 40 + '"'
+    act = Behaviour(etag=etag, ranges=False, headers={"X-Repo-Commit": PINNED})
+    with misbehaving(b"not that blob", act) as liar:
+        liar.RequestHandlerClass.do_HEAD = liar.RequestHandlerClass.do_GET  # type: ignore[attr-defined]  # answers HEAD alike
+        model = {**tokenizer(), "source": {**tokenizer()["source"], "files": ["config.json"]}}
+        root = make_checkout(tmp_path / "c", model, mirrors={"huggingface": liar.url})
+        with pytest.raises(Failure) as caught:
+            run(root)
+    assert caught.value.code == "wrong-bytes"
+    assert "git blob" in str(caught.value)
+
+
+def test_what_the_lock_says_must_match(tmp_path: Path, server: HubServer) -> None:
+    root = checkout(tmp_path, server, checkpoint(sha256="0" * 64))
+    with pytest.raises(Failure) as caught:
+        run(root)
+    assert caught.value.code == "wrong-bytes"
+    assert not [path for path in (root / "models").rglob("*") if path.is_file()]
+
+
+def test_a_gated_model_says_what_to_do_and_a_token_opens_it(
+    tmp_path: Path, server: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hub" / "o" / "big" / ".gated").write_text("letmein")
+    root = checkout(tmp_path, server, checkpoint())
+    with pytest.raises(Failure, match="gated") as caught:
+        run(root)
+    assert "HF_TOKEN" in caught.value.cure
+    pinned = checkout(tmp_path, server, checkpoint(sha256=sha(CHECKPOINT)))
+    with pytest.raises(Failure, match="refused") as caught:
+        run(pinned)
+    assert "terms" in caught.value.cure
+    monkeypatch.setenv("HF_TOKEN", "letmein")
+    assert run(root)[0].state == "fetched"
+
+
+def test_a_pinned_model_in_the_store_needs_no_network(tmp_path: Path, server: HubServer) -> None:
+    root = checkout(tmp_path, server, checkpoint(sha256=sha(CHECKPOINT)), tokenizer())
+    run(root)
+    server.requests.clear()
+    assert {result.state for result in run(root)} == {"cached"}
+    assert server.requests == []
+
+
+def test_a_stamp_is_believed_until_the_file_changes_and_rehash_never_believes_it(
+    tmp_path: Path, server: HubServer
+) -> None:
+    root = checkout(tmp_path, server, checkpoint(sha256=sha(CHECKPOINT)))
+    path = run(root)[0].path
+    with path.open("r+b") as stream:
+        stream.seek(-10, os.SEEK_END)
+        stream.write(b"0123456789")
+    os.utime(path, (0, 0))  # as if nothing had happened: only reading can tell
+    assert run(root)[0].state == "cached"
+    with pytest.raises(Failure) as caught:
+        run(root, manner=dataclasses.replace(MANNER, rehash=True))
+    assert caught.value.code == "model-damaged"
+    os.utime(path, (1, 1))
+    with pytest.raises(Failure) as caught:
+        run(root)
+    assert caught.value.code == "model-damaged"
+
+
+def test_rehash_of_a_whole_file_says_verified(tmp_path: Path, server: HubServer) -> None:
+    root = checkout(tmp_path, server, checkpoint(sha256=sha(CHECKPOINT)))
+    run(root)
+    assert run(root, manner=dataclasses.replace(MANNER, rehash=True))[0].state == "verified"
+
+
+def test_an_unpinned_url_is_refused_then_trusted_once_and_pinned(tmp_path: Path) -> None:
+    with misbehaving(CHECKPOINT) as server:
+        root = checkout(tmp_path, None, from_url(f"{server.url}/m.safetensors?key=secret"))
+        with pytest.raises(Failure) as caught:
+            run(root)
+        assert caught.value.code == "unpinned-url"
+        assert "secret" not in str(caught.value)
+        assert server.asked == []
+        run(root, manner=dataclasses.replace(MANNER, trust_on_first_use=True))
+        locked = read_lock(root).models["u"].files["m.safetensors"]
+        assert (locked.sha256, locked.size) == (sha(CHECKPOINT), len(CHECKPOINT))
+        assert run(root)[0].state == "cached"
+
+
+def test_a_url_that_changed_after_it_was_trusted_is_refused(tmp_path: Path) -> None:
+    with misbehaving(CHECKPOINT) as server:
+        root = checkout(tmp_path, None, from_url(f"{server.url}/m.safetensors"))
+        path = run(root, manner=dataclasses.replace(MANNER, trust_on_first_use=True))[0].path
+        path.unlink()
+        server.content = safetensors_bytes(seed=2)
+        with pytest.raises(Failure) as caught:
+            run(root)
+    assert caught.value.code == "wrong-bytes"
+
+
+def test_the_token_of_a_host_comes_from_the_environment_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKEN_127_0_0_1", "secret")
+    with misbehaving(CHECKPOINT) as server:
+        url = f"{server.url}/m.safetensors"
+        run(checkout(tmp_path, None, from_url(url, sha256=sha(CHECKPOINT))))
+        assert server.asked[0].headers["Authorization"] == "Bearer secret"
+
+
+@pytest.mark.parametrize("name", ["m.ckpt", "m.pt", "m.PTH"])
+def test_a_pickle_is_refused_by_its_name_before_anything_is_fetched(
+    tmp_path: Path, name: str
+) -> None:
+    with misbehaving(b"") as server:
+        root = checkout(tmp_path, None, from_url(f"{server.url}/{name}", path=f"/{name}"))
+        with pytest.raises(Failure) as caught:
+            run(root)
+        assert server.asked == []
+    assert caught.value.code == "pickle-refused"
+
+
+@pytest.mark.parametrize("start", [b"PK\x03\x04", b"\x80\x02}q", b"\x80\x04\x95"])
+def test_a_pickle_under_another_name_is_refused_unless_allowed(
+    tmp_path: Path, start: bytes
+) -> None:
+    content = start + bytes(100)
+    with misbehaving(content) as server:
+        model = from_url(f"{server.url}/download/7", path="/embedding", sha256=sha(content))
+        with pytest.raises(Failure) as caught:
+            run(checkout(tmp_path / "1", None, model))
+        assert caught.value.code == "pickle-refused"
+        allowed = checkout(tmp_path / "2", None, {**model, "allow_pickle": True})
+        assert run(allowed)[0].state == "fetched"
+        # What one checkout allowed, another that shares the store still refuses.
+        (tmp_path / "1" / "checkout" / "models").rename(tmp_path / "gone")
+        (tmp_path / "1" / "checkout" / "models").symlink_to(allowed / "models")
+        with pytest.raises(Failure) as caught:
+            run(tmp_path / "1" / "checkout")
+        assert caught.value.code == "pickle-refused"
+
+
+def test_a_name_sent_by_the_server_is_judged_too(tmp_path: Path) -> None:
+    content = b"anything"
+    sent = {"Content-Disposition": 'attachment; filename="evil.ckpt"'}
+    with misbehaving(content, Behaviour(headers=sent)) as server:
+        model = from_url(f"{server.url}/download/7", path="/embedding", sha256=sha(content))
+        with pytest.raises(Failure) as caught:
+            run(checkout(tmp_path, None, model))
+    assert caught.value.code == "pickle-refused"
+    assert "evil.ckpt" in str(caught.value)
+
+
+def test_what_is_no_safetensors_file_never_gets_the_name(tmp_path: Path) -> None:
+    broken = CHECKPOINT + b"\0"
+    with misbehaving(broken) as server:
+        model = from_url(f"{server.url}/m.safetensors", sha256=sha(broken))
+        root = checkout(tmp_path, None, model)
+        with pytest.raises(Failure) as caught:
+            run(root)
+    assert caught.value.code == "not-safetensors"
+    assert not list((root / "models").rglob("*.safetensors"))
+
+
+def test_a_local_file_is_copied_not_moved(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.safetensors"
+    mine.write_bytes(CHECKPOINT)
+    before = mine.stat()
+    result = run(checkout(tmp_path, None, from_url(mine.as_uri(), sha256=sha(CHECKPOINT))))[0]
+    assert result.path.read_bytes() == CHECKPOINT
+    assert (mine.stat().st_mtime_ns, mine.stat().st_nlink) == (before.st_mtime_ns, 1)
+
+
+def test_one_content_under_two_names_is_kept_once(tmp_path: Path, server: HubServer) -> None:
+    twin = checkpoint(name="twin", path="/twin.safetensors")
+    root = checkout(tmp_path, server, checkpoint(), twin)
+    one, two = run(root)
+    assert one.path == two.path
+    assert {one.state, two.state} <= {"fetched", "waited", "cached"}
+
+
+def test_a_failure_of_one_model_lets_the_others_finish(tmp_path: Path, server: HubServer) -> None:
+    bad = checkpoint(name="bad", path="/bad.safetensors", sha256="0" * 64)
+    root = checkout(tmp_path, server, bad, checkpoint())
+    with pytest.raises(Failure):
+        run(root)
+    assert run(root, "big")[0].state == "cached"
+
+
+def test_downloads_run_side_by_side_up_to_the_limit(tmp_path: Path) -> None:
+    pages = {f"/{seed}.safetensors": safetensors_bytes(400_000, seed) for seed in range(4)}
+
+    def seconds(concurrency: int) -> float:
+        with misbehaving(b"", Behaviour(rate=800_000)) as server:
+            server.pages = pages
+            models = [
+                from_url(f"{server.url}{page}", name=f"m{i}", path=page, sha256=sha(content))
+                for i, (page, content) in enumerate(pages.items())
+            ]
+            store = {"concurrency": concurrency, "path": "models"}
+            root = make_checkout(tmp_path / str(concurrency), *models, store=store)
+            started = time.monotonic()
+            run(root)
+            return time.monotonic() - started
+
+    assert seconds(1) > 2 * seconds(4)
+
+
+def test_path_prints_where_a_verified_file_lies_or_fails(tmp_path: Path, server: HubServer) -> None:
+    root = checkout(tmp_path, server, checkpoint(sha256=sha(CHECKPOINT)), tokenizer())
+    with pytest.raises(Failure, match="has not been fetched"):
+        verified_path(loaded_from(root), "big")
+    run(root)
+    assert verified_path(loaded_from(root), "big").read_bytes() == CHECKPOINT
+    folder = verified_path(loaded_from(root), "tok")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == TOKENIZER
+
+
+def test_two_processes_prefetch_the_same_models_with_one_download(
+    tmp_path: Path, server: HubServer
+) -> None:
+    root = checkout(tmp_path, server, checkpoint(sha256=sha(CHECKPOINT)))
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from scripts.host.config.load import load\n"
+        "from scripts.host.models.prefetch import prefetch\n"
+        "print(prefetch(load(root=Path(sys.argv[1])))[0].state)\n"
+    )
+    words = [sys.executable, "-c", code, str(root)]
+    both = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    states = [process.communicate(timeout=60)[0].strip() for process in both]
+    assert sorted(states)[-1] in ("fetched", "waited")
+    assert "fetched" in states
+    assert sum("/cdn/" in path for _, path, _ in server.requests) == 1
