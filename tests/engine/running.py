@@ -45,7 +45,7 @@ def error_line(answer: subprocess.CompletedProcess[str]) -> str:
 
 
 @contextmanager
-def container(image: str, **options: Any) -> Iterator[Any]:  # noqa: ANN401 - the SDK is untyped
+def container(image: str, **options: Any) -> Iterator[Any]:
     """A running container, removed afterwards; options as `docker.containers.run` takes them."""
     client = docker.from_env()
     running = client.containers.run(image, detach=True, **options)
@@ -68,7 +68,7 @@ def output(image: str, *words: str, entrypoint: str = "") -> str:
     return text.decode()
 
 
-def eventually(question: Callable[[], Any], *, seconds: float, what: str) -> Any:  # noqa: ANN401
+def eventually(question: Callable[[], Any], *, seconds: float, what: str) -> Any:
     """The first true answer to a question asked again and again.
 
     Raises:

@@ -115,7 +115,7 @@ def test_an_unreachable_mirror_is_named_soon(image_config: Path, store: Path) ->
 def test_a_failing_build_step_is_named_with_its_last_lines(image_config: Path) -> None:
     answer = invoke(
         *("build", "--target", "sources"),
-        *("-D", f"a1111.sources.blip.commit={'0' * 40}"),
+        *("-D", f"a1111.sources.blip.commit={'dead' * 10}"),
         config=image_config,
     )
     line = error_line(answer)
