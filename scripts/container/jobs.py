@@ -109,7 +109,7 @@ def _do(order: Order, api: Api, around: Surroundings, deadline: float) -> Result
         raise _refused(answer)
     result = _parsed(answer)
     if order.api.draws:
-        asked = bool(order.body and order.body.get("send_images", True))
+        asked = (order.body or {}).get("send_images") is not False
         return _delivered(result, "images", _pictures(result, expected=asked), around)
     if order.name == "extras":
         return _delivered(result, "image", [_picture(result.get("image"))], around)

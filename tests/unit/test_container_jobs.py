@@ -1,0 +1,331 @@
+"""One job from input to answer, against a WebUI that does what each test says."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from scripts.common.errors import Failure
+from scripts.container import jobs
+from scripts.container.api import Api
+from scripts.container.jobs import Surroundings, run
+from tests.standins.webui import png
+
+PICTURE = base64.b64encode(png(64, 64, 1)).decode()
+DRAWN = {"images": [PICTURE], "parameters": {}, "info": "{}"}
+IDLE = {"progress": 0.0, "eta_relative": 0.0, "state": {"job_count": 0}}
+
+Route = Callable[[Any], Any]
+
+
+class WebUI:
+    """Answers each address with what a function returns; bytes are sent as they are."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, Any]] = []
+        self.routes: dict[str, Route] = {"/sdapi/v1/progress": lambda _: IDLE}
+        webui = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.reply(None)
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                self.reply(json.loads(body) if body else None)
+
+            def reply(self, body: Any) -> None:
+                path = self.path.partition("?")[0]
+                webui.asked.append((path, body))
+                route = webui.routes.get(path)
+                told = route(body) if route else {}
+                if told is None:  # as a process that dies: no answer at all
+                    self.close_connection = True
+                    return
+                status, words = told if isinstance(told, tuple) else (200, told)
+                data = words if isinstance(words, bytes) else json.dumps(words).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                with contextlib.suppress(OSError):  # who asked may have given up
+                    self.wfile.write(data)
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+        self.api = Api("127.0.0.1", self.server.server_port)
+
+    def on(self, name: str, answer: Any) -> None:
+        """Answer one part of the API: with a value, or with a function of the request."""
+        self.routes[f"/sdapi/v1/{name}"] = answer if callable(answer) else lambda _: answer
+
+    def paths(self) -> list[str]:
+        return [path.rpartition("/")[2] for path, _ in self.asked]
+
+
+def after(event: threading.Event) -> Route:
+    """A picture that is there when something has happened, and not otherwise."""
+    return lambda _: DRAWN if event.wait(20) else (500, {})
+
+
+def set_and_answer(event: threading.Event) -> dict[str, Any]:
+    event.set()
+    return {}
+
+
+@pytest.fixture
+def webui() -> Iterator[WebUI]:
+    made = WebUI()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+@pytest.fixture
+def replaced() -> list[int]:
+    return []
+
+
+@pytest.fixture
+def around(replaced: list[int]) -> Surroundings:
+    return Surroundings(
+        wait_until_ready=lambda _: None, replace_webui=lambda: replaced.append(1), beat=0.01
+    )
+
+
+def test_the_webuis_answer_is_returned_as_it_is(webui: WebUI, around: Surroundings) -> None:
+    webui.on("txt2img", DRAWN)
+    assert run({"id": "1", "input": {"prompt": "x"}}, webui.api, around) == DRAWN
+    assert webui.asked == [("/sdapi/v1/txt2img", {"prompt": "x"})]
+
+
+def test_warnings_come_with_the_answer(webui: WebUI, around: Surroundings) -> None:
+    webui.on("txt2img", DRAWN)
+    result = run({"input": {"sampler": "Euler"}}, webui.api, around)
+    assert "sampler_name" in result["warnings"][0]
+
+
+def test_a_list_is_wrapped_because_runpod_wants_an_object(
+    webui: WebUI, around: Surroundings
+) -> None:
+    webui.on("sd-models", [{"title": "m"}])
+    assert run({"input": {"api": "sd-models"}}, webui.api, around) == {"answer": [{"title": "m"}]}
+
+
+@pytest.mark.parametrize(
+    "job", [{}, {"input": None}, {"id": 3, "input": 4}, {"input": {"steps": -1}}]
+)
+def test_a_malformed_job_is_an_error_and_asks_the_webui_nothing(
+    webui: WebUI, around: Surroundings, job: dict[str, Any]
+) -> None:
+    assert "input" in run(job, webui.api, around)["error"]
+    assert webui.asked == []
+
+
+def test_the_webuis_own_words_are_returned(webui: WebUI, around: Surroundings) -> None:
+    told = {"error": "HTTPException", "detail": "Sampler not found", "body": "", "errors": ""}
+    webui.on("txt2img", (404, told))
+    result = run({"input": {}}, webui.api, around)
+    assert "Sampler not found" in result["error"]
+    assert "refresh_worker" not in result
+
+
+def test_a_cuda_error_asks_for_a_new_worker(webui: WebUI, around: Surroundings) -> None:
+    words = "CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be"
+    webui.on("txt2img", (500, {"error": "RuntimeError", "detail": "", "errors": words}))
+    result = run({"input": {}}, webui.api, around)
+    assert result["refresh_worker"] is True
+    assert "[cuda-error]" in result["error"]
+
+
+def test_too_little_gpu_memory_costs_one_job_only(webui: WebUI, around: Surroundings) -> None:
+    words = "CUDA out of memory. Tried to allocate 2.00 GiB."
+    webui.on("txt2img", (500, {"error": "OutOfMemoryError", "detail": "", "errors": words}))
+    result = run({"input": {}}, webui.api, around)
+    assert "[out-of-memory]" in result["error"]
+    assert "smaller" in result["error"]
+    assert "refresh_worker" not in result
+
+
+CUT = base64.b64encode(png(64, 64, 1)[:200]).decode()
+
+
+@pytest.mark.parametrize(
+    ("answer", "what"),
+    [
+        (b"<html>502</html>", "no JSON"),
+        (b'{"images": [', "no JSON"),
+        (b"[" * 100_000, "no JSON"),
+        ({"images": []}, "no pictures"),
+        ({"images": None}, "no pictures"),
+        ({"picture": PICTURE}, "no pictures"),
+        ([], "no pictures"),
+        ({"images": ["nonsense"]}, "cut off or none"),
+        ({"images": ["ü"]}, "no base64"),
+        ({"images": [None]}, "cut off or none"),
+        ({"images": [PICTURE, CUT]}, "cut off or none"),
+    ],
+)
+def test_garbage_is_never_passed_on_as_a_picture(
+    webui: WebUI, around: Surroundings, answer: Any, what: str
+) -> None:
+    webui.on("txt2img", answer)
+    result = run({"input": {}}, webui.api, around)
+    assert what in result["error"]
+    assert "[answer-garbage]" in result["error"]
+
+
+def test_no_pictures_are_fine_for_a_job_that_wants_none(webui: WebUI, around: Surroundings) -> None:
+    webui.on("txt2img", {"images": [], "info": "{}"})
+    assert run({"input": {"send_images": False}}, webui.api, around)["images"] == []
+
+
+def test_a_webui_that_dies_is_an_error(webui: WebUI, around: Surroundings) -> None:
+    webui.on("txt2img", lambda _: None)
+    result = run({"input": {}}, webui.api, around)
+    assert "[webui-died]" in result["error"]
+
+
+def test_a_job_that_takes_too_long_is_interrupted(
+    webui: WebUI, around: Surroundings, replaced: list[int]
+) -> None:
+    stopped = threading.Event()
+    webui.on("txt2img", after(stopped))
+    webui.on("interrupt", lambda _: set_and_answer(stopped))
+    began = time.monotonic()
+    result = run({"input": {"timeout": 1}}, webui.api, around)
+    assert "[job-timeout]" in result["error"]
+    assert "1 s" in result["error"]
+    assert time.monotonic() - began < 10
+    assert stopped.is_set()
+    assert not replaced
+
+
+def test_a_webui_that_ignores_the_interrupt_is_replaced(
+    webui: WebUI, around: Surroundings, replaced: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "_INTERRUPTED", 0.2)
+    never = threading.Event()
+    webui.on("txt2img", after(never))
+    webui.on("progress", {**IDLE, "state": {"job_count": 1}})
+    assert "[job-timeout]" in run({"input": {"timeout": 1}}, webui.api, around)["error"]
+    assert replaced
+    never.set()
+
+
+def test_progress_is_told_while_a_picture_is_drawn(webui: WebUI, around: Surroundings) -> None:
+    told = threading.Event()
+    heard: list[dict[str, Any]] = []
+
+    def hear(words: dict[str, Any]) -> None:
+        heard.append(words)
+        told.set()
+
+    state = {"job_count": 1, "sampling_step": 7, "sampling_steps": 20}
+    webui.on("progress", {"progress": 0.35, "eta_relative": 2.04, "state": state})
+    webui.on("txt2img", after(told))
+    result = run({"input": {}}, webui.api, replace(around, progress=hear))
+    assert result == DRAWN
+    assert heard[0] == {"progress": 0.35, "step": 7, "steps": 20, "eta_seconds": 2.0}
+
+
+def test_options_that_a_job_leaves_behind_are_put_back(webui: WebUI, around: Surroundings) -> None:
+    options = {"CLIP_stop_at_last_layers": 1, "sd_vae": "Automatic"}
+
+    def draw(_: Any) -> Any:
+        options["CLIP_stop_at_last_layers"] = 2
+        return (500, {"error": "RuntimeError", "errors": "interrupted", "detail": ""})
+
+    def get_or_set(changes: Any) -> Any:
+        options.update(changes or {})
+        return options
+
+    webui.on("txt2img", draw)
+    webui.on("options", get_or_set)
+    job = {"input": {"override_settings": {"CLIP_stop_at_last_layers": 2}}}
+    assert "interrupted" in run(job, webui.api, around)["error"]
+    assert options == {"CLIP_stop_at_last_layers": 1, "sd_vae": "Automatic"}
+
+
+def test_options_are_left_alone_by_jobs_without_settings(
+    webui: WebUI, around: Surroundings
+) -> None:
+    webui.on("txt2img", DRAWN)
+    run({"input": {}}, webui.api, around)
+    assert webui.paths() == ["txt2img"]
+
+
+def test_pictures_go_to_the_bucket_where_there_is_one(webui: WebUI, around: Surroundings) -> None:
+    webui.on("txt2img", DRAWN)
+    kept: list[tuple[int, str]] = []
+
+    def upload(data: bytes, suffix: str) -> str:
+        kept.append((len(data), suffix))
+        return "https://bucket.example/1.png"
+
+    result = run({"input": {}}, webui.api, replace(around, upload=upload))
+    assert result["images"] == ["https://bucket.example/1.png"]
+    assert kept == [(len(png(64, 64, 1)), ".png")]
+
+
+def test_a_bucket_that_fails_is_an_error_without_its_secrets(
+    webui: WebUI, around: Surroundings
+) -> None:
+    def upload(_: bytes, __: str) -> str:
+        raise ConnectionError("https://key:secret@bucket.example")
+
+    webui.on("txt2img", DRAWN)
+    result = run({"input": {}}, webui.api, replace(around, upload=upload))
+    assert "[upload-failed]" in result["error"]
+    assert "secret" not in result["error"]
+
+
+def test_an_answer_too_large_for_runpod_says_so(
+    webui: WebUI, around: Surroundings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "MAX_ANSWER", 1000)
+    webui.on("txt2img", DRAWN)
+    assert "[answer-too-large]" in run({"input": {}}, webui.api, around)["error"]
+
+
+def test_extras_return_one_picture(webui: WebUI, around: Surroundings) -> None:
+    webui.on("extra-single-image", {"html_info": "", "image": PICTURE})
+    result = run({"input": {"api": "extras", "image": PICTURE}}, webui.api, around)
+    assert result["image"] == PICTURE
+
+
+def test_a_worker_that_is_not_ready_says_why(webui: WebUI, around: Surroundings) -> None:
+    def never(_: float) -> None:
+        raise Failure("the WebUI is not ready: the model did not load", code="not-ready")
+
+    result = run({"input": {}}, webui.api, replace(around, wait_until_ready=never))
+    assert "the model did not load" in result["error"]
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (png(8, 8, 1), ".png"),
+        (png(8, 8, 1)[:-1], ""),
+        (b"\xff\xd8\xff\xe0 picture \xff\xd9", ".jpg"),
+        (b"\xff\xd8\xff\xe0 picture ", ""),
+        (b"RIFF\x0c\0\0\0WEBPVP8 1234", ".webp"),
+        (b"RIFF\xff\0\0\0WEBPVP8 1234", ""),
+        (b"", ""),
+        (b"GIF89a", ""),
+    ],
+)
+def test_a_picture_is_known_by_its_beginning_and_its_end(data: bytes, expected: str) -> None:
+    assert jobs.suffix(data) == expected

@@ -1,0 +1,156 @@
+"""A job's input: what is understood, what is refused and how it says so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scripts.common.errors import Failure
+from scripts.container.orders import APIS, RULES, read_order
+
+LONGEST = 600.0
+
+
+def refused(given: object) -> str:
+    with pytest.raises(Failure) as caught:
+        read_order(given, LONGEST)
+    assert caught.value.code == "input-invalid"
+    return str(caught.value)
+
+
+def test_plain_fields_are_a_txt2img() -> None:
+    order = read_order({"prompt": "a lighthouse", "steps": 20}, LONGEST)
+    assert (order.name, order.api.path) == ("txt2img", "/sdapi/v1/txt2img")
+    assert order.body == {"prompt": "a lighthouse", "steps": 20}
+    assert order.timeout == LONGEST
+    assert order.warnings == ()
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"api": "img2img", "init_images": ["aGk="], "prompt": "x"},
+        {"api": "img2img", "payload": {"init_images": ["aGk="], "prompt": "x"}},
+        {
+            "api": {"method": "POST", "endpoint": "/sdapi/v1/img2img"},
+            "payload": {"init_images": ["aGk="], "prompt": "x"},
+        },
+    ],
+)
+def test_three_ways_of_saying_img2img_mean_the_same(asked: dict[str, Any]) -> None:
+    order = read_order(asked, LONGEST)
+    assert order.name == "img2img"
+    assert order.body == {"init_images": ["aGk="], "prompt": "x"}
+
+
+def test_unknown_fields_are_passed_on() -> None:
+    order = read_order({"prompt": "x", "some_extension": {"a": [1]}}, LONGEST)
+    assert order.body == {"prompt": "x", "some_extension": {"a": [1]}}
+
+
+def test_another_programs_field_names_are_warned_about() -> None:
+    order = read_order({"num_inference_steps": 30, "guidance_scale": 7}, LONGEST)
+    assert "did you mean steps?" in order.warnings[0]
+    assert "did you mean cfg_scale?" in order.warnings[1]
+
+
+def test_settings_never_outlive_their_job() -> None:
+    settings = {"override_settings": {"a": 1}, "override_settings_restore_afterwards": False}
+    order = read_order(settings, LONGEST)
+    assert order.body is not None
+    assert order.body["override_settings_restore_afterwards"] is True
+    assert order.warnings == ("override_settings always end with the job",)
+
+
+def test_options_are_read_and_never_written() -> None:
+    order = read_order({"api": "options", "samples_format": "jpg"}, LONGEST)
+    assert (order.api.method, order.body) == ("GET", None)
+    assert "override_settings" in order.warnings[0]
+
+
+def test_a_job_may_ask_for_less_time_but_not_for_more() -> None:
+    assert read_order({"timeout": 5}, LONGEST).timeout == 5
+    assert "input.timeout must be a number from 1 to 600, not 601" in refused({"timeout": 601})
+
+
+def test_null_means_not_given() -> None:
+    assert read_order({"prompt": "x", "steps": None}, LONGEST).body == {
+        "prompt": "x",
+        "steps": None,
+    }
+
+
+def test_a_whole_number_may_come_as_a_float() -> None:
+    assert read_order({"steps": 20.0}, LONGEST).body == {"steps": 20.0}
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (None, "input must be an object"),
+        ("a lighthouse", "input must be an object"),
+        ([], "not an empty list"),
+        ({"steps": "20"}, "input.steps must be a whole number from 1 to 1000, not '20'"),
+        ({"steps": 0}, "input.steps"),
+        ({"steps": 20.5}, "input.steps"),
+        ({"steps": True}, "input.steps must be a whole number from 1 to 1000, not True"),
+        ({"steps": 10**400}, "not a huge number"),
+        ({"width": 513}, "in steps of 8, not 513"),
+        ({"width": 8192}, "input.width must be a whole number from 64 to 4096"),
+        ({"cfg_scale": float("nan")}, "input.cfg_scale must be a number from 0 to 100, not nan"),
+        ({"cfg_scale": float("inf")}, "input.cfg_scale"),
+        ({"denoising_strength": 1.1}, "input.denoising_strength"),
+        ({"prompt": ["x"]}, "input.prompt must be text, not a list"),
+        ({"enable_hr": "yes"}, "input.enable_hr must be true or false"),
+        ({"override_settings": []}, "input.override_settings must be an object"),
+        ({"alwayson_scripts": "x"}, "input.alwayson_scripts"),
+        ({"payload": 3}, "input.payload must be an object"),
+        ({"api": "txt2vid"}, "input.api must be one of: txt2img, img2img"),
+        ({"api": {"endpoint": "/sdapi/v1/server-kill"}}, "server-kill"),
+        ({"api": {"method": "DELETE", "endpoint": "/sdapi/v1/txt2img"}}, "input.api"),
+        ({"api": ["txt2img"]}, "input.api"),
+        ({"api": "img2img"}, "input.init_images is missing"),
+        ({"api": "img2img", "init_images": None}, "input.init_images must be a list of at least"),
+        ({"api": "img2img", "init_images": []}, "input.init_images"),
+        ({"api": "img2img", "init_images": [1]}, "input.init_images"),
+        ({"api": "extras"}, "input.image is missing"),
+        ({"api": "interrogate"}, "input.image is missing"),
+        ({"prompt": 10**5 * "x", "steps": "9" * 1000}, "…"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_by_name(asked: object, message: str) -> None:
+    said = refused(asked)
+    assert message in said
+    assert len(said) < 300
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+FIELD = st.sampled_from([*RULES, "api", "payload", "timeout", "num_inference_steps"])
+PLAUSIBLE = st.dictionaries(FIELD, ANY_JSON | st.sampled_from([*APIS]), max_size=8)
+
+
+@given(ANY_JSON | PLAUSIBLE)
+def test_any_json_is_understood_or_refused_and_never_crashes(asked: object) -> None:
+    order, refusal = None, None
+    try:
+        order = read_order(asked, LONGEST)
+    except Failure as failure:
+        refusal = failure
+    if order is None:
+        assert refusal is not None
+        assert refusal.code == "input-invalid"
+        assert "input" in str(refusal)
+        assert len(str(refusal)) < 600
+        return
+    assert order.name in APIS
+    assert 1 <= order.timeout <= LONGEST
+    assert (order.body is None) == (order.api.method == "GET")
