@@ -2,13 +2,14 @@
 
 from invoke.collection import Collection
 
-from scripts.tasks import image, models, pin, quality, ship
+from scripts.tasks import image, models, pin, quality, serve, ship
 
 namespace = Collection()
 namespace.add_task(image.build)
 namespace.add_task(image.config)
 namespace.add_task(pin.pin)
 namespace.add_task(ship.push)
+namespace.add_task(serve.serve)
 namespace.add_task(quality.lint)
 namespace.add_task(quality.doctor)
 namespace.add_task(quality.clean)

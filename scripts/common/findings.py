@@ -300,6 +300,12 @@ _ROWS: Final = (
         "mount a tmpfs on /tmp, or set WORKER_DIR to a writable folder",
     ),
     Finding(
+        "gpu-not-given",
+        "The engine cannot give a container a GPU.",
+        "install the NVIDIA container toolkit, or draw on the processor: --cpu",
+        signature=r"could not select device driver",
+    ),
+    Finding(
         "port-taken",
         "Something else listens on the WebUI's port.",
         "set WEBUI_PORT to a free one",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.common.findings import FINDINGS
+from scripts.container.settings import VARIABLES
 from scripts.host.config.load import ROOT
 from scripts.host.config.schema import Config
 
@@ -64,8 +65,18 @@ def troubleshooting() -> str:
     return "\n".join(["| code | what is wrong | what to do |", "|---|---|---|", *rows])
 
 
+def worker_variables() -> str:
+    """Every environment variable of the container, as a Markdown table."""
+    rows = [
+        f"| `{row.name}` | {f'`{row.default}`' if row.default else ''} | {row.meaning} |"
+        for row in VARIABLES
+    ]
+    return "\n".join(["| variable | default | meaning |", "|---|---|---|", *rows])
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "config-reference": config_reference,
+    "worker-variables": worker_variables,
     "troubleshooting": troubleshooting,
 }
 

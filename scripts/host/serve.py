@@ -1,0 +1,142 @@
+"""Runs the image that was built here, as a user or RunPod would, until it is interrupted."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from scripts.common.errors import Failure
+from scripts.host.config.load import Loaded
+from scripts.host.console import note, say
+from scripts.host.docker.engine import client as connect
+from scripts.host.docker.plan import references, source_of
+
+PORT = "3000/tcp"
+LABEL = "a1111-worker.serve"
+_PAUSE = 0.5  # seconds between two looks at the container's health
+
+
+def serve(
+    loaded: Loaded, *, image: str = "", port: int = 3000, environment: Sequence[str] = ()
+) -> None:
+    """Run the image, print its address when it has drawn a picture, and its log until Ctrl-C.
+
+    Args:
+        loaded: the config; it says which image, and whether it needs a GPU.
+        image: another image than the one built from this checkout.
+        port: loopback port; 0 takes a free one.
+        environment: NAME=VALUE for the worker, or NAME to pass the value on.
+
+    Raises:
+        Failure: no such image, no GPU, a taken port, or the worker ended by itself.
+    """
+    reference = image or references(loaded, source_of(loaded.root))[0]
+    with _running(loaded, reference, port, environment) as container:
+        threading.Thread(target=_show_log, args=(container,), daemon=True).start()
+        ended = threading.Event()
+        threading.Thread(target=_await_end, args=(container, ended), daemon=True).start()
+        _await_ready(container, ended)
+        say(f"ready: {address(container)}/docs")
+        ended.wait()
+        raise _ended(container)
+
+
+def address(container: Any) -> str:  # noqa: ANN401 - the SDK is untyped
+    """The URL under which this machine reaches a running worker."""
+    container.reload()
+    return f"http://127.0.0.1:{container.ports[PORT][0]['HostPort']}"
+
+
+@contextmanager
+def _running(
+    loaded: Loaded, reference: str, port: int, environment: Sequence[str]
+) -> Iterator[Any]:
+    """A container of the image; stopped as politely as the config says, and removed."""
+    import docker
+    from docker.types import DeviceRequest
+
+    gpu = loaded.config.build.accelerator == "cuda"
+    client = connect()
+    try:
+        container = client.containers.create(
+            reference,
+            ports={PORT: ("127.0.0.1", port or None)},
+            environment=list(environment),
+            labels={LABEL: loaded.variant},
+            device_requests=[DeviceRequest(count=-1, capabilities=[["gpu"]])] if gpu else [],
+        )
+    except docker.errors.ImageNotFound:
+        client.close()
+        raise Failure(
+            "this checkout's image is not built",
+            where=reference,
+            cure=f"run: invoke build --variant {loaded.variant}",
+        ) from None
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stop leaves nothing running
+    try:
+        container.start()
+        yield container
+    except docker.errors.APIError as error:
+        raise _not_started(error, port) from None
+    except KeyboardInterrupt:
+        note("stopping; running jobs may end")
+        container.stop(timeout=loaded.config.smoke.stop_timeout)
+    finally:
+        container.remove(force=True, v=True)
+        client.close()
+
+
+def _not_started(error: Any, port: int) -> Failure:  # noqa: ANN401 - the SDK is untyped
+    reason = str(error.explanation or error)
+    if "could not select device driver" in reason or "nvidia" in reason.lower():
+        return Failure(
+            "the engine cannot give the container a GPU",
+            cure="install the NVIDIA container toolkit, or draw on the processor: --cpu",
+            code="gpu-not-given",
+        )
+    if "port is already allocated" in reason or "address already in use" in reason:
+        return Failure(
+            f"port {port} is taken", cure="choose another: --port 3001", code="port-taken"
+        )
+    return Failure(f"the container does not start: {reason}", cure="see: docker info")
+
+
+def _show_log(container: Any) -> None:  # noqa: ANN401 - the SDK is untyped
+    for chunk in container.logs(stream=True, follow=True):
+        note(chunk.decode("utf-8", "replace").rstrip("\n"))
+
+
+def _await_end(container: Any, ended: threading.Event) -> None:  # noqa: ANN401 - the SDK is untyped
+    import docker
+
+    try:
+        container.wait()
+    except docker.errors.APIError:
+        pass  # it was removed
+    finally:
+        ended.set()
+
+
+def _await_ready(container: Any, ended: threading.Event) -> None:  # noqa: ANN401 - the SDK is untyped
+    """Return when the worker has drawn its first picture.
+
+    Raises:
+        Failure: it ended before.
+    """
+    health = ["/opt/runpod/bin/python", "-m", "scripts.container", "health"]
+    while not ended.wait(_PAUSE):
+        container.reload()
+        if container.status == "running" and container.exec_run(health).exit_code == 0:
+            return
+    raise _ended(container)
+
+
+def _ended(container: Any) -> Failure:  # noqa: ANN401 - the SDK is untyped
+    container.reload()
+    code = container.attrs["State"]["ExitCode"]
+    return Failure(
+        f"the worker ended by itself with exit code {code}", cure="its log above says why"
+    )
