@@ -55,7 +55,11 @@ class Registry:
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        line = self.wait_for("listening on")
+        try:
+            line = self.wait_for("listening on")
+        except Failure:
+            self.kill()
+            raise
         self.address = line.partition("listening on ")[2].split('"')[0]
 
     @property

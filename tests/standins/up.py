@@ -30,12 +30,12 @@ from scripts.host.console import fail, note
 from tests.standins import git_server, images
 from tests.standins.hub import HubServer
 from tests.standins.inputs import CHECKPOINT_FILE, CHECKPOINT_REPO, make_hub
-from tests.standins.registry import registry
+from tests.standins.registry import Registry
 from tests.standins.serving import Server, running
 
 # The same addresses each time, where they are free: they are build arguments, and so part of what
 # BuildKit's cache goes by.
-_GIT_PORT, _HUB_PORT = 18081, 18082
+_GIT_PORT, _HUB_PORT, _REGISTRY_PORT = 18081, 18082, 18083
 
 AnyServer = TypeVar("AnyServer", bound=Server)
 
@@ -78,7 +78,8 @@ def stand_ins(folder: Path, config: Path) -> Iterator[StandIns]:
         up.enter_context(running(git))
         hub = _on(_HUB_PORT, lambda port: HubServer(folder / "hub", port=port))
         up.enter_context(running(hub))
-        blobs = up.enter_context(registry(folder / "registry"))
+        blobs = _registry(folder / "registry")
+        up.callback(blobs.kill)
         settings = {
             "image": {"repository": f"{blobs.address}/a1111-worker-test"},
             "base": {"download": download, "runtime": runtime},
@@ -101,6 +102,14 @@ def _on(port: int, make: Callable[[int], AnyServer]) -> AnyServer:
         return make(port)
     except OSError:
         return make(0)
+
+
+def _registry(root: Path) -> Registry:
+    """A registry likewise."""
+    try:
+        return Registry(root, port=_REGISTRY_PORT)
+    except Failure:
+        return Registry(root)
 
 
 def _configured() -> dict[str, Any]:
