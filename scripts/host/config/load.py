@@ -13,8 +13,8 @@ from pydantic_core import ErrorDetails
 
 from scripts.common.errors import Failure
 from scripts.host.config.layers import Layer, below, merge, override, read_layer
-from scripts.host.config.lock import Lock, read_lock
-from scripts.host.config.schema import Config
+from scripts.host.config.lock import Lock, LockedModel, read_lock
+from scripts.host.config.schema import Config, Model
 
 ROOT = Path(__file__).resolve().parents[3]
 DEFAULT_VARIANT = "cuda128"
@@ -58,6 +58,11 @@ class Loaded:
         if not path.is_file():
             raise Failure("the CA bundle is not there", where=said, cure="mend mirrors.ca_bundle")
         return path
+
+    def pin_of(self, model: Model) -> LockedModel | None:
+        """What the lock says of a model, unless it was pinned for another source."""
+        locked = self.lock.models.get(model.name)
+        return locked if locked and locked.source == model.source.id else None
 
 
 def load(

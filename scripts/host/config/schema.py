@@ -116,6 +116,11 @@ class HubSource(Section):
         """The files asked for, one or many."""
         return (self.file,) if self.file else self.files
 
+    @property
+    def id(self) -> str:
+        """How the lock names it."""
+        return f"hub:{self.hub}"
+
 
 class UrlSource(Section):
     """A file behind a URL: https:, http: or file:."""
@@ -123,6 +128,11 @@ class UrlSource(Section):
     url: Annotated[str, StringConstraints(pattern=r"^(https?|file)://[^\s]+$")] = Field(
         description="Address of the file."
     )
+
+    @property
+    def id(self) -> str:
+        """How the lock names it."""
+        return self.url
 
 
 def _kind(source: Any) -> str:  # noqa: ANN401 - raw YAML, or a section already made

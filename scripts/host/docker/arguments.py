@@ -87,7 +87,7 @@ def _model_arguments(loaded: Loaded) -> dict[str, str]:
     arguments: dict[str, str] = {}
     model = checkpoint(loaded)
     if isinstance(model.source, HubSource):
-        locked = loaded.lock.models.get(model.name)
+        locked = loaded.pin_of(model)
         [file] = model.source.names
         known = locked.files.get(file) if locked else None
         sha256 = model.sha256 or (known.sha256 if known else "")
@@ -101,7 +101,7 @@ def _model_arguments(loaded: Loaded) -> dict[str, str]:
         }
     for other in loaded.config.models:
         if other.layout == "hub-cache" and isinstance(other.source, HubSource):
-            locked = loaded.lock.models.get(other.name)
+            locked = loaded.pin_of(other)
             revision = (locked.revision if locked else None) or other.source.revision
             arguments |= {"VOCABULARY_REPO": other.source.hub, "VOCABULARY_REVISION": revision}
     return arguments
@@ -127,4 +127,4 @@ def unpinned(loaded: Loaded) -> tuple[str, ...]:
 def _is_pinned(loaded: Loaded, model: Model) -> bool:
     revision = model.source.revision if isinstance(model.source, HubSource) else ""
     is_commit = len(revision) == 40 and all(c in "0123456789abcdef" for c in revision)
-    return bool(model.sha256) or is_commit or model.name in loaded.lock.models
+    return bool(model.sha256) or is_commit or loaded.pin_of(model) is not None

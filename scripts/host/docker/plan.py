@@ -120,12 +120,8 @@ def references(loaded: Loaded, source: Source) -> tuple[str, ...]:
 def _secrets(loaded: Loaded) -> dict[str, str]:
     """Build secrets by id: the CA bundle as a file, the Hub's token by the name of its variable."""
     secrets = {}
-    bundle = loaded.config.mirrors.ca_bundle
-    if bundle:
-        path = loaded.root / Path(bundle).expanduser()
-        if not path.is_file():
-            raise Failure("the CA bundle is not there", where=bundle, cure="mend mirrors.ca_bundle")
-        secrets["ca_bundle"] = f"src={path}"
+    if bundle := loaded.ca_bundle:
+        secrets["ca_bundle"] = f"src={bundle}"
     name = next((name for name in HUB_TOKEN_NAMES if os.environ.get(name)), None)
     if name:
         secrets["hf_token"] = f"env={name}"

@@ -45,7 +45,7 @@ class Item:
     def origin(self) -> str | None:
         """A name for its content that never means another; None for what can move."""
         fixed = re.fullmatch(r"[0-9a-f]{40}", self.revision)
-        return f"{source_id(self.model)}@{self.revision}/{self.file}" if fixed else None
+        return f"{self.model.source.id}@{self.revision}/{self.file}" if fixed else None
 
     @property
     def shown_source(self) -> str:
@@ -57,15 +57,23 @@ class Item:
         return replace(self, revision=revision, wanted=wanted)
 
 
+def shown_source(self) -> str:
+        """Its source, for people."""
+        return shown_source(self.model)
+
+    def at(self, revision: str, wanted: Wanted) -> Item:
+        """The same file, with what the network answered."""
+        return replace(self, revision=revision, wanted=wanted)
+
+
 def source_id(model: Model) -> str:
     """How the lock names a model's source: `hub:owner/repo`, or the URL."""
-    source = model.source
-    return f"hub:{source.hub}" if isinstance(source, HubSource) else source.url
+    return model.source.id
 
 
 def shown_source(model: Model) -> str:
     """A model's source for people, without a URL's query."""
-    return source_id(model) if isinstance(model.source, HubSource) else shown(source_id(model))
+    return model.source.id if isinstance(model.source, HubSource) else shown(model.source.id)
 
 
 def plan(loaded: Loaded, names: Collection[str] = ()) -> tuple[Item, ...]:
@@ -92,9 +100,7 @@ def plan(loaded: Loaded, names: Collection[str] = ()) -> tuple[Item, ...]:
 
 def items_of(model: Model, loaded: Loaded) -> list[Item]:
     """The files of one model."""
-    locked = loaded.lock.models.get(model.name)
-    if locked and locked.source != source_id(model):
-        locked = None  # it was pinned for another source
+    locked = loaded.pin_of(model)
     source = model.source
     if not isinstance(source, HubSource):
         file = PurePosixPath(unquote(urlsplit(source.url).path)).name or model.name

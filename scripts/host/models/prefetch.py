@@ -16,7 +16,7 @@ from scripts.common.wanted import Fetched, Watch, existing, fits, silent
 from scripts.host.config.load import Loaded
 from scripts.host.config.lock import LockedFile, LockedModel, read_lock, write_lock
 from scripts.host.config.schema import HubSource
-from scripts.host.models.plan import Item, hub_url, plan, source_id
+from scripts.host.models.plan import Item, hub_url, plan
 from scripts.host.models.store import Store
 from scripts.host.models.tokens import token_for
 
@@ -199,14 +199,14 @@ def _fetch(
 
     started = time.monotonic()
     watch = _stoppable(manner.watch(item), stop)
-    line = manner.line or Line(ca_bundle=loaded.config.mirrors.ca_bundle or "")
+    line = manner.line or Line(ca_bundle=str(loaded.ca_bundle or ""))
     if not item.is_pinned and isinstance(item.model.source, HubSource):
         item = _asked(item, item.model.source, loaded, manner)
     wanted = item.wanted
     if wanted.sha256:
         dest = store.object_path(wanted.sha256)
     else:
-        dest = store.incoming_path(f"{source_id(item.model)}@{item.revision}/{item.file}")
+        dest = store.incoming_path(f"{item.model.source.id}@{item.revision}/{item.file}")
     if dest.exists() and manner.rehash:
         found = existing(wanted, dest, rehash=True, watch=watch)
     else:
@@ -253,7 +253,7 @@ def _write_trusted(loaded: Loaded, results: Collection[Result]) -> None:
     """Write what was trusted on first use into the lock."""
     trusted = {
         result.item.model.name: LockedModel(
-            source=source_id(result.item.model),
+            source=result.item.model.source.id,
             files={result.item.file: LockedFile(sha256=result.sha256, size=result.size)},
         )
         for result in results

@@ -15,7 +15,7 @@ from scripts.host.config.load import Loaded
 from scripts.host.config.lock import Lock, LockedFile, LockedModel
 from scripts.host.config.schema import HubSource, Model
 from scripts.host.models.hub import HubFile, describe
-from scripts.host.models.plan import Item, hub_url, items_of, shown_source, source_id
+from scripts.host.models.plan import Item, hub_url, items_of, shown_source
 from scripts.host.models.store import Store
 from scripts.host.models.tokens import token_for
 
@@ -31,7 +31,7 @@ def locked(loaded: Loaded, model: Model) -> LockedModel:
     if isinstance(model.source, HubSource):
         found = _from_hub(loaded, model.source, [first, *others])
     else:
-        found = LockedModel(source=source_id(model), files={first.file: _measured(loaded, first)})
+        found = LockedModel(source=model.source.id, files={first.file: _measured(loaded, first)})
     _agree(model, found)
     return found
 
