@@ -1,0 +1,135 @@
+"""The worker in its image, as RunPod, a GPU box and a careful administrator start it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+
+from scripts.host.config.load import ROOT
+from scripts.host.serve import LABEL
+from tests.engine.running import container, eventually
+
+START = 240.0  # seconds for importing torch on a machine that does other things too
+HEALTH = ["/opt/runpod/bin/python", "-m", "scripts.container", "health"]
+SERVER = "pgrep -f [w]ebui.py"
+
+
+def ready(running: Any) -> None:
+    def healthy() -> bool:
+        running.reload()
+        assert running.status == "running", running.logs().decode()
+        return bool(running.exec_run(HEALTH).exit_code == 0)
+
+    eventually(healthy, seconds=START, what="a drawn picture")
+
+
+def stopped(running: Any, *, seconds: int = 30) -> int:
+    """Stop it as `docker stop` does; the exit code."""
+    running.stop(timeout=seconds)
+    return int(running.wait()["StatusCode"])
+
+
+def said(running: Any) -> str:
+    return str(running.logs().decode())
+
+
+def serving_user(running: Any) -> set[str]:
+    pids = running.exec_run(SERVER).output.decode().split()
+    assert pids
+    return {running.exec_run(f"stat -c %u /proc/{pid}").output.decode().strip() for pid in pids}
+
+
+HARDENED: dict[str, Any] = {
+    "read_only": True,
+    "tmpfs": {"/tmp": ""},  # noqa: S108 - the container's own
+    "cap_drop": ["ALL"],
+    "network_mode": "none",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "user"),
+    [
+        pytest.param({}, "1000", id="as root, which it leaves"),
+        pytest.param({**HARDENED, "user": "1234"}, "1234", id="hardened, as any user"),
+        pytest.param(HARDENED, "0", id="hardened, as a root without capabilities"),
+    ],
+)
+def test_it_draws_and_stops_however_it_is_started(
+    cpu_image: str, options: dict[str, Any], user: str
+) -> None:
+    with container(cpu_image, **options) as running:
+        ready(running)
+        assert serving_user(running) == {user}
+        assert stopped(running) == 0
+
+
+@pytest.mark.slow
+def test_a_killed_server_comes_back_and_a_killed_supervisor_ends_the_container(
+    cpu_image: str,
+) -> None:
+    with container(cpu_image, environment={"RESTART_PAUSE": "0.1"}) as running:
+        ready(running)
+        assert running.exec_run("pkill -KILL -f [w]ebui.py").exit_code == 0
+        eventually(lambda: "how=SIGKILL" in said(running), seconds=10, what="the death's report")
+        ready(running)
+        running.exec_run("pkill -KILL -f scripts.[c]ontainer$")  # which ends with the container
+        assert running.wait(timeout=10)["StatusCode"] != 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("volume", "warned"),
+    [
+        pytest.param({"tmpfs": {"/runpod-volume": ""}}, False, id="mounted"),
+        pytest.param({"tmpfs": {"/runpod-volume": "ro"}}, True, id="read-only"),
+        pytest.param({"tmpfs": {"/runpod-volume": "size=4k"}}, True, id="full"),
+        pytest.param({}, True, id="missing"),
+    ],
+)
+def test_the_volume_decides_about_pips_cache_and_never_about_the_start(
+    cpu_image: str, volume: dict[str, Any], warned: bool
+) -> None:
+    # The allocator's search is the last step before the start, and the folders come before it.
+    with container(cpu_image, environment={"PREFLIGHT": "off"}, **volume) as running:
+        eventually(lambda: "event=webui-started" in said(running), seconds=30, what="start")
+        assert said(running).count("event=pip-cache-ephemeral") == int(warned)
+        pid = running.exec_run(SERVER).output.decode().split()[0]
+        words = ["sh", "-c", f"tr '\\0' '\\n' < /proc/{pid}/environ"]
+        environ = running.exec_run(words, user="worker").output.decode()
+        place = "/tmp/a1111-worker/pip-cache" if warned else "/runpod-volume/.cache/a1111/pip"  # noqa: S108
+        assert f"PIP_CACHE_DIR={place}\n" in environ
+        owner = running.exec_run(["stat", "-c", "%U", place]).output.decode().strip()
+        assert owner == "worker"
+
+
+def test_a_stop_while_torch_is_imported_ends_at_once(cpu_image: str) -> None:
+    with container(cpu_image) as running:
+        eventually(lambda: "event=webui-started" in said(running), seconds=30, what="start")
+        began = time.monotonic()
+        assert stopped(running) == 0
+        assert time.monotonic() - began < 10
+
+
+@pytest.mark.slow
+def test_invoke_serve_prints_the_url_when_ready_and_leaves_nothing(cpu_image: str) -> None:
+    words = [sys.executable, "-m", "invoke", "serve", "--cpu", "--port", "0", "--image", cpu_image]
+    with subprocess.Popen(
+        words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as served:
+        try:
+            assert served.stdout is not None
+            line = served.stdout.readline()
+            assert line.startswith("ready: http://127.0.0.1:")
+        finally:
+            os.kill(served.pid, signal.SIGTERM)
+        assert served.wait(60) == 0
+    left = ["docker", "ps", "-aq", "--filter", f"label={LABEL}"]
+    assert subprocess.run(left, capture_output=True, text=True, check=True).stdout == ""
