@@ -57,20 +57,6 @@ class Item:
         return replace(self, revision=revision, wanted=wanted)
 
 
-def shown_source(self) -> str:
-        """Its source, for people."""
-        return shown_source(self.model)
-
-    def at(self, revision: str, wanted: Wanted) -> Item:
-        """The same file, with what the network answered."""
-        return replace(self, revision=revision, wanted=wanted)
-
-
-def source_id(model: Model) -> str:
-    """How the lock names a model's source: `hub:owner/repo`, or the URL."""
-    return model.source.id
-
-
 def shown_source(model: Model) -> str:
     """A model's source for people, without a URL's query."""
     return model.source.id if isinstance(model.source, HubSource) else shown(model.source.id)
