@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from scripts.common.pip_runs import RUNS
 from scripts.container import places
 from scripts.container.flags import secret_flags
 from scripts.container.log import log
@@ -24,7 +25,10 @@ def common_environment(environ: Mapping[str, str], settings: Settings) -> dict[s
     """What every child gets: folders that it can write to, found out by writing."""
     env = dict(environ)
     env["HOME"] = str(places.home(settings, environ.get("HOME", "")))
-    env["PIP_CACHE_DIR"] = str(places.pip_cache(settings))
+    cache = places.pip_cache(settings)
+    env["PIP_CACHE_DIR"] = str(cache)
+    # pip's own log of its runs is what `pip-cache stats` knows hits and misses from.
+    env["PIP_LOG"] = str(cache / RUNS / f"{os.uname().nodename}.log")
     env["WORKER_DIR"] = str(settings.worker_dir)
     return env
 

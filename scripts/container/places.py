@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from scripts.common.errors import Failure
+from scripts.common.pip_runs import RUNS
 from scripts.container.log import log
 from scripts.container.settings import Settings
 
@@ -75,11 +76,11 @@ def pip_cache(settings: Settings) -> Path:
     """Pip's cache on the volume, or a folder that ends with the container and one warning."""
     wanted = settings.pip_cache_dir
     missing = volume_missing(wanted, settings.volume_dir)
-    reason = f"{settings.volume_dir} is not mounted" if missing else usable(wanted)
+    reason = f"{settings.volume_dir} is not mounted" if missing else usable(wanted / RUNS)
     if not reason:
         return wanted
     log("pip-cache-ephemeral", level="warning", wanted=wanted, reason=reason)
-    return _made(settings.worker_dir / "pip-cache")
+    return _made(settings.worker_dir / "pip-cache" / RUNS).parent
 
 
 def checkpoints(settings: Settings) -> list[str]:

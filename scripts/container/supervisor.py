@@ -164,6 +164,9 @@ class Supervisor:
     def _start(self, name: str) -> None:
         settings, python = self._settings, sys.executable
         words = [python, "-m", "scripts.container", name]
+        if name == "preflight":
+            # It imports torch beside the WebUI, which must not wait for it.
+            words = ["nice", *words, "--log"]
         env, cwd = self._env, CONTAINER_PATH if CONTAINER_PATH.is_dir() else settings.worker_dir
         if name == "webui":
             flags = webui_flags(settings, places.checkpoints(settings))

@@ -127,3 +127,17 @@ def test_a_missing_python_is_one_line_and_an_exit_code(start: Start) -> None:
     assert worker.ended() == 1
     assert "event=start-failed" in worker.said
     assert "Traceback" not in worker.said
+
+
+def test_a_strict_preflight_that_fails_ends_the_worker_before_it_is_ready(start: Start) -> None:
+    worker = start(PREFLIGHT="strict")  # there is no model file
+    assert worker.ended() == 3
+    assert "event=ready" not in worker.said
+    assert "code=model-missing" in worker.said
+
+
+def test_a_preflight_that_only_warns_lets_the_worker_serve(start: Start) -> None:
+    worker = start(PREFLIGHT="warn")
+    worker.ready()
+    worker.until(lambda: "event=preflight-done" in worker.said, "preflight")
+    assert worker.draw().status == 200
