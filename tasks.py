@@ -2,7 +2,7 @@
 
 from invoke.collection import Collection
 
-from scripts.tasks import image, models, pin, quality, serve, ship
+from scripts.tasks import cache, image, models, pin, quality, serve, ship
 
 namespace = Collection()
 namespace.add_task(image.build)
@@ -15,3 +15,4 @@ namespace.add_task(quality.doctor)
 namespace.add_task(quality.clean)
 namespace.add_task(quality.matrix)
 namespace.add_collection(Collection.from_module(models, auto_dash_names=True))
+namespace.add_collection(Collection.from_module(cache, auto_dash_names=True))

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import re
 import time
 from collections.abc import Sequence
@@ -29,6 +31,7 @@ def main(settings: Settings, words: Sequence[str]) -> int:
         settings: say where the cache lies.
         words: what follows the command.
     """
+    _become_owner(settings.pip_cache_dir)
     return run(words, settings.pip_cache_dir)
 
 
@@ -52,6 +55,16 @@ def run(words: Sequence[str], cache: Path) -> int:
     else:
         _show("\n".join([stats_lines(stats), *(_entry_line(entry) for entry in entries)]))
     return 0
+
+
+def _become_owner(cache: Path) -> None:
+    """Stop being root: files that root leaves in the cache would be in its owner's way."""
+    if os.geteuid() == 0 and cache.exists():
+        owner = cache.stat()
+        with contextlib.suppress(PermissionError):  # root without the capability to change
+            os.setgroups([])
+            os.setgid(owner.st_gid)
+            os.setuid(owner.st_uid)
 
 
 def stats_lines(stats: Stats) -> str:

@@ -1,0 +1,67 @@
+"""RunPod's own files say what the worker understands."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from scripts.container.orders import read_order
+from scripts.container.settings import VARIABLES, Settings
+from scripts.host.cache import Where, docker_words
+from scripts.host.config.load import ROOT
+
+
+def read(name: str) -> Any:
+    return json.loads((ROOT / name).read_text(encoding="utf-8"))
+
+
+def test_every_job_in_runpods_tests_is_one_the_worker_understands() -> None:
+    for test in read(".runpod/tests.json")["tests"]:
+        order = read_order(test["input"], 600)
+        assert not order.warnings
+        assert test["timeout"] >= 1000, "RunPod counts milliseconds"
+
+
+def test_the_sdks_test_input_is_one_the_worker_understands() -> None:
+    assert read_order(read("test_input.json")["input"], 600).name == "txt2img"
+
+
+def test_the_hubs_settings_are_variables_of_the_worker() -> None:
+    config = read(".runpod/hub.json")["config"]
+    known = {row.name: row for row in VARIABLES}
+    for row in config["env"]:
+        assert row["input"]["default"] == known[row["key"]].default
+    for preset in config["presets"]:
+        Settings.from_environment(preset["defaults"])
+        assert set(preset["defaults"]) <= set(known)
+
+
+def test_the_hub_offers_the_gpu_the_image_is_for_and_the_cuda_it_needs() -> None:
+    config = read(".runpod/hub.json")["config"]
+    # RunPod's pool of 48 GB Ada cards: RTX 6000 Ada, L40, L40S.
+    assert "ADA_48_PRO" in config["gpuIds"].split(",")
+    assert "12.8" in config["allowedCudaVersions"]
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        (
+            Where(container="worker"),
+            "docker exec worker /opt/runpod/bin/python -m scripts.container pip-cache stats",
+        ),
+        (
+            Where(volume="cache", image="worker:1"),
+            "docker run --rm --volume cache:/runpod-volume --network none worker:1 pip-cache stats",
+        ),
+    ],
+)
+def test_the_cache_tasks_run_the_containers_own_tool(where: Where, expected: str) -> None:
+    assert " ".join(docker_words(where, ["stats"])) == expected
+
+
+def test_a_cache_must_be_named_exactly_once() -> None:
+    with pytest.raises(Exception, match="one of: --container"):
+        Where(container="a", path="/b")
