@@ -51,7 +51,7 @@ def _image(target: str) -> str:
     tag = f"{REGISTRY}/{target}:{_digest()}"
     if not _exists(tag):
         note(f"building {tag} (once; later runs reuse it)")
-        root = _root()
+        root = debian_root()
         with tempfile.TemporaryDirectory() as context:
             shutil.copytree(RECIPE, context, dirs_exist_ok=True)
             shutil.copy(ca_bundle(), Path(context) / "ca.pem")
@@ -69,7 +69,7 @@ def _digest() -> str:
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:12]
 
 
-def _root() -> str:
+def debian_root() -> str:
     """A minimal Debian root as a local image."""
     words = [*_ROOT, *filter(None, [os.environ.get("APT_MIRROR")])]
     tag = f"{REGISTRY}/debian:{hashlib.sha256(repr(words).encode()).hexdigest()[:12]}"

@@ -1,0 +1,87 @@
+"""scripts/bootstrap on a bare machine: a container of Debian 12 that gets its own engine."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.host.config.load import ROOT
+from tests.engine.running import container
+from tests.standins import images
+
+pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(900)]
+
+PIP_SETTINGS = {name: value for name, value in os.environ.items() if name == "PIP_INDEX_URL"}
+CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What bootstrap needs of a checkout."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in ("scripts/bootstrap", "scripts/install-engine", "requirements/dev.txt"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy2(ROOT / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def machine(checkout: Path) -> Iterator[Any]:
+    """A Debian 12 with Python 3.11, without its venv module, git, curl or Docker."""
+    with container(
+        images.debian_root(),
+        command=["sleep", "infinity"],
+        privileged=True,  # it runs an engine of its own
+        working_dir="/checkout",
+        environment={"PIP_CERT": CERTIFICATES, **PIP_SETTINGS},
+        # The engine's folder is a volume: overlay file systems do not stack.
+        volumes=["/var/lib/docker", f"{images.ca_bundle()}:{CERTIFICATES}:ro"],
+    ) as running:
+        put(running, checkout)
+        assert run(running, "apt-get update -qq && apt-get install -qq --yes python3")[0] == 0
+        yield running
+
+
+def put(machine: Any, folder: Path) -> None:
+    """Copy a folder into the machine as /checkout."""
+
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as archive:
+        archive.add(folder, "checkout")
+    data.seek(0)
+    assert machine.put_archive("/", data)
+
+
+def run(machine: Any, line: str) -> tuple[int, str]:
+    """Run a shell line in the machine; its exit code and all it said."""
+    code, said = machine.exec_run(["sh", "-c", f"{{ {line}; }} 2>&1"])
+    return code, said.decode()
+
+
+def test_without_yes_each_missing_thing_is_one_line_and_nothing_is_installed(machine: Any) -> None:
+    code, said = run(machine, "scripts/bootstrap true")
+    assert code == 1
+    assert said.splitlines() == [
+        "bootstrap: /usr/bin/python3 cannot make virtual environments"
+        " - run: apt-get install python3.11-venv"
+    ]
+    assert run(machine, "command -v docker || test -e .venv")[0] != 0
+
+
+def test_with_yes_it_gets_an_environment_and_an_engine_that_builds(machine: Any) -> None:
+    code, said = run(machine, "scripts/bootstrap --yes nox --version")
+    assert code == 0, said
+    code, said = run(machine, "scripts/bootstrap docker info --format '{{.ServerVersion}}'")
+    assert code == 0, said
+    assert "bootstrap:" not in said
+    build = "printf 'FROM scratch\\nCOPY scripts /\\n' | docker buildx build -q -f - ."
+    code, said = run(machine, build)
+    assert code == 0, said
+    assert said.startswith("sha256:")
