@@ -227,8 +227,10 @@ def main() -> None:
     words.add_argument("--root", type=Path, required=True)
     words.add_argument("--host", default="127.0.0.1")
     words.add_argument("--port", type=int, default=8080)
+    words.add_argument("--rate", type=int, default=0, help="bytes a second and connection")
     given = words.parse_args()
     server = HubServer(given.root, given.host, given.port)
+    server.rate = given.rate
     print(f"hub stand-in at {server.url}", flush=True)
     server.serve_forever()
 

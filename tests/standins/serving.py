@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import BinaryIO
 
 
 class Server(ThreadingHTTPServer):
@@ -16,6 +18,7 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
     block_on_close = False
+    rate = 0  # bytes a second and connection; 0 for no limit
 
     @property
     def url(self) -> str:
@@ -76,12 +79,20 @@ class Quiet(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             with path.open("rb") as stream:
-                if stop == size:
+                if isinstance(self.server, Server) and self.server.rate:
+                    self._send_slowly(stream, start, stop, self.server.rate)
+                elif stop == size:
                     self.connection.sendfile(stream, start)
                 else:
                     stream.seek(start)
                     self.wfile.write(stream.read(stop - start))
         return None
+
+    def _send_slowly(self, stream: BinaryIO, start: int, stop: int, rate: int) -> None:
+        begun, at = time.monotonic(), start
+        while at < stop:
+            at += self.connection.sendfile(stream, at, min(rate // 50, stop - at))
+            time.sleep(max(0.0, begun + (at - start) / rate - time.monotonic()))
 
     def wanted_range(self, size: int, etag: str) -> tuple[int, int] | None:
         """First byte and the one after the last; None where the whole file is to be sent."""

@@ -1,0 +1,266 @@
+"""How fast models are fetched and verified, beside what a user would otherwise type.
+
+    python -m benchmarks.models [--size 2000000000] [--rounds 5] [--dir FOLDER]
+
+Everything runs on this machine over loopback against `tests.standins.hub`. Prints the ratios, and
+writes them with the times to `benchmarks/results/models.json`. A tool that is missing is left out
+and said so. Exit code 1 when a ratio misses its limit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.racing import RSS, Measured, Runner, race
+from scripts.common.hashing import sha256_of
+from scripts.host.console import say, size, table
+
+ROOT = Path(__file__).resolve().parents[1]
+PYTHON = shlex.quote(sys.executable)
+HF = shlex.quote(str(Path(sys.executable).with_name("hf")))
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """One number that was promised.
+
+    Args:
+        what: in words.
+        value: as measured.
+        limit: what it must reach.
+        is_most: whether the limit is the largest allowed value, or the smallest.
+    """
+
+    what: str
+    value: float
+    limit: float
+    is_most: bool
+
+    @property
+    def holds(self) -> bool:
+        """Whether the promise is kept."""
+        return self.value <= self.limit if self.is_most else self.value >= self.limit
+
+
+@contextmanager
+def hub(root: Path, rate: int = 0) -> Iterator[str]:
+    """The stand-in Hub in a process of its own; its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = ["--root", str(root), "--port", str(port), "--rate", str(rate)]
+    command = [sys.executable, "-m", "tests.standins.hub", *words]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout  # noqa: S101 - asked for above
+        server.stdout.readline()
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+
+
+def make_file(path: Path, length: int) -> Path:
+    """A file of random bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as stream:
+        for start in range(0, length, 1 << 24):
+            stream.write(os.urandom(min(1 << 24, length - start)))
+    return path
+
+
+def fetch_command(url: str, sha256: str) -> str:
+    """This project's download as a process of its own."""
+    code = (
+        "from pathlib import Path;"
+        "from scripts.common.download import fetch_verified;"
+        "from scripts.common.wanted import Wanted;"
+        f"fetch_verified(Wanted({url!r}, 'm.dat', {sha256!r}), Path('m'));" + RSS
+    )
+    return f"{PYTHON} -c {shlex.quote(code)}"
+
+
+def one_file(folder: Path, length: int, rounds: int) -> tuple[list[Ratio], list[Measured]]:
+    """One large file, fetched and verified."""
+    source = make_file(folder / "hub" / "o" / "big" / "m.bin", length)
+    sha256 = sha256_of(source)
+    with hub(folder / "hub") as url:
+        file = f"{url}/o/big/resolve/main/m.bin"
+        subprocess.run(["curl", "-sILo", "/dev/null", file], check=True)  # it hashes once
+        check = f"echo '{sha256}  m' | sha256sum -c -"
+        runners = (
+            Runner("ours", fetch_command(file, sha256)),
+            Runner("curl", f"curl -sSfL -o m {file}", "curl"),
+            Runner("wget + sha256sum", f"wget -qO m {file}; {check}", "wget"),
+            Runner(
+                "hf + sha256sum",
+                f"{HF} download o/big m.bin --local-dir .; mv m.bin m; {check}",
+            ),
+            Runner(
+                "aria2c -x16 + sha256sum", f"aria2c -q -x16 -s16 -o m '{file}'; {check}", "aria2c"
+            ),
+        )
+        environment = {"HF_ENDPOINT": url, "PYTHONPATH": str(ROOT), "HF_HOME": str(folder / "hf")}
+        found = race(runners, folder / "race", rounds, environment)
+    ours = found["ours"]
+    ratios = [
+        Ratio(f"fetch + verify / {name}", ours.fastest / each.fastest, limit, is_most=True)
+        for name, each in found.items()
+        if name != "ours"
+        for limit in [1.10 if name == "curl" else 1.0]
+    ]
+    ratios.append(Ratio("peak memory, MB", ours.peak / 1e6, 150, is_most=True))
+    return ratios, list(found.values())
+
+
+def existing_file(folder: Path, rounds: int) -> tuple[list[Ratio], list[Measured]]:
+    """The same file, verified where it lies; then two of them at once."""
+    source = folder / "hub" / "o" / "big" / "m.bin"
+    path = shlex.quote(str(source))
+    imports = "from pathlib import Path; from scripts.common.hashing import sha256_of"
+    ours = f"{imports}; paths = [{str(source)!r}]"
+    once = f"{ours}; sha256_of(Path(paths[0]))"
+    pool = "from concurrent.futures import ThreadPoolExecutor as Pool"
+    cores = os.cpu_count() or 1
+    many = f"{ours} * {cores}; {pool}; list(Pool({cores}).map(lambda p: sha256_of(Path(p)), paths))"
+    runners = (
+        Runner("ours, one file", f"{PYTHON} -c {shlex.quote(once)}"),
+        Runner("openssl dgst", f"openssl dgst -sha256 {path}", "openssl"),
+        Runner(f"ours, {cores} files", f"{PYTHON} -c {shlex.quote(many)}"),
+    )
+    found = race(runners, folder / "verify", rounds, {"PYTHONPATH": str(ROOT)})
+    one, several = found["ours, one file"], found[f"ours, {cores} files"]
+    ratios = [
+        Ratio(
+            "verify / openssl dgst", one.fastest / found["openssl dgst"].fastest, 1.10, is_most=True
+        ),
+        Ratio(
+            f"verify of {cores} files on {cores} cores, speed-up",
+            cores * one.fastest / several.fastest,
+            0.75 * cores,
+            is_most=False,
+        ),
+    ]
+    return ratios, list(found.values())
+
+
+def write_config(folder: Path, models: list[dict[str, Any]], **more: Any) -> dict[str, str]:  # noqa: ANN401 - config values
+    """A config of these models only, and the environment that makes `invoke` use it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "config.yaml"
+    config.write_text(yaml.safe_dump({"models": models, **more}), encoding="utf-8")
+    return {"IMAGE_CONFIG": str(config), "MODELS_STORE": str(folder / "store"), "NO_COLOR": "1"}
+
+
+def invoke(environment: dict[str, str]) -> float:
+    """Seconds of one `invoke models.prefetch`, the whole process."""
+    command = [sys.executable, "-m", "invoke", "models.prefetch"]
+    started = time.monotonic()
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(done.stderr.decode()[-500:])
+    return time.monotonic() - started
+
+
+def several_files(folder: Path, length: int, rate: int) -> Ratio:
+    """Four files from a server that limits each connection, against one such connection."""
+    sha256 = {}
+    for i in range(4):
+        file = make_file(folder / "four" / "o" / "four" / f"{i}.bin", length)
+        sha256[file.name] = sha256_of(file)
+
+    def model(name: str) -> dict[str, Any]:
+        source = {"hub": "o/four", "file": name, "revision": "main"}
+        common = {"path": f"/{name}", "sha256": sha256[name], "allow_pickle": True}
+        return {"name": f"m{name}", "source": source, **common}
+
+    with hub(folder / "four", rate) as url:
+        mirrors = {"mirrors": {"huggingface": url}}
+        names = sorted(sha256)
+        one = invoke(write_config(folder / "single", [model(names[0])], **mirrors))
+        four = invoke(write_config(folder / "parallel", [model(name) for name in names], **mirrors))
+    return Ratio("four limited connections / one, speed", 4 * one / four, 3.5, is_most=False)
+
+
+def nothing_to_do(folder: Path, rounds: int) -> Ratio:
+    """A second prefetch of twenty models, the whole process."""
+    models = []
+    for i in range(20):
+        file = make_file(folder / "twenty" / f"{i}.dat", 1000)
+        source = {"url": file.as_uri()}
+        models.append({"name": f"m{i}", "source": source, "path": f"/{i}.dat"})
+        models[-1]["sha256"] = sha256_of(file)
+    environment = write_config(folder / "again", models)
+    invoke(environment)
+    fastest = min(invoke(environment) for _ in range(max(rounds, 5)))
+    return Ratio("second prefetch of 20 models, s", fastest, 0.3, is_most=True)
+
+
+def main() -> None:
+    """Measure, print, write."""
+    words = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    words.add_argument("--size", type=int, default=2_000_000_000, help="bytes of the large file")
+    words.add_argument("--rounds", type=int, default=5)
+    words.add_argument("--dir", type=Path, default=None, help="scratch space, 5 x size")
+    given = words.parse_args()
+    with tempfile.TemporaryDirectory(dir=given.dir) as scratch:
+        folder = Path(scratch)
+        ratios, times = one_file(folder, given.size, given.rounds)
+        more_ratios, more_times = existing_file(folder, given.rounds)
+        ratios += [
+            *more_ratios,
+            several_files(folder, given.size // 4, rate=given.size // 20),
+            nothing_to_do(folder, given.rounds),
+        ]
+    report(ratios, times + more_times, given.size)
+    sys.exit(not all(ratio.holds for ratio in ratios))
+
+
+def report(ratios: list[Ratio], times: list[Measured], length: int) -> None:
+    """Print the tables and write the JSON."""
+    say(f"{size(length)} on {os.cpu_count()} cores, Python {platform.python_version()}\n")
+    rows = [(t.name, f"{t.fastest:.2f}", f"{t.seconds:.2f}") for t in times]
+    say(table(("contestant", "fastest s", "median s"), rows, right=(1, 2)) + "\n")
+    lines = [
+        (
+            ratio.what,
+            f"{ratio.value:.2f}",
+            f"{'<=' if ratio.is_most else '>='} {ratio.limit:g}",
+            "yes" if ratio.holds else "NO",
+        )
+        for ratio in ratios
+    ]
+    say(table(("ratio", "measured", "limit", "holds"), lines, right=(1, 2)))
+    facts = {
+        "size": length,
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "ratios": [{**asdict(ratio), "holds": ratio.holds} for ratio in ratios],
+        "times": [asdict(each) for each in times],
+    }
+    path = ROOT / "benchmarks" / "results" / "models.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
