@@ -10,6 +10,7 @@ nox.options.sessions = ["lint", "tests", "engine"]
 nox.options.stop_on_first_error = False
 
 LOCK = "requirements/dev.txt"
+PROVE = (sys.executable, "-m", "pytest", "--tb=no", "--no-summary", "tests/smoke")
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 
 
@@ -41,17 +42,17 @@ def engine(session: nox.Session) -> None:
 @nox.session(venv_backend="none", tags=["smoke"])
 def smoke(session: nox.Session) -> None:
     """Prove an image without a GPU; `-- --variant V --image REF` chooses it."""
-    session.run(sys.executable, "-m", "pytest", "tests/smoke", *session.posargs)
+    session.run(*PROVE, *session.posargs)
 
 
 @nox.session(venv_backend="none", tags=["smoke"])
 def gpu_smoke(session: nox.Session) -> None:
     """Prove an image on this machine's GPUs; never passes without one."""
     posargs = ["--variant", "cuda128", "--gpu", "all", *session.posargs]
-    session.run(sys.executable, "-m", "pytest", "tests/smoke", *posargs)
+    session.run(*PROVE, *posargs)
 
 
 @nox.session(venv_backend="none", tags=["smoke"])
 def api_smoke(session: nox.Session) -> None:
     """Prove a running worker: `-- --url http://host:3000`."""
-    session.run(sys.executable, "-m", "pytest", "tests/smoke", *session.posargs)
+    session.run(*PROVE, *session.posargs)

@@ -317,6 +317,104 @@ _ROWS: Final = (
         "draw smaller or fewer pictures at once, or set WEBUI_ARGS=--medvram",
         signature=r"CUDA out of memory|OutOfMemoryError",
     ),
+    Finding(
+        "tokenizer-missing",
+        "The tokenizer's files are not in the image; loading the checkpoint needs the network.",
+        "build the image again; keep the hub-cache model in config.yaml",
+        signature=r"Can't load tokenizer for|outgoing traffic has been disabled"
+        r"|couldn't connect to .+ to load (?:the|this) file",
+    ),
+    Finding(
+        "model-not-loaded",
+        "The API answers, but its checkpoint is not loaded: it cannot draw.",
+        "the worker's log says why; an open port proves nothing",
+        signature=r"Stable diffusion model failed to load",
+    ),
+    Finding(
+        "libgl-missing",
+        "A library that OpenCV links is missing in the image.",
+        "keep libgl1 and libglib2.0-0 in the Dockerfile's apt-install",
+        signature=r"lib(?:GL|gthread-2\.0|glib-2\.0)\.so\.\d: cannot open shared object",
+    ),
+    Finding(
+        "package-missing",
+        "A Python package that the WebUI imports is missing or broken in the image.",
+        "run: invoke pin --python, and build again",
+    ),
+    Finding(
+        "picture-flat",
+        "What was drawn has one colour throughout.",
+        "compare --precision and --no-half-vae flags; NaN in half precision looks like this",
+        signature=r"the picture has one colour throughout",
+    ),
+    Finding(
+        "picture-broken",
+        "What was drawn is not a whole PNG.",
+        "look at the worker's log; a proxy in between may cut answers",
+        signature=r"the WebUI's answer holds no picture",
+    ),
+    Finding(
+        "picture-size",
+        "What was drawn has another size than asked for.",
+        "see which WebUI extension or flag changes sizes",
+        signature=r"the picture is \d+x\d+, not \d+x\d+",
+    ),
+    Finding(
+        "not-repeatable",
+        "The same seed draws another picture the second time.",
+        "see which option changed between the two; the report holds both",
+    ),
+    Finding("not-drawn", "The API does not draw.", "the worker's log says why"),
+    Finding(
+        "port-closed",
+        "Nothing answers on port 3000.",
+        "leave WEBUI_PORT and WEBUI_HOST as they are, or see the worker's log",
+    ),
+    Finding(
+        "served-by-root",
+        "The serving process runs as root.",
+        "leave WORKER_USER and the Dockerfile's user as they are",
+    ),
+    Finding(
+        "stop-late",
+        "The container does not stop within its deadline, so jobs would be cut off.",
+        "keep the entry point and STOPSIGNAL; compare STOP_TIMEOUT with smoke.stop_timeout",
+    ),
+    Finding(
+        "labels-wrong",
+        "The image does not say what it is.",
+        "build it with invoke build",
+    ),
+    Finding(
+        "leftovers",
+        "History, caches or tools of the build are left in the image.",
+        "remove them in the layer that makes them; invoke inspect says where they are",
+    ),
+    Finding(
+        "secret-in-image",
+        "The image holds what looks like a secret.",
+        "revoke it, then pass it as a build secret; invoke inspect says where it is",
+    ),
+    Finding(
+        "world-writable",
+        "Files in the image may be changed by any user.",
+        "take the permission away in the layer that makes them",
+    ),
+    Finding(
+        "image-too-large",
+        "The image is larger than config.yaml allows.",
+        "see what grew: invoke inspect --diff REF",
+    ),
+    Finding(
+        "gpus-differ",
+        "The driver and torch do not see the same GPUs.",
+        "start it without CUDA_VISIBLE_DEVICES, or try another machine",
+    ),
+    Finding(
+        "gpu-memory-kept",
+        "GPU memory does not return after jobs.",
+        "look for extensions that keep pictures or models on the GPU",
+    ),
 )
 
 FINDINGS: Final = {row.code: row for row in _ROWS}

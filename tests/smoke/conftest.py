@@ -1,35 +1,45 @@
-"""Runs the smoke tests against an image or an address, and writes the report push asks for."""
+"""Runs the smoke tests against an image or an address, and writes the report push asks for.
+
+A check is a test; `@pytest.mark.fails_as(code)` names its failure unless it knows better itself.
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from scripts.common.errors import Failure
-from scripts.common.findings import FINDINGS
 from scripts.host.config.load import Loaded, load
 from scripts.host.console import say
 from scripts.host.docker.engine import client
 from scripts.host.docker.plan import references, source_of
-from scripts.host.smoke import report
-from scripts.host.smoke.api import Api
+from scripts.host.smoke import report, worker
+from scripts.host.smoke.api import Api, Picture
+from scripts.host.smoke.naming import excerpt, named
 
-CHECKS = pytest.StashKey["list[report.Check]"]()
 EVIDENCE = pytest.StashKey["list[str]"]()
-TARGET = pytest.StashKey["Target"]()
+ANSWER_SECONDS = 15.0
 
 
 @dataclass
-class Target:
-    """What is tested: an image by reference and ID, or an address."""
+class Run:
+    """What is tested, and what was found so far."""
 
-    image: str = ""
-    image_id: str = ""
-    log: Callable[[], str] = field(default=lambda: "")
+    loaded: Loaded
+    folder: Path
+    image: Any = None
+    subject: report.Subject | None = None
+    worker: worker.Worker | None = None
+    log: str = ""
+    checks: list[report.Check] = field(default_factory=list)
+    pictures: list[str] = field(default_factory=list)
+
+
+RUN = pytest.StashKey[Run]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,84 +50,107 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--gpu", default="", help="GPU index, or all; starts the image with it")
     group.addoption("--allow-no-gpu", action="store_true", help="skip where no GPU is to be had")
     group.addoption("--keep", action="store_true", help="leave the container running")
+    group.addoption(
+        "--ready-timeout", type=float, help="seconds to ready, over smoke.ready_timeout"
+    )
+    group.addoption("--reports", default="", help="folder of the report; reports/ by default")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[CHECKS] = []
-    config.stash[TARGET] = Target()
+    config.addinivalue_line("markers", "fails_as(code): the failure's name in findings.py")
 
 
-@pytest.fixture(scope="session")
-def loaded(pytestconfig: pytest.Config) -> Loaded:
-    return load(pytestconfig.getoption("--variant"))
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Settle what is tested before anything runs, so that its absence is one line."""
+    options = session.config.option
+    if options.collectonly:
+        return
+    try:
+        loaded = load(options.variant)
+        folder = Path(options.reports or loaded.root / "reports")
+        session.config.stash[RUN] = run = Run(loaded, folder)
+        if options.url:
+            subject = report.Subject(image=options.url, image_id="", variant="url")
+        else:
+            run.image, subject = _subject(loaded, options.image, options.gpu)
+            if options.gpu:
+                worker.require_gpu(client(), run.image.id, options.gpu)
+        run.subject = subject
+    except Failure as failure:
+        if failure.code == "gpu-not-visible" and options.allow_no_gpu:
+            return
+        raise pytest.UsageError(str(failure)) from None
+    folder.mkdir(parents=True, exist_ok=True)
 
 
-@pytest.fixture(scope="session")
-def image(pytestconfig: pytest.Config, loaded: Loaded) -> Any:
-    """The image under test, as the SDK knows it."""
+def _subject(loaded: Loaded, name: str, gpu: str) -> tuple[Any, report.Subject]:
     import docker
 
-    name = pytestconfig.getoption("--image") or references(loaded, source_of(loaded.root))[0]
+    reference = name or references(loaded, source_of(loaded.root))[-1]
     try:
-        found = client().images.get(name)
+        image = client().images.get(reference)
     except docker.errors.ImageNotFound:
         cure = f"invoke build --variant {loaded.variant}"
-        pytest.exit(str(Failure("there is no such image", where=name, cure=cure)), 3)
-    pytestconfig.stash[TARGET].image, pytestconfig.stash[TARGET].image_id = name, found.id
+        raise Failure("there is no such image", where=reference, cure=cure) from None
+    return image, report.Subject(
+        image=reference,
+        image_id=image.id,
+        variant=loaded.variant,
+        gpu=gpu,
+        labels=image.labels,
+    )
+
+
+@pytest.fixture(scope="session")
+def run(pytestconfig: pytest.Config) -> Run:
+    """What is tested."""
+    found = pytestconfig.stash[RUN]
+    if not found.subject:
+        pytest.skip("there is no GPU here")
     return found
 
 
-def device_requests(gpu: str) -> list[Any]:
-    """The engine's device request for a GPU index, or all; none for an empty word."""
-    from docker.types import DeviceRequest
-
-    if not gpu:
-        return []
-    if gpu == "all":
-        return [DeviceRequest(count=-1, capabilities=[["gpu"]])]
-    return [DeviceRequest(device_ids=[gpu], capabilities=[["gpu"]])]
+@pytest.fixture(scope="session")
+def loaded(run: Run) -> Loaded:
+    """The config of the variant under test."""
+    return run.loaded
 
 
 @pytest.fixture(scope="session")
-def container(pytestconfig: pytest.Config, image: Any, loaded: Loaded) -> Iterator[Any]:
-    """The image, started as on a pod, with port 3000 on loopback."""
-    import docker
+def image(run: Run) -> Any:
+    """The image under test, as the SDK knows it."""
+    if not run.image:
+        pytest.skip("an address has no image to look into")
+    return run.image
 
-    try:
-        running = client().containers.run(
-            image.id,
-            detach=True,
-            ports={"3000/tcp": ("127.0.0.1", None)},
-            device_requests=device_requests(pytestconfig.getoption("--gpu")),
-        )
-    except docker.errors.APIError as error:
-        said = str(error.explanation or error)
-        missing = "could not select device driver" in said or "nvidia" in said.lower()
-        if missing and pytestconfig.getoption("--allow-no-gpu"):
-            pytest.skip("no GPU here")
-        code = "gpu-not-visible" if missing else ""
-        cure = "install the NVIDIA driver and container toolkit" if missing else "invoke doctor"
-        pytest.exit(str(Failure(said.strip(), where=image.id[:19], cure=cure, code=code)), 3)
-    pytestconfig.stash[TARGET].log = lambda: running.logs().decode("utf-8", "replace")
-    yield running
-    folder = loaded.root / "reports"
-    folder.mkdir(exist_ok=True)
-    (folder / f"smoke-{loaded.variant}.log").write_bytes(running.logs())
+
+@pytest.fixture(scope="session")
+def started(pytestconfig: pytest.Config, image: Any, run: Run) -> Iterator[worker.Worker]:
+    """The image, started as on a pod."""
+    gpu = pytestconfig.getoption("--gpu")
+    if run.loaded.config.build.accelerator == "cuda" and not gpu:
+        pytest.skip("serving needs a GPU: nox -s gpu_smoke")
+    run.worker = worker.start(client(), image.id, gpu)
+    yield run.worker
+    run.log = run.worker.log
     if not pytestconfig.getoption("--keep"):
-        running.remove(force=True, v=True)
+        run.worker.container.remove(force=True, v=True)
 
 
 @pytest.fixture(scope="session")
-def api(pytestconfig: pytest.Config, request: pytest.FixtureRequest, loaded: Loaded) -> Api:
+def ready(pytestconfig: pytest.Config, loaded: Loaded, started: worker.Worker) -> worker.Worker:
+    """The worker, once it has drawn."""
+    limit = pytestconfig.getoption("--ready-timeout") or loaded.config.smoke.ready_timeout
+    started.wait_until_ready(limit)
+    return started
+
+
+@pytest.fixture(scope="session")
+def api(pytestconfig: pytest.Config, request: pytest.FixtureRequest, run: Run) -> Api:
     """The worker's API, answering."""
-    url = pytestconfig.getoption("--url")
-    if not url:
-        running = request.getfixturevalue("container")
-        running.reload()
-        port = running.ports["3000/tcp"][0]["HostPort"]
-        url = f"http://127.0.0.1:{port}"
-    found = Api(url)
-    found.wait(loaded.config.smoke.ready_timeout)
+    url = pytestconfig.getoption("--url") if run else ""
+    found = Api(url or request.getfixturevalue("ready").url)
+    found.wait(ANSWER_SECONDS)
     return found
 
 
@@ -128,41 +161,69 @@ def saw(request: pytest.FixtureRequest) -> Callable[[object], None]:
     return lambda text: lines.append(str(text))
 
 
+@pytest.fixture
+def keep(run: Run) -> Callable[[str, Picture], None]:
+    """Keeps a picture for the report."""
+
+    def kept(name: str, picture: Picture) -> None:
+        file = f"smoke-{run.loaded.variant}-{name}.png"
+        (run.folder / file).write_bytes(picture.png)
+        run.pictures.append(file)
+
+    return kept
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Generator[None, Any, Any]:
     result = yield
     if result.when == "call" or (result.when == "setup" and not result.passed):
-        lines = item.stash.get(EVIDENCE, [])
-        if result.failed and call.excinfo:
-            lines = [*lines, str(call.excinfo.value).splitlines()[0]]
-        check = report.Check(
-            name=item.name.removeprefix("test_").replace("_", " "),
-            outcome=result.outcome,
-            seconds=round(result.duration, 2),
-            evidence="; ".join(lines),
-            code=_code(item, call) if result.failed else "",
+        found = item.config.stash[RUN]
+        lines = [*item.stash.setdefault(EVIDENCE, [])]
+        if not result.passed and call.excinfo:
+            lines.append(str(call.excinfo.value).splitlines()[0])
+        code, said = "", ""
+        if result.failed:
+            said = _said(found, call.excinfo.value)
+            code = named(_own(item, call.excinfo.value), said)
+        found.checks.append(
+            report.Check(
+                name=item.name.removeprefix("test_").replace("_", " "),
+                outcome=result.outcome,
+                seconds=round(result.duration, 2),
+                evidence="; ".join(lines),
+                code=code,
+                excerpt=excerpt(code, said),
+            )
         )
-        item.config.stash[CHECKS].append(check)
     return result
 
 
-def _code(item: pytest.Item, call: Any) -> str:
-    """A failure's name: its own, or that of the known failure its log speaks of."""
-    own = getattr(getattr(call.excinfo, "value", None), "code", "")
-    log = item.config.stash[TARGET].log()
-    spoken = (
-        row.code for row in FINDINGS.values() if row.signature and re.search(row.signature, log)
-    )
-    return str(next(spoken, own))
+def _own(item: pytest.Item, error: BaseException) -> str:
+    """The code that the check gives its failure."""
+    marker = item.get_closest_marker("fails_as")
+    return str(getattr(error, "code", "") or (marker.args[0] if marker else ""))
+
+
+def _said(run: Run, error: BaseException) -> str:
+    """Output of the command that failed, or the worker's log."""
+    told = getattr(error, "stderr", None)
+    if told:
+        return str(told.decode("utf-8", "replace"))
+    return run.worker.log if run.worker else ""
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    checks, target = session.config.stash[CHECKS], session.config.stash[TARGET]
-    if not checks:
+    run = session.config.stash.get(RUN, None)
+    if not run or not run.subject or not run.checks:
         return
-    variant = session.config.getoption("--variant")
-    made = report.made(target.image, target.image_id, variant, tuple(checks))
-    if target.image_id:
-        report.write(made, load(variant).root / "reports")
+    samples = run.worker.samples if run.worker else []
+    made = report.made(
+        run.subject,
+        tuple(run.checks),
+        phases=run.worker.phases if run.worker else {},
+        memory=tuple(report.Usage(seconds=each.seconds, memory=each.memory) for each in samples),
+        pictures=tuple(run.pictures),
+    )
+    report.write(made, run.folder, run.log)
     say()
     say(report.summary(made))

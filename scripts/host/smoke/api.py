@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import http.client
 import io
 import json
 import time
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scripts.common.errors import Failure
+from scripts.host.smoke.naming import named
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,10 @@ class Api:
                 return Answer(answer.status, _decoded(answer.read()))
         except urllib.error.HTTPError as error:
             return Answer(error.code, _decoded(error.read()))
+        except (ConnectionResetError, http.client.HTTPException) as error:
+            raise Failure(
+                f"the connection broke: {error!r}", where=f"{self.url}{path}", code="webui-died"
+            ) from None
         except OSError as error:
             raise Failure(
                 f"the API does not answer: {error}", where=f"{self.url}{path}", code="port-closed"
@@ -74,12 +80,13 @@ class Api:
         """Draw one picture.
 
         Raises:
-            Failure: no answer, an error, or something that is no picture.
+            Failure: no answer, an error, or no picture; named by the WebUI's words.
         """
         answer = self.call(path, fields)
         if answer.status != 200:
             detail = answer.body.get("errors") if isinstance(answer.body, dict) else answer.body
-            raise Failure(f"{path} answered {answer.status}: {detail}", code="not-drawn")
+            code = named("not-drawn", str(detail))
+            raise Failure(f"{path} answered {answer.status}: {detail}", code=code)
         images = answer.body.get("images") if isinstance(answer.body, dict) else None
         if not images:
             raise Failure(f"{path} answered without a picture", code="not-drawn")
@@ -95,9 +102,9 @@ class Api:
         while True:
             try:
                 self.call("/sdapi/v1/sd-models")
-            except Failure:
+            except Failure as failure:
                 if time.monotonic() - began > seconds:
-                    raise
+                    raise Failure(failure.what, where=failure.where, code="port-closed") from None
                 time.sleep(0.25)
             else:
                 return time.monotonic() - began
@@ -118,9 +125,11 @@ def decoded(text: str) -> Picture:
             colours = image.convert("RGB").getcolors(256)
             kind, size = image.format, image.size
     except (binascii.Error, OSError, SyntaxError, ValueError) as error:
-        raise Failure(f"what was drawn is not a whole PNG: {error}", code="not-drawn") from None
+        raise Failure(
+            f"what was drawn is not a whole PNG: {error}", code="picture-broken"
+        ) from None
     if kind != "PNG":
-        raise Failure(f"what was drawn is {kind}, not PNG", code="not-drawn")
+        raise Failure(f"what was drawn is {kind}, not PNG", code="picture-broken")
     return Picture(png, size, 256 if colours is None else len(colours))
 
 

@@ -1,0 +1,155 @@
+"""The container under test: started as on a pod, watched until it is ready, measured meanwhile."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Final
+
+from scripts.common.errors import Failure
+
+if TYPE_CHECKING:
+    import docker
+
+PORT: Final = "3000/tcp"
+_READY: Final = re.compile(r" event=ready (.*)")
+_PHASE: Final = re.compile(r"(\w+)_after=([\d.]+)")
+# A worker that heals itself is a comfort in production; an image that needs it is not shipped.
+_BAD: Final = re.compile(
+    r" event=(?:\w+-unusable|webui-died|gave-up|refused|no-models|start-failed) (.*)"
+)
+
+
+def device_requests(gpu: str) -> list[Any]:
+    """The engine's device request for a GPU index, or all; none for an empty word."""
+    from docker.types import DeviceRequest
+
+    if not gpu:
+        return []
+    if gpu == "all":
+        return [DeviceRequest(count=-1, capabilities=[["gpu"]])]
+    return [DeviceRequest(device_ids=[gpu], capabilities=[["gpu"]])]
+
+
+def require_gpu(client: docker.DockerClient, image_id: str, gpu: str) -> None:
+    """See that the engine can give a GPU to a container.
+
+    Raises:
+        Failure: it cannot, with code `gpu-not-visible`.
+    """
+    import docker
+
+    try:
+        client.containers.run(
+            image_id, ["true"], entrypoint="", remove=True, device_requests=device_requests(gpu)
+        )
+    except docker.errors.DockerException as error:
+        said = str(getattr(error, "explanation", None) or error).strip().splitlines()[-1]
+        raise Failure(
+            f"the engine has no GPU to give: {said}",
+            cure="run this where the NVIDIA driver and container toolkit are, or: nox -s smoke",
+            code="gpu-not-visible",
+        ) from None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Memory of the container, in bytes, some seconds after its start."""
+
+    seconds: float
+    memory: int
+
+
+@dataclass
+class Worker:
+    """One running container.
+
+    Args:
+        container: as the SDK knows it.
+        phases: seconds from start to each phase, once it is ready.
+        samples: its memory over time, about one a second.
+    """
+
+    container: Any
+    phases: dict[str, float] = field(default_factory=dict)
+    samples: list[Sample] = field(default_factory=list)
+
+    @property
+    def log(self) -> str:
+        """All that it has written."""
+        return str(self.container.logs().decode("utf-8", "replace"))
+
+    @property
+    def url(self) -> str:
+        """Where its API is reached from this machine.
+
+        Raises:
+            Failure: it has ended.
+        """
+        self.container.reload()
+        ports = self.container.ports.get(PORT)
+        if not ports:
+            raise Failure("the container has ended", code="webui-died")
+        return f"http://127.0.0.1:{ports[0]['HostPort']}"
+
+    def wait_until_ready(self, seconds: float) -> None:
+        """Follow the log until the worker says that it has drawn.
+
+        Raises:
+            Failure: it failed once, ended, or took too long; code `not-ready`.
+        """
+        lines: SimpleQueue[str | None] = SimpleQueue()
+        threading.Thread(target=_follow, args=(self.container, lines), daemon=True).start()
+        deadline = time.monotonic() + seconds
+        reason = f"not within {seconds:.0f} s"
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                line = lines.get(timeout=left)
+            except Empty:
+                break
+            if line is None:
+                reason = "the container has ended"
+                break
+            if found := _READY.search(line):
+                self.phases = {name: float(value) for name, value in _PHASE.findall(found[1])}
+                return
+            if found := _BAD.search(line):
+                reason = found[1][:200]
+                break
+        raise Failure(f"the worker is not ready: {reason}", code="not-ready")
+
+    def measure(self) -> None:
+        """Note memory until the container ends; blocks, so it wants a thread of its own."""
+        began = time.monotonic()
+        for told in self.container.stats(stream=True, decode=True):
+            memory = told.get("memory_stats", {})
+            if "usage" not in memory:
+                return  # the container has ended
+            # What `docker stats` shows: file pages that the kernel may drop are not counted.
+            used = memory["usage"] - memory.get("stats", {}).get("inactive_file", 0)
+            self.samples.append(Sample(round(time.monotonic() - began, 1), used))
+
+
+def start(client: docker.DockerClient, image_id: str, gpu: str) -> Worker:
+    """Start an image as a pod does, with its port on loopback."""
+    container = client.containers.run(
+        image_id,
+        detach=True,
+        ports={PORT: ("127.0.0.1", None)},
+        device_requests=device_requests(gpu),
+    )
+    worker = Worker(container)
+    threading.Thread(target=worker.measure, daemon=True).start()
+    return worker
+
+
+def _follow(container: Any, lines: SimpleQueue[str | None]) -> None:  # noqa: ANN401 - untyped SDK
+    rest = b""
+    for chunk in container.logs(stream=True, follow=True):
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            lines.put(line.decode("utf-8", "replace"))
+    lines.put(None)
