@@ -6,13 +6,15 @@ import hashlib
 import json
 import shutil
 import subprocess
+import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import docker
 import pytest
 
-from scripts.host.config.load import ROOT, load
+from scripts.host.config.load import ROOT, Loaded, load
 from scripts.host.docker.arguments import build_arguments
 from scripts.host.docker.build import Plan, command
 from tests.engine.running import container, eventually, invoke, output
@@ -93,19 +95,14 @@ def test_it_serves_as_a_user_who_is_not_root_with_tcmalloc(cpu_image: str) -> No
         assert "libtcmalloc" in maps
 
 
-@pytest.mark.slow
-def test_plain_docker_build_with_only_build_arguments_makes_the_same_layers(
-    cpu_image: str, image_config: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("IMAGE_CONFIG", str(image_config))
-    loaded = load("cpu")
+def plain_build(loaded: Loaded, tag: str) -> list[str]:
+    """`docker build` with nothing but build arguments and the CA bundle."""
+    bundle = loaded.ca_bundle
     plan = Plan(
         root=ROOT,
         arguments=build_arguments(loaded),
-        secrets={"ca_bundle": f"src={loaded.config.mirrors.ca_bundle}"}
-        if loaded.config.mirrors.ca_bundle
-        else {},
-        tags=("plain-docker-build:test",),
+        secrets={"ca_bundle": f"src={bundle}"} if bundle else {},
+        tags=(tag,),
         options=(f"--network={loaded.config.build.network}", "--load"),
     )
     words = [
@@ -114,6 +111,44 @@ def test_plain_docker_build_with_only_build_arguments_makes_the_same_layers(
         if not word.startswith(("--progress", "--iidfile"))
     ]
     words[1:3] = ["build"]  # the command everybody knows
+    return words
+
+
+def test_a_build_with_nothing_changed_takes_little_longer_than_plain_docker(
+    cpu_image: str,  # noqa: ARG001 - what is built already
+    image_config: Path,
+    model_store: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("IMAGE_CONFIG", str(image_config))
+    plain = plain_build(load("cpu"), "plain-docker-build:test")
+    subprocess.run(plain, check=True, capture_output=True, timeout=1800)
+
+    def seconds(run: Callable[[], object]) -> float:
+        began = time.perf_counter()
+        run()
+        return time.perf_counter() - began
+
+    def ours() -> None:
+        answer = invoke(
+            "build", "--variant", "cpu", config=image_config, MODELS_STORE=str(model_store)
+        )
+        assert answer.returncode == 0, answer.stderr
+
+    def theirs() -> None:
+        subprocess.run(plain, check=True, capture_output=True, timeout=600)
+
+    rounds = [(seconds(ours), seconds(theirs)) for _ in range(3)]
+    over = min(mine for mine, _ in rounds) - min(plainly for _, plainly in rounds)
+    assert over <= 1.5, rounds
+
+
+@pytest.mark.slow
+def test_plain_docker_build_with_only_build_arguments_makes_the_same_layers(
+    cpu_image: str, image_config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMAGE_CONFIG", str(image_config))
+    words = plain_build(load("cpu"), "plain-docker-build:test")
     subprocess.run(words, check=True, capture_output=True, timeout=1800)
     assert layers("plain-docker-build:test") == layers(cpu_image)
 
