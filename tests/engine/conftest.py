@@ -10,16 +10,14 @@ from pathlib import Path
 import pytest
 
 from scripts.common.errors import Failure
-from scripts.host.docker.engine import probe
+from scripts.host.docker.engine import client, probe
 from tests.engine.running import invoke
 from tests.standins.up import StandIns, stand_ins
 
-HERE = Path(__file__).parent
-
 
 @cache
-def no_engine() -> str:
-    """Why there is no engine to test with, empty when there is one."""
+def _no_engine() -> str:
+    """Why there is no engine to test with; empty when there is one."""
     try:
         probe()
     except Failure as failure:
@@ -27,28 +25,31 @@ def no_engine() -> str:
     return ""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give every test here its marker, and a reason to be skipped where there is no engine."""
-    ours = [item for item in items if HERE in item.path.parents]
-    for item in ours:
-        item.add_marker(pytest.mark.engine)
-        if no_engine() and not os.environ.get("CI"):
-            item.add_marker(pytest.mark.skip(reason=f"engine tests need an engine: {no_engine()}"))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def engine() -> None:
-    """An engine with buildx. In CI its absence is a failure, not a reason to skip."""
-    if no_engine():
-        pytest.fail(no_engine(), pytrace=False)
+def pytest_runtest_setup() -> None:
+    """Skip every test here, in one line of the summary, where there is no engine; fail in CI."""
+    if _no_engine():
+        if os.environ.get("CI"):
+            pytest.fail(_no_engine(), pytrace=False)
+        pytest.skip(f"engine tests need a Docker engine: {_no_engine()}")
 
 
 @pytest.fixture(scope="session")
-def standins(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIns]:  # noqa: ARG001
+def standins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIns]:
     """Everything outside: base images, git host, Hub, registry, and the config that says so."""
     folder = tmp_path_factory.mktemp("standins")
     with stand_ins(folder, folder / "config.yaml") as up:
         yield up
+        _forget_names_in(up.registry)
+
+
+def _forget_names_in(registry: str) -> None:
+    """Remove the names that builds gave to images of a registry that is about to end."""
+    engine = client()
+    for image in engine.images.list():
+        for tag in image.tags:
+            if tag.startswith(f"{registry}/"):
+                engine.images.remove(tag)
+    engine.close()
 
 
 @pytest.fixture(scope="session")

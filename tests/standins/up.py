@@ -45,6 +45,8 @@ class StandIns:
     """What is up.
 
     Args:
+        base_download: image in place of alpine/git.
+        base_runtime: image in place of pytorch/pytorch.
         config: file for IMAGE_CONFIG that points every outside source at a stand-in.
         checkpoint: the model file that the Hub serves.
         hub: the Hub, with the requests it was sent.
@@ -52,6 +54,8 @@ class StandIns:
         registry: host:port of the registry that image.repository is in.
     """
 
+    base_download: str
+    base_runtime: str
     config: Path
     checkpoint: Path
     hub: HubServer
@@ -93,7 +97,7 @@ def stand_ins(folder: Path, config: Path) -> Iterator[StandIns]:
             "build": {"network": "host"},  # where the loopback is this machine's
         }
         config.write_text(yaml.safe_dump(settings, sort_keys=False))
-        yield StandIns(config, checkpoint, hub, git.url, blobs.address)
+        yield StandIns(download, runtime, config, checkpoint, hub, git.url, blobs.address)
 
 
 def _on(port: int, make: Callable[[int], AnyServer]) -> AnyServer:

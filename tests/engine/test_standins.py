@@ -1,0 +1,46 @@
+"""The stand-ins for the base images are honest where a Dockerfile could tell the difference."""
+
+from __future__ import annotations
+
+import docker
+import pytest
+
+from tests.engine.running import output
+from tests.standins.up import StandIns
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture(scope="module")
+def git_base(standins: StandIns) -> str:
+    return standins.base_download
+
+
+def shell(image: str, line: str) -> str:
+    return output(image, "-c", line, entrypoint="/bin/sh").strip()
+
+
+def test_its_shell_and_commands_are_busybox_not_gnu(git_base: str) -> None:
+    assert (
+        shell(git_base, "readlink -f /bin/sh /bin/sed /bin/stat").split()
+        == ["/usr/bin/busybox"] * 3
+    )
+    assert shell(git_base, "command -v bash apt-get python3 || echo none") == "none"
+
+
+def test_a_package_is_there_only_after_apk_added_it(git_base: str) -> None:
+    line = "command -v curl || echo none; apk add --no-cache curl >/dev/null; command -v curl"
+    assert shell(git_base, line).splitlines() == ["none", "/usr/bin/curl"]
+
+
+@pytest.mark.parametrize("words", ["add --no-cache no-such", "add curl", "del curl"])
+def test_apk_refuses_what_it_does_not_have_or_know(git_base: str, words: str) -> None:
+    with pytest.raises(docker.errors.ContainerError, match="exit status 1"):
+        shell(git_base, f"apk {words}")
+
+
+def test_the_runtime_base_is_python_3_11_with_the_real_torch(standins: StandIns) -> None:
+    code = "import sys, torch; print(sys.version_info[:2], torch.__version__, torch.version.cuda)"
+    said = output(standins.base_runtime, "/opt/conda/bin/python", "-c", code)
+    assert said.startswith("(3, 11) 2.7.0")
+    assert "None" not in said
