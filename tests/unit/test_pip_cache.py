@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -21,6 +20,7 @@ from scripts.common.errors import Failure
 from scripts.common.pip_cache import Entry, Kind, measure, prune, scan, victims
 from scripts.common.pip_runs import QUIET, RUNS, is_busy, read_runs
 from scripts.container.pip_cache import run as command
+from scripts.host.config.load import ROOT
 from tests.standins.pip_index import running
 
 DAY = 86_400.0
@@ -120,17 +120,28 @@ def test_hits_and_misses_are_those_of_pip_itself(cache: Path, index: str, tmp_pa
     assert not is_busy(cache, time.time())
 
 
+PRUNE_ALL_THE_TIME = """
+import select, sys
+from pathlib import Path
+from scripts.common.pip_cache import prune
+
+gone = 0
+while not select.select([sys.stdin], [], [], 0)[0]:
+    gone += prune(Path(sys.argv[1]), max_size=0).entries
+print(gone)
+"""
+
+
 @needs_pip
 def test_pip_never_fails_while_its_cache_is_pruned(cache: Path, index: str, tmp_path: Path) -> None:
     install(cache, index, tmp_path / "first", "fetched", "built-here")
-    done, pruned = threading.Event(), []
-
-    def prune_all_the_time() -> None:
-        while not done.is_set():
-            pruned.append(prune(cache, max_size=0))
-
-    pruner = threading.Thread(target=prune_all_the_time)
-    pruner.start()
+    other_worker = subprocess.Popen(
+        [sys.executable, "-c", PRUNE_ALL_THE_TIME, str(cache)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
         for number in range(4):
             target = tmp_path / str(number)
@@ -138,9 +149,8 @@ def test_pip_never_fails_while_its_cache_is_pruned(cache: Path, index: str, tmp_
             assert (target / "fetched.py").exists()
             assert (target / "built_here.py").exists()
     finally:
-        done.set()
-        pruner.join()
-    assert sum(one.entries for one in pruned) >= 2
+        pruned, _ = other_worker.communicate("enough")
+    assert int(pruned) >= 2
     prune(cache, max_size=0)
     assert names(cache) == set()
 
