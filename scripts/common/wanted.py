@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -97,6 +99,9 @@ def existing(wanted: Wanted, dest: Path, *, rehash: bool = False, watch: Watch =
             code="model-damaged",
         )
     form = check_structure(dest, wanted.name, allow_pickle=wanted.allow_pickle)
+    with suppress(OSError):  # somebody else's file, or a read-only store: as good without
+        dest.chmod(0o644)
+        os.utime(dest, (0, 0))
     write_stamp(dest, Stamp(digest, form))
     return Fetched(dest, digest, size, "verified", 0, time.monotonic() - started)
 

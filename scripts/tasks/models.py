@@ -31,9 +31,16 @@ def prefetch(
     json: bool = False,
 ) -> None:
     """Fetch what is missing and verify it: several files at once, resumed after any break."""
-    from scripts.host.config.load import load
     from scripts.host.console import say
-    from scripts.host.models.display import JsonEvents, display, result_table
+    from scripts.host.models import receipt
+
+    key = receipt.key_of(variant, define, name)
+    known = None if rehash else receipt.read(key)
+    if known:
+        say("\n".join(known.events) if json else known.table)
+        return
+    from scripts.host.config.load import load
+    from scripts.host.models.display import display, leave_receipt
     from scripts.host.models.prefetch import Manner
     from scripts.host.models.prefetch import prefetch as run
 
@@ -41,10 +48,8 @@ def prefetch(
     with display(as_json=json) as shown:
         manner = Manner(rehash, trust_on_first_use, shown.warn, shown.watch)
         results = run(loaded, name, manner=manner)
-    if isinstance(shown, JsonEvents):
-        shown.results(results)
-    else:
-        say(result_table(results))
+    shown.finish(results)
+    leave_receipt(key, loaded, results)
 
 
 @task(

@@ -238,5 +238,23 @@ def test_the_table_and_the_path_are_results_and_a_failure_is_one_line(root: Path
     assert len(failed.stderr.splitlines()) == 1
 
 
+def test_a_prefetch_with_nothing_to_do_notices_every_change(root: Path) -> None:
+    config = root / "config.local.yaml"
+
+    def states() -> list[str]:
+        done = invoke("models.prefetch", "--json", config=config)
+        events = [json.loads(line) for line in done.stdout.splitlines()]
+        return [event["state"] for event in events if event["event"] == "ready"]
+
+    assert states() == states() == ["cached", "cached"]
+    one = Store(loaded_from(root).store).object_path(sha(ONE))
+    os.utime(one, (9, 9))
+    assert states() == ["verified", "cached"]
+    one.unlink()
+    assert states() == ["fetched", "cached"]
+    forget(root, "two")
+    assert states() == ["cached"]
+
+
 def test_trust_is_not_needed_for_what_is_pinned(root: Path) -> None:
     assert {r.state for r in prefetch(loaded_from(root), manner=Manner())} == {"cached"}
