@@ -2,12 +2,13 @@
 
 from invoke.collection import Collection
 
-from scripts.tasks import cache, image, models, pin, quality, serve, ship
+from scripts.tasks import cache, image, inspect, models, pin, quality, serve, ship
 
 namespace = Collection()
 namespace.add_task(image.build)
 namespace.add_task(image.config)
 namespace.add_task(pin.pin)
+namespace.add_task(inspect.inspect)
 namespace.add_task(ship.push)
 namespace.add_task(serve.serve)
 namespace.add_task(quality.lint)
