@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 
 import torch  # type: ignore[import-not-found]  # only in the image
 
@@ -70,9 +71,7 @@ print(
             "archs": torch.cuda.get_arch_list(),
             "cudnn": torch.backends.cudnn.version() or 0,
             "errors": {
-                f"{compute.__name__} {str(kind).rpartition('.')[2]}": tried(
-                    lambda compute=compute, kind=kind: compute(kind)
-                )
+                f"{compute.__name__} {str(kind).rpartition('.')[2]}": tried(partial(compute, kind))
                 for compute in (matmul, convolution, attention)
                 for kind in (torch.float16, torch.bfloat16)
             },
