@@ -48,7 +48,7 @@ def _forget_names_in(registry: str) -> None:
     for image in engine.images.list():
         for tag in image.tags:
             if tag.startswith(f"{registry}/"):
-                engine.images.remove(tag)
+                engine.images.remove(tag, force=True)  # the name only, even of one in use
     engine.close()
 
 

@@ -12,7 +12,7 @@ from scripts.host.config.load import ROOT
 def engine_tests(**environment: str) -> subprocess.CompletedProcess[str]:
     inherited = {name: value for name, value in os.environ.items() if name != "CI"}
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "tests/engine", "-rs", "--tb=no", "--maxfail=2"],
+        [sys.executable, "-m", "pytest", "tests/engine", "-rsE", "--tb=no", "--maxfail=2"],
         cwd=ROOT,
         env={**inherited, "DOCKER_HOST": "unix:///nowhere.sock", **environment},
         capture_output=True,
