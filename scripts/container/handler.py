@@ -87,6 +87,16 @@ def _sdk(runpod: Any) -> Sdk:  # noqa: ANN401 - a module
     )
 
 
+class Result(dict[str, Any]):
+    """A result that the SDK cannot print: it formats each one for its debug log, even when off.
+
+    That takes longer than all else that is done here, and pictures have no place in a log.
+    """
+
+    def __repr__(self) -> str:
+        return f"<{', '.join(self)}>"
+
+
 class Handler:
     """What the SDK calls for each job.
 
@@ -106,9 +116,9 @@ class Handler:
         """Do one job. Whatever happens, the worker lives."""
         began = time.monotonic()
         self._note(running=1)
-        result: jobs.Result = {"error": "stopped"}
+        result = Result(error="stopped")
         try:
-            result = await asyncio.to_thread(self._run, job)
+            result = Result(await asyncio.to_thread(self._run, job))
         except asyncio.CancelledError:
             log("job-cancelled", job=job.get("id", ""))
             await asyncio.to_thread(jobs.stop_drawing, self._api)

@@ -322,10 +322,9 @@ def test_a_worker_that_is_not_ready_says_why(webui: WebUI, around: Surroundings)
         (b"\xff\xd8\xff\xe0 picture \xff\xd9", ".jpg"),
         (b"\xff\xd8\xff\xe0 picture ", ""),
         (b"RIFF\x0c\0\0\0WEBPVP8 1234", ".webp"),
-        (b"RIFF\xff\0\0\0WEBPVP8 1234", ""),
         (b"", ""),
         (b"GIF89a", ""),
     ],
 )
 def test_a_picture_is_known_by_its_beginning_and_its_end(data: bytes, expected: str) -> None:
-    assert jobs.suffix(data) == expected
+    assert jobs.suffix(data[:48], data[-48:]) == expected
