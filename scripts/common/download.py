@@ -162,7 +162,7 @@ class _Transfer:
         Raises:
             Retry: the file is not complete, and another try may help.
         """
-        if self.length and self.length == self.wanted.size:
+        if self.length and self._is_complete():
             return
         self.watch("connecting", self.length, self.wanted.size)
         url, token = self.wanted.url, self.token
@@ -179,6 +179,12 @@ class _Transfer:
                 self.watch("fetching", self.length, total)
         if total is not None and self.length < total:
             raise Retry(f"the connection ended after {self.length} of {total} bytes")
+
+    def _is_complete(self) -> bool:
+        """Whether an earlier run, or another transfer, left nothing to fetch."""
+        if self.wanted.size is not None:
+            return self.length == self.wanted.size
+        return bool(self.wanted.sha256) and self.digest.hexdigest() == self.wanted.sha256
 
     def _headers(self) -> dict[str, str]:
         headers = {"Accept-Encoding": "identity"}

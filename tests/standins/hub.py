@@ -29,6 +29,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from tests.standins.serving import Quiet, Server, running
+from tests.standins.xet import reconstruction, token_headers, xorb
 
 LFS_FROM = 1_000_000
 LFS_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".bin", ".onnx")
@@ -116,6 +117,14 @@ class _Handler(Quiet):
         path = unquote(urlsplit(self.path).path)
         if match := re.fullmatch(r"/cdn/([^/]+/[^/]+)/(.+)", path):
             return self._cdn(match[1], match[2])
+        if match := re.fullmatch(r"/cas/v1/reconstructions/([0-9a-f]{64})", path):
+            return self._reconstruction(match[1])
+        if match := re.fullmatch(r"/xorb/([0-9a-f]{64})", path):
+            return self._xorb(match[1])
+        if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/xet-read-token/.+", path):
+            if self.server.refuses_xet_tokens:
+                return self._missing("Unauthorized", 403)
+            return self.answer(200, b"{}", token_headers(f"http://{self.headers['Host']}/cas"))
         if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(\w[\w-]*)/([^/]+)(/.*)?)?", path):
             return self._api(match[1], match[2] or "revision", match[3] or "main", match[4] or "")
         if match := re.fullmatch(r"/([^/]+/[^/]+)/(resolve|raw)/([^/]+)/(.+)", path):
@@ -161,10 +170,19 @@ class _Handler(Quiet):
             return self.answer_file(found.path, headers)
         if kind == "raw":
             return self.answer(200, found.pointer, headers)
-        linked = {"X-Linked-Etag": f'"{found.sha256}"', "X-Linked-Size": str(found.size)}
-        cdn = self.server.cdn or f"http://{self.headers['Host']}"
+        linked = self._linked(found, name, commit)
+        here = f"http://{self.headers['Host']}"
+        cdn = self.server.cdn or here
         there = f"{cdn}/cdn/{name}/{quote(file)}?commit={commit}"
         return self.answer(302, headers={**headers, **linked, "Location": there})
+
+    def _linked(self, found: Held, name: str, commit: str) -> dict[str, str]:
+        """What the Hub says of a large file besides where it is."""
+        linked = {"X-Linked-Etag": f'"{found.sha256}"', "X-Linked-Size": str(found.size)}
+        if self.server.is_xet:
+            route = f"http://{self.headers['Host']}/api/models/{name}/xet-read-token/{commit}"
+            linked |= {"X-Xet-Hash": found.sha256, "X-Xet-Refresh-Route": route}
+        return linked
 
     def _cdn(self, name: str, file: str) -> None:
         if not (self.server.root / name / file).is_file():
@@ -172,9 +190,27 @@ class _Handler(Quiet):
         found = held(self.server.root / name, file)
         # huggingface_hub follows redirects on one host, and reads these off the last answer.
         commit = parse_qs(urlsplit(self.path).query).get("commit", [""])[0]
-        linked = {"X-Linked-Etag": f'"{found.sha256}"', "X-Linked-Size": str(found.size)}
+        linked = self._linked(found, name, commit)
         headers = {**linked, "X-Repo-Commit": commit, "ETag": f'"{found.sha256[:32]}"'}
         return self.answer_file(found.path, headers)
+
+    def _by_sha256(self, sha256: str) -> Held:
+        repos = [path for path in self.server.root.glob("*/*") if path.is_dir()]
+        return next(file for repo in repos for file in files_of(repo) if file.sha256 == sha256)
+
+    def _reconstruction(self, sha256: str) -> None:
+        url = f"http://{self.headers['Host']}/xorb/{sha256}"
+        size = self._by_sha256(sha256).size
+        body = reconstruction(url, sha256, size, self.headers.get("Range", ""))
+        self.answer(416 if body is None else 200, body or b"")
+
+    def _xorb(self, sha256: str) -> None:
+        content = xorb(self._by_sha256(sha256).path.read_bytes())
+        start, stop = self.wanted_range(len(content), "") or (0, len(content))
+        if self.server.damages_xorbs:
+            content = content.replace(content[8:16], bytes(8))
+        where = {"Content-Range": f"bytes {start}-{stop - 1}/{len(content)}"}
+        self.answer(206, content[start:stop], where)
 
     def _api(self, name: str, kind: str, revision: str, below: str) -> None:
         form = parse_qs(self.drain().decode()) if self.command == "POST" else {}
@@ -202,6 +238,9 @@ class HubServer(Server):
 
     def __init__(self, root: Path, host: str = "127.0.0.1", port: int = 0, cdn: str = "") -> None:
         self.root = root
+        self.is_xet = False  # offer `hf_xet` its own transfer
+        self.refuses_xet_tokens = False
+        self.damages_xorbs = False  # ... of other bytes than the file's
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.cdn = cdn
         super().__init__((host, port), _Handler)

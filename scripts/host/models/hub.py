@@ -31,7 +31,14 @@ class HubFile:
 
 
 def describe(
-    endpoint: str, repo: str, file: str, revision: str, *, token: str = "", ca_bundle: str = ""
+    endpoint: str,
+    repo: str,
+    file: str,
+    revision: str,
+    *,
+    token: str = "",
+    ca_bundle: str = "",
+    is_patient: bool = True,
 ) -> HubFile:
     """Ask the Hub for a file's commit, size and checksum.
 
@@ -41,6 +48,7 @@ def describe(
         file: name in the repository.
         revision: branch, tag or commit.
         token: the user's; empty for none.
+        is_patient: whether passing errors are tried again.
         ca_bundle: PEM file to trust; empty for the usual ones.
 
     Raises:
@@ -55,7 +63,7 @@ def describe(
     url = hf_hub_url(repo, file, revision=revision, endpoint=endpoint)
     try:
         found = get_hf_file_metadata(
-            url, token=token or False, endpoint=endpoint, retry_on_errors=True
+            url, token=token or False, endpoint=endpoint, retry_on_errors=is_patient
         )
     except Exception as error:
         raise _explained(error, errors, where, endpoint) from None

@@ -19,6 +19,7 @@ from scripts.host.config.schema import HubSource
 from scripts.host.models.plan import Item, hub_url, plan
 from scripts.host.models.store import Store
 from scripts.host.models.tokens import token_for
+from scripts.host.models.xet import bring
 
 
 @dataclass(frozen=True)
@@ -210,7 +211,12 @@ def _fetch(
     if dest.exists() and manner.rehash:
         found = existing(wanted, dest, rehash=True, watch=watch)
     else:
-        found = fetch_verified(wanted, dest, line=line, token=token_for(item), watch=watch)
+        token = token_for(item)
+        endpoint = loaded.config.mirrors.huggingface
+        brought = bool(wanted.sha256) and bring(item, dest, endpoint, token, watch, manner.warn)
+        found = fetch_verified(wanted, dest, line=line, token=token, watch=watch)
+        if brought and found.state == "resumed":
+            found = replace(found, state="fetched", moved=found.size)
     path = found.path if wanted.sha256 else store.adopt(found.path, found.sha256)
     if item.origin:
         store.remember(item.origin, found.sha256)
