@@ -8,7 +8,7 @@ from typing import Final
 from scripts.common.findings import FINDINGS
 
 # What says that something went wrong, but not what: the log may know more.
-_VAGUE: Final = ("", "not-drawn", "not-ready", "port-closed", "webui-died")
+_VAGUE: Final = ("", "not-drawn", "not-ready", "package-missing", "port-closed", "webui-died")
 
 
 def named(own: str, said: str) -> str:

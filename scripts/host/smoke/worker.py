@@ -99,12 +99,12 @@ class Worker:
         """Follow the log until the worker says that it has drawn.
 
         Raises:
-            Failure: it failed once, ended, or took too long; code `not-ready`.
+            Failure: it failed once, ended, or took too long.
         """
         lines: SimpleQueue[str | None] = SimpleQueue()
         threading.Thread(target=_follow, args=(self.container, lines), daemon=True).start()
         deadline = time.monotonic() + seconds
-        reason = f"not within {seconds:.0f} s"
+        reason, code = f"not within {seconds:.0f} s", "not-ready"
         while (left := deadline - time.monotonic()) > 0:
             try:
                 line = lines.get(timeout=left)
@@ -118,8 +118,9 @@ class Worker:
                 return
             if found := _BAD.search(line):
                 reason = found[1][:200]
+                code = "webui-died" if " event=webui-died " in line else code
                 break
-        raise Failure(f"the worker is not ready: {reason}", code="not-ready")
+        raise Failure(f"the worker is not ready: {reason}", code=code)
 
     def measure(self) -> None:
         """Note memory until the container ends; blocks, so it wants a thread of its own."""

@@ -1,0 +1,110 @@
+"""Images that are broken on purpose, as thin layers on those that the engine tests build.
+
+`SMOKE_CPU_IMAGE` and `SMOKE_CUDA_IMAGE` name images that are there already; without them they are
+built as the engine tests build theirs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from scripts.host.config.load import ROOT
+from scripts.host.docker.engine import client
+from scripts.host.smoke.report import SmokeReport
+from tests.engine.conftest import (  # noqa: F401 - what engine tests need, these need too
+    cpu_image,
+    cuda_image,
+    image_config,
+    model_store,
+    pytest_runtest_setup,
+    standins,
+)
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Broken:
+    """One broken image.
+
+    Args:
+        name: of the flaw.
+        code: that the smoke tests must give it.
+        lines: of its Dockerfile, after FROM.
+        only: checks to run (`pytest -k`), so that it takes seconds.
+        variant: of the image it stands on.
+        config: what the config says otherwise.
+    """
+
+    name: str
+    code: str
+    lines: tuple[str, ...]
+    only: str
+    variant: str = "cpu"
+    config: str = ""
+
+
+Smoke = Callable[[Broken], SmokeReport]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE not in item.path.parents:
+            continue
+        item.add_marker(pytest.mark.engine)
+        item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture
+def smoke(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Smoke]:
+    """Builds a broken image, runs its smoke tests as a user does, and removes the image."""
+    made: list[str] = []
+
+    def run(broken: Broken) -> SmokeReport:
+        tag = f"a1111-worker-broken:{broken.name}"
+        _build(tag, _base(request, broken.variant), broken.lines)
+        made.append(tag)
+        config = tmp_path / "config.yaml"
+        config.write_text(broken.config or "{}\n", encoding="utf-8")
+        return _smoked(tag, broken, config, tmp_path)
+
+    yield run
+    for tag in made:
+        client().images.remove(tag, force=True)
+
+
+def _base(request: pytest.FixtureRequest, variant: str) -> str:
+    kind = "cpu" if variant == "cpu" else "cuda"
+    named = os.environ.get(f"SMOKE_{kind.upper()}_IMAGE")
+    return named or str(request.getfixturevalue(f"{kind}_image"))
+
+
+def _build(tag: str, base: str, lines: tuple[str, ...]) -> None:
+    text = "\n".join((f"FROM {base}", *lines, ""))
+    words = ["docker", "buildx", "build", "--quiet", "--load", "--network=none", "--tag", tag, "-"]
+    # BuildKit adds a layer in a second; the SDK's old builder takes ten on an image this size.
+    subprocess.run(words, input=text, text=True, check=True, capture_output=True, timeout=120)
+
+
+def _smoked(tag: str, broken: Broken, config: Path, folder: Path) -> SmokeReport:
+    words = ["--image", tag, "--variant", broken.variant, "--reports", str(folder)]
+    answer = subprocess.run(
+        [sys.executable, "-m", "pytest", "tests/smoke", "-k", broken.only, *words],
+        cwd=ROOT,
+        env={**os.environ, "IMAGE_CONFIG": str(config)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert answer.returncode == 1, answer.stdout + answer.stderr
+    told = json.loads((folder / f"smoke-{broken.variant}.json").read_text(encoding="utf-8"))
+    return SmokeReport.model_validate(told)

@@ -1,0 +1,140 @@
+"""Every image that would fail in production fails its smoke test first, under the right name."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.conftest import Broken, Smoke
+
+SITE = "/opt/webui/lib/python3.11/site-packages"
+TOKEN = "hf_" + "x" * 34  # of a token's form only
+
+
+def standin(fault: str, *more: str) -> tuple[str, ...]:
+    """A worker whose WebUI goes wrong; without torch, which has no part in it, it starts faster."""
+    words = (f"STANDIN_FAULT={fault}", "STANDIN_TORCH=0", *more)
+    return tuple(f"ENV {word}" for word in words)
+
+
+FLAWS = (
+    Broken("no-model-loaded", "model-not-loaded", standin("no-model"), "reaches_ready"),
+    Broken(
+        "xformers-for-another-torch",
+        "xformers-mismatch",
+        (f'RUN sed -i \'s/"torch": "2.7.0/"torch": "2.6.0/\' {SITE}/xformers/cpp_lib.json',),
+        "attention_library",
+        "cuda128",
+    ),
+    Broken(
+        "xformers-library-broken",
+        "xformers-mismatch",
+        (f"RUN for f in {SITE}/xformers/_C*.so; do echo broken >$f; done",),
+        "attention_library",
+        "cuda128",
+    ),
+    Broken(
+        "torch-replaced",
+        "torch-replaced",
+        (f"RUN mkdir {SITE}/torch && touch {SITE}/torch/__init__.py",),
+        "base_images_own",
+    ),
+    Broken(
+        "libgl-missing",
+        "libgl-missing",
+        ("RUN rm -f /usr/lib/x86_64-linux-gnu/libGL.so.1*",),
+        "webui_imports",
+    ),
+    Broken("package-missing", "package-missing", (f"RUN mv {SITE}/kornia /gone",), "webui_imports"),
+    Broken(
+        "tcmalloc-missing",
+        "tcmalloc-missing",
+        ("RUN rm -f /usr/lib/x86_64-linux-gnu/libtcmalloc*",),
+        "tcmalloc_can",
+    ),
+    Broken(
+        "tokenizer-missing",
+        "tokenizer-missing",
+        ("RUN rm -rf /opt/huggingface/hub/models--*",),
+        "tokenizer",
+    ),
+    Broken(
+        "served-by-root",
+        "served-by-root",
+        ("ENV WORKER_USER=root STANDIN_TORCH=0",),
+        "not_root",
+    ),
+    Broken("wrong-port", "port-closed", ("ENV WEBUI_PORT=3001 STANDIN_TORCH=0",), "asked_size"),
+    Broken(
+        "dies-on-second-request",
+        "webui-died",
+        standin("crash-mid-job", "STANDIN_AFTER=1"),
+        "asked_size",
+    ),
+    Broken("dies-at-start", "webui-died", standin("crash-at-start"), "reaches_ready"),
+    Broken(
+        "port-never-opens",
+        "not-ready",
+        standin("hang-at-start", "READY_TIMEOUT=3"),
+        "reaches_ready",
+    ),
+    # With the worker's own look at pictures off, the smoke test's must see it.
+    Broken("flat-picture", "picture-flat", standin("flat", "WARMUP=off"), "asked_size"),
+    Broken("flat-warm-up", "picture-flat", standin("flat"), "reaches_ready"),
+    Broken("truncated-png", "picture-broken", standin("truncated-png", "WARMUP=off"), "asked_size"),
+    Broken("wrong-size", "picture-size", standin("wrong-size", "WARMUP=off"), "asked_size"),
+    Broken("out-of-memory", "out-of-memory", standin("out-of-memory", "WARMUP=off"), "asked_size"),
+    Broken(
+        "model-corrupt",
+        "model-corrupt",
+        ("RUN truncate -s 1000 /model.safetensors",),
+        "whole_safetensors",
+    ),
+    Broken(
+        "git-left-behind",
+        "leftovers",
+        ("RUN git init -q /stable-diffusion-webui/repositories/BLIP",),
+        "nothing_of_the_build",
+    ),
+    Broken("secret-in-history", "secret-in-image", (f"ENV HF_TOKEN={TOKEN}",), "environment"),
+    Broken(
+        "secret-in-file",
+        "secret-in-image",
+        (f"RUN mkdir -p /root/.huggingface && echo {TOKEN} >/root/.huggingface/x",),
+        "its_files",
+    ),
+    Broken(
+        "arch-list-without-the-target",
+        "no-kernel-image",
+        ("LABEL a=b",),
+        "every_target",
+        "cuda128",
+        'smoke: {targets: ["3.5"]}\n',
+    ),
+    Broken(
+        "world-writable",
+        "world-writable",
+        ("RUN chmod 777 /opt/worker/scripts/container/__main__.py",),
+        "changed_by_anybody",
+    ),
+    Broken(
+        "no-version",
+        "labels-wrong",
+        ('LABEL org.opencontainers.image.version=""',),
+        "labels",
+    ),
+    Broken(
+        "stops-late",
+        "stop-late",
+        ("STOPSIGNAL SIGCONT", "ENV STANDIN_TORCH=0"),
+        "stops_within or reaches_ready",
+        config="smoke: {stop_timeout: 2}\n",
+    ),
+)
+
+
+@pytest.mark.parametrize("broken", FLAWS, ids=lambda broken: broken.name)
+def test_a_broken_image_fails_under_its_own_name(broken: Broken, smoke: Smoke) -> None:
+    report = smoke(broken)
+    failed = [check for check in report.checks if check.outcome == "failed"]
+    assert not report.passed
+    assert [check.code for check in failed] == [broken.code], failed
