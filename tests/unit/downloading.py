@@ -12,7 +12,7 @@ from tests.standins.fault_server import FaultServer
 
 CONTENT = hashlib.shake_128(b"one").digest(3_000_000)
 OTHER = hashlib.shake_128(b"two").digest(3_000_000)
-QUICK = Line(attempts=3, pause=0.01, longest_pause=2.0, stall=0.4)
+QUICK = Line(attempts=3, pause=0.01, longest_pause=2.0, stall=1.5)
 HALF = len(CONTENT) // 2
 
 

@@ -293,7 +293,7 @@ def test_downloads_run_side_by_side_up_to_the_limit(tmp_path: Path) -> None:
             run(root)
             return time.monotonic() - started
 
-    assert seconds(1) > 2 * seconds(4)
+    assert seconds(1) > 1.5 * seconds(4)
 
 
 def test_path_prints_where_a_verified_file_lies_or_fails(tmp_path: Path, server: HubServer) -> None:
@@ -321,4 +321,4 @@ def test_two_processes_prefetch_the_same_models_with_one_download(
     states = [process.communicate(timeout=60)[0].strip() for process in both]
     assert sorted(states)[-1] in ("fetched", "waited")
     assert "fetched" in states
-    assert sum("/cdn/" in path for _, path, _ in server.requests) == 1
+    assert sum(m == "GET" and "/cdn/" in path for m, path, _ in server.requests) == 1
