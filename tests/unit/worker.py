@@ -32,7 +32,7 @@ def free_port() -> int:
 class Worker:
     """`python -m scripts.container`, its folders below `tmp`, and what it says."""
 
-    def __init__(self, tmp: Path, **environment: str) -> None:
+    def __init__(self, tmp: Path, *, python: str = sys.executable, **environment: str) -> None:
         self.dir, self.port = tmp / "worker", free_port()
         webui_dir = tmp / "webui"
         webui_dir.mkdir(exist_ok=True)
@@ -60,7 +60,7 @@ class Worker:
         self.log = tmp / "log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "scripts.container"],
+                [python, "-m", "scripts.container"],
                 env=env,
                 cwd=tmp,
                 stdout=log,

@@ -1,0 +1,280 @@
+"""The handler on RunPod's real SDK, beside a stand-in WebUI, as processes of this machine.
+
+The SDK's packages are those of the image: its hashed lock, in an environment made for the tests.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from scripts.common import png
+from scripts.container.api import Api
+from scripts.container.state import read_jobs
+from scripts.host.config.load import ROOT
+from tests.standins import bucket, runpod
+from tests.unit.worker import Worker, free_port
+
+WEBUI = ROOT / "tests/standins/a1111/AUTOMATIC1111/stable-diffusion-webui"
+LOCK = ROOT / "requirements/runpod.txt"
+JOB = {"prompt": "a lighthouse", "seed": 1, "steps": 2, "width": 64, "height": 64}
+
+
+@pytest.fixture(scope="session")
+def runpod_python(pytestconfig: pytest.Config) -> Path:
+    """A Python with the SDK, as locked for the image; made once for each lock."""
+    python = sys.executable if sys.version_info[:2] == (3, 11) else shutil.which("python3.11")
+    if not python:
+        pytest.skip("the image's Python, 3.11, is not here")
+    digest = hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]
+    venv = pytestconfig.cache.mkdir("runpod") / digest
+    if not (venv / "complete").exists():
+        uv = [str(Path(sys.executable).with_name("uv"))]
+        subprocess.run(
+            [*uv, "venv", "--quiet", "--clear", "--python", python, str(venv)], check=True
+        )
+        words = ["--require-hashes", "--no-deps", "--requirement", str(LOCK)]
+        into = ["--quiet", "--python", str(venv / "bin/python")]
+        subprocess.run([*uv, "pip", "install", *into, *words], check=True)
+        (venv / "complete").touch()
+    return venv / "bin/python"
+
+
+@contextmanager
+def serverless(tmp_path: Path, python: Path, **environment: str) -> Iterator[Worker]:
+    """A whole worker in serverless mode, its handler on the real SDK."""
+    header = json.dumps({"a": {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]}}).encode()
+    model = tmp_path / "model.safetensors"
+    model.write_bytes(struct.pack("<Q", len(header)) + header + b"1234")
+    webui = tmp_path / "a1111"
+    shutil.copytree(WEBUI, webui)
+    worker = Worker(
+        tmp_path,
+        **{
+            "WORKER_MODE": "serverless",
+            "WEBUI_DIR": str(webui),
+            "WEBUI_PYTHON": str(python),
+            "STANDIN_TORCH": "0",
+            **environment,
+        },
+        python=str(python),
+    )
+    try:
+        yield worker
+    finally:
+        worker.stop()
+
+
+def picture(result: Any) -> png.Picture:
+    return png.decode(base64.b64decode(result["output"]["images"][0]))
+
+
+def test_jobs_from_runpods_queue_are_drawn_and_bad_ones_cost_nothing(
+    tmp_path: Path, runpod_python: Path
+) -> None:
+    with runpod.running() as platform:
+        environment = {**platform.environment(), "STANDIN_STEP_SECONDS": "0.4"}
+        with serverless(tmp_path, runpod_python, **environment) as worker:
+            slow = platform.send({**JOB, "steps": 5})
+            drawn = picture(platform.result(slow))
+            assert (drawn.width, drawn.height, drawn.flat) == (64, 64, False)
+            steps = [told["step"] for told in platform.progress[slow]]
+            assert steps
+            assert steps == sorted(steps)
+            assert "input.steps" in platform.do({"steps": "many"})["error"]
+            assert "Sampler not found" in platform.do({**JOB, "sampler_name": "none"})["error"]
+            assert platform.do({"api": "options"})["output"]["samples_format"] == "png"
+            worker.until(lambda: read_jobs(worker.dir).running == 0, "the last result's way home")
+            record = read_jobs(worker.dir)
+            assert (record.done, record.failed) == (2, 2)
+            assert "event=job-done job=job-1" in worker.said
+            worker.process.send_signal(signal.SIGTERM)
+            assert worker.ended() == 0
+
+
+def test_settings_of_one_job_do_not_reach_the_next(tmp_path: Path, runpod_python: Path) -> None:
+    with (
+        runpod.running() as platform,
+        serverless(tmp_path, runpod_python, **platform.environment()) as worker,
+    ):
+        override = {"CLIP_stop_at_last_layers": 2}
+        job = {**JOB, "override_settings": override}
+        result = platform.do({**job, "override_settings_restore_afterwards": False})
+        assert result["output"]["warnings"] == ["override_settings always end with the job"]
+        assert platform.do({"api": "options"})["output"]["CLIP_stop_at_last_layers"] == 1
+        assert worker.process.poll() is None
+
+
+def test_pictures_go_to_a_bucket_when_one_is_configured(
+    tmp_path: Path, runpod_python: Path
+) -> None:
+    with runpod.running() as platform, bucket.running() as store:
+        environment = {**platform.environment(), **store.environment()}
+        with serverless(tmp_path, runpod_python, **environment) as worker:
+            result = platform.do(JOB)
+            address = result["output"]["images"][0]
+            assert address.startswith(store.address)
+            path = address.removeprefix(store.address).partition("?")[0]
+            assert "/job-1/" in path
+            assert png.decode(store.stored[path]).width == 64
+            assert "not-a-secret" not in worker.said
+
+
+def test_a_poisoned_gpu_asks_runpod_for_a_new_worker(tmp_path: Path, runpod_python: Path) -> None:
+    with runpod.running() as platform:
+        environment = {
+            **platform.environment(),
+            "STANDIN_FAULT": "cuda-error",
+            "STANDIN_AFTER": "1",
+            "STANDIN_ONCE": str(tmp_path / "once"),
+        }
+        with serverless(tmp_path, runpod_python, **environment) as worker:
+            result = platform.do(JOB)
+            assert result["stopPod"] is True
+            assert "[cuda-error]" in result["error"]
+            assert picture(platform.do(JOB)).width == 64, "a new WebUI serves meanwhile"
+            assert worker.state.restarts == 1
+
+
+class LocalApi:
+    """The SDK's own API server for development."""
+
+    def __init__(self, port: int) -> None:
+        self.address = f"http://127.0.0.1:{port}"
+
+    def runsync(self, given: object) -> tuple[int, Any]:
+        """A job from start to end: status and answer."""
+        body = json.dumps({"input": given}).encode()
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self.address}/runsync", body, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            return error.code, json.loads(error.read())
+
+    def is_up(self) -> bool:
+        try:
+            urllib.request.urlopen(f"{self.address}/docs", timeout=5).close()
+        except OSError:
+            return False
+        return True
+
+
+@pytest.fixture(scope="module")
+def local(
+    tmp_path_factory: pytest.TempPathFactory, runpod_python: Path
+) -> Iterator[tuple[Worker, LocalApi]]:
+    """A worker whose handler serves the SDK's local API."""
+    port = free_port()
+    words = f"--rp_serve_api --rp_api_host 127.0.0.1 --rp_api_port {port} --rp_log_level ERROR"
+    folder = tmp_path_factory.mktemp("local")
+    with serverless(folder, runpod_python, HANDLER_ARGS=words) as worker:
+        api = LocalApi(port)
+        worker.until(api.is_up, "the SDK's API server")
+        yield worker, api
+
+
+def test_the_sdks_local_api_draws(local: tuple[Worker, LocalApi]) -> None:
+    _, api = local
+    status, answer = api.runsync(JOB)
+    assert (status, answer["status"]) == (200, "COMPLETED")
+    assert picture(answer).width == 64
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = st.sampled_from(["api", "payload", "timeout", "steps", "width", "prompt", "seed", "image"])
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.dictionaries(FIELDS, ANY_JSON, min_size=1, max_size=4))
+def test_no_input_takes_the_worker_down(
+    local: tuple[Worker, LocalApi], given_input: dict[str, Any]
+) -> None:
+    worker, api = local
+    small = {"width": 64, "height": 64, "steps": 1}
+    _, answer = api.runsync({**small, **given_input})
+    assert answer.get("error") or answer["status"] == "COMPLETED"
+    assert worker.process.poll() is None
+    assert worker.state.restarts == 0
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory that a process holds."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def handler_of(worker: Worker) -> int:
+    """The process id of a worker's handler."""
+    children = Path(f"/proc/{worker.process.pid}/task/{worker.process.pid}/children").read_text()
+    return next(
+        int(pid)
+        for pid in children.split()
+        if b"handler" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    )
+
+
+@pytest.mark.slow
+def test_five_hundred_jobs_leave_memory_where_it_was(local: tuple[Worker, LocalApi]) -> None:
+    worker, api = local
+    for _ in range(100):
+        api.runsync(JOB)  # until pools and caches have their size
+    handler, before = handler_of(worker), resident(handler_of(worker))
+    for number in range(500):
+        status, answer = api.runsync({**JOB, "seed": number})
+        assert (status, answer["status"]) == (200, "COMPLETED")
+    assert handler_of(worker) == handler
+    # 500 pictures of 17 kB that stayed would be 8.5 MB, and their copies several times that.
+    assert resident(handler) - before < 8_000_000
+    assert worker.state.restarts == 0
+
+
+def test_the_sdk_draws_test_input_and_ends(tmp_path: Path, runpod_python: Path) -> None:
+    words = f"--test_input '{json.dumps({'input': JOB})}'"
+    with serverless(tmp_path, runpod_python, HANDLER_ARGS=words) as worker:
+        assert worker.ended() == 0, worker.said
+        assert "completed successfully" in worker.said
+        record = read_jobs(worker.dir)
+        assert (record.done, record.failed) == (1, 0)
+
+
+def test_the_handler_takes_no_job_before_a_picture_was_drawn(
+    tmp_path: Path, runpod_python: Path
+) -> None:
+    with runpod.running() as platform:
+        platform.send(JOB)
+        environment = {**platform.environment(), "STANDIN_FAULT": "no-model", "RESTARTS": "0"}
+        with serverless(tmp_path, runpod_python, **environment) as worker:
+            assert worker.ended() != 0
+            assert "event=job-started" not in worker.said
+
+
+def test_a_worker_whose_webui_is_reached_by_hand_answers_the_same(
+    local: tuple[Worker, LocalApi],
+) -> None:
+    worker, api = local
+    direct = Api("127.0.0.1", worker.port).call("POST", "/sdapi/v1/txt2img", JOB, timeout=60).json()
+    _, answer = api.runsync(JOB)
+    assert answer["output"]["images"] == direct["images"]
