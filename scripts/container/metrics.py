@@ -9,18 +9,23 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Final
 
+from scripts.common.errors import Failure
+from scripts.common.pip_cache import Stats, measure
 from scripts.container.health import verdict
 from scripts.container.log import log
 from scripts.container.settings import Settings
 from scripts.container.state import State, read_jobs, read_state
 
 _PREFIX: Final = "a1111_worker"
+_PIP_EVERY: Final = 600.0  # seconds between two looks into pip's cache
 
 
 @dataclass(frozen=True)
@@ -95,19 +100,41 @@ def gpus(_: Settings) -> Iterator[Metric]:
             yield Metric("gpu_utilisation_ratio", gpu.utilisation / 100, meaning, label=label)
 
 
-SOURCES: Final[tuple[Callable[[Settings], Iterator[Metric]], ...]] = (worker, jobs, memory, gpus)
+def pip_cache(settings: Settings) -> Iterator[Metric]:
+    """What pip's cache holds and gives, as of the last ten minutes: looking takes a while."""
+    try:
+        stats = _pip_stats(settings.pip_cache_dir, int(time.monotonic() / _PIP_EVERY))
+    except Failure:
+        return
+    for kind in stats.sizes:
+        label = f'kind="{kind}"'
+        yield Metric("pip_cache_bytes", stats.sizes[kind], "Size of pip's cache.", label=label)
+        yield Metric("pip_cache_entries", stats.entries[kind], "Entries in it.", label=label)
+    yield Metric("pip_cache_free_bytes", stats.free, "Free on its file system.")
+    meaning = "Share of files that pip found in its cache."
+    yield Metric("pip_cache_hit_ratio", stats.runs.hit_rate, meaning)
+
+
+@lru_cache(maxsize=1)
+def _pip_stats(cache: Path, _period: int) -> Stats:
+    return measure(cache)
+
+
+Source = Callable[[Settings], Iterator[Metric]]
+SOURCES: Final[tuple[Source, ...]] = (worker, jobs, memory, gpus, pip_cache)
 
 
 def text(settings: Settings) -> str:
-    """All numbers, in Prometheus' text format 0.0.4."""
+    """All numbers, in Prometheus' text format 0.0.4: each name's samples together."""
+    families: dict[str, list[Metric]] = {}
+    for source in SOURCES:
+        for metric in source(settings):
+            families.setdefault(f"{_PREFIX}_{metric.name}", []).append(metric)
     lines: list[str] = []
-    seen: set[str] = set()
-    for metric in (metric for source in SOURCES for metric in source(settings)):
-        name = f"{_PREFIX}_{metric.name}"
-        if name not in seen:
-            seen.add(name)
-            lines += [f"# HELP {name} {metric.meaning}", f"# TYPE {name} {metric.kind}"]
-        lines.append(f"{name}{'{' + metric.label + '}' if metric.label else ''} {metric.value:g}")
+    for name, samples in families.items():
+        lines += [f"# HELP {name} {samples[0].meaning}", f"# TYPE {name} {samples[0].kind}"]
+        for one in samples:
+            lines.append(f"{name}{'{' + one.label + '}' if one.label else ''} {one.value:g}")
     return "\n".join(lines) + "\n"
 
 

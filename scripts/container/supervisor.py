@@ -13,6 +13,7 @@ import threading
 import time
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final
 
@@ -159,7 +160,8 @@ class Supervisor:
             self._start("preflight")
         from scripts.container import metrics  # its imports take longer than the start of a process
 
-        metrics.serve(self._settings)
+        cache = Path(self._env["PIP_CACHE_DIR"])  # on the volume, or where there was room
+        metrics.serve(replace(self._settings, pip_cache_dir=cache))
 
     def _start(self, name: str) -> None:
         settings, python = self._settings, sys.executable

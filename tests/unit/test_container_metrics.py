@@ -54,6 +54,23 @@ def test_the_heap_of_a_process_that_was_replaced_is_not_shown(tmp_path: Path) ->
     assert "tcmalloc" not in metrics.text(settings(tmp_path))
 
 
+def test_pips_cache_is_counted_by_kind(tmp_path: Path) -> None:
+    cache = tmp_path / "pip"
+    (cache / "http-v2").mkdir(parents=True)
+    (cache / "http-v2" / "a.body").write_bytes(b"x" * 1000)
+    (cache / "runs").mkdir()
+    (cache / "runs" / "a.log").write_text(
+        "2026-11-23T20:28:37,848   Downloading one-1.0-py3-none-any.whl (876 kB)\n"
+        "2026-11-23T20:28:39,000   Using cached two-1.0-py3-none-any.whl (1.5 MB)\n"
+    )
+    env = {"WORKER_DIR": str(tmp_path), "PIP_CACHE_DIR": str(cache)}
+    found = numbers(metrics.text(Settings.from_environment(env)))
+    assert found['pip_cache_bytes{kind="http"}'] == 1000
+    assert found['pip_cache_entries{kind="wheels"}'] == 0
+    assert found["pip_cache_hit_ratio"] == 0.5
+    assert found["pip_cache_free_bytes"] > 0
+
+
 def test_every_family_is_described_once_and_before_its_samples(tmp_path: Path) -> None:
     write_state(tmp_path, State("ready", seconds={"answers": 1, "drawn": 2}))
     lines = metrics.text(settings(tmp_path)).splitlines()
