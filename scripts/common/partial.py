@@ -10,12 +10,16 @@ import errno
 import fcntl
 import json
 import os
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from scripts.common.errors import Failure
+
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @dataclass(frozen=True)
@@ -38,12 +42,12 @@ class Partial:
 
     Args:
         dest: the final name.
+        path: the partial file's name.
         fd: the open partial file.
     """
 
-    def __init__(self, dest: Path, fd: int) -> None:
-        self.dest, self.fd = dest, fd
-        self.path = partial_path(dest)
+    def __init__(self, dest: Path, path: Path, fd: int) -> None:
+        self.dest, self.path, self.fd = dest, path, fd
         self._origin = self.path.with_name(f"{self.path.name}.json")
 
     @property
@@ -111,11 +115,20 @@ def locked_partial(dest: Path, waiting: Callable[[], None]) -> Iterator[Partial]
     path = partial_path(dest)
     try:
         dest.parent.mkdir(parents=True, exist_ok=True)
-        fd = _locked(path, waiting)
+        try:
+            fd = _locked(path, waiting)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            # A network file system without locks: a name of this process's own is as safe,
+            # but nobody waits for it, and nobody resumes it.
+            path.unlink(missing_ok=True)  # it was just made, and is empty
+            path = dest.with_name(f"{dest.name}.{socket.gethostname()}-{os.getpid()}.partial")
+            fd = os.open(path, _FLAGS, 0o644)
     except OSError as error:
         raise unwritable(error, path) from None
     try:
-        yield Partial(dest, fd)
+        yield Partial(dest, path, fd)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO):
             raise unwritable(error, path) from None
@@ -126,7 +139,7 @@ def locked_partial(dest: Path, waiting: Callable[[], None]) -> Iterator[Partial]
 
 def _locked(path: Path, waiting: Callable[[], None]) -> int:
     while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fd = os.open(path, _FLAGS, 0o644)
         try:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

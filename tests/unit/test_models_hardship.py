@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 import signal
 import ssl
@@ -18,7 +20,9 @@ from scripts.common.errors import Failure
 from scripts.common.line import Line
 from scripts.common.partial import partial_path
 from scripts.common.wanted import Fetched, Wanted
+from scripts.host.config.load import ROOT
 from tests.standins.fault_server import Behaviour, FaultServer, misbehaving
+from tests.unit.checkout import make_checkout
 from tests.unit.downloading import CONTENT, QUICK, fetch, leftovers, sha, wanted
 
 
@@ -205,3 +209,41 @@ def test_a_proxy_in_the_environment_is_used(dest: Path, monkeypatch: pytest.Monk
         fetch_verified(asked, dest, line=QUICK)
         assert proxy.asked[0].path == "http://models.invalid/file"
     assert dest.read_bytes() == CONTENT
+
+
+def test_a_file_system_without_locks_still_gets_a_verified_file(
+    dest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:  # no file system at hand is really without
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with misbehaving(CONTENT) as server:
+        assert fetch(server, dest).state == "fetched"
+    assert dest.read_bytes() == CONTENT
+    assert leftovers(dest) == ["file.stamp"]
+
+
+def test_an_interrupt_ends_at_once_and_the_next_run_resumes(tmp_path: Path) -> None:
+    store = tmp_path / "c" / "models"
+    with misbehaving(CONTENT, Behaviour(rate=1_000_000)) as server:
+        source = {"url": f"{server.url}/file.dat"}
+        model = {"name": "m", "source": source, "path": "/file.dat", "sha256": sha(CONTENT)}
+        root = make_checkout(tmp_path / "c", model)
+        environment = {**os.environ, "IMAGE_CONFIG": str(root / "config.local.yaml")}
+        words = [sys.executable, "-m", "invoke", "models.prefetch", "--json"]
+        with subprocess.Popen(
+            words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+        ) as run:
+            assert run.stdout
+            while '"fetching"' not in run.stdout.readline():
+                pass
+            run.send_signal(signal.SIGINT)
+            run.wait(20)
+        assert run.returncode == 130
+        assert [path.name for path in store.rglob("*") if path.name == sha(CONTENT)] == []
+        server.script = [Behaviour()]
+        done = subprocess.run(
+            words, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+        )
+    assert '"state": "resumed"' in done.stdout

@@ -21,6 +21,7 @@ from scripts.host.models.context import staged_context
 from scripts.host.models.prefetch import Manner, prefetch
 from scripts.host.models.store import Store
 from tests.standins.fault_server import misbehaving
+from tests.standins.hub import hub
 from tests.unit.checkout import MANNER, loaded_from, make_checkout, safetensors_bytes, sha
 
 ONE, TWO = safetensors_bytes(seed=1), safetensors_bytes(seed=2)
@@ -70,6 +71,23 @@ def test_the_context_has_the_images_shape_and_costs_no_space(root: Path) -> None
         assert (folder / "model.safetensors").samefile(results[0].path)
         assert (folder / "extra" / "a" / "b.safetensors").samefile(results[1].path)
     assert not folder.exists()
+
+
+def test_the_hubs_own_client_finds_the_staged_tokenizer_without_a_network(tmp_path: Path) -> None:
+    from huggingface_hub import hf_hub_download
+
+    file = tmp_path / "hub" / "o" / "tok" / "vocab.json"
+    file.parent.mkdir(parents=True)
+    file.write_text("{}")
+    source = {"hub": "o/tok", "files": ["vocab.json"], "revision": COMMIT}
+    model = {"name": "tok", "source": source, "path": "/hf/hub", "layout": "hub-cache"}
+    with hub(tmp_path / "hub") as server:
+        root = make_checkout(tmp_path / "c", model, mirrors={"huggingface": server.url})
+        results = prefetch(loaded_from(root), manner=MANNER)
+    with staged_context(loaded_from(root), results) as folder:
+        cache = folder / "extra" / "hf" / "hub"
+        found = hf_hub_download("o/tok", "vocab.json", cache_dir=cache, local_files_only=True)
+        assert Path(found).read_text() == "{}"
 
 
 def test_volume_models_are_listed_for_the_worker_which_fetches_them_verified(
