@@ -26,7 +26,7 @@ ARG MODEL_FILE=Deliberate_v6.safetensors
 ARG MODEL_REVISION=main
 ARG MODEL_SHA256=bcce73a08e95a4d4a3332875342792a50ab9bf9f07fdedcab49fd425fac173be
 ARG MODEL_SIZE=2132625894
-RUN --mount=type=bind,source=scripts/image,target=/build \
+RUN --mount=type=bind,source=scripts/image/hub-file,target=/build/hub-file \
     --mount=type=secret,id=hf_token --mount=type=secret,id=ca_bundle \
     /build/hub-file "$MODEL_REPO" "$MODEL_REVISION" "$MODEL_FILE" \
         /model.safetensors "$MODEL_SHA256" "$MODEL_SIZE"
@@ -36,7 +36,7 @@ RUN --mount=type=bind,source=scripts/image,target=/build \
 # trying to convert the cache at every start.
 ARG VOCABULARY_REPO=openai/clip-vit-large-patch14
 ARG VOCABULARY_REVISION=32bd64288804d66eefd0ccbe215aa642df71cc41
-RUN --mount=type=bind,source=scripts/image,target=/build \
+RUN --mount=type=bind,source=scripts/image/hub-file,target=/build/hub-file \
     --mount=type=secret,id=hf_token --mount=type=secret,id=ca_bundle \
     cache="/extra/opt/huggingface/hub/models--$(echo "$VOCABULARY_REPO" | sed 's|/|--|g')"; \
     for file in config.json vocab.json merges.txt tokenizer_config.json special_tokens_map.json; do \
@@ -73,7 +73,8 @@ ARG ASSETS_REPO=AUTOMATIC1111/stable-diffusion-webui-assets
 ARG ASSETS_COMMIT=6f7db241d2f8ba7457bac5ca9753331f0c266917
 ARG CLIP_REPO=openai/CLIP
 ARG CLIP_COMMIT=d50d76daa670286dd6cacf3bcd80b5e4823fc8e1
-RUN --mount=type=bind,source=scripts/image,target=/build --mount=type=secret,id=ca_bundle \
+RUN --mount=type=bind,source=scripts/image/fetch-source,target=/build/fetch-source \
+    --mount=type=secret,id=ca_bundle \
     fetch() { \
         repo=$1; shift; \
         case $repo in *://*) ;; *) repo=$GITHUB/$repo ;; esac; \
@@ -88,7 +89,8 @@ RUN --mount=type=bind,source=scripts/image,target=/build --mount=type=secret,id=
 ARG WEBUI_REPO=AUTOMATIC1111/stable-diffusion-webui
 ARG A1111_RELEASE=v1.9.3
 ARG WEBUI_COMMIT=1c0a0c4c26f78c32095ebc7f8af82f5c04fca8c0
-RUN --mount=type=bind,source=scripts/image,target=/build --mount=type=secret,id=ca_bundle \
+RUN --mount=type=bind,source=scripts/image/fetch-source,target=/build/fetch-source \
+    --mount=type=secret,id=ca_bundle \
     case $WEBUI_REPO in *://*) repo=$WEBUI_REPO ;; *) repo=$GITHUB/$WEBUI_REPO ;; esac; \
     /build/fetch-source "$repo" "$WEBUI_COMMIT" "$A1111_RELEASE" /webui screenshot.png test .github; \
     cp -a /webui/. /stable-diffusion-webui/
@@ -111,17 +113,17 @@ FROM python AS packages
 ARG PYTORCH_INDEX=
 ARG REQUIREMENTS=requirements/cuda128.txt
 RUN --mount=type=cache,target=/root/.cache/uv --mount=type=secret,id=ca_bundle \
-    --mount=type=bind,source=requirements,target=/requirements \
-    --mount=type=bind,source=scripts/image,target=/build \
+    --mount=type=bind,source=${REQUIREMENTS},target=/requirements.txt \
+    --mount=type=bind,source=scripts/image/install-packages,target=/build/install-packages \
     --mount=type=bind,from=sources,source=/clip,target=/clip \
-    /build/install-packages /opt/webui "/$REQUIREMENTS" /clip
+    /build/install-packages /opt/webui /requirements.txt /clip
 
 
 # --- runpod: the SDK in an environment of its own; its pins and the WebUI's exclude each other ----
 FROM python AS runpod
 RUN --mount=type=cache,target=/root/.cache/uv --mount=type=secret,id=ca_bundle \
     --mount=type=bind,source=requirements/runpod.txt,target=/runpod.txt \
-    --mount=type=bind,source=scripts/image,target=/build \
+    --mount=type=bind,source=scripts/image/install-packages,target=/build/install-packages \
     /build/install-packages /opt/runpod /runpod.txt
 
 
@@ -137,7 +139,8 @@ ENV DEBIAN_FRONTEND=noninteractive \
 # tcmalloc; A1111 draws grid captions with a real font; procps is for the person inside.
 # The base image's release decides the versions.
 ARG APT_MIRROR=
-RUN --mount=type=bind,source=scripts/image,target=/build --mount=type=secret,id=ca_bundle \
+RUN --mount=type=bind,source=scripts/image/apt-install,target=/build/apt-install \
+    --mount=type=secret,id=ca_bundle \
     --mount=type=cache,target=/var/cache/apt,sharing=locked \
     --mount=type=cache,target=/var/lib/apt,sharing=locked \
     /build/apt-install fonts-dejavu-core git libgl1 libglib2.0-0 libtcmalloc-minimal4 procps tini
@@ -155,7 +158,7 @@ COPY --link --from=sources /stable-diffusion-webui /stable-diffusion-webui
 
 # A package that brought its own torch would pass every import and fail on the GPU.
 ARG ACCELERATOR=cuda
-RUN --mount=type=bind,source=scripts/image,target=/build \
+RUN --mount=type=bind,source=scripts/image/check-packages.py,target=/build/check-packages.py \
     /opt/webui/bin/python /build/check-packages.py
 
 # What the worker reads. PIP_CACHE_DIR is for run time: RunPod mounts its volume at /runpod-volume.
