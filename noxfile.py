@@ -6,7 +6,7 @@ import nox
 
 nox.needs_version = ">=2024.4.15"
 nox.options.default_venv_backend = "uv|virtualenv"
-nox.options.sessions = ["lint", "tests", "engine"]
+nox.options.sessions = ["lint", "tests", "engine", "faults"]
 nox.options.stop_on_first_error = False
 
 LOCK = "requirements/dev.txt"
@@ -37,6 +37,12 @@ def tests_on(session: nox.Session) -> None:
 def engine(session: nox.Session) -> None:
     """Tests against a real Docker engine; without one, one line says that they were skipped."""
     session.run(sys.executable, "-m", "pytest", "tests/engine", "-rs", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def faults(session: nox.Session) -> None:
+    """Images broken on purpose: the smoke tests must find each fault, and name it."""
+    session.run(sys.executable, "-m", "pytest", "tests/faults", "-rs", *session.posargs)
 
 
 @nox.session(venv_backend="none", tags=["smoke"])
