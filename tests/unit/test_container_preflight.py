@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +16,7 @@ from scripts.container.preflight.checks import Level, Verdict, judge
 from scripts.container.preflight.facts import Facts, Torch
 from scripts.container.preflight.gather import gather, start_torch, torch_facts
 from scripts.container.settings import Settings
+from tests.standins.nvml import library, needs_compiler
 
 ADA = nvml.Gpu("NVIDIA RTX 6000 Ada Generation", (8, 9), 51_527_024_640, 614_400_000, 0)
 DRIVER = nvml.Driver("570.124.06", (12, 8), (ADA,))
@@ -196,55 +195,21 @@ def test_the_command_prints_json_and_fails_on_a_missing_model(
     assert report["seconds"] < 5
 
 
-STUB = r"""
-#include <string.h>
-typedef struct { unsigned long long total, free, used; } memory;
-typedef struct { unsigned int gpu, memory; } utilisation;
-int nvmlInit_v2(void) { return INIT; }
-int nvmlShutdown(void) { return 0; }
-const char *nvmlErrorString(int status) { return "Driver/library version mismatch"; }
-int nvmlSystemGetDriverVersion(char *to, unsigned n) { strncpy(to, "570.124.06", n); return 0; }
-int nvmlSystemGetCudaDriverVersion_v2(int *to) { *to = 12080; return 0; }
-int nvmlDeviceGetCount_v2(unsigned *to) { *to = 1; return 0; }
-int nvmlDeviceGetHandleByIndex_v2(unsigned i, void **to) { *to = (void *)0x7fff00001000; return 0; }
-int nvmlDeviceGetName(void *d, char *to, unsigned n) {
-  if (d != (void *)0x7fff00001000) return 2;
-  strncpy(to, "NVIDIA RTX 6000 Ada Generation", n); return 0; }
-int nvmlDeviceGetMemoryInfo(void *d, memory *to) {
-  to->total = 51527024640ULL; to->used = 614400000ULL; to->free = to->total - to->used; return 0; }
-int nvmlDeviceGetCudaComputeCapability(void *d, int *x, int *y) { *x = 8; *y = 9; return 0; }
-int nvmlDeviceGetUtilizationRates(void *d, utilisation *to) { to->gpu = 37; return UTILISATION; }
-"""
-
-
-def stub_library(folder: Path, *, init: int = 0, utilisation: int = 0) -> str:
-    """A driver library with NVML's own calling conventions and the answers of an RTX 6000 Ada."""
-    source, library = folder / "nvml.c", folder / "libnvidia-ml.so.1"
-    source.write_text(STUB)
-    switches = [f"-DINIT={init}", f"-DUTILISATION={utilisation}"]
-    words = ["cc", "-shared", "-fPIC", "-w", *switches, "-o", str(library), str(source)]
-    subprocess.run(words, check=True)
-    return str(library)
-
-
-needs_compiler = pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler here")
-
-
 @needs_compiler
 def test_the_driver_is_asked_through_its_own_library(tmp_path: Path) -> None:
-    told = nvml.ask(stub_library(tmp_path))
+    told = nvml.ask(str(library(tmp_path)))
     assert told == nvml.Driver("570.124.06", (12, 8), (replace(ADA, utilisation=37),))
 
 
 @needs_compiler
 def test_a_gpu_slice_has_no_utilisation(tmp_path: Path) -> None:
-    assert nvml.ask(stub_library(tmp_path, utilisation=3)).gpus[0].utilisation is None
+    assert nvml.ask(str(library(tmp_path, utilisation=3))).gpus[0].utilisation is None
 
 
 @needs_compiler
 def test_a_broken_driver_says_what_it_says(tmp_path: Path) -> None:
     with pytest.raises(nvml.NvmlError, match="nvmlInit_v2: Driver/library version mismatch"):
-        nvml.ask(stub_library(tmp_path, init=18))
+        nvml.ask(str(library(tmp_path, init=18)))
 
 
 def test_a_driver_without_a_function_is_too_old() -> None:

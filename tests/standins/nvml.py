@@ -1,0 +1,57 @@
+"""The NVIDIA driver's library as an RTX 6000 Ada would answer through it, built where tests run."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+COMPILER = shutil.which("tcc") or shutil.which("cc")
+
+needs_compiler = pytest.mark.skipif(not COMPILER, reason="no C compiler here: tcc is enough")
+
+# NVML's own calling conventions (https://docs.nvidia.com/deploy/nvml-api/); needs no header.
+SOURCE = r"""
+typedef struct { unsigned long long total, free, used; } memory;
+typedef struct { unsigned int gpu, memory; } utilisation;
+static void *card = (void *)0x7fff00001000;
+static int text(char *to, unsigned n, const char *from) {
+  while (n-- && (*to++ = *from++)); return 0; }
+int nvmlInit_v2(void) { return INIT; }
+int nvmlShutdown(void) { return 0; }
+const char *nvmlErrorString(int status) { return "Driver/library version mismatch"; }
+int nvmlSystemGetDriverVersion(char *to, unsigned n) { return text(to, n, "570.124.06"); }
+int nvmlSystemGetCudaDriverVersion_v2(int *to) { *to = 12080; return 0; }
+int nvmlDeviceGetCount_v2(unsigned *to) { *to = 1; return 0; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned i, void **to) { *to = card; return 0; }
+int nvmlDeviceGetName(void *d, char *to, unsigned n) {
+  return d == card ? text(to, n, "NVIDIA RTX 6000 Ada Generation") : 2; }
+int nvmlDeviceGetMemoryInfo(void *d, memory *to) {
+  to->total = 51527024640ULL; to->used = 614400000ULL; to->free = to->total - to->used; return 0; }
+int nvmlDeviceGetCudaComputeCapability(void *d, int *x, int *y) {
+  *x = MAJOR; *y = MINOR; return 0; }
+int nvmlDeviceGetUtilizationRates(void *d, utilisation *to) { to->gpu = 37; return UTILISATION; }
+"""
+
+
+def library(
+    folder: Path, *, capability: tuple[int, int] = (8, 9), init: int = 0, utilisation: int = 0
+) -> Path:
+    """Build it.
+
+    Args:
+        folder: where to.
+        capability: what the card says of itself.
+        init: status of the first call; not 0 is a broken driver.
+        utilisation: status of the question for it; not 0 is a slice of a GPU.
+    """
+    source, built = folder / "nvml.c", folder / "libnvidia-ml.so.1"
+    source.write_text(SOURCE)
+    values = {"INIT": init, "UTILISATION": utilisation}
+    values |= {"MAJOR": capability[0], "MINOR": capability[1]}
+    switches = [f"-D{name}={value}" for name, value in values.items()]
+    words = [str(COMPILER), "-shared", "-fPIC", "-nostdlib", *switches, "-o", str(built)]
+    subprocess.run([*words, str(source)], check=True)
+    return built
