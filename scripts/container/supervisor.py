@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final
 
@@ -138,6 +139,8 @@ class Supervisor:
             return  # about a process that was replaced meanwhile
         elif isinstance(event, Ended):
             self._ended(event.child)
+        elif event.child.ended.is_set():
+            return  # its end says more
         elif isinstance(event, Answers):
             self._clock("answers")
             self._say("loading")
@@ -164,19 +167,7 @@ class Supervisor:
         metrics.serve(replace(self._settings, pip_cache_dir=cache))
 
     def _start(self, name: str) -> None:
-        settings, python = self._settings, sys.executable
-        words = [python, "-m", "scripts.container", name]
-        if name == "preflight":
-            # It imports torch beside the WebUI, which must not wait for it.
-            words = ["nice", *words, "--log"]
-        env, cwd = self._env, CONTAINER_PATH if CONTAINER_PATH.is_dir() else settings.worker_dir
-        if name == "webui":
-            flags = webui_flags(settings, places.checkpoints(settings))
-            heap = str(settings.worker_dir / "heap.json")
-            words = [str(settings.webui_python), inside.__file__, heap, "webui.py", *flags]
-            env, cwd = server_environment(self._env, settings), settings.webui_dir
-            self._clock("started")
-            self._say("starting")
+        words, env, cwd = self._command(name)
         try:
             child = Child(
                 name, words, env=env, cwd=cwd, on_exit=lambda child: self._events.put(Ended(child))
@@ -187,9 +178,26 @@ class Supervisor:
             return
         self._children[name] = child
         if name == "webui":
+            self._clock("started")
             self._state = replace(self._state, server=child.pid)
-            log("webui-started", pid=child.pid, port=settings.port, host=settings.host)
-            watch(child, settings, self._events.put)
+            self._say("starting")
+            log("webui-started", pid=child.pid, port=self._settings.port, host=self._settings.host)
+            watch(child, self._settings, self._events.put)
+
+    def _command(self, name: str) -> tuple[list[str], dict[str, str], Path]:
+        """A child's command line, environment and working folder."""
+        settings = self._settings
+        if name == "webui":
+            flags = webui_flags(settings, places.checkpoints(settings))
+            heap = str(settings.worker_dir / "heap.json")
+            words = [str(settings.webui_python), inside.__file__, heap, "webui.py", *flags]
+            return words, server_environment(self._env, settings), settings.webui_dir
+        cwd = CONTAINER_PATH if CONTAINER_PATH.is_dir() else settings.worker_dir
+        words = [sys.executable, "-m", "scripts.container", name]
+        if name == "preflight":
+            # It imports torch beside the WebUI, which must not wait for it.
+            words = ["nice", *words, "--log"]
+        return words, self._env, cwd
 
     def _asked(self, signum: int) -> None:
         if signum == signal.SIGUSR1:

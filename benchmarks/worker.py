@@ -1,0 +1,122 @@
+"""What the worker costs beside the WebUI started and called by hand, in the same image.
+
+    python -m benchmarks.worker IMAGE [--rounds 5] [--jobs 200]
+
+IMAGE is one of variant cpu that is in the local engine. Prints the differences and writes all times
+to `benchmarks/results/worker.json`. Exit code 1 when one misses its limit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from scripts.container.api import Api
+from scripts.container.flags import webui_flags
+from scripts.container.settings import Settings
+from scripts.host.console import say, table
+from tests.unit.worker import free_port
+
+START_LIMIT = 0.3
+JOB_LIMIT = 0.005
+RESULTS = Path(__file__).with_name("results") / "worker.json"
+JOBS = Path(__file__).with_name("worker_jobs.py")
+
+
+@contextmanager
+def running(*words: str) -> Iterator[str]:
+    """A container on this machine's network, removed afterwards; its id."""
+    base = ["docker", "run", "--detach", "--network=host"]
+    started = subprocess.run([*base, *words], capture_output=True, text=True, check=True)
+    name = started.stdout.strip()
+    try:
+        yield name
+    finally:
+        subprocess.run(["docker", "rm", "--force", name], capture_output=True, check=True)
+
+
+def seconds_to_answer(port: int) -> float:
+    """Seconds until the API answers."""
+    api, began = Api("127.0.0.1", port), time.monotonic()
+    while True:
+        try:
+            api.call("GET", "/sdapi/v1/sd-models")
+        except OSError:
+            time.sleep(0.005)
+        else:
+            return time.monotonic() - began
+
+
+def start_by_hand(image: str) -> float:
+    """Start the WebUI with the worker's flags, and nothing around it."""
+    port = str(free_port())
+    settings = Settings.from_environment({"ACCELERATOR": "cpu", "WEBUI_PORT": port})
+    words = ["webui.py", *webui_flags(settings, ["model.safetensors"])]
+    with running("--entrypoint=/opt/webui/bin/python", "--env=PYTHONPATH=", image, *words):
+        return seconds_to_answer(int(port))
+
+
+def start_worker(image: str) -> float:
+    """Start the container as it is."""
+    port = free_port()
+    with running(f"--env=WEBUI_PORT={port}", "--env=METRICS_PORT=0", image):
+        return seconds_to_answer(port)
+
+
+def job_pairs(image: str, count: int) -> list[tuple[float, float]]:
+    """Seconds of `count` jobs, each by hand and through the handler."""
+    port = free_port()
+    with running(f"--env=WEBUI_PORT={port}", "--env=METRICS_PORT=0", image) as name:
+        python = ["/opt/runpod/bin/python", "-"]
+        health = ["docker", "exec", name, "/opt/runpod/bin/python", "-m", "scripts.container"]
+        while subprocess.run([*health, "health"], capture_output=True, check=False).returncode:
+            time.sleep(0.2)
+        answer = subprocess.run(
+            ["docker", "exec", "-i", name, *python, str(count)],
+            input=JOBS.read_text(),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    pairs: list[tuple[float, float]] = json.loads(answer.stdout.splitlines()[-1])
+    return pairs
+
+
+def main() -> int:
+    """Measure, print and record; 1 when a limit is missed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("image")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=200)
+    asked = parser.parse_args()
+    starts = [(start_by_hand(asked.image), start_worker(asked.image)) for _ in range(asked.rounds)]
+    jobs = job_pairs(asked.image, asked.jobs)
+    # Starts take seconds, and the fastest is the one that a busy machine disturbed least; jobs are
+    # short and many, so the middle of the differences within a pair says more.
+    hand, worker = (min(side) for side in zip(*starts, strict=True))
+    added = worker - hand
+    job_hand, job_worker = (statistics.median(side) for side in zip(*jobs, strict=True))
+    job_added = statistics.median(mine - theirs for theirs, mine in jobs)
+    rows = [
+        ["start, fastest", *map(_shown, (hand, worker, added, START_LIMIT))],
+        ["job, median", *map(_shown, (job_hand, job_worker, job_added, JOB_LIMIT))],
+    ]
+    say(table(["", "by hand", "worker", "added", "limit"], rows, right=(1, 2, 3, 4)))
+    record = {"image": asked.image, "starts": starts, "jobs": jobs}
+    RESULTS.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return 0 if added <= START_LIMIT and job_added <= JOB_LIMIT else 1
+
+
+def _shown(seconds: float) -> str:
+    return f"{1000 * seconds:.1f} ms"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

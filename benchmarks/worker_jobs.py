@@ -1,0 +1,39 @@
+"""Run inside a worker's container: one job through the handler against the same call by hand.
+
+Prints the seconds of each pair, as a JSON list of [direct, handled].
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+
+from scripts.container.api import Api
+from scripts.container.handler import Handler, Sdk
+from scripts.container.settings import Settings
+
+ORDER = {"prompt": "a lighthouse", "width": 64, "height": 64, "steps": 1, "seed": 1}
+
+
+async def measure(rounds: int) -> list[tuple[float, float]]:
+    """Alternate, so that a busy moment hits both alike."""
+    settings = Settings.from_environment(os.environ)
+    api = Api(settings.host, settings.port, settings.api_auth)
+    handler = Handler(settings, Sdk(None, None, lambda: 0))
+    pairs = []
+    for number in range(rounds):
+        began = time.perf_counter()
+        drawn = api.call("POST", "/sdapi/v1/txt2img", ORDER, timeout=60).json()
+        between = time.perf_counter()
+        handled = await handler.handle({"id": f"{number}", "input": ORDER})
+        pairs.append((between - began, time.perf_counter() - between))
+        if drawn["images"] != handled["images"]:
+            raise SystemExit("the handler's picture is another one")
+    return pairs
+
+
+if __name__ == "__main__":
+    print(json.dumps(asyncio.run(measure(int(sys.argv[1])))))
