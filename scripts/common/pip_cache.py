@@ -11,6 +11,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ Kind = Literal["http", "wheels"]
 
 _FOLDERS: Final[dict[str, Kind]] = {"http-v2": "http", "http": "http", "wheels": "wheels"}
 _BODY: Final = ".body"
+_AT_ONCE: Final = 16
 _GRACE: Final = 1.0  # seconds that a reader of an entry's metadata has to open its content
 
 
@@ -165,20 +167,15 @@ def prune(
         if dry_run:
             return Pruned(len(chosen), sum(entry.size for entry in chosen), 0)
         gone = [entry for entry in chosen if entry.kind == "http"]
-        for entry in gone:
-            _delete(entry.files[0])
+        _delete(entry.files[0] for entry in gone)
         if gone and is_busy(cache, _clock(cache)):
             time.sleep(_GRACE)
-        for entry in gone:
-            for path in entry.files[1:]:
-                _delete(path)
+        _delete(path for entry in gone for path in entry.files[1:])
         for entry in chosen:
             if entry.kind == "wheels" and not is_busy(cache, _clock(cache)):
-                for path in entry.files:
-                    _delete(path)
+                _delete(entry.files)
                 gone.append(entry)
-        for entry in gone:
-            _remove_empty(entry.files[0].parent, cache)
+        _remove_empty({entry.files[0].parent for entry in gone}, cache)
         return Pruned(len(gone), sum(entry.size for entry in gone), len(chosen) - len(gone))
 
 
@@ -221,18 +218,29 @@ def _sum(states: Iterable[os.stat_result]) -> tuple[int, float]:
     return sum(row.st_size for row in rows), max(max(row.st_atime, row.st_mtime) for row in rows)
 
 
-def _delete(path: Path) -> None:
-    path.unlink(missing_ok=True)
+def _delete(paths: Iterable[Path]) -> None:
+    """Delete files, many at once: a network volume takes its time for each."""
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for _ in pool.map(lambda path: path.unlink(missing_ok=True), paths):
+            pass
 
 
-def _remove_empty(folder: Path, cache: Path) -> None:
-    """Remove a folder and those above it that it leaves empty, up to the cache."""
-    while folder != cache and cache in folder.parents:
-        try:
-            folder.rmdir()
-        except OSError:
-            return
-        folder = folder.parent
+def _remove_empty(folders: set[Path], cache: Path) -> None:
+    """Remove folders and those above them that are left empty, up to the cache."""
+    while folders:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            emptied = zip(folders, pool.map(_removed, folders), strict=True)
+            above = {folder.parent for folder, removed in emptied if removed}
+        folders = {folder for folder in above if cache in folder.parents}
+
+
+def _removed(folder: Path) -> bool:
+    """Remove a folder if it is empty; whether it was."""
+    try:
+        folder.rmdir()
+    except OSError:
+        return False
+    return True
 
 
 def _clock(cache: Path) -> float:
