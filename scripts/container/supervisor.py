@@ -14,7 +14,6 @@ import time
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
-from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final
 
