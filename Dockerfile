@@ -1,9 +1,10 @@
 # An AUTOMATIC1111 WebUI worker for RunPod. Plain `docker build .` makes it; `invoke build` makes the
 # same image from prefetched models, mirrors and pins. Every ARG default equals config.yaml.
 #
-#   download, sources, packages, runpod   made side by side, thrown away
-#   models                                what is baked in; `--build-context models=DIR` replaces it
-#   build_final_image                     the image; what changes often comes last
+#   download, sources, packages, runpod, worker
+#                        made side by side, thrown away
+#   models               what is baked in; `--build-context models=DIR` replaces it
+#   build_final_image    the image; what changes often comes last
 
 ARG BASE_DOWNLOAD=alpine/git:2.43.0
 ARG BASE_RUNTIME=pytorch/pytorch:2.7.0-cuda12.8-cudnn9-runtime
@@ -127,6 +128,13 @@ RUN --mount=type=cache,target=/root/.cache/uv --mount=type=secret,id=ca_bundle \
     /build/install-packages /opt/runpod /runpod.txt
 
 
+# --- worker: the container's scripts, with times that do not depend on the checkout ---------------
+FROM ${BASE_DOWNLOAD} AS worker
+COPY scripts/common /opt/worker/scripts/common
+COPY scripts/container /opt/worker/scripts/container
+RUN find /opt/worker -exec touch -d @0 {} +
+
+
 # --- build_final_image ----------------------------------------------------------------------------
 FROM ${BASE_RUNTIME} AS build_final_image
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
@@ -171,8 +179,8 @@ ENV ACCELERATOR=${ACCELERATOR} \
     TRANSFORMERS_OFFLINE=1 \
     PIP_CACHE_DIR=/runpod-volume/.cache/a1111/pip
 
-COPY --link scripts/common /opt/worker/scripts/common
-COPY --link scripts/container /opt/worker/scripts/container
+COPY --link --from=worker /opt/worker/scripts/common /opt/worker/scripts/common
+COPY --link --from=worker /opt/worker/scripts/container /opt/worker/scripts/container
 
 WORKDIR /stable-diffusion-webui
 EXPOSE 3000

@@ -79,16 +79,16 @@ def model_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def cpu_image(image_config: Path, model_store: Path) -> str:
     """The image of the variant for machines without a GPU."""
-    return _built("cpu", image_config, model_store)
+    return built_image("cpu", image_config, model_store)
 
 
 @pytest.fixture(scope="session")
 def cuda_image(image_config: Path, model_store: Path) -> str:
     """The image of the default variant."""
-    return _built("cuda128", image_config, model_store)
+    return built_image("cuda128", image_config, model_store)
 
 
-def _built(variant: str, config: Path, store: Path) -> str:
+def built_image(variant: str, config: Path, store: Path) -> str:
     """Build as a user does; the same inputs come from BuildKit's cache."""
     tag = f"a1111-worker-test:{variant}"
     answer = invoke(

@@ -31,8 +31,10 @@ def second_engine(short_folder: Path) -> Iterator[str]:
     if os.geteuid() != 0:
         pytest.skip("starting a second engine needs root")
     settings = short_folder / "daemon.json"
-    features = {"containerd-snapshotter": True}
-    settings.write_text(json.dumps({"features": features, "bridge": "none", "iptables": False}))
+    store = {"features": {"containerd-snapshotter": True}}
+    # Not `"bridge": "none"`: an engine started so deletes docker0, which is the first engine's too.
+    aloof = dict.fromkeys(("iptables", "ip6tables", "ip-forward", "ip-masq"), False)
+    settings.write_text(json.dumps({**store, **aloof}))
     address = f"unix://{short_folder}/sock"
     log = (short_folder / "log").open("w")
     words = ["dockerd", f"--config-file={settings}", f"--host={address}"]

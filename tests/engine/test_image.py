@@ -17,6 +17,7 @@ import pytest
 from scripts.host.config.load import ROOT, Loaded, load
 from scripts.host.docker.arguments import build_arguments
 from scripts.host.docker.build import Plan, command
+from tests.engine.conftest import built_image
 from tests.engine.running import container, eventually, invoke, output
 
 pytestmark = pytest.mark.engine
@@ -145,12 +146,14 @@ def test_a_build_with_nothing_changed_takes_little_longer_than_plain_docker(
 
 @pytest.mark.slow
 def test_plain_docker_build_with_only_build_arguments_makes_the_same_layers(
-    cpu_image: str, image_config: Path, monkeypatch: pytest.MonkeyPatch
+    image_config: Path, model_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("IMAGE_CONFIG", str(image_config))
     words = plain_build(load("cpu"), "plain-docker-build:test")
     subprocess.run(words, check=True, capture_output=True, timeout=1800)
-    assert layers("plain-docker-build:test") == layers(cpu_image)
+    # Built anew: an engine short of disk forgets steps, and a step run again is another layer.
+    ours = built_image("cpu", image_config, model_store)
+    assert layers("plain-docker-build:test") == layers(ours)
 
 
 @pytest.mark.slow
@@ -167,10 +170,10 @@ def test_changing_a_container_script_pushes_only_its_own_layer(
     answer = invoke("build", "--variant", "cpu", "-D", define, config=image_config, root=copy)
     assert answer.returncode == 0, answer.stderr
     report = json.loads((copy / "reports/build.json").read_text())
-    ran = [step["instruction"] for step in report["steps"] if not step["cached"]]
-    assert all(
-        "scripts/container" in step or step.startswith(("FROM", "WORKDIR")) for step in ran
-    ), ran
+    ran = {step["stage"] for step in report["steps"] if not step["cached"]}
+    assert ran <= {"worker", "build_final_image"}, ran
+    rerun = [step for step in report["steps"] if step["instruction"].startswith("RUN")]
+    assert [step["stage"] for step in rerun if not step["cached"]] == ["worker"]
     _push(f"{repository}:after", f"{repository}:after")
 
     before, after = (_blobs(registry, "one-layer", tag) for tag in ("before", "after"))
