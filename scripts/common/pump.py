@@ -15,8 +15,8 @@ from scripts.common.line import Line
 from scripts.common.local import Answer
 from scripts.common.web import Retry
 
-CHUNK: Final = 1 << 18  # with _AHEAD of them, a download stays in a core's second-level cache
-_AHEAD: Final = 4  # chunks on their way to be hashed
+CHUNK: Final = 1 << 20
+_AHEAD: Final = 8  # chunks on their way to be hashed; with CHUNK, what one download keeps in memory
 _FLUSH: Final = 1 << 25  # bytes after which the kernel is asked to begin writing them out
 
 
