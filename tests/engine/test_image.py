@@ -170,8 +170,6 @@ def test_changing_a_container_script_pushes_only_its_own_layer(
     answer = invoke("build", "--variant", "cpu", "-D", define, config=image_config, root=copy)
     assert answer.returncode == 0, answer.stderr
     report = json.loads((copy / "reports/build.json").read_text())
-    ran = {step["stage"] for step in report["steps"] if not step["cached"]}
-    assert ran <= {"worker", "build_final_image"}, ran
     rerun = [step for step in report["steps"] if step["instruction"].startswith("RUN")]
     assert [step["stage"] for step in rerun if not step["cached"]] == ["worker"]
     _push(f"{repository}:after", f"{repository}:after")
