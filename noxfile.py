@@ -6,7 +6,7 @@ import nox
 
 nox.needs_version = ">=2024.4.15"
 nox.options.default_venv_backend = "uv|virtualenv"
-nox.options.sessions = ["lint", "tests", "engine", "faults"]
+nox.options.sessions = ["lint", "tests", "engine"]
 nox.options.stop_on_first_error = False
 
 LOCK = "requirements/dev.txt"
