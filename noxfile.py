@@ -11,6 +11,7 @@ nox.options.stop_on_first_error = False
 
 LOCK = "requirements/dev.txt"
 PROVE = (sys.executable, "-m", "pytest", "--tb=no", "--no-summary", "tests/smoke")
+BENCHMARKS = ("models", "worker")
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 
 
@@ -62,3 +63,11 @@ def gpu_smoke(session: nox.Session) -> None:
 def api_smoke(session: nox.Session) -> None:
     """Prove a running worker: `-- --url http://host:3000`."""
     session.run(*PROVE, *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def bench(session: nox.Session) -> None:
+    """Measure beside the usual way; `-- NAME…` chooses, by default all. Takes the whole machine."""
+    for name in session.posargs or BENCHMARKS:
+        session.run(sys.executable, "-m", f"benchmarks.{name}", success_codes=[0, 1])
+    session.run(sys.executable, "-m", "invoke", "config", "--schema")  # the README's tables

@@ -10,9 +10,7 @@ and said so. Exit code 1 when a ratio misses its limit.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import shlex
 import socket
 import subprocess
@@ -21,41 +19,19 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from benchmarks.racing import RSS, Measured, Runner, race
+from benchmarks.record import Ratio, report
 from scripts.common.hashing import sha256_of
-from scripts.host.console import say, size, table
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = shlex.quote(sys.executable)
 HF = shlex.quote(str(Path(sys.executable).with_name("hf")))
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """One number that was promised.
-
-    Args:
-        what: in words.
-        value: as measured.
-        limit: what it must reach.
-        is_most: whether the limit is the largest allowed value, or the smallest.
-    """
-
-    what: str
-    value: float
-    limit: float
-    is_most: bool
-
-    @property
-    def holds(self) -> bool:
-        """Whether the promise is kept."""
-        return self.value <= self.limit if self.is_most else self.value >= self.limit
 
 
 @contextmanager
@@ -235,35 +211,7 @@ def main() -> None:
             several_files(folder, given.size // 4, rate=given.size // 20),
             nothing_to_do(folder, given.rounds),
         ]
-    report(ratios, times + more_times, given.size)
-    sys.exit(not all(ratio.holds for ratio in ratios))
-
-
-def report(ratios: list[Ratio], times: list[Measured], length: int) -> None:
-    """Print the tables and write the JSON."""
-    say(f"{size(length)} on {os.cpu_count()} cores, Python {platform.python_version()}\n")
-    rows = [(t.name, f"{t.fastest:.2f}", f"{t.seconds:.2f}") for t in times]
-    say(table(("contestant", "fastest s", "median s"), rows, right=(1, 2)) + "\n")
-    lines = [
-        (
-            ratio.what,
-            f"{ratio.value:.2f}",
-            f"{'<=' if ratio.is_most else '>='} {ratio.limit:g}",
-            "yes" if ratio.holds else "NO",
-        )
-        for ratio in ratios
-    ]
-    say(table(("ratio", "measured", "limit", "holds"), lines, right=(1, 2)))
-    facts = {
-        "size": length,
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "ratios": [{**asdict(ratio), "holds": ratio.holds} for ratio in ratios],
-        "times": [asdict(each) for each in times],
-    }
-    path = ROOT / "benchmarks" / "results" / "models.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    sys.exit(report("models", ratios, [asdict(each) for each in times + more_times]))
 
 
 if __name__ == "__main__":

@@ -18,15 +18,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.record import Ratio, report
 from scripts.container.api import Api
 from scripts.container.flags import webui_flags
 from scripts.container.settings import Settings
-from scripts.host.console import say, table
 from tests.unit.worker import free_port
 
 START_LIMIT = 0.3
 JOB_LIMIT = 0.005
-RESULTS = Path(__file__).with_name("results") / "worker.json"
 JOBS = Path(__file__).with_name("worker_jobs.py")
 
 
@@ -102,20 +101,20 @@ def main() -> int:
     # short and many, so the middle of the differences within a pair says more.
     hand, worker = (min(side) for side in zip(*starts, strict=True))
     added = worker - hand
-    job_hand, job_worker = (statistics.median(side) for side in zip(*jobs, strict=True))
     job_added = statistics.median(mine - theirs for theirs, mine in jobs)
-    rows = [
-        ["start, fastest", *map(_shown, (hand, worker, added, START_LIMIT))],
-        ["job, median", *map(_shown, (job_hand, job_worker, job_added, JOB_LIMIT))],
-    ]
-    say(table(["", "by hand", "worker", "added", "limit"], rows, right=(1, 2, 3, 4)))
-    record = {"image": asked.image, "starts": starts, "jobs": jobs}
-    RESULTS.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    return 0 if added <= START_LIMIT and job_added <= JOB_LIMIT else 1
-
-
-def _shown(seconds: float) -> str:
-    return f"{1000 * seconds:.1f} ms"
+    return report(
+        "worker",
+        [
+            Ratio("start beside the WebUI by hand, s more", added, START_LIMIT),
+            Ratio("job beside the same call by hand, s more", job_added, JOB_LIMIT),
+        ],
+        [
+            {"name": "start by hand", "seconds": [theirs for theirs, _ in starts]},
+            {"name": "start of the worker", "seconds": [mine for _, mine in starts]},
+            {"name": "job by hand", "seconds": [theirs for theirs, _ in jobs]},
+            {"name": "job through the handler", "seconds": [mine for _, mine in jobs]},
+        ],
+    )
 
 
 if __name__ == "__main__":

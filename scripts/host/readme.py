@@ -1,4 +1,4 @@
-"""Keeps the README's tables true: written from the schema and the findings, never by hand.
+"""Keeps the README's tables true: written from the schema, the findings and what was measured.
 
 A block lies between `<!-- NAME -->` and `<!-- /NAME -->`; a test holds every block to what the code
 says now.
@@ -6,6 +6,7 @@ says now.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from scripts.host.config.load import ROOT
 from scripts.host.config.schema import Config
 
 README = ROOT / "README.md"
+RESULTS = ROOT / "benchmarks" / "results"
 
 
 def config_reference() -> str:
@@ -74,10 +76,35 @@ def worker_variables() -> str:
     return "\n".join(["| variable | default | meaning |", "|---|---|---|", *rows])
 
 
+def benchmarks() -> str:
+    """Every benchmark's promises as last measured, from what `nox -s bench` has written."""
+    parts = []
+    for path in sorted(RESULTS.glob("*.json")):
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        rows = [
+            f"| {row['what']} | {row['value']:.3g} | {'≤' if row['is_most'] else '≥'} "
+            f"{row['limit']:g} | {'yes' if row['holds'] else '**no**'} |"
+            for row in facts["ratios"]
+        ]
+        head = f"`nox -s bench -- {path.stem}` on {_machine(facts['machine'])}:"
+        table = ["| what | measured | must be | holds |", "|---|--:|--:|---|", *rows]
+        parts.append("\n".join([head, "", *table]))
+    return "\n\n".join(parts)
+
+
+def _machine(facts: dict[str, Any]) -> str:
+    """What a benchmark ran on, in one line."""
+    engine = f", Docker {facts['engine']}" if facts["engine"] else ""
+    memory = f"{facts['memory'] / 2**30:.0f} GiB"
+    system = f"Linux {facts['kernel']}, Python {facts['python']}"
+    return f"{facts['cores']} cores of {facts['cpu']}, {memory}, {system}{engine}"
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "config-reference": config_reference,
     "worker-variables": worker_variables,
     "troubleshooting": troubleshooting,
+    "benchmarks": benchmarks,
 }
 
 
