@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -14,23 +15,29 @@ from scripts.host.docker.engine import client, probe
 from tests.engine.running import invoke
 from tests.standins.up import StandIns, stand_ins
 
+PROGRAMS = ("docker-registry", "git", "mmdebstrap")
+"""What the stand-ins are made with and served by."""
+
 
 @cache
-def _no_engine() -> str:
-    """Why there is no engine to test with; empty when there is one."""
+def _hindrance() -> str:
+    """Why these tests cannot run here; empty when they can."""
     try:
         probe()
     except Failure as failure:
-        return str(failure)
+        return f"engine tests need a Docker engine: {failure}"
+    missing = [name for name in PROGRAMS if not shutil.which(name)]
+    if missing:
+        return f"engine tests need {', '.join(missing)} - run: scripts/bootstrap --yes nox"
     return ""
 
 
 def pytest_runtest_setup() -> None:
-    """Skip every test here, in one line of the summary, where there is no engine; fail in CI."""
-    if _no_engine():
+    """Skip every test here, in one line of the summary, where none can run; fail in CI."""
+    if _hindrance():
         if os.environ.get("CI"):
-            pytest.fail(_no_engine(), pytrace=False)
-        pytest.skip(f"engine tests need a Docker engine: {_no_engine()}")
+            pytest.fail(_hindrance(), pytrace=False)
+        pytest.skip(_hindrance())
 
 
 @pytest.fixture(scope="session")

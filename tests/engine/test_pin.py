@@ -6,7 +6,6 @@ import base64
 import io
 import json
 import secrets
-import shutil
 import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -26,12 +25,6 @@ from tests.standins.registry import PASSWORD, USER, Registry, registry
 pytestmark = pytest.mark.engine
 
 BASE = "alpine/git:2.43.0"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _a_registry_to_run() -> None:
-    if not shutil.which("docker-registry"):
-        pytest.skip("docker-registry is not installed: apt-get install docker-registry")
 
 
 @pytest.fixture(autouse=True)

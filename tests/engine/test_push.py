@@ -39,12 +39,6 @@ def _no_config_or_credentials_of_this_machine(
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _a_registry_to_run() -> None:
-    if not shutil.which("docker-registry"):
-        pytest.skip("docker-registry is not installed: apt-get install docker-registry")
-
-
 @pytest.fixture(scope="module")
 def open_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     with registry(tmp_path_factory.mktemp("open")) as running:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import docker
 import pytest
 
+from scripts.host.config.load import ROOT
 from tests.engine.running import output
 from tests.standins.up import StandIns
 
@@ -42,3 +49,21 @@ def test_the_runtime_base_is_python_3_11_with_the_real_torch(standins: StandIns)
     said = output(standins.base_runtime, "/opt/conda/bin/python", "-c", code)
     assert said.startswith("(3, 11) 2.7.0")
     assert "None" not in said
+
+
+def test_without_the_programs_that_make_them_tests_are_skipped_by_name(tmp_path: Path) -> None:
+    (tmp_path / "docker").symlink_to(shutil.which("docker") or "")
+    inherited = {name: value for name, value in os.environ.items() if name != "CI"}
+    answer = subprocess.run(
+        [sys.executable, "-m", "pytest", "tests/engine", "-rs"],
+        cwd=ROOT,
+        env={**inherited, "PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stdout
+    [line] = [line for line in answer.stdout.splitlines() if line.startswith("SKIPPED")]
+    assert "engine tests need docker-registry, git, mmdebstrap" in line
+    assert "scripts/bootstrap --yes nox" in line

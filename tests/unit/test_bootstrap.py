@@ -110,6 +110,24 @@ def test_without_an_engine_one_line_says_how_and_the_command_still_runs(ready: P
     ]
 
 
+def test_what_tests_need_is_asked_for_only_before_nox(ready: Path, tmp_path: Path) -> None:
+    nox = ready / ".venv/bin/nox"
+    nox.write_text("#!/bin/sh\necho ran\n")
+    nox.chmod(0o755)
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("dirname", "cksum", "cat", "sh", "echo", "git", "true"):
+        (tools / name).symlink_to(shutil.which(name) or "")
+    shell = shutil.which("sh") or "sh"
+    answer = bootstrap(ready, "nox", shell=shell, PATH=str(tools))
+    assert answer.stdout.strip() == "ran"
+    line = answer.stderr.splitlines()[-1]
+    assert line.startswith("bootstrap: tests are skipped that need: busybox curl dash")
+    assert " git" not in line
+    assert line.endswith("scripts/bootstrap --yes nox")
+    assert "tests are skipped" not in bootstrap(ready, "true", shell=shell, PATH=str(tools)).stderr
+
+
 def test_no_usable_python_is_one_line(checkout: Path, tmp_path: Path) -> None:
     tools = tmp_path / "bin"
     tools.mkdir()

@@ -233,7 +233,13 @@ def test_an_interrupt_ends_at_once_and_the_next_run_resumes(tmp_path: Path) -> N
         environment = {**os.environ, "IMAGE_CONFIG": str(root / "config.local.yaml")}
         words = [sys.executable, "-m", "invoke", "models.prefetch", "--json"]
         with subprocess.Popen(
-            words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+            words,
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+            # As at a terminal: whoever runs the tests in the background has it ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         ) as run:
             assert run.stdout
             while '"fetching"' not in run.stdout.readline():

@@ -51,9 +51,12 @@ def source_of(root: Path) -> Source:
     """
 
     def git(*words: str) -> str:
-        answer = subprocess.run(
-            ["git", "-C", str(root), *words], capture_output=True, text=True, check=False
-        )
+        try:
+            answer = subprocess.run(
+                ["git", "-C", str(root), *words], capture_output=True, text=True, check=False
+            )
+        except FileNotFoundError:  # an unpacked archive on a machine without git builds too
+            return ""
         return answer.stdout.strip() if answer.returncode == 0 else ""
 
     stamp = os.environ.get("SOURCE_DATE_EPOCH", "")

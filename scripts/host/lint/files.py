@@ -33,12 +33,16 @@ def sorted_files(root: Path) -> Files:
     Raises:
         Failure: git does not answer there.
     """
-    listing = subprocess.run(
-        ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    words = ["git", "-C", str(root), "ls-files", "-z"]
+    try:
+        listing = subprocess.run(
+            [*words, "--cached", "--others", "--exclude-standard"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise Failure("there is no git command", cure="install git") from None
     if listing.returncode != 0:
         reason = listing.stderr.strip().splitlines()
         raise Failure(
