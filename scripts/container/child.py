@@ -21,7 +21,8 @@ from typing import Final
 
 _TAIL: Final = 20
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
-_PRCTL: Final = ctypes.CDLL(None).prctl  # looked up here: between fork and exec nothing may wait
+_LONGEST: Final = 10_000  # characters of a line that are kept
+PRCTL: Final = ctypes.CDLL(None).prctl  # looked up here: between fork and exec nothing may wait
 
 
 class Child:
@@ -84,11 +85,10 @@ class Child:
         """Send it a signal, if it still runs."""
         self._process.send_signal(signum)
 
-    def end(self) -> None:
-        """Kill whatever is left of it and of what it started."""
+    def kill(self) -> None:
+        """Kill whatever is left of its process group."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
-        self.ended.wait(5)
 
     def _wait(self) -> None:
         self._process.wait()
@@ -106,7 +106,8 @@ class Child:
                 sys.stdout.buffer.write(chunk)
                 sys.stdout.buffer.flush()
             *lines, rest = re.split(r"[\r\n]+", rest + chunk.decode("utf-8", "replace"))
-            self._lines.extend(line for line in lines if line.strip())
+            self._lines.extend(line[-_LONGEST:] for line in lines if line.strip())
+            rest = rest[-_LONGEST:]
         if rest.strip():
             self._lines.append(rest)
 
@@ -122,4 +123,4 @@ def described(code: int) -> str:
 
 
 def _die_with_parent() -> None:
-    _PRCTL(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    PRCTL(_PR_SET_PDEATHSIG, signal.SIGKILL)

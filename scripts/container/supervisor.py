@@ -17,17 +17,18 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final
 
-from scripts.container import autopsy, inside, places, state
+from scripts.container import autopsy, inside, orphans, places, state
 from scripts.container.child import Child
 from scripts.container.environment import common_environment, server_environment
 from scripts.container.flags import webui_flags
 from scripts.container.log import log
+from scripts.container.patience import Patience, served
 from scripts.container.settings import CONTAINER_PATH, Settings
 from scripts.container.volume import Stocked, stock
 from scripts.container.watch import Answers, Drawn, Unusable, watch
 
-_HEALED: Final = 600.0  # seconds of service after which earlier deaths are forgotten
 _POLL: Final = 0.05
+_DYING: Final = 2.0  # seconds that the kernel gets to end what was killed
 
 
 class Exit(IntEnum):
@@ -61,33 +62,11 @@ class Due:
     name: str
 
 
-Event = Asked | Stocked | Ended | Due | Answers | Drawn | Unusable
+class Orphaned:
+    """A process that a child had left behind may have ended."""
 
 
-class Patience:
-    """How often a child that dies is started again.
-
-    Args:
-        limit: restarts in a row.
-        pause: seconds before the first; doubles each time.
-    """
-
-    def __init__(self, limit: int, pause: float) -> None:
-        self._limit, self._pause = limit, pause
-        self._used = 0
-
-    def next_pause(self, lived: float) -> float | None:
-        """Seconds until the next start; None when there have been enough.
-
-        Args:
-            lived: seconds that the child has served.
-        """
-        if lived > _HEALED:
-            self._used = 0
-        if self._used >= self._limit:
-            return None
-        self._used += 1
-        return float(self._pause * 2 ** (self._used - 1))
+Event = Asked | Stocked | Ended | Due | Orphaned | Answers | Drawn | Unusable
 
 
 class Supervisor:
@@ -115,6 +94,8 @@ class Supervisor:
         """Serve until asked to stop or unable to go on; the exit code."""
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
             signal.signal(signum, lambda number, _: self._events.put(Asked(number)))
+        signal.signal(signal.SIGCHLD, lambda *_: self._events.put(Orphaned()))
+        orphans.adopt()
         try:
             self._env = common_environment(os.environ, self._settings)
             self._say("starting")
@@ -123,8 +104,7 @@ class Supervisor:
                 self._take(self._events.get())
             return self._stop(self._outcome)
         finally:
-            for child in self._children.values():
-                child.end()
+            self._end_all()
             self._say("stopped")
 
     def _take(self, event: Event) -> None:
@@ -134,6 +114,8 @@ class Supervisor:
             self._begin(event.reason)
         elif isinstance(event, Due):
             self._start(event.name)
+        elif isinstance(event, Orphaned):
+            orphans.reap(self._own())
         elif self._children.get(event.child.name) is not event.child:
             return  # about a process that was replaced meanwhile
         elif isinstance(event, Ended):
@@ -213,17 +195,19 @@ class Supervisor:
             child.ask(signal.SIGKILL)
 
     def _ended(self, child: Child) -> None:
+        child.kill()  # what it started
         if child.name == "preflight":
             return self._checked(child)
         if child.name == "handler" and child.code == 0:
             log("handler-done")  # the SDK asked for a fresh worker
             self._outcome = Exit.STOPPED
             return None
-        child.end()
+        if child.name == "webui":
+            orphans.end(self._own(), time.monotonic() + _DYING)
         reason = autopsy.explain(child)
         log(f"{child.name}-died", level="error", **reason)
-        lived = time.monotonic() - (self._ready_since or time.monotonic())
-        pause = self._patience[child.name].next_pause(lived)
+        useful = served(child.started, self._ready_since, time.monotonic())
+        pause = self._patience[child.name].next_pause(useful)
         if pause is None:
             log("gave-up", level="error", child=child.name, restarts=self._settings.restarts)
             self._outcome = Exit.GAVE_UP
@@ -286,3 +270,15 @@ class Supervisor:
                 log("cut-off", level="warning", after=self._settings.stop_timeout)
                 return Exit.CUT_OFF if outcome == Exit.STOPPED else outcome
         return outcome
+
+    def _end_all(self) -> None:
+        """Kill every child, what they started, and what made itself a daemon; all at once."""
+        deadline = time.monotonic() + _DYING
+        for child in self._children.values():
+            child.kill()
+        orphans.end(self._own(), deadline)
+        for child in self._children.values():
+            child.ended.wait(max(deadline - time.monotonic(), 0.0))
+
+    def _own(self) -> set[int]:
+        return {child.pid for child in self._children.values()}

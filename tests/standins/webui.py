@@ -15,6 +15,7 @@ import random
 import shlex
 import signal
 import struct
+import subprocess
 import sys
 import threading
 import zlib
@@ -52,6 +53,12 @@ def png(width: int, height: int, seed: int) -> bytes:
     data = zlib.compress(b"".join(b"\0" + row for row in rows))
     parts = chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + parts
+
+
+DAEMONS = """
+setsid sh -c 'trap "" TERM; echo $$ >"$0/daemon"; exec sleep 600' "$0" &
+setsid sh -c 'echo $$ >"$0/short-lived"' "$0" &
+"""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -116,6 +123,12 @@ def main() -> None:
         raise RuntimeError("the stand-in was asked to crash")
     seen = {"argv": sys.argv[1:], "env": dict(os.environ), "uid": os.getuid(), "pid": os.getpid()}
     (flags.data_dir / "seen.json").write_text(json.dumps(seen))
+    if FAULT == "daemons":  # one that stays, and one that ends as an orphan
+        subprocess.run(["sh", "-c", DAEMONS, str(flags.data_dir)], check=True)
+    if FAULT == "hang-at-start":
+        threading.Event().wait()
+    if FAULT == "endless-line":
+        print("x" * 50_000_000, end="", flush=True)
     server = Server((flags.server_name, flags.port), Handler)
     if FAULT == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

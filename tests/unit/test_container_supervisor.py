@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts.container.patience import HEALED, Patience, served
 from tests.unit.worker import Worker, alive
 
 Start = Callable[..., Worker]
@@ -141,3 +144,110 @@ def test_a_preflight_that_only_warns_lets_the_worker_serve(start: Start) -> None
     worker.ready()
     worker.until(lambda: "event=preflight-done" in worker.said, "preflight")
     assert worker.draw().status == 200
+
+
+def daemon(worker: Worker, name: str) -> int:
+    """The process id that a daemon of the WebUI has written down."""
+    note = worker.dir / "data" / name
+    return int(worker.until(lambda: note.exists() and note.read_text(), f"a {name} process"))
+
+
+def test_a_daemon_ends_with_the_server_that_started_it(start: Start, tmp_path: Path) -> None:
+    worker = start(STANDIN_FAULT="daemons", STANDIN_ONCE=str(tmp_path / "once"))
+    server, left = worker.ready().server, daemon(worker, "daemon")
+    assert alive(left)
+    os.kill(server, signal.SIGKILL)
+    worker.until(lambda: worker.state.restarts == 1, "restart")
+    assert not alive(left)
+    worker.ready()
+    assert worker.draw().status == 200
+
+
+def test_a_stop_ends_daemons_too_and_leaves_no_zombie(start: Start) -> None:
+    worker = start(STANDIN_FAULT="daemons")
+    worker.ready()
+    left, ended = daemon(worker, "daemon"), daemon(worker, "short-lived")
+    worker.until(lambda: not Path(f"/proc/{ended}").exists(), "the orphan's collection")
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.ended() == 0
+    assert not alive(left)
+
+
+def test_a_server_that_never_opens_its_port_is_given_up(start: Start) -> None:
+    worker = start(STANDIN_FAULT="hang-at-start", READY_TIMEOUT="1", RESTARTS="1")
+    assert worker.ended() == 4
+    assert worker.said.count("the API did not answer in time") == 2
+
+
+def test_a_line_without_end_costs_no_memory(start: Start) -> None:
+    worker = start(STANDIN_FAULT="endless-line")
+    worker.ready()
+    pages = int(Path(f"/proc/{worker.process.pid}/statm").read_text().split()[1])
+    assert pages * os.sysconf("SC_PAGE_SIZE") < 60_000_000
+
+
+def slow_to_ask_torch(tmp_path: Path) -> Path:
+    """A Python that serves at once, but takes for ever to tell about torch."""
+    python = tmp_path / "python"
+    lines = ["#!/bin/sh", 'case "$1" in *torch_facts.py) exec sleep 600 ;; esac']
+    python.write_text("\n".join([*lines, f'exec {sys.executable} "$@"', ""]))
+    python.chmod(0o755)
+    return python
+
+
+def preflight_of(worker: Worker) -> int:
+    """The process id of a worker's preflight, 0 while there is none."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            parent = f"\nPPid:\t{worker.process.pid}\n" in (entry / "status").read_text()
+            if parent and b"preflight" in words:
+                return int(entry.name)
+    return 0
+
+
+@pytest.mark.parametrize(
+    ("mode", "outcome"), [("warn", "event=ready"), ("strict", "event=refused")]
+)
+def test_a_killed_preflight_stops_only_a_worker_that_must_pass_it(
+    start: Start, tmp_path: Path, mode: str, outcome: str
+) -> None:
+    python = str(slow_to_ask_torch(tmp_path))
+    worker = start(PREFLIGHT=mode, ACCELERATOR="cuda", WEBUI_PYTHON=python)
+    os.kill(worker.until(lambda: preflight_of(worker), "preflight"), signal.SIGKILL)
+    worker.until(lambda: outcome in worker.said, outcome)
+    assert (mode == "strict") == (worker.state.phase != "ready")
+
+
+def test_a_process_that_dies_at_once_is_given_up_however_long_the_worker_was_ready() -> None:
+    patience = Patience(limit=2, pause=1.0)
+    starts = (5000.0, 5002.0, 5005.0)
+    pauses = [patience.next_pause(served(began, ready=1.0, now=began + 0.1)) for began in starts]
+    assert pauses == [1.0, 2.0, None]
+
+
+def test_deaths_are_forgotten_after_long_service() -> None:
+    patience = Patience(limit=1, pause=1.0)
+    assert patience.next_pause(0.0) == 1.0
+    assert patience.next_pause(served(10.0, ready=20.0, now=21.0 + HEALED)) == 1.0
+    assert patience.next_pause(served(10.0, ready=0.0, now=5000.0)) is None
+
+
+def command_lines() -> str:
+    """What anybody sees in the process list."""
+    lines = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            lines.append(entry.read_bytes().decode("utf-8", "replace"))
+    return "\n".join(lines)
+
+
+def test_credentials_are_neither_in_the_process_list_nor_in_the_log(start: Start) -> None:
+    secret = "user:seen-by-nobody"  # noqa: S105 - a test's
+    worker = start(API_AUTH=secret)
+    worker.ready()
+    assert worker.seen["argv"][-2:] == ["--api-auth", secret], "the WebUI itself asks for it"
+    assert "seen-by-nobody" not in command_lines()
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.ended() == 0
+    assert "seen-by-nobody" not in worker.said
