@@ -63,6 +63,8 @@ def jobs(settings: Settings) -> Iterator[Metric]:
     """What the handler has done."""
     record = read_jobs(settings.worker_dir)
     yield Metric("jobs_running", record.running, "Jobs taken and not ended.")
+    meaning = "Those of them that wait: the WebUI draws one at a time."
+    yield Metric("jobs_waiting", max(record.running - 1, 0), meaning)
     for result, count in (("done", record.done), ("failed", record.failed)):
         meaning = "Jobs that have ended."
         yield Metric("jobs_total", count, meaning, "counter", f'result="{result}"')
@@ -134,7 +136,8 @@ def text(settings: Settings) -> str:
     for name, samples in families.items():
         lines += [f"# HELP {name} {samples[0].meaning}", f"# TYPE {name} {samples[0].kind}"]
         for one in samples:
-            lines.append(f"{name}{'{' + one.label + '}' if one.label else ''} {one.value:g}")
+            # In full: a counter that is rounded stands still, then jumps.
+            lines.append(f"{name}{'{' + one.label + '}' if one.label else ''} {one.value!r}")
     return "\n".join(lines) + "\n"
 
 

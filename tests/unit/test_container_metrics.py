@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import urllib.error
@@ -20,6 +21,8 @@ from scripts.container import inside, metrics
 from scripts.container.environment import tcmalloc
 from scripts.container.settings import Settings
 from scripts.container.state import Jobs, State, write_jobs, write_state
+from scripts.host.config.load import ROOT
+from tests.standins.nvml import library, needs_compiler
 from tests.unit.worker import Worker, free_port
 
 
@@ -27,10 +30,40 @@ def settings(tmp_path: Path) -> Settings:
     return Settings.from_environment({"WORKER_DIR": str(tmp_path)})
 
 
+NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
+LABEL = r'[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\\n]|\\["\\n])*"'
+SAMPLE = re.compile(rf"({NAME})(\{{{LABEL}(?:,{LABEL})*\}})? (\S+)")
+DESCRIBED = re.compile(rf"# (HELP|TYPE) ({NAME}) ((?:[^\\\n]|\\[\\n])+)")
+
+
 def numbers(text: str) -> dict[str, float]:
-    """The samples of a scrape by name and labels."""
-    samples = [line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#")]
-    return {name.removeprefix("a1111_worker_"): float(value) for name, value in samples}
+    """The samples of a scrape by name and labels; asserts that it is Prometheus' text format.
+
+    https://prometheus.io/docs/instrumenting/exposition_formats/, as strict as it can be read: each
+    family described once, with help and type, before its samples, which stand together.
+    """
+    found: dict[str, float] = {}
+    described: list[tuple[str, str]] = []
+    kind = ""
+    assert text.endswith("\n")
+    for line in text.splitlines():
+        if match := DESCRIBED.fullmatch(line):
+            word, name, rest = match.groups()
+            assert (word, name) not in described
+            assert word == "HELP" or described[-1] == ("HELP", name)
+            described.append((word, name))
+            kind = rest
+            continue
+        sample = SAMPLE.fullmatch(line)
+        assert sample, line
+        name, labels, value = sample.groups()
+        assert described[-1] == ("TYPE", name)
+        assert kind in ("gauge", "counter")
+        assert (kind == "counter") == name.endswith("_total")
+        series = name.removeprefix("a1111_worker_") + (labels or "")
+        assert series not in found
+        found[series] = float(value)
+    return found
 
 
 def test_a_scrape_shows_service_jobs_and_memory(tmp_path: Path) -> None:
@@ -71,16 +104,34 @@ def test_pips_cache_is_counted_by_kind(tmp_path: Path) -> None:
     assert found["pip_cache_free_bytes"] > 0
 
 
-def test_every_family_is_described_once_and_before_its_samples(tmp_path: Path) -> None:
-    write_state(tmp_path, State("ready", seconds={"answers": 1, "drawn": 2}))
-    lines = metrics.text(settings(tmp_path)).splitlines()
-    described: list[str] = []
-    for line in lines:
-        if line.startswith("# TYPE "):
-            described.append(line.split()[2])
-        elif not line.startswith("#"):
-            assert described[-1] == line.partition(" ")[0].partition("{")[0]
-    assert len(described) == len(set(described))
+@needs_compiler
+def test_a_scrape_shows_what_the_driver_says_of_each_gpu(tmp_path: Path) -> None:
+    code = "from scripts.container import metrics, settings; "
+    code += "print(metrics.text(settings.Settings.from_environment({})), end='')"
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(ROOT), "LD_LIBRARY_PATH": str(library(tmp_path).parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = numbers(run.stdout)
+    assert found['gpu_memory_bytes{gpu="0"}'] == 51_527_024_640
+    assert found['gpu_memory_used_bytes{gpu="0"}'] == 614_400_000
+    assert found['gpu_utilisation_ratio{gpu="0"}'] == 0.37
+
+
+def test_no_number_is_rounded(tmp_path: Path) -> None:
+    write_jobs(tmp_path, Jobs(done=12_345_678, seconds=9_876_543.25))
+    found = numbers(metrics.text(settings(tmp_path)))
+    assert found['jobs_total{result="done"}'] == 12_345_678
+    assert found["job_seconds_total"] == 9_876_543.25
+
+
+def test_jobs_beyond_the_one_that_is_drawn_wait(tmp_path: Path) -> None:
+    for running, waiting in ((0, 0), (1, 0), (3, 2)):
+        write_jobs(tmp_path, Jobs(running=running))
+        assert numbers(metrics.text(settings(tmp_path)))["jobs_waiting"] == waiting
 
 
 @pytest.fixture
@@ -96,7 +147,10 @@ def test_a_running_worker_answers_health_and_metrics(worker: Worker) -> None:
     with urllib.request.urlopen(f"{base}/health") as answer:
         assert answer.read() == b"ready\n"
     with urllib.request.urlopen(f"{base}/metrics") as answer:
-        assert numbers(answer.read().decode())["ready"] == 1
+        assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+        found = numbers(answer.read().decode())
+    assert found["ready"] == 1
+    assert found['startup_seconds{phase="started"}'] <= found['startup_seconds{phase="drawn"}']
     with pytest.raises(urllib.error.HTTPError, match="404"):
         urllib.request.urlopen(f"{base}/other")
 
