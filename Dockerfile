@@ -94,6 +94,9 @@ RUN --mount=type=bind,source=scripts/image/fetch-source,target=/build/fetch-sour
     --mount=type=secret,id=ca_bundle \
     case $WEBUI_REPO in *://*) repo=$WEBUI_REPO ;; *) repo=$GITHUB/$WEBUI_REPO ;; esac; \
     /build/fetch-source "$repo" "$WEBUI_COMMIT" "$A1111_RELEASE" /webui screenshot.png test .github; \
+    # The WebUI makes this folder in its own, where the worker may not write: it ends if it cannot.
+    mkdir /webui/config_states; \
+    touch -r /webui/.commit /webui/config_states /webui; \
     cp -a /webui/. /stable-diffusion-webui/
 
 

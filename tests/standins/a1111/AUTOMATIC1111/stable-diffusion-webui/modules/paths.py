@@ -29,8 +29,9 @@ def prepare(flags: argparse.Namespace) -> None:
         OSError: a folder cannot be made; the real WebUI ends on that too.
         AssertionError: a repository is missing.
     """
-    for folder in ("extensions", "config_states"):
-        (Path(flags.data_dir) / folder).mkdir(parents=True, exist_ok=True)
+    (Path(flags.data_dir) / "extensions").mkdir(parents=True, exist_ok=True)
+    # Beside the program and not in the data folder, as upstream's modules/config_states.py does.
+    (HERE / "config_states").mkdir(exist_ok=True)
     (Path(flags.models_dir) / "Stable-diffusion").mkdir(parents=True, exist_ok=True)
     if light():
         return
