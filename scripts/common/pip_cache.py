@@ -1,9 +1,4 @@
-"""Measures and prunes a pip cache that several workers share over a network volume.
-
-A cache holds two kinds of entries: `http` (what was downloaded, a file of metadata and one of
-content) and `wheels` (what was built, a folder each). Neither name nor age of a file says when it
-was used last, so the later of access and modification time does.
-"""
+"""Measures and prunes a pip cache that several workers share over a network volume."""
 
 from __future__ import annotations
 
@@ -12,41 +7,18 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from scripts.common.errors import Failure
+from scripts.common.pip_entries import KINDS, Entry, Kind, scan
 from scripts.common.pip_runs import Runs, is_busy, read_runs
 
-Kind = Literal["http", "wheels"]
-
-_FOLDERS: Final[dict[str, Kind]] = {"http-v2": "http", "http": "http", "wheels": "wheels"}
-_BODY: Final = ".body"
 _AT_ONCE: Final = 16
+_LOG_REST: Final = 86_400.0  # seconds that a log must have been left alone: its worker has ended
 _GRACE: Final = 1.0  # seconds that a reader of an entry's metadata has to open its content
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What is used, and deleted, together.
-
-    Args:
-        kind: of the cache.
-        path: the metadata file of a download, the folder of a built wheel.
-        name: for a person.
-        files: all of it, in the order it may be deleted.
-        size: bytes.
-        used: when it was used last, seconds since the epoch.
-    """
-
-    kind: Kind
-    path: Path
-    name: str
-    files: tuple[Path, ...]
-    size: int
-    used: float
 
 
 @dataclass(frozen=True)
@@ -79,7 +51,7 @@ class Pruned:
     Args:
         entries: how many were deleted.
         size: bytes of them.
-        kept: entries that should have gone, but a running pip may be about to use them.
+        kept: wheels that should have gone, but a running pip may be about to use them.
     """
 
     entries: int
@@ -97,24 +69,16 @@ def measure(cache: Path) -> Stats:
         entries = list(scan(cache))
         there = next(path for path in (cache, *cache.parents) if path.exists())
         disk = os.statvfs(there)
-    kinds: tuple[Kind, ...] = ("http", "wheels")
     first = min((entry.used for entry in entries), default=0.0)
     return Stats(
         path=cache,
-        sizes={kind: sum(row.size for row in entries if row.kind == kind) for kind in kinds},
-        entries={kind: sum(1 for row in entries if row.kind == kind) for kind in kinds},
+        sizes={kind: sum(row.size for row in entries if row.kind == kind) for kind in KINDS},
+        entries={kind: sum(1 for row in entries if row.kind == kind) for kind in KINDS},
         oldest=max(time.time() - first, 0.0) if entries else 0.0,
         free=disk.f_bavail * disk.f_frsize,
         total=disk.f_blocks * disk.f_frsize,
         runs=read_runs(cache),
     )
-
-
-def scan(cache: Path) -> Iterator[Entry]:
-    """Every entry, in no order. What vanishes meanwhile is passed over."""
-    for folder, kind in _FOLDERS.items():
-        for path, files in _leaves(cache / folder):
-            yield from _wheel(path, files) if kind == "wheels" else _downloads(path, files)
 
 
 def victims(
@@ -151,7 +115,8 @@ def prune(
 
     A download that pip misses it downloads again, so these go in two steps: first what makes pip
     find them, then, after whoever found them has opened them, the rest. A built wheel that pip has
-    chosen it must still find at the end of its run, so wheels stay while any pip runs.
+    chosen it must still find at the end of its run, so wheels stay while any pip runs. Logs say who
+    runs, so they stay until nobody has written to them for a day.
 
     Args:
         cache: the cache.
@@ -163,10 +128,11 @@ def prune(
         Failure: it cannot be read or written to.
     """
     with _reading(cache), _alone(cache, dry_run=dry_run) as now:
-        chosen = victims(list(scan(cache)), now=now, max_age=max_age, max_size=max_size)
+        entries = [entry for entry in scan(cache) if not _still_written(entry, now)]
+        chosen = victims(entries, now=now, max_age=max_age, max_size=max_size)
         if dry_run:
             return Pruned(len(chosen), sum(entry.size for entry in chosen), 0)
-        gone = [entry for entry in chosen if entry.kind == "http"]
+        gone = [entry for entry in chosen if entry.kind != "wheels"]
         _delete(entry.files[0] for entry in gone)
         if gone and is_busy(cache, _clock(cache)):
             time.sleep(_GRACE)
@@ -179,43 +145,8 @@ def prune(
         return Pruned(len(gone), sum(entry.size for entry in gone), len(chosen) - len(gone))
 
 
-def _leaves(folder: Path) -> Iterator[tuple[Path, dict[str, os.stat_result]]]:
-    """Every folder below that holds files, with their states; faster than Path on many files."""
-    stack = [str(folder)]
-    while stack:
-        current = stack.pop()
-        files: dict[str, os.stat_result] = {}
-        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(current) as found:
-            for item in found:
-                if item.is_dir(follow_symlinks=False):
-                    stack.append(item.path)
-                    continue
-                with suppress(FileNotFoundError):
-                    files[item.name] = item.stat(follow_symlinks=False)
-        if files:
-            yield Path(current), files
-
-
-def _wheel(folder: Path, files: dict[str, os.stat_result]) -> Iterator[Entry]:
-    wheels = sorted(name for name in files if name.endswith(".whl"))
-    paths = tuple(folder / name for name in sorted(files))
-    yield Entry(
-        "wheels", folder, wheels[0] if wheels else folder.name, paths, *_sum(files.values())
-    )
-
-
-def _downloads(folder: Path, files: dict[str, os.stat_result]) -> Iterator[Entry]:
-    names = {name.removesuffix(_BODY) for name in files}
-    for name in names:
-        parts = [part for part in (name, name + _BODY) if part in files]
-        paths = tuple(folder / part for part in parts)
-        states = [files[part] for part in parts]
-        yield Entry("http", folder / name, name, paths, *_sum(states))
-
-
-def _sum(states: Iterable[os.stat_result]) -> tuple[int, float]:
-    rows = list(states)
-    return sum(row.st_size for row in rows), max(max(row.st_atime, row.st_mtime) for row in rows)
+def _still_written(entry: Entry, now: float) -> bool:
+    return entry.kind == "runs" and now - entry.used < _LOG_REST
 
 
 def _delete(paths: Iterable[Path]) -> None:

@@ -16,7 +16,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from scripts.common.pip_cache import Entry, Pruned, Stats, measure, prune, scan
+from scripts.common.pip_cache import Pruned, Stats, measure, prune
+from scripts.common.pip_entries import Entry, scan
 from scripts.container.settings import Settings
 
 _UNITS: Final = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
@@ -79,7 +80,7 @@ def stats_lines(stats: Stats) -> str:
             f"{_size(size)} in {entries}, unused for up to {stats.oldest / _DAY:.1f} days",
         ),
         ("volume", f"{_size(stats.free)} free of {_size(stats.total)}"),
-        ("runs", f"{runs.runs}: {runs.hits} files from the cache, {runs.misses} downloaded"),
+        ("pip runs", f"{runs.runs}: {runs.hits} files from the cache, {runs.misses} downloaded"),
         ("hit rate", f"{runs.hit_rate:.0%}"),
         ("saved", f"{_size(runs.saved_bytes)}, about {runs.saved_seconds:.0f} s"),
     ]

@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scripts.common.errors import Failure
-from scripts.common.pip_cache import Entry, Kind, measure, prune, scan, victims
+from scripts.common.pip_cache import measure, prune, victims
+from scripts.common.pip_entries import Entry, Kind, scan
 from scripts.common.pip_runs import QUIET, RUNS, is_busy, read_runs
 from scripts.container.pip_cache import run as command
 from scripts.host.config.load import ROOT
@@ -93,8 +94,8 @@ def running_pip(cache: Path) -> Path:
     return log
 
 
-def names(cache: Path) -> set[str]:
-    return {entry.name for entry in scan(cache)}
+def names(cache: Path, *, logs: bool = False) -> set[str]:
+    return {entry.name for entry in scan(cache) if (entry.kind == "runs") == logs}
 
 
 def test_a_cache_that_does_not_exist_is_empty(tmp_path: Path) -> None:
@@ -200,6 +201,19 @@ def test_built_wheels_stay_while_any_pip_runs(cache: Path) -> None:
         stream.write("2026-11-23T20:28:48,823 Removed build tracker: '/tmp/pip-build-tracker-1'\n")
     assert prune(cache, max_age=DAY).kept == 0
     assert not wheel.exists()
+
+
+def test_logs_go_when_their_workers_are_long_gone(cache: Path) -> None:
+    for name, days in (("gone", 40.0), ("last-week", 7.0), ("today", 0.5)):
+        log = cache / RUNS / f"{name}.log"
+        log.parent.mkdir(exist_ok=True)
+        log.write_bytes(b"x" * 1000)
+        os.utime(log, (time.time(), time.time() - days * DAY))  # reading is no use of a log
+    assert measure(cache).sizes["runs"] == 3000
+    prune(cache, max_age=30 * DAY)
+    assert names(cache, logs=True) == {"last-week.log", "today.log"}
+    assert prune(cache, max_size=0).kept == 0
+    assert names(cache, logs=True) == {"today.log"}, "its worker may still run"
 
 
 def test_a_pip_that_was_killed_does_not_hold_the_cache_for_ever(cache: Path) -> None:
