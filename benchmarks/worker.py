@@ -57,7 +57,7 @@ def start_by_hand(image: str) -> float:
     """Start the WebUI with the worker's flags, and nothing around it."""
     port = str(free_port())
     settings = Settings.from_environment({"ACCELERATOR": "cpu", "WEBUI_PORT": port})
-    words = ["webui.py", *webui_flags(settings, ["model.safetensors"])]
+    words = ["webui.py", *webui_flags(settings, [])]
     with running("--entrypoint=/opt/webui/bin/python", "--env=PYTHONPATH=", image, *words):
         return seconds_to_answer(int(port))
 

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable
 from typing import Final
 
+from scripts.common.structure import PICKLE_SUFFIXES
 from scripts.container.settings import Settings
 
 _ALWAYS: Final = (
@@ -29,15 +30,13 @@ _ACCELERATOR: Final = {
     "cpu": ["--use-cpu", "all", "--no-half", "--precision", "full"],
 }
 
-_PICKLES: Final = (".ckpt", ".pt", ".pth", ".bin")
 
-
-def webui_flags(settings: Settings, checkpoints: Iterable[str]) -> list[str]:
+def webui_flags(settings: Settings, models: Iterable[str]) -> list[str]:
     """The words after `webui.py`.
 
     Args:
         settings: the environment.
-        checkpoints: names of all files the WebUI could load as a checkpoint.
+        models: names of all files the WebUI could load as a model, beside `settings.model_path`.
     """
     words = [
         *_ALWAYS,
@@ -50,10 +49,19 @@ def webui_flags(settings: Settings, checkpoints: Iterable[str]) -> list[str]:
     ]
     if settings.model_dir:
         words += ["--ckpt-dir", str(settings.model_dir)]
-    # It switches the scan of pickles off, so it is given only while there is none to scan.
-    if not any(name.lower().endswith(_PICKLES) for name in checkpoints):
+    if not _holds_pickle(settings.model_path.name, models):
         words.append("--disable-safe-unpickle")
     return [*words, *settings.webui_args]
+
+
+def _holds_pickle(checkpoint: str, models: Iterable[str]) -> bool:
+    """Whether the WebUI's scan of pickles, which the flag switches off, has anything to scan.
+
+    It unpickles every checkpoint that is not named as safetensors, whatever it is named.
+    """
+    if not checkpoint.lower().endswith(".safetensors"):
+        return True
+    return any(name.lower().endswith(PICKLE_SUFFIXES) for name in models)
 
 
 def secret_flags(settings: Settings) -> str:

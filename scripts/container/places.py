@@ -42,11 +42,7 @@ def to_own(settings: Settings) -> list[Path]:
 
 def to_enter(settings: Settings) -> list[Path]:
     """The folders that models are fetched into at start."""
-    if not settings.volume_models.exists():
-        return []
-    from scripts.common.volume import read_list
-
-    return sorted({Path(model.path).parent for model in read_list(settings.volume_models)})
+    return sorted({Path(path).parent for path in _on_volume(settings)})
 
 
 def require(settings: Settings) -> None:
@@ -83,11 +79,29 @@ def pip_cache(settings: Settings) -> Path:
     return _made(settings.worker_dir / "pip-cache" / RUNS).parent
 
 
-def checkpoints(settings: Settings) -> list[str]:
-    """Names of all files that the WebUI could load as a checkpoint."""
-    folder = settings.model_dir
-    below = [path.name for path in folder.rglob("*")] if folder and folder.is_dir() else []
-    return [settings.model_path.name, *below]
+def models(settings: Settings) -> list[str]:
+    """Names of all files that the WebUI could load as a model, beside the checkpoint.
+
+    What comes with the WebUI itself is at a pinned commit and does not count.
+    """
+    words = [word.rpartition("=")[2] for word in settings.webui_args]  # --vae-dir=/x, --vae-dir /x
+    folders = [
+        settings.data_dir / "models",
+        settings.data_dir / "embeddings",
+        *(Path(word) for word in words if word.startswith("/")),
+        *filter(None, [settings.model_dir]),
+    ]
+    found = [path.name for folder in folders if folder.is_dir() for path in folder.rglob("*")]
+    return [*_on_volume(settings), *words, *found]
+
+
+def _on_volume(settings: Settings) -> list[str]:
+    """Paths of the models that are fetched at start."""
+    if not settings.volume_models.exists():
+        return []
+    from scripts.common.volume import read_list
+
+    return [model.path for model in read_list(settings.volume_models)]
 
 
 def _made(folder: Path) -> Path:

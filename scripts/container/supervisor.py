@@ -169,7 +169,7 @@ class Supervisor:
         """A child's command line, environment and working folder."""
         settings = self._settings
         if name == "webui":
-            flags = webui_flags(settings, places.checkpoints(settings))
+            flags = webui_flags(settings, places.models(settings))
             heap = str(settings.worker_dir / "heap.json")
             words = [str(settings.webui_python), inside.__file__, heap, "webui.py", *flags]
             return words, server_environment(self._env, settings), settings.webui_dir

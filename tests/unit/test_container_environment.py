@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from scripts.common import png
 from scripts.common.errors import Failure
+from scripts.common.volume import VolumeModel, as_json
+from scripts.common.wanted import Wanted
 from scripts.container import health, places
 from scripts.container.environment import preloads, server_environment, tcmalloc
 from scripts.container.flags import webui_flags
@@ -29,8 +31,8 @@ def settings(**environ: str) -> Settings:
     return Settings.from_environment(environ)
 
 
-def flags(*checkpoints: str, **environ: str) -> list[str]:
-    return webui_flags(settings(**environ), checkpoints or ("model.safetensors",))
+def flags(*models: str, **environ: str) -> list[str]:
+    return webui_flags(settings(**environ), models)
 
 
 def test_the_readme_explains_every_variable_once() -> None:
@@ -85,6 +87,47 @@ def test_the_cpu_gets_full_precision_and_no_xformers() -> None:
 def test_the_pickle_scan_is_off_only_while_there_is_no_pickle() -> None:
     assert "--disable-safe-unpickle" in flags("a.safetensors", "readme.txt")
     assert "--disable-safe-unpickle" not in flags("a.safetensors", "B.CKPT")
+    for path in ("/model.ckpt", "/model", "/model.safetensors.bak"):
+        assert "--disable-safe-unpickle" not in flags(MODEL_PATH=path)
+
+
+@pytest.mark.parametrize(
+    "place", ["MODEL_DIR", "DATA_DIR", "WEBUI_ARGS", "a flag", "VOLUME_MODELS"]
+)
+def test_a_pickle_is_found_wherever_models_are_configured(tmp_path: Path, place: str) -> None:
+    configured = {
+        "MODEL_DIR": str(tmp_path / "checkpoints"),
+        "DATA_DIR": str(tmp_path / "data"),
+        "WEBUI_ARGS": f"--vae-dir '{tmp_path}/my vaes' --lora-dir={tmp_path}/loras",
+        "VOLUME_MODELS": str(tmp_path / "volume-models.json"),
+    }
+    places_of = {
+        "MODEL_DIR": tmp_path / "checkpoints" / "by" / "me.ckpt",
+        "DATA_DIR": tmp_path / "data" / "embeddings" / "style.pt",
+        "WEBUI_ARGS": tmp_path / "my vaes" / "vae.pt",
+        "a flag": tmp_path / "loras" / "lora.PT",
+    }
+    for path in places_of.values():
+        path.parent.mkdir(parents=True)
+        path.with_name("whole.safetensors").touch()
+    assert "--disable-safe-unpickle" in made_flags(configured)
+    if place == "VOLUME_MODELS":
+        wanted = Wanted(url="https://example.invalid/x", name="x.ckpt", sha256="0" * 64)
+        model = VolumeModel("x", "/runpod-volume/x.ckpt", wanted, "TOKEN_OF_TEST")
+        (tmp_path / "volume-models.json").write_text(as_json([model]))
+    else:
+        places_of[place].touch()
+    assert "--disable-safe-unpickle" not in made_flags(configured)
+
+
+def made_flags(environ: dict[str, str]) -> list[str]:
+    """The flags as the supervisor gives them."""
+    configured = settings(**environ)
+    return webui_flags(configured, places.models(configured))
+
+
+def test_a_vae_given_by_name_counts_too() -> None:
+    assert "--disable-safe-unpickle" not in made_flags({"WEBUI_ARGS": "--vae-path=/vae.pt"})
 
 
 def test_further_flags_come_last_and_keep_their_quotes() -> None:
