@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.common.errors import Failure
@@ -20,16 +19,20 @@ class Matrix:
     Args:
         python: versions the unit tests run on.
         variants: every variant, for building and for smoke tests without a GPU.
-        gpu: the variants that a GPU has to prove as well.
+        cpu: the variants that such a smoke test proves whole.
+        gpu: the variants that a GPU has to prove before they ship.
+        runner: labels of machines without a GPU.
+        gpu_runner: labels of machines with one; empty where there is none.
+        repositories: where each variant is pushed to, its registry always spelled out.
     """
 
     python: tuple[str, ...]
     variants: tuple[str, ...]
+    cpu: tuple[str, ...]
     gpu: tuple[str, ...]
-
-    def as_json(self) -> str:
-        """One line, as a CI's step output wants it."""
-        return json.dumps(asdict(self))
+    runner: tuple[str, ...]
+    gpu_runner: tuple[str, ...]
+    repositories: dict[str, str]
 
 
 def matrix(root: Path = ROOT) -> Matrix:
@@ -38,12 +41,21 @@ def matrix(root: Path = ROOT) -> Matrix:
     Raises:
         Failure: the config does not load, for some variant.
     """
-    variants = tuple(load(root=root).config.variants)
-    accelerators = {name: load(name, root=root).config.build.accelerator for name in variants}
+    from docker.auth import resolve_repository_name
+
+    base = load(root=root).config
+    configs = {name: load(name, root=root).config for name in base.variants}
     return Matrix(
         python=pythons(root),
-        variants=variants,
-        gpu=tuple(name for name in variants if accelerators[name] == "cuda"),
+        variants=tuple(configs),
+        cpu=tuple(name for name, it in configs.items() if it.build.accelerator == "cpu"),
+        gpu=tuple(name for name, it in configs.items() if it.build.accelerator == "cuda"),
+        runner=base.ci.runner,
+        gpu_runner=base.ci.gpu_runner,
+        repositories={
+            name: "/".join(resolve_repository_name(it.image.repository))
+            for name, it in configs.items()
+        },
     )
 
 

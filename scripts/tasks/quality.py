@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     help={
         "only": "run this linter and no other (repeatable): ruff, mypy, hadolint, ...",
         "fix": "let the tools that can mend files do so first",
-        "format": "text or sarif",
-        "output": "write the findings to this file instead of printing them",
+        "format": "text, or sarif for code scanning",
+        "output": "write the findings to this file too; the terminal then shows them as text",
     },
 )
 def lint(
@@ -36,11 +36,10 @@ def lint(
         raise Failure(f"there is no format {format}", cure="one of: text, sarif")
     verdicts = lint(ROOT, only=only, fix=fix)
     text = renderers[format](verdicts).rstrip("\n")
+    say(shown(verdicts) if output else text)
     if output:
         Path(output).write_text(f"{text}\n", encoding="utf-8")
         note(f"wrote {output}")
-    else:
-        say(text)
     judge(verdicts)
 
 
@@ -78,13 +77,20 @@ def clean(
     say(f"freed {total}")
 
 
-@task()
-def matrix(_: Context) -> None:
+@task(help={"only": "print one of its lists: python, variants, cpu, gpu, runner, ..."})
+def matrix(_: Context, only: str = "") -> None:
     """Print what CI has to run, as one line of JSON."""
+    import json
+    from dataclasses import asdict
+
+    from scripts.common.errors import Failure
     from scripts.host.console import say
     from scripts.host.matrix import matrix
 
-    say(matrix().as_json())
+    found = asdict(matrix())
+    if only and only not in found:
+        raise Failure(f"the matrix has no {only}", cure=f"one of: {', '.join(found)}")
+    say(json.dumps(found[only] if only else found))
 
 
 @task(iterable=["define"], help={**CONFIG_HELP, "json": "print the verdicts as JSON"})

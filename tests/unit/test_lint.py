@@ -30,6 +30,16 @@ FLAWS = {
         "on: push\njobs:\n  a:\n    runs-on: x\n    steps:\n      - use: b\n",
         "workflow-schema",
     ),
+    "actionlint": (
+        ".github/workflows/ci.yml",
+        "on: push\njobs:\n  a:\n    runs-on: ubuntu-24.04\n    steps:\n      - run: echo $1\n",
+        "shellcheck",
+    ),
+    "zizmor": (
+        ".github/workflows/ci.yml",
+        "on: push\njobs:\n  a:\n    runs-on: x\n    steps:\n      - uses: a/b@v1\n",
+        "unpinned-uses",
+    ),
     "config": ("config.yaml", "image: {repository: here}\nvariants: {a: {}}\n", "config"),
     "schema": ("config.schema.json", "{}\n", "schema-stale"),
 }
@@ -145,6 +155,14 @@ def test_outside_a_git_checkout_lint_says_so(tmp_path: Path) -> None:
         lint(tmp_path)
 
 
+def test_a_finding_of_zizmor_stands_at_its_line_with_its_grade(checkout: Checkout) -> None:
+    name, text, _ = FLAWS["zizmor"]
+    (verdict,) = lint(checkout(**{name: text}), only=["zizmor"])
+    [found] = [problem for problem in verdict.problems if problem.rule == "unpinned-uses"]
+    assert (found.line, found.level) == (6, "error")
+    assert found.help_url.startswith("https://docs.zizmor.sh/")
+
+
 def test_findings_are_grouped_by_linter() -> None:
     verdicts = (
         Verdict("ruff", (Problem("a.py", 3, 1, "F401", "unused"),)),
@@ -161,7 +179,7 @@ def test_sarif_points_into_the_checkout_and_indexes_its_rules() -> None:
         "hadolint",
         (
             Problem("Dockerfile", 1, 1, "DL3006", "tag it", "warning", "https://example.org"),
-            Problem("Dockerfile", 2, 5, "DL1000", "what is this"),
+            Problem("a folder/Dockerfile", 2, 5, "DL1000", "what is this"),
         ),
     )
     log = json.loads(sarif([verdict]))
@@ -172,7 +190,10 @@ def test_sarif_points_into_the_checkout_and_indexes_its_rules() -> None:
     for result, problem in zip(run["results"], verdict.problems, strict=True):
         place = result["locations"][0]["physicalLocation"]
         assert rules[result["ruleIndex"]]["id"] == result["ruleId"] == problem.rule
-        assert place["artifactLocation"] == {"uri": problem.path, "uriBaseId": "%SRCROOT%"}
+        assert place["artifactLocation"] == {
+            "uri": problem.path.replace(" ", "%20"),
+            "uriBaseId": "%SRCROOT%",
+        }
         assert place["region"] == {"startLine": problem.line, "startColumn": problem.column}
         assert result["level"] == problem.level
 

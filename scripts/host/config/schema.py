@@ -209,6 +209,17 @@ class Smoke(Section):
     layer_size_limit: int | None = Field(default=None, description="Bytes of one layer.")
 
 
+class Ci(Section):
+    """The machines that CI runs on."""
+
+    runner: tuple[str, ...] = Field(
+        default=("ubuntu-24.04",), min_length=1, description="Labels of machines without a GPU."
+    )
+    gpu_runner: tuple[str, ...] = Field(
+        default=(), description="Labels of machines with one; []: none, so CI ships no CUDA image."
+    )
+
+
 class Config(Section):
     """The whole of `config.yaml`, one variant applied."""
 
@@ -220,6 +231,7 @@ class Config(Section):
     store: Store = Field(default_factory=Store)
     build: Build
     smoke: Smoke = Field(default_factory=Smoke)
+    ci: Ci = Field(default_factory=Ci)
     variants: dict[Name, dict[str, Any]] = Field(
         description="Named overrides of any key above; one variant is one image."
     )

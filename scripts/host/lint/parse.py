@@ -91,6 +91,40 @@ def workflows(output: str, root: Path) -> list[Problem]:
     return broken + wrong
 
 
+def actionlint(output: str, _: Path) -> list[Problem]:
+    """`actionlint -format '{{json .}}'`; its rule `shellcheck` is about `run:` blocks."""
+    return [
+        Problem(
+            path=row["filepath"],
+            line=max(row["line"], 1),
+            column=max(row["column"], 1),
+            rule=row["kind"],
+            message=row["message"].replace("\n", "; "),
+        )
+        for row in json.loads(output or "[]")
+    ]
+
+
+def zizmor(output: str, _: Path) -> list[Problem]:
+    """`zizmor --format json`; rows and columns count from 0 there."""
+    problems = []
+    for row in json.loads(output or "[]"):
+        place = next(each for each in row["locations"] if each["symbolic"]["kind"] == "Primary")
+        start = place["concrete"]["location"]["start_point"]
+        problems.append(
+            Problem(
+                path=place["symbolic"]["key"]["Local"]["verbatim_path"],
+                line=start["row"] + 1,
+                column=start["column"] + 1,
+                rule=row["ident"],
+                message=f"{row['desc']}: {place['symbolic']['annotation']}",
+                level=LEVELS[row["determinations"]["severity"].lower()],
+                help_url=row["url"],
+            )
+        )
+    return problems
+
+
 def _wiki(rule: str) -> str:
     project = "hadolint/hadolint" if rule.startswith("DL") else "koalaman/shellcheck"
     return f"https://github.com/{project}/wiki/{rule}"

@@ -12,6 +12,11 @@ LEVELS: Final[dict[str, Level]] = {
     "info": "note",
     "note": "note",
     "style": "note",
+    "high": "error",
+    "medium": "warning",
+    "low": "note",
+    "informational": "note",
+    "unknown": "warning",
 }
 
 

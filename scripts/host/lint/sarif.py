@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 from scripts.host.lint.problems import Problem, Verdict
 
@@ -39,7 +40,7 @@ def _rule(name: str, help_url: str) -> dict[str, str]:
 
 def _result(problem: Problem, rule_index: int) -> dict[str, Any]:
     place = {
-        "artifactLocation": {"uri": problem.path, "uriBaseId": "%SRCROOT%"},
+        "artifactLocation": {"uri": quote(problem.path), "uriBaseId": "%SRCROOT%"},
         "region": {"startLine": problem.line, "startColumn": problem.column},
     }
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -96,14 +97,21 @@ class ShellCheck(Tool):
 def run(root: Path, *words: str, feed: str | None = None) -> subprocess.CompletedProcess[str]:
     """Run a tool of this environment, or else one found on PATH, in `root`.
 
+    The environment's own tools come first on PATH for the tool as well: actionlint asks shellcheck.
+
     Raises:
         Failure: there is no such tool.
     """
-    beside = Path(sys.executable).with_name(words[0])
-    command = [str(beside) if beside.is_file() else words[0], *words[1:]]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     try:
         return subprocess.run(
-            command, cwd=root, input=feed, capture_output=True, text=True, check=False
+            words,
+            cwd=root,
+            env={**os.environ, "PATH": path},
+            input=feed,
+            capture_output=True,
+            text=True,
+            check=False,
         )
     except FileNotFoundError:
         raise Failure(
@@ -141,6 +149,18 @@ TOOLS: Final[tuple[Tool | OwnCheck, ...]] = (
         "workflows",
         ("check-jsonschema", "--builtin-schema", "vendor.github-workflows", "-o", "json"),
         parse.workflows,
+        shown=lambda files: files.workflows,
+    ),
+    Tool(
+        "actionlint",
+        ("actionlint", "-no-color", "-format", "{{json .}}"),
+        parse.actionlint,
+        shown=lambda files: files.workflows,
+    ),
+    Tool(
+        "zizmor",
+        ("zizmor", "--offline", "--no-progress", "--quiet", "--format", "json"),
+        parse.zizmor,
         shown=lambda files: files.workflows,
     ),
     OwnCheck("config", own.check_config),

@@ -1,0 +1,91 @@
+"""Runs what a CI would run, with a `scripts/bootstrap` that notes its words, or the real one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from invoke.parser import Parser
+from nox import registry
+
+import noxfile
+import tasks
+from scripts.host.config.load import ROOT
+
+_NOTES = """#!/bin/sh
+for word in "$@"; do printf '%s\\n' "$word" >>notes; done
+echo >>notes
+if [ -e "answer-$2" ]; then cat "answer-$2"; fi
+"""
+
+
+def stage(folder: Path, **answers: str) -> Path:
+    """A folder whose bootstrap runs nothing: it notes its words, and answers for some tasks."""
+    (folder / "scripts").mkdir()
+    bootstrap = folder / "scripts" / "bootstrap"
+    bootstrap.write_text(_NOTES)
+    bootstrap.chmod(0o755)
+    for task, answer in answers.items():
+        (folder / f"answer-{task}").write_text(answer)
+    return folder
+
+
+def checkout(folder: Path) -> Path:
+    """This checkout under another path, with the environment that runs the tests as its .venv."""
+    for name in ("scripts", "requirements", "tasks.py", "config.yaml", "pyproject.toml"):
+        (folder / name).symlink_to(ROOT / name)
+    (folder / ".venv").mkdir()
+    (folder / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
+    with (folder / "requirements/dev.txt").open("rb") as lock:
+        stamp = subprocess.run(["cksum"], stdin=lock, capture_output=True, check=True).stdout
+    (folder / ".venv" / ".lock-stamp").write_bytes(stamp)
+    return folder
+
+
+def shell(script: str, folder: Path, environment: Mapping[str, str]) -> str:
+    """Run a step as GitHub does, with `bash -e`, and return what it printed."""
+    answer = subprocess.run(
+        ["bash", "-e", "-c", script],
+        cwd=folder,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout
+
+
+def noted(folder: Path) -> list[list[str]]:
+    """The words of each call of a stage's bootstrap, in order."""
+    path = folder / "notes"
+    text = path.read_text() if path.exists() else ""
+    return [call.splitlines() for call in text.split("\n\n") if call]
+
+
+def sessions() -> set[str]:
+    """What nox offers, default or not."""
+    assert noxfile.PYTHONS  # imported, it has registered them
+    return set(registry.get())
+
+
+def check(words: list[str]) -> None:
+    """Hold a command to the tasks, options and sessions there are.
+
+    Raises:
+        AssertionError: nox has no such session, or the command is neither nox nor invoke.
+        ParseError: invoke has no such task or option.
+    """
+    program, *rest = words
+    if program == "invoke":
+        Parser(contexts=tasks.namespace.to_contexts()).parse_argv(rest)
+        return
+    assert program == "nox", words
+    flag, *named = rest[: rest.index("--")] if "--" in rest else rest
+    assert flag == "--session"
+    assert set(named) <= sessions(), words

@@ -1,0 +1,82 @@
+"""The README's pipeline for GitLab: valid, from the same matrix, with commands that there are."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from scripts.host.config.load import ROOT
+from scripts.host.matrix import matrix
+from tests.unit.ci import check, checkout, noted, shell, stage
+
+
+@pytest.fixture(scope="module")
+def parent() -> dict[str, Any]:
+    """What the README calls `.gitlab-ci.yml`."""
+    return blocks()[0]
+
+
+@pytest.fixture(scope="module")
+def child() -> dict[str, Any]:
+    """What the README calls `.gitlab/run.yml`."""
+    return blocks()[1]
+
+
+def blocks() -> tuple[dict[str, Any], dict[str, Any]]:
+    _, _, section = (ROOT / "README.md").read_text().partition("## CI on GitHub and GitLab\n")
+    first, second = re.findall(r"^```yaml\n(.*?)^```", section.partition("\n## ")[0], re.M | re.S)
+    return yaml.safe_load(first), yaml.safe_load(second)
+
+
+@pytest.fixture(scope="module")
+def lists(parent: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What the pipeline's first job leaves for the child, really made."""
+    folder = checkout(tmp_path_factory.mktemp("gitlab"))
+    shell("\n".join(parent["matrix"]["script"]), folder, {})
+    assert parent["matrix"]["artifacts"] == {"paths": ["matrix.yml"]}
+    return yaml.safe_load((folder / "matrix.yml").read_text())
+
+
+def test_the_child_pipeline_gets_the_lists_of_invoke_matrix(lists: dict[str, Any]) -> None:
+    found = asdict(matrix())
+    assert lists == {
+        f".{name}": {"parallel": {"matrix": [{"NAME": list(found[name])}]}}
+        for name in ("python", "variants", "cpu", "gpu")
+    }
+
+
+def test_every_job_runs_over_a_list_and_every_variant_ships(
+    lists: dict[str, Any], child: dict[str, Any]
+) -> None:
+    assert {job["extends"] for job in child.values()} == set(lists)
+    ships = [name for name, job in child.items() if "invoke push" in "".join(job["script"])]
+    assert [child[name]["extends"] for name in ships] == [".cpu", ".gpu"]
+
+
+def test_both_files_are_what_gitlab_takes(
+    parent: dict[str, Any], child: dict[str, Any], lists: dict[str, Any], tmp_path: Path
+) -> None:
+    for name, tree in {"parent.yml": parent, "child.yml": {**lists, **child}}.items():
+        (tmp_path / name).write_text(yaml.safe_dump(tree))
+        words = ["check_jsonschema", "--builtin-schema", "vendor.gitlab-ci", name]
+        subprocess.run([sys.executable, "-m", *words], cwd=tmp_path, check=True)
+
+
+def test_every_command_is_one_that_there_is(
+    parent: dict[str, Any], child: dict[str, Any], tmp_path: Path
+) -> None:
+    staged = stage(tmp_path, matrix="[]\n")
+    jobs = [job for job in (*parent.values(), *child.values()) if "script" in job]
+    for job in jobs:
+        shell("\n".join(job["script"]), staged, {"NAME": "cpu"})
+    calls = noted(staged)
+    assert len(calls) > len(jobs)
+    for words in calls:
+        check(words)
