@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -108,6 +109,19 @@ def test_the_volume_decides_about_pips_cache_and_never_about_the_start(
         assert f"PIP_CACHE_DIR={place}\n" in environ
         owner = running.exec_run(["stat", "-c", "%U", place]).output.decode().strip()
         assert owner == "worker"
+
+
+def test_a_volume_that_belongs_to_root_is_used_and_not_complained_about(
+    cpu_image: str, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o755)  # as a new volume is; only the cache's own folder becomes the worker's
+    volume = {str(tmp_path): {"bind": "/runpod-volume", "mode": "rw"}}
+    with container(cpu_image, volumes=volume) as running:
+        eventually(lambda: "event=preflight-done" in said(running), seconds=60, what="preflight")
+        assert "findings=0" in said(running)
+        assert "event=pip-cache-ephemeral" not in said(running)
+    assert (tmp_path / ".cache/a1111/pip").stat().st_uid == 1000
+    assert tmp_path.stat().st_uid != 1000
 
 
 def test_a_stop_while_torch_is_imported_ends_at_once(cpu_image: str) -> None:

@@ -48,7 +48,7 @@ def gather(settings: Settings, *, library: str = LIBRARY) -> Facts:
         model=str(model),
         model_error=_model_error(model),
         volume=str(volume),
-        volume_error=places.usable(volume) if there else "",
+        volume_error=_volume_error(settings) if there else "",
         volume_there=there,
         memory=memory(),
         memory_needed=_CUDA_MEMORY + _size(model) if cuda else _CPU_MEMORY,
@@ -126,6 +126,12 @@ def _model_error(path: Path) -> str:
     except Failure as failure:
         return failure.what
     return ""
+
+
+def _volume_error(settings: Settings) -> str:
+    """Why the volume is of no use; who owns pip's cache on it need not own all of it."""
+    on_it = settings.pip_cache_dir.is_relative_to(settings.volume_dir)
+    return places.usable(settings.pip_cache_dir if on_it else settings.volume_dir)
 
 
 def _size(path: Path) -> int:
