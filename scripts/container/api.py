@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
+    from socket import socket
+
+MOST: Final = 2_000_000_000
+"""Bytes of an answer that are read. What is longer is none: cut off here, it is no JSON."""
+
+_CHUNK: Final = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,7 @@ class Api:
             method: GET or POST.
             path: such as /sdapi/v1/txt2img.
             body: sent as JSON, or nothing when None.
-            timeout: seconds that the server may be silent.
+            timeout: seconds until the whole answer must be there.
 
         Raises:
             OSError: nothing answers, or not in time.
@@ -75,11 +85,37 @@ class Api:
         if self.auth:
             first = self.auth.partition(",")[0].encode()
             headers["Authorization"] = f"Basic {base64.b64encode(first).decode()}"
+        deadline = time.monotonic() + timeout
         connection = http.client.HTTPConnection(host, self.port, timeout=timeout)
         try:
             data = None if body is None else json.dumps(body)
+            connection.connect()
+            line = connection.sock  # the response takes it over
             connection.request(method, path, data, headers)
             response = connection.getresponse()
-            return Answer(response.status, response.read())
+            return Answer(response.status, _body(response, line, deadline))
         finally:
             connection.close()
+
+
+def _body(response: HTTPResponse, line: socket, deadline: float) -> bytes:
+    """All of an answer, from a server that may send byte after byte without an end.
+
+    Raises:
+        OSError: it was not whole by the deadline, or the connection broke.
+    """
+    parts: list[bytes] = []
+    left = MOST
+    while left > 0:
+        seconds = deadline - time.monotonic()
+        if seconds <= 0:
+            raise TimeoutError("the answer does not end")
+        line.settimeout(seconds)
+        part = response.read1(min(left, _CHUNK))
+        if not part:
+            if response.length:
+                raise ConnectionError(f"{response.length} bytes of the answer are missing")
+            break
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)

@@ -7,6 +7,7 @@ the WebUI's exclude each other. It takes no job before the supervisor says that 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -166,7 +167,8 @@ class Handler:
                 failed=was.failed + failed,
                 seconds=was.seconds + seconds,
             )
-            write_jobs(self._settings.worker_dir, self._record)
+            with contextlib.suppress(OSError):  # a full disk: no number is worth a job
+                write_jobs(self._settings.worker_dir, self._record)
 
 
 def _wait_until_ready(settings: Settings, seconds: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import itertools
 import json
 import threading
 import time
@@ -32,6 +33,7 @@ class WebUI:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, Any]] = []
+        self.missing = 0  # bytes that an answer announces and does not have
         self.routes: dict[str, Route] = {"/sdapi/v1/progress": lambda _: IDLE}
         webui = self
 
@@ -51,13 +53,22 @@ class WebUI:
                 if told is None:  # as a process that dies: no answer at all
                     self.close_connection = True
                     return
+                if isinstance(told, Iterator):
+                    return self.send_until_closed(told)
                 status, words = told if isinstance(told, tuple) else (200, told)
                 data = words if isinstance(words, bytes) else json.dumps(words).encode()
                 self.send_response(status)
-                self.send_header("Content-Length", str(len(data)))
+                self.send_header("Content-Length", str(len(data) + webui.missing))
                 self.end_headers()
                 with contextlib.suppress(OSError):  # who asked may have given up
                     self.wfile.write(data)
+
+            def send_until_closed(self, parts: Iterator[bytes]) -> None:
+                self.send_response(200)
+                self.end_headers()
+                with contextlib.suppress(OSError):
+                    for part in parts:
+                        self.wfile.write(part)
 
             def log_message(self, *_: object) -> None:
                 """Say nothing."""
@@ -211,6 +222,36 @@ def test_a_job_that_takes_too_long_is_interrupted(
     assert time.monotonic() - began < 10
     assert stopped.is_set()
     assert not replaced
+
+
+def drops() -> Iterator[bytes]:
+    """An answer that goes on for ever, never silent for long."""
+    while True:
+        time.sleep(0.02)
+        yield b" "
+
+
+def test_an_answer_that_never_ends_does_not_outlast_the_job(
+    webui: WebUI, around: Surroundings
+) -> None:
+    webui.on("txt2img", lambda _: drops())
+    began = time.monotonic()
+    assert "[job-timeout]" in run({"input": {"timeout": 1}}, webui.api, around)["error"]
+    assert time.monotonic() - began < 5
+
+
+def test_an_answer_without_bounds_is_garbage_and_not_read_to_its_end(
+    webui: WebUI, around: Surroundings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scripts.container.api.MOST", 1_000_000)
+    webui.on("txt2img", lambda _: itertools.repeat(b"[" * 1000))
+    assert "[answer-garbage]" in run({"input": {}}, webui.api, around)["error"]
+
+
+def test_an_answer_that_breaks_off_is_a_webui_that_died(webui: WebUI, around: Surroundings) -> None:
+    webui.on("txt2img", DRAWN)
+    webui.missing = 1
+    assert "[webui-died]" in run({"input": {}}, webui.api, around)["error"]
 
 
 def test_a_webui_that_ignores_the_interrupt_is_replaced(
