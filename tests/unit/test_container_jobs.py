@@ -54,7 +54,8 @@ class WebUI:
                     self.close_connection = True
                     return
                 if isinstance(told, Iterator):
-                    return self.send_until_closed(told)
+                    self.send_until_closed(told)
+                    return
                 status, words = told if isinstance(told, tuple) else (200, told)
                 data = words if isinstance(words, bytes) else json.dumps(words).encode()
                 self.send_response(status)
