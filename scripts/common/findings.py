@@ -74,7 +74,9 @@ _ROWS: Final = (
         "No NVIDIA GPU is visible in the container.",
         "start it with --gpus all on a machine with the NVIDIA driver and container toolkit, "
         "or use the cpu variant",
-        signature=r"Found no NVIDIA driver on your system|No CUDA GPUs are available",
+        # The WebUI's memory monitor catches the same words on a machine that needs no GPU.
+        signature=r"(?<!caught exception ')"
+        r"(?:Found no NVIDIA driver on your system|No CUDA GPUs are available)",
     ),
     Finding(
         "driver-too-old",

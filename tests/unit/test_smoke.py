@@ -80,6 +80,12 @@ def test_a_vague_failure_is_named_by_the_log_and_a_clear_one_is_not() -> None:
     assert "SafetensorError" in excerpt("model-corrupt", log)
 
 
+def test_a_memory_monitor_that_misses_a_gpu_is_no_failure() -> None:
+    words = "Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU"
+    assert named("", f"Warning: caught exception '{words}', memory monitor disabled") == ""
+    assert named("", f"RuntimeError: {words}") == "gpu-not-visible"
+
+
 def test_each_code_a_check_uses_is_in_the_table() -> None:
     words = "".join(path.read_text() for path in Path("tests/smoke").glob("*.py"))
     codes = set(re.findall(r'(?:fails_as\(|code=)"([a-z0-9-]+)"', words))

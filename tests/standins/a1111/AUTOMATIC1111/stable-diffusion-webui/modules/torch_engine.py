@@ -36,6 +36,7 @@ class TorchEngine:
         self.device = torch.device("cuda" if usable else "cpu")
         self.key = 0.0
         self.tokenizer = None
+        _look_at_memory()
 
     def load(self, checkpoint: Path) -> None:
         """Read every tensor, then the tokenizer's files and the text model's configuration."""
@@ -96,6 +97,14 @@ class TorchEngine:
             "allocated": {"current": torch.cuda.memory_allocated(), "peak": peak},
             "events": {"retries": 0, "oom": 0},
         }
+
+
+def _look_at_memory() -> None:
+    """What upstream's memory monitor does at start: without a GPU it complains, and goes on."""
+    try:
+        torch.cuda.mem_get_info()
+    except Exception as error:
+        print(f"Warning: caught exception '{error}', memory monitor disabled", flush=True)
 
 
 def _open(image: bytes) -> Image.Image:
