@@ -9,26 +9,36 @@ from typing import Final
 
 from scripts.container.child import Child, described
 
-_MEMORY_EVENTS: Final = Path("/sys/fs/cgroup/memory.events")
+_COUNTERS: Final = (
+    Path("/sys/fs/cgroup/memory.events"),
+    Path("/sys/fs/cgroup/memory/memory.oom_control"),  # cgroups of version 1
+)
 
 
-def oom_kills(events: Path = _MEMORY_EVENTS) -> int:
+def oom_kills() -> int:
     """How often the kernel has killed for memory in this container, 0 where it does not say."""
-    try:
-        match = re.search(r"^oom_kill (\d+)$", events.read_text(), re.MULTILINE)
-    except OSError:
-        return 0
-    return int(match[1]) if match else 0
+    for path in _COUNTERS:
+        try:
+            match = re.search(r"^oom_kill (\d+)$", path.read_text(), re.MULTILINE)
+        except OSError:
+            continue
+        return int(match[1]) if match else 0
+    return 0
 
 
-def explain(child: Child) -> dict[str, str]:
-    """What is known about the end of a process, as fields of a log line."""
+def explain(child: Child, *, oom: bool) -> dict[str, str]:
+    """What is known about the end of a process, as fields of a log line.
+
+    Args:
+        child: what has ended.
+        oom: whether the kernel has killed for memory since the last end.
+    """
     from scripts.common.findings import FINDINGS
 
     lines = child.tail()
     text = "\n".join(lines)
     known = [row for row in FINDINGS.values() if row.signature and re.search(row.signature, text)]
-    killed = child.code == -signal.SIGKILL and oom_kills() > 0
+    killed = child.code == -signal.SIGKILL and oom
     return {
         "how": described(child.code),
         "hint": "the kernel killed for memory in this container" if killed else "",

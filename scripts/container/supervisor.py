@@ -86,6 +86,7 @@ class Supervisor:
             for name in ("webui", "handler")
         }
         self._state = state.State(supervisor=os.getpid())
+        self._oom_kills = autopsy.oom_kills()
         self._ready_since = 0.0
         self._must_pass = settings.preflight == "strict"
         self._outcome: Exit | None = None
@@ -204,7 +205,8 @@ class Supervisor:
             return None
         if child.name == "webui":
             orphans.end(self._own(), time.monotonic() + _DYING)
-        reason = autopsy.explain(child)
+        before, self._oom_kills = self._oom_kills, autopsy.oom_kills()
+        reason = autopsy.explain(child, oom=self._oom_kills > before)
         log(f"{child.name}-died", level="error", **reason)
         useful = served(child.started, self._ready_since, time.monotonic())
         pause = self._patience[child.name].next_pause(useful)

@@ -132,6 +132,44 @@ def test_a_stop_while_torch_is_imported_ends_at_once(cpu_image: str) -> None:
         assert time.monotonic() - began < 10
 
 
+QUICK = {"STANDIN_TORCH": "0", "RESTARTS": "1", "RESTART_PAUSE": "0.1", "PREFLIGHT": "off"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("crash-at-start", "RuntimeError: the stand-in was asked to crash at start"),
+        ("crash-while-loading", "how=SIGABRT"),
+        ("hang-at-start", "the API did not answer in time"),
+        ("no-model", "the WebUI answered 500 AttributeError: 'NoneType' object"),
+        ("garbage", "answer holds no picture"),
+        ("no-images", "answer holds no picture"),
+        ("truncated-png", "answer holds no picture"),
+        ("flat", "the picture has one colour throughout"),
+        ("wrong-size", "the picture is 56x64, not 64x64"),
+    ],
+)
+def test_a_webui_that_cannot_draw_is_never_ready_and_ends_the_worker_with_the_reason(
+    cpu_image: str, fault: str, told: str
+) -> None:
+    timeout = "3" if fault == "hang-at-start" else "60"
+    environment = {**QUICK, "STANDIN_FAULT": fault, "READY_TIMEOUT": timeout}
+    with container(cpu_image, environment=environment, network_mode="none") as running:
+        assert running.wait(timeout=120)["StatusCode"] == 4
+        assert told in said(running)
+        assert said(running).count("event=webui-died") == 2
+        assert "event=ready" not in said(running)
+
+
+def test_a_webui_that_the_kernel_killed_for_memory_is_reported_as_such(cpu_image: str) -> None:
+    environment = {**QUICK, "STANDIN_TORCH": "1", "RESTARTS": "0"}
+    with container(
+        cpu_image, environment=environment, mem_limit="120m", memswap_limit="120m"
+    ) as running:
+        assert running.wait(timeout=120)["StatusCode"] == 4
+        assert 'hint="the kernel killed for memory in this container"' in said(running)
+
+
 @pytest.mark.slow
 def test_invoke_serve_prints_the_url_when_ready_and_leaves_nothing(cpu_image: str) -> None:
     words = [sys.executable, "-m", "invoke", "serve", "--cpu", "--port", "0", "--image", cpu_image]
