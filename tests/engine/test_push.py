@@ -29,6 +29,10 @@ from tests.standins.wire import wire
 pytestmark = pytest.mark.engine
 
 AT_ONCE = (0.0, 0.0)
+MANIFESTS = (  # Docker's own, and what an engine with the containerd image store pushes
+    "application/vnd.docker.distribution.manifest.v2+json, "
+    "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +60,7 @@ def held(registry: Registry, repository: str, password: str = "") -> dict[str, s
 
     def ask(path: str) -> Any:
         asked = urllib.request.Request(f"{registry.url}/v2/{repository}/{path}")
-        asked.add_header("Accept", "application/vnd.docker.distribution.manifest.v2+json")
+        asked.add_header("Accept", MANIFESTS)
         if password:
             asked.add_header("Authorization", f"Basic {basic(password)}")
         return urllib.request.urlopen(asked, timeout=10)

@@ -139,5 +139,5 @@ def test_a_push_adds_up_its_layers() -> None:
     assert uploads.line == (
         "2 of 5 layers up, 1 already there, 2.04 kB of 2.54 kB sent, 1 being tried again"
     )
-    uploads.feed({"progressDetail": {}, "aux": {"Tag": "1", "Digest": IMAGE, "Size": 1}})
+    uploads.feed({"status": f"1: digest: {IMAGE} size: 401"})
     assert uploads.digest == IMAGE

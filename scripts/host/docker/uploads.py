@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,9 @@ class Layer:
     total: int = 0
 
 
+_DIGEST = re.compile(r": digest: (sha256:[0-9a-f]{64}) size: ")
+
+
 class Uploads:
     """The state of a push, fed with the engine's events.
 
@@ -36,8 +40,10 @@ class Uploads:
 
     def feed(self, event: dict[str, Any]) -> None:
         """Take one event in (https://docs.docker.com/reference/api/engine/, image push)."""
-        self.digest = (event.get("aux") or {}).get("Digest") or self.digest
         if "id" not in event:
+            # With the containerd image store this line is all that names the digest.
+            said = _DIGEST.search(event.get("status") or "")
+            self.digest = said[1] if said else self.digest
             return
         layer = self.layers.setdefault(event["id"], Layer())
         layer.state = event.get("status") or ""
