@@ -21,6 +21,7 @@ from scripts.common.errors import Failure
 from scripts.common.pip_cache import Stats, measure
 from scripts.container.health import verdict
 from scripts.container.log import log
+from scripts.container.places import pip_cache_in_use
 from scripts.container.settings import Settings
 from scripts.container.state import State, read_jobs, read_state
 
@@ -105,7 +106,7 @@ def gpus(_: Settings) -> Iterator[Metric]:
 def pip_cache(settings: Settings) -> Iterator[Metric]:
     """What pip's cache holds and gives, as of the last ten minutes: looking takes a while."""
     try:
-        stats = _pip_stats(settings.pip_cache_dir, int(time.monotonic() / _PIP_EVERY))
+        stats = _pip_stats(pip_cache_in_use(settings), int(time.monotonic() / _PIP_EVERY))
     except Failure:
         return
     for kind in stats.sizes:

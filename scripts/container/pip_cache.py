@@ -18,6 +18,7 @@ from typing import Final
 
 from scripts.common.pip_cache import Pruned, Stats, measure, prune
 from scripts.common.pip_entries import Entry, scan
+from scripts.container.places import pip_cache_in_use
 from scripts.container.settings import Settings
 
 _UNITS: Final = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
@@ -32,8 +33,9 @@ def main(settings: Settings, words: Sequence[str]) -> int:
         settings: say where the cache lies.
         words: what follows the command.
     """
-    _become_owner(settings.pip_cache_dir)
-    return run(words, settings.pip_cache_dir)
+    cache = pip_cache_in_use(settings)
+    _become_owner(cache)
+    return run(words, cache)
 
 
 def run(words: Sequence[str], cache: Path) -> int:

@@ -10,6 +10,7 @@ from scripts.common.errors import Failure
 from scripts.common.pip_runs import RUNS
 from scripts.container.log import log
 from scripts.container.settings import Settings
+from scripts.container.state import read_state
 
 _PROBE: Final = 64 * 1024
 
@@ -77,6 +78,11 @@ def pip_cache(settings: Settings) -> Path:
         return wanted
     log("pip-cache-ephemeral", level="warning", wanted=wanted, reason=reason)
     return _made(settings.worker_dir / "pip-cache" / RUNS).parent
+
+
+def pip_cache_in_use(settings: Settings) -> Path:
+    """Pip's cache of the worker that runs here; where none runs, the one that is configured."""
+    return Path(read_state(settings.worker_dir).pip_cache or settings.pip_cache_dir)
 
 
 def models(settings: Settings) -> list[str]:

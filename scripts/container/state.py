@@ -26,6 +26,7 @@ class State:
         restarts: how often the WebUI was started again.
         reason: why it is not ready, empty when nothing is wrong.
         seconds: start-up phases by name.
+        pip_cache: pip's cache, on the volume or where there was room; empty before that is known.
     """
 
     phase: str = "stopped"
@@ -34,6 +35,7 @@ class State:
     restarts: int = 0
     reason: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
+    pip_cache: str = ""
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,7 @@ class Supervisor:
         orphans.adopt()
         try:
             self._env = common_environment(os.environ, self._settings)
+            self._state = replace(self._state, pip_cache=self._env["PIP_CACHE_DIR"])
             self._say("starting")
             stock(self._settings.volume_models, self._events.put)
             while self._outcome is None:
@@ -145,8 +146,7 @@ class Supervisor:
             self._start("preflight")
         from scripts.container import metrics  # its imports take longer than the start of a process
 
-        cache = Path(self._env["PIP_CACHE_DIR"])  # on the volume, or where there was room
-        metrics.serve(replace(self._settings, pip_cache_dir=cache))
+        metrics.serve(self._settings)
 
     def _start(self, name: str) -> None:
         words, env, cwd = self._command(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -17,7 +18,8 @@ from scripts.host.serve import LABEL
 from tests.engine.running import container, eventually
 
 START = 240.0  # seconds for importing torch on a machine that does other things too
-HEALTH = ["/opt/runpod/bin/python", "-m", "scripts.container", "health"]
+WORKER = ["/opt/runpod/bin/python", "-m", "scripts.container"]
+HEALTH = [*WORKER, "health"]
 SERVER = "pgrep -f [w]ebui.py"
 
 
@@ -109,6 +111,8 @@ def test_the_volume_decides_about_pips_cache_and_never_about_the_start(
         assert f"PIP_CACHE_DIR={place}\n" in environ
         owner = running.exec_run(["stat", "-c", "%U", place]).output.decode().strip()
         assert owner == "worker"
+        stats = running.exec_run([*WORKER, "pip-cache", "stats", "--json"]).output
+        assert json.loads(stats)["path"] == place
 
 
 def test_a_volume_that_belongs_to_root_is_used_and_not_complained_about(
@@ -133,6 +137,15 @@ def test_a_stop_while_torch_is_imported_ends_at_once(cpu_image: str) -> None:
 
 
 QUICK = {"STANDIN_TORCH": "0", "RESTARTS": "1", "RESTART_PAUSE": "0.1", "PREFLIGHT": "off"}
+
+
+def test_tcmalloc_serves_the_webui_and_nothing_else(cpu_image: str) -> None:
+    environment = {**QUICK, "WORKER_MODE": "serverless", "HANDLER_ARGS": "--rp_serve_api"}
+    with container(cpu_image, environment=environment, network_mode="none") as running:
+        eventually(lambda: "event=webui-started" in said(running), seconds=30, what="start")
+        words = "for p in $(pgrep -u worker); do grep -q tcmalloc /proc/$p/maps && echo $p; done"
+        found = running.exec_run(["sh", "-c", words], user="worker").output
+        assert found == running.exec_run(SERVER).output != b""
 
 
 @pytest.mark.parametrize(
