@@ -10,7 +10,11 @@ nox.options.sessions = ["lint", "tests", "engine"]
 nox.options.stop_on_first_error = False
 
 LOCK = "requirements/dev.txt"
-PROVE = (sys.executable, "-m", "pytest", "--tb=no", "--no-summary", "tests/smoke")
+# Without pytest-timeout: its --timeout is per test, the sessions' own is until the first picture.
+PROVE = (
+    *(sys.executable, "-m", "pytest", "-p", "no:timeout", "--tb=no", "--no-summary"),
+    "tests/smoke",
+)
 BENCHMARKS = ("models", "worker")
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 
@@ -55,13 +59,14 @@ def smoke(session: nox.Session) -> None:
 @nox.session(venv_backend="none", tags=["smoke"])
 def gpu_smoke(session: nox.Session) -> None:
     """Prove an image on this machine's GPUs; never passes without one."""
-    posargs = ["--variant", "cuda128", "--gpu", "all", *session.posargs]
-    session.run(*PROVE, *posargs)
+    session.run(*PROVE, "--gpu", "all", *session.posargs)
 
 
 @nox.session(venv_backend="none", tags=["smoke"])
 def api_smoke(session: nox.Session) -> None:
-    """Prove a running worker: `-- --url http://host:3000`."""
+    """Prove a running worker: `-- --url http://host:3000`; its login is read from API_AUTH."""
+    if not any(word.startswith("--url") for word in session.posargs):
+        session.error("which worker? nox -s api_smoke -- --url http://host:3000")
     session.run(*PROVE, *session.posargs)
 
 

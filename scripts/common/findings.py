@@ -76,7 +76,8 @@ _ROWS: Final = (
         "or use the cpu variant",
         # The WebUI's memory monitor catches the same words on a machine that needs no GPU.
         signature=r"(?<!caught exception ')"
-        r"(?:Found no NVIDIA driver on your system|No CUDA GPUs are available)",
+        r"(?:Found no NVIDIA driver on your system|No CUDA GPUs are available"
+        r"|Torch is not able to use GPU)",
     ),
     Finding(
         "driver-too-old",
@@ -94,7 +95,8 @@ _ROWS: Final = (
         "no-kernel-image",
         "torch carries no code for this GPU.",
         "choose another GPU, or a base.runtime whose torch carries its architecture",
-        signature=r"no kernel image is available for execution on the device",
+        signature=r"no kernel image is available for execution on the device"
+        r"|with CUDA capability \S+ is not compatible with the current PyTorch",
     ),
     Finding(
         "torch-broken",
@@ -124,18 +126,19 @@ _ROWS: Final = (
         "cuda-error",
         "A CUDA error has poisoned the WebUI's process; only a new one can draw.",
         "nothing: the worker replaces itself; if it comes back, try another machine",
-        signature=r"CUDA error: (?!no kernel image)",
+        signature=r"CUDA error: (?!no kernel image|out of memory)",
     ),
     Finding(
         "out-of-memory",
         "GPU memory does not suffice for the picture asked for.",
         "ask for smaller pictures or a smaller batch, or set WEBUI_ARGS=--medvram",
-        signature=r"CUDA out of memory|OutOfMemoryError",
+        signature=r"CUDA out of memory|OutOfMemoryError|CUDA error: out of memory",
     ),
     Finding(
         "model-missing",
         "The checkpoint is not there.",
         "set MODEL_PATH, or build the image with its model",
+        signature=r"No checkpoints found\. When searching",
     ),
     Finding(
         "model-corrupt",
@@ -315,12 +318,6 @@ _ROWS: Final = (
         signature=r"address already in use|Address already in use",
     ),
     Finding(
-        "gpu-memory",
-        "The GPU's memory does not suffice.",
-        "draw smaller or fewer pictures at once, or set WEBUI_ARGS=--medvram",
-        signature=r"CUDA out of memory|OutOfMemoryError",
-    ),
-    Finding(
         "tokenizer-missing",
         "The tokenizer's files are not in the image; loading the checkpoint needs the network.",
         "build the image again; keep the hub-cache model in config.yaml",
@@ -367,11 +364,18 @@ _ROWS: Final = (
         "The same seed draws another picture the second time.",
         "see which option changed between the two; the report holds both",
     ),
+    Finding(
+        "api-locked",
+        "The API asks for a user and a password.",
+        "set API_AUTH=user:password in the environment, as the worker has it",
+        signature=r"Incorrect username or password",
+    ),
     Finding("not-drawn", "The API does not draw.", "the worker's log says why"),
     Finding(
         "port-closed",
         "Nothing answers on port 3000.",
         "leave WEBUI_PORT and WEBUI_HOST as they are, or see the worker's log",
+        signature=r"the API did not answer in time",
     ),
     Finding(
         "served-by-root",

@@ -55,8 +55,15 @@ def is_live(stream: object = None) -> bool:
     return bool(getattr(target, "isatty", bool)()) and not os.environ.get("NO_COLOR")
 
 
-def _styled(word: str, colour: str, text: str) -> str:
-    return f"\033[{colour}m{word}\033[0m {text}" if is_live() else f"{word} {text}"
+def painted(word: str, colour: str, stream: object = None) -> str:
+    """A word in an ANSI colour (31 is red) where the stream is a terminal, as it is elsewhere.
+
+    Args:
+        word: what is printed.
+        colour: number of the colour.
+        stream: where it is printed; standard error by default.
+    """
+    return f"\033[{colour}m{word}\033[0m" if is_live(stream) else word
 
 
 def say(text: str = "") -> None:
@@ -71,12 +78,12 @@ def note(text: str) -> None:
 
 def warn(text: str) -> None:
     """Print one warning line."""
-    note(_styled("warning:", "33", text))
+    note(f"{painted('warning:', '33')} {text}")
 
 
 def fail(failure: Failure) -> None:
     """Print a failure as its one line."""
-    note(_styled("error:", "31", str(failure)))
+    note(f"{painted('error:', '31')} {failure}")
 
 
 def table(

@@ -23,6 +23,7 @@ from scripts.common.errors import Failure
 from scripts.host.config.load import ROOT, Loaded, load
 from scripts.host.docker.push import names_of, push
 from tests.engine.running import error_line, invoke
+from tests.smoked import write_report
 from tests.standins.registry import PASSWORD, USER, Registry, registry
 from tests.standins.wire import wire
 
@@ -100,14 +101,14 @@ class Work:
     engine: Any
     repository: str
 
-    def loaded(self, address: str) -> Loaded:
+    def loaded(self, address: str, variant: str = "cpu") -> Loaded:
         """The config of a checkout that pushes to a registry under two tags that never move."""
         define = (
             f"image.repository={address}/{self.repository}",
             "image.tags=[one, two]",
             "image.moving_tags=[latest]",
         )
-        return replace(load("cpu", define), root=self.root)
+        return replace(load(variant, define), root=self.root)
 
     def built(self, loaded: Loaded, *, size: int = 1000) -> str:
         """Make an image of random bytes and name it as `invoke build` would; its ID."""
@@ -124,12 +125,6 @@ class Work:
             else:
                 self.engine.images.get(names.immutable[0]).tag(repository, tag)
         return str(self.engine.images.get(names.immutable[0]).id)
-
-    def smoked(self, image_id: str, *, passed: bool = True) -> None:
-        """Write the smoke report of an image."""
-        report = self.root / "reports" / "smoke-cpu.json"
-        report.parent.mkdir(exist_ok=True)
-        report.write_text(json.dumps({"image_id": image_id, "passed": passed}))
 
     @property
     def record(self) -> Path:
@@ -154,7 +149,7 @@ def test_a_push_brings_every_tag_and_records_the_registrys_digest(
 ) -> None:
     loaded = work.loaded(open_registry.address)
     image_id = work.built(loaded)
-    work.smoked(image_id)
+    write_report(work.root / "reports", image_id)
     further = f"{open_registry.address}/{work.repository}:further"
     push(loaded, [further])
     there = held(open_registry, work.repository)
@@ -173,11 +168,25 @@ def test_an_image_without_a_passing_smoke_report_stays_here(
     image_id = work.built(loaded)
     with pytest.raises(Failure, match="no smoke report"):
         push(loaded)
-    work.smoked(image_id, passed=False)
+    write_report(work.root / "reports", image_id, outcome="failed")
     with pytest.raises(Failure, match="smoke test of this image failed"):
         push(loaded)
     assert held(open_registry, work.repository) == {}
     assert not work.record.exists()
+
+
+def test_an_image_for_gpus_is_pushed_once_it_drew_on_one(
+    work: Work, open_registry: Registry
+) -> None:
+    loaded = work.loaded(open_registry.address, "cuda128")
+    image_id = work.built(loaded)
+    write_report(work.root / "reports", image_id, variant="cuda128", drew=False)
+    with pytest.raises(Failure, match=r"drew no picture.*nox -s gpu_smoke"):
+        push(loaded)
+    assert held(open_registry, work.repository) == {}
+    write_report(work.root / "reports", image_id, variant="cuda128")
+    assert not push(loaded).untested
+    assert set(held(open_registry, work.repository)) == {"one", "two", "latest"}
 
 
 def test_untested_is_recorded(work: Work, open_registry: Registry) -> None:

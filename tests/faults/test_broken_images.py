@@ -73,7 +73,7 @@ FLAWS = (
     Broken("dies-at-start", "webui-died", standin("crash-at-start"), "reaches_ready"),
     Broken(
         "port-never-opens",
-        "not-ready",
+        "port-closed",
         standin("hang-at-start", "READY_TIMEOUT=3"),
         "reaches_ready",
     ),

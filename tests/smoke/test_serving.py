@@ -1,27 +1,29 @@
-"""Green means it drew a picture: the worker's API, from the first answer to a clean stop."""
+"""Green means it drew a picture: the worker's API, as its users call it."""
 
 from __future__ import annotations
 
 import base64
-import re
-import time
 from collections.abc import Callable
+from pathlib import PurePosixPath
 
 import pytest
 
 from scripts.common.errors import Failure
-from scripts.common.findings import FINDINGS
 from scripts.host.config.load import Loaded
-from scripts.host.smoke.api import Api, Picture
-from scripts.host.smoke.worker import Worker
+from scripts.host.docker.arguments import checkpoint
+from scripts.host.smoke.api import Api, Picture, difference
 
 Saw = Callable[[object], None]
 Keep = Callable[[str, Picture], None]
+Draw = Callable[..., Picture]
 SEED = 1234
+# Levels of 255 by which two pictures of one seed may differ on average: libraries for GPUs add up
+# in an order that may change, which shows in the last bit.
+NOISE_OF_GPUS = 1.0
 
 
-@pytest.fixture(scope="module")
-def draw(api: Api, loaded: Loaded) -> Callable[..., Picture]:
+@pytest.fixture
+def draw(api: Api, loaded: Loaded) -> Draw:
     """Draws one small picture, the same one every time."""
     smoke = loaded.config.smoke
     fields = {"prompt": "a lighthouse at dusk", "seed": SEED, "steps": smoke.steps}
@@ -29,45 +31,73 @@ def draw(api: Api, loaded: Loaded) -> Callable[..., Picture]:
     return lambda **more: api.draw(**{**fields, **more})
 
 
-@pytest.mark.fails_as("not-ready")
-def test_container_reaches_ready(ready: Worker, saw: Saw) -> None:
-    saw(", ".join(f"{name} after {seconds:.1f} s" for name, seconds in ready.phases.items()))
-    assert "drawn" in ready.phases
-
-
-def test_draws_a_picture_of_the_asked_size(
-    draw: Callable[..., Picture], loaded: Loaded, saw: Saw, keep: Keep
-) -> None:
-    picture = draw()
-    keep("txt2img", picture)
-    edge = loaded.config.smoke.image_size
+def look(picture: Picture, edge: int, saw: Saw) -> None:
+    """See that a picture has the asked size and shows something."""
     shown = f"{picture.size[0]}x{picture.size[1]}"
-    saw(f"{shown}, {picture.colours} colours")
+    colours = "more than 255" if picture.colours > 255 else picture.colours
+    saw(f"{shown}, {colours} colours")
     if picture.size != (edge, edge):
         raise Failure(f"the picture is {shown}, not {edge}x{edge}", code="picture-size")
     if picture.colours == 1:
         raise Failure("the picture has one colour throughout", code="picture-flat")
 
 
-@pytest.mark.fails_as("not-repeatable")
-def test_the_same_seed_draws_the_same_picture(draw: Callable[..., Picture]) -> None:
-    assert draw().png == draw().png, "the same seed drew two pictures"
+@pytest.mark.fails_as("model-not-loaded")
+def test_lists_the_checkpoint(
+    api: Api, loaded: Loaded, saw: Saw, pytestconfig: pytest.Config
+) -> None:
+    models = api.call("/sdapi/v1/sd-models").body
+    assert isinstance(models, list), "no list of models"
+    titles = [model["title"] for model in models]
+    chosen = api.call("/sdapi/v1/options").body["sd_model_checkpoint"]
+    saw(f"{', '.join(titles)}; chosen: {chosen}")
+    assert any(title.partition(" [")[0] == chosen.partition(" [")[0] for title in titles)
+    if not pytestconfig.getoption("--url"):
+        assert chosen.startswith(PurePosixPath(checkpoint(loaded).path).name)
+
+
+def test_draws_a_picture_of_the_asked_size(
+    draw: Draw, loaded: Loaded, saw: Saw, keep: Keep
+) -> None:
+    picture = draw()
+    keep("txt2img", picture)
+    look(picture, loaded.config.smoke.image_size, saw)
+
+
+@pytest.mark.fails_as("labels-wrong")
+def test_the_webui_is_the_configured_release(draw: Draw, loaded: Loaded, saw: Saw) -> None:
+    told = draw().version
+    if not told:
+        pytest.skip("the API does not tell the WebUI's version")
+    saw(told)
+    # From git it is v1.9.3; without a history, from the first line of CHANGELOG.md, 1.9.3.
+    assert told.removeprefix("v") == loaded.config.a1111.release.removeprefix("v")
 
 
 @pytest.mark.fails_as("model-not-loaded")
-def test_lists_the_checkpoint_and_has_it_loaded(api: Api, saw: Saw) -> None:
-    models = api.call("/sdapi/v1/sd-models").body
-    assert isinstance(models, list)
-    titles = [model["title"] for model in models]
-    saw(", ".join(titles))
+def test_the_picture_is_by_the_chosen_model(api: Api, draw: Draw, saw: Saw) -> None:
+    told = draw().model
     chosen = api.call("/sdapi/v1/options").body["sd_model_checkpoint"]
-    assert any(title.startswith("model.safetensors") for title in titles)
-    assert chosen.startswith("model.safetensors")
+    saw(f"drawn by {told or 'an unnamed model'}")
+    assert told, "the WebUI does not say which model drew"
+    assert told == PurePosixPath(chosen.partition(" [")[0]).stem
 
 
-@pytest.mark.fails_as("picture-size")
+@pytest.mark.fails_as("not-repeatable")
+def test_the_same_seed_draws_the_same_picture(
+    draw: Draw, saw: Saw, keep: Keep, pytestconfig: pytest.Config
+) -> None:
+    first, second = draw(), draw()
+    apart = difference(first, second)
+    saw("every pixel is the same" if not apart else f"{apart:.3f} of 255 levels apart")
+    on_cpu = not (pytestconfig.getoption("--gpu") or pytestconfig.getoption("--url"))
+    if apart > (0.0 if on_cpu else NOISE_OF_GPUS):
+        keep("again", second)
+        raise Failure("the same seed drew two pictures", code="not-repeatable")
+
+
 def test_img2img_draws_on_a_picture(
-    api: Api, draw: Callable[..., Picture], loaded: Loaded, keep: Keep
+    api: Api, draw: Draw, loaded: Loaded, saw: Saw, keep: Keep
 ) -> None:
     edge = loaded.config.smoke.image_size
     first = draw()
@@ -78,44 +108,13 @@ def test_img2img_draws_on_a_picture(
         **{"width": edge, "height": edge, "denoising_strength": 0.9},
     )
     keep("img2img", second)
-    assert second.size == (edge, edge)
+    look(second, edge, saw)
 
 
 @pytest.mark.fails_as("not-drawn")
-def test_an_error_is_answered_and_survived(api: Api, draw: Callable[..., Picture]) -> None:
-    assert 400 <= api.call("/sdapi/v1/txt2img", {"width": "wide"}).status < 500
+def test_an_error_is_answered_and_survived(api: Api, draw: Draw, saw: Saw) -> None:
+    status = api.call("/sdapi/v1/txt2img", {"width": "wide"}).status
+    saw(f"answered {status}")
+    assert 400 <= status < 500, f"a wrong request was answered {status}"
     draw()
-
-
-@pytest.mark.fails_as("served-by-root")
-def test_the_serving_process_is_not_root(ready: Worker, saw: Saw) -> None:
-    code = "for p in $(pgrep -f [w]ebui.py); do stat -c %u /proc/$p; done"
-    owners = ready.container.exec_run(["sh", "-c", code]).output.decode().split()
-    saw(f"uid {', '.join(owners)}")
-    assert owners, "no serving process"
-    assert "0" not in owners, "it is root"
-
-
-@pytest.mark.fails_as("tcmalloc-missing")
-def test_the_serving_process_has_tcmalloc(ready: Worker) -> None:
-    # As the process's own user: another may not read its maps.
-    code = "p=$(pgrep -f [w]ebui.py | head -1); exec cat /proc/$p/maps"
-    maps = ready.container.exec_run(["sh", "-c", code], user="worker")
-    assert b"libtcmalloc" in maps.output
-
-
-def test_the_log_speaks_of_no_known_failure(api: Api, ready: Worker) -> None:
-    assert api
-    for row in FINDINGS.values():
-        if row.signature and (found := re.search(row.signature, ready.log)):
-            raise Failure(f"the log says: {found[0]}", code=row.code)
-
-
-@pytest.mark.fails_as("stop-late")
-def test_stops_within_its_deadline(started: Worker, loaded: Loaded, saw: Saw) -> None:
-    limit = loaded.config.smoke.stop_timeout
-    began = time.monotonic()
-    started.container.stop(timeout=limit + 2)
-    seconds = time.monotonic() - began
-    saw(f"{seconds:.1f} s")
-    assert seconds < limit, f"{seconds:.1f} s, allowed are {limit} s"
+    saw("and drew again")

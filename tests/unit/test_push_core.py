@@ -13,6 +13,7 @@ from scripts.host.config.load import Loaded, load
 from scripts.host.docker.push import doubt_about, names_of
 from scripts.host.docker.registry import Lost, trouble
 from scripts.host.docker.uploads import Uploads
+from tests.smoked import write_report
 
 IMAGE = "sha256:" + "1" * 64
 
@@ -28,12 +29,6 @@ def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loaded:
     return replace(load("cpu", define), root=tmp_path)
 
 
-def smoke_report(loaded: Loaded, text: str) -> None:
-    path = loaded.root / "reports" / "smoke-cpu.json"
-    path.parent.mkdir()
-    path.write_text(text)
-
-
 def test_names_that_never_move_come_apart_from_those_that_do(loaded: Loaded) -> None:
     names = names_of(loaded, ["other:1"])
     assert names.immutable == (
@@ -44,27 +39,38 @@ def test_names_that_never_move_come_apart_from_those_that_do(loaded: Loaded) -> 
 
 
 def test_an_image_counts_as_tested_by_its_own_passing_report_only(loaded: Loaded) -> None:
-    smoke_report(loaded, json.dumps({"image_id": IMAGE, "passed": True, "checks": []}))
+    write_report(loaded.root / "reports", IMAGE)
     assert doubt_about(loaded, IMAGE) is None
     assert "another image" in str(doubt_about(loaded, "sha256:" + "2" * 64))
 
 
+def test_a_failed_or_partial_run_is_a_doubt(loaded: Loaded) -> None:
+    write_report(loaded.root / "reports", IMAGE, outcome="failed")
+    assert "failed" in str(doubt_about(loaded, IMAGE))
+    write_report(loaded.root / "reports", IMAGE, whole=False)
+    assert "only a part" in str(doubt_about(loaded, IMAGE))
+
+
+def test_an_image_for_gpus_counts_only_once_it_drew_on_one(loaded: Loaded) -> None:
+    cuda = replace(load("cuda128"), root=loaded.root)
+    write_report(loaded.root / "reports", IMAGE, variant="cuda128", drew=False)
+    doubt = doubt_about(cuda, IMAGE)
+    assert doubt
+    assert "drew no picture" in doubt.what
+    assert "nox -s gpu_smoke -- --variant cuda128" in doubt.cure
+    write_report(loaded.root / "reports", IMAGE, variant="cuda128")
+    assert doubt_about(cuda, IMAGE) is None
+
+
 @pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (json.dumps({"image_id": IMAGE, "passed": False}), "failed"),
-        (json.dumps({"image_id": IMAGE, "passed": "no"}), "failed"),
-        (json.dumps({"image_id": IMAGE}), "cannot be read"),
-        ("[]", "cannot be read"),
-        ('{"image_id": ', "cannot be read"),
-    ],
+    "text", ["[]", '{"image_id": ', json.dumps({"image_id": IMAGE, "passed": True})]
 )
-def test_a_report_that_does_not_say_passed_is_a_doubt(
-    loaded: Loaded, text: str, expected: str
-) -> None:
-    smoke_report(loaded, text)
+def test_what_is_no_whole_report_is_a_doubt(loaded: Loaded, text: str) -> None:
+    path = loaded.root / "reports" / "smoke-cpu.json"
+    path.parent.mkdir()
+    path.write_text(text)
     doubt = doubt_about(loaded, IMAGE)
-    assert expected in str(doubt)
+    assert "cannot be read" in str(doubt)
     assert "reports/smoke-cpu.json" in str(doubt)
 
 

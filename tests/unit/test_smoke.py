@@ -1,89 +1,26 @@
-"""The smoke tests' judgement: names of failures, GPU facts, and the report's forms."""
+"""The smoke report: what counts as passed, and the forms it is told in."""
 
 from __future__ import annotations
 
+import base64
 import re
 from pathlib import Path
 from xml.etree import ElementTree as Xml
 
-import docker
 import pytest
 
 from scripts.common.findings import FINDINGS
-from scripts.host.smoke import gpu, report
-from scripts.host.smoke.naming import excerpt, named
-from scripts.host.smoke.worker import device_requests
+from scripts.host.smoke import facts, gpu, report, show
+from scripts.host.smoke.api import Picture, decoded, difference
+from tests.smoked import png
 
-# In the form nvidia-smi prints with these options
-# (https://docs.nvidia.com/deploy/nvidia-smi/index.html).
-SMI = "NVIDIA RTX 6000 Ada Generation, 49140, 8.9\nNVIDIA GeForce RTX 4090, 24564, 8.9\n"
-ADA, GAMING = gpu.parse_smi(SMI)
 SUBJECT = report.Subject(image="a/b:c", image_id="sha256:1", variant="cpu")
+SCENE = report.Scene(started="2026-11-24T07:00:00+00:00", seconds=3.0)
 GOOD = report.Check(name="draws", outcome="passed", seconds=1.0, evidence="64x64")
 BAD = report.Check(
     name="loads", outcome="failed", seconds=2.0, code="model-corrupt", excerpt="a\x1b[31m<b>"
 )
 SKIPPED = report.Check(name="has a GPU", outcome="skipped", seconds=0.0, evidence="no GPU")
-
-
-def test_nvidia_smi_is_read_in_bytes_and_versions() -> None:
-    assert gpu.Device("NVIDIA RTX 6000 Ada Generation", 49140 * 2**20, (8, 9)) == ADA
-
-
-def test_torch_may_see_a_little_less_memory_and_another_order() -> None:
-    less = gpu.Device(ADA.name, int(ADA.memory * 0.97), ADA.capability)
-    assert gpu.disagreement([ADA, GAMING], [GAMING, less]) == ""
-
-
-@pytest.mark.parametrize(
-    ("torch", "words"),
-    [
-        ([], "2 GPUs, torch 0"),
-        ([ADA, ADA], "4090"),
-        ([ADA, gpu.Device(GAMING.name, GAMING.memory // 2, GAMING.capability)], "bytes"),
-        ([ADA, gpu.Device(GAMING.name, GAMING.memory, (8, 6))], "(8, 6)"),
-    ],
-)
-def test_gpus_that_differ_are_told(torch: list[gpu.Device], words: str) -> None:
-    assert words in gpu.disagreement([ADA, GAMING], torch)
-
-
-def test_no_gpu_at_all_is_no_agreement() -> None:
-    assert gpu.disagreement([], []) == "nvidia-smi lists no GPU"
-
-
-def test_an_ada_card_runs_code_for_ampere_and_none_for_hopper() -> None:
-    assert gpu.without_code([ADA], ["sm_80", "sm_86"]) == ()
-    assert gpu.without_code([ADA], ["sm_90"]) == (ADA.name,)
-
-
-def test_results_far_off_raised_or_nan_are_wrong() -> None:
-    errors: dict[str, float | str] = {
-        "fine": 0.001,
-        "far": 0.5,
-        "nan": float("nan"),
-        "raised": "RuntimeError: no kernel",
-    }
-    assert [line.partition(":")[0] for line in gpu.wrong(errors, 0.03)] == ["far", "nan", "raised"]
-
-
-def test_gpu_memory_may_grow_by_workspaces_and_no_more() -> None:
-    assert gpu.kept(10**9, 10**9 + gpu.LEFT_OVER) == ""
-    assert gpu.kept(10**9, 10**9 + gpu.LEFT_OVER + 1)
-
-
-def test_a_vague_failure_is_named_by_the_log_and_a_clear_one_is_not() -> None:
-    log = "x\nsafetensors_rust.SafetensorError: Error while deserializing header\ny"
-    assert named("not-drawn", log) == "model-corrupt"
-    assert named("picture-flat", log) == "picture-flat"
-    assert named("port-closed", "all is well") == "port-closed"
-    assert "SafetensorError" in excerpt("model-corrupt", log)
-
-
-def test_a_memory_monitor_that_misses_a_gpu_is_no_failure() -> None:
-    words = "Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU"
-    assert named("", f"Warning: caught exception '{words}', memory monitor disabled") == ""
-    assert named("", f"RuntimeError: {words}") == "gpu-not-visible"
 
 
 def test_each_code_a_check_uses_is_in_the_table() -> None:
@@ -95,35 +32,90 @@ def test_each_code_a_check_uses_is_in_the_table() -> None:
 
 @pytest.mark.parametrize("checks", [(), (SKIPPED,), (GOOD, BAD)])
 def test_nothing_run_or_anything_failed_is_no_pass(checks: tuple[report.Check, ...]) -> None:
-    assert not report.made(SUBJECT, checks).passed
+    assert not report.made(SUBJECT, checks, SCENE).passed
+
+
+def test_a_part_of_the_checks_is_no_pass_whatever_it_found() -> None:
+    part = SCENE.model_copy(update={"whole": False})
+    made = report.made(SUBJECT, (GOOD,), part)
+    assert not made.passed
+    assert show.verdict(made) == "NOT PROVEN: only a part of the checks ran"
+
+
+def test_it_drew_when_it_passed_and_there_are_pictures() -> None:
+    pictures = SCENE.model_copy(update={"pictures": ("a.png",)})
+    assert not report.made(SUBJECT, (GOOD,), SCENE).drew
+    assert report.made(SUBJECT, (GOOD,), pictures).drew
+    assert not report.made(SUBJECT, (GOOD, BAD), pictures).drew
 
 
 def test_a_report_is_read_back_as_it_was_written_beside_its_other_forms(tmp_path: Path) -> None:
-    (tmp_path / "smoke-cpu-txt2img.png").write_bytes(b"\x89PNG")
-    memory = (report.Usage(seconds=1, memory=10), report.Usage(seconds=2, memory=20))
-    made = report.made(
-        SUBJECT,
-        (GOOD, BAD, SKIPPED),
+    (tmp_path / "smoke-cpu-txt2img.png").write_bytes(png())
+    scene = report.Scene(
+        started="2026-11-24T07:00:00+00:00",
+        seconds=3.0,
+        host=report.Host(name="builder", processors=2),
+        gpus=(gpu.Device("NVIDIA GeForce RTX 4090", 24564 * 2**20, (8, 9), "550.163.01"),),
+        versions={"torch": "2.7.0"},
         phases={"answers": 2.0, "drawn": 3.0},
-        memory=memory,
+        memory=(report.Usage(seconds=1, memory=10), report.Usage(seconds=2, memory=20)),
         pictures=("smoke-cpu-txt2img.png",),
     )
+    made = report.made(SUBJECT, (GOOD, BAD, SKIPPED), scene)
     path = report.write(made, tmp_path, "the log")
     assert report.SmokeReport.model_validate_json(path.read_text()) == made
     suite = Xml.fromstring((tmp_path / "smoke-cpu.xml").read_text())  # noqa: S314 - our own
     assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("3", "1", "1")
-    page = (tmp_path / "smoke-cpu.html").read_text()
-    assert "data:image/png;base64,iVBORw==" in page
-    assert "&lt;b&gt;" in page
-    assert "<b>" not in page
-    assert FINDINGS["model-corrupt"].cure.split(";")[0] in page
-    assert 'src="http' not in page
+    assert suite.get("hostname") == "builder"
     assert (tmp_path / "smoke-cpu.log").read_text() == "the log"
+    assert (tmp_path / "smoke-cpu.html").exists()
 
 
-def test_gpus_are_asked_for_as_the_engines_api_wants() -> None:
-    assert device_requests("") == []
-    every, one = device_requests("all")[0], device_requests("1")[0]
-    assert (every["Count"], every["Capabilities"]) == (-1, [["gpu"]])
-    assert (one["DeviceIDs"], one["Count"]) == (["1"], 0)
-    assert isinstance(one, docker.types.DeviceRequest)
+def test_the_table_fits_the_terminal_and_explains_failures_below_it() -> None:
+    long = GOOD.model_copy(update={"evidence": "words " * 40})
+    made = report.made(SUBJECT, (long, BAD, SKIPPED, SKIPPED), SCENE)
+    for width in (80, 100):
+        lines = show.summary(made, width).splitlines()
+        table = lines[: lines.index("FAIL  loads [model-corrupt]")]
+        assert max(map(len, table)) <= width
+    text = "\n".join(lines)
+    assert "skip  2 checks  no GPU" in text
+    assert FINDINGS["model-corrupt"].sentence in text
+    assert f"cure: {FINDINGS['model-corrupt'].cure}" in text
+    assert "  | a [31m<b>" in text
+    assert "\x1b" not in text
+    assert lines[-1] == "FAILED: 1 of 2 checks, 3 s"
+
+
+@pytest.mark.parametrize(
+    ("number", "version"), [(90701, "9.7.1"), (90501, "9.5.1"), (8902, "8.9.2"), (0, "")]
+)
+def test_cudnns_number_is_told_as_its_version(number: int, version: str) -> None:
+    assert facts.cudnn(number) == version
+
+
+def test_versions_are_read_from_what_the_image_prints() -> None:
+    torch = '{"version": "2.7.0+cu128", "cuda": "12.8", "cudnn": 90701, "xformers": "0.0.30"}'
+    told = facts.parse(f"1c0a0c4c26f78c\nPython 3.11.12\na warning of some library\n{torch}\n")
+    assert facts.versions(told, "v1.9.3") == {
+        "A1111": "v1.9.3 (1c0a0c4)",
+        "torch": "2.7.0+cu128",
+        "CUDA": "12.8",
+        "cuDNN": "9.7.1",
+        "xformers": "0.0.30",
+        "Python": "3.11.12",
+    }
+
+
+def test_an_image_that_tells_nothing_has_its_release_at_least() -> None:
+    assert facts.versions(facts.parse("sh: no such file"), "v1.9.3") == {"A1111": "v1.9.3"}
+
+
+def test_pictures_are_told_apart_by_their_pixels_not_by_their_bytes() -> None:
+    one, other = decoded_png((10, 20, 30)), decoded_png((10, 20, 33))
+    assert difference(one, one) == 0
+    assert difference(one, other) == pytest.approx(1.0)
+
+
+def decoded_png(colour: tuple[int, int, int]) -> Picture:
+    return decoded(base64.b64encode(png(colour)).decode())

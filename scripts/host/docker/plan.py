@@ -17,6 +17,7 @@ from scripts.host.docker.build import FINAL_STAGE, Plan
 from scripts.host.docker.engine import Engine, builder_driver
 
 HUB_TOKEN_NAMES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+VARIANT_LABEL = "com.github.a1111-worker.variant"
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def make_plan(loaded: Loaded, words: Words, engine: Engine, models: Path | None)
     source = source_of(loaded.root)
     config = loaded.config
     created = datetime.fromtimestamp(source.created, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    labels = {"com.github.a1111-worker.variant": loaded.variant, **config.image.labels}
+    labels = {VARIANT_LABEL: loaded.variant, **config.image.labels}
     return Plan(
         root=loaded.root,
         arguments={

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from scripts.host.docker import registry, report
 from scripts.host.docker.engine import client as connect
 from scripts.host.docker.plan import references, source_of
 from scripts.host.docker.uploads import Uploads, showing
+from scripts.host.smoke.report import SmokeReport
 
 if TYPE_CHECKING:
     import docker
@@ -107,20 +107,30 @@ def push(
 
 
 def doubt_about(loaded: Loaded, image_id: str) -> Failure | None:
-    """Why this image does not count as tested; None when its smoke test passed."""
+    """Why this image does not count as tested; None when its smoke test passed.
+
+    An image that draws on a GPU counts only when it drew: what can be seen of it without one, and
+    passes, says nothing of its kernels.
+    """
     path = loaded.root / "reports" / f"smoke-{loaded.variant}.json"
+    on_gpu = loaded.config.build.accelerator == "cuda"
     what = ""
     try:
-        smoked = json.loads(path.read_text(encoding="utf-8"))
-        if smoked["image_id"] != image_id:
+        smoked = SmokeReport.model_validate_json(path.read_text(encoding="utf-8"))
+        if smoked.image_id != image_id:
             what = "the smoke report is about another image"
-        elif smoked["passed"] is not True:
+        elif smoked.count("failed"):
             what = "the smoke test of this image failed"
+        elif not smoked.passed:
+            what = "only a part of the smoke test ran on this image"
+        elif on_gpu and not smoked.drew:
+            what = "the smoke test of this image drew no picture: it ran without a GPU"
     except FileNotFoundError:
         what = "this image has no smoke report"
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError):
         what = "the smoke report cannot be read"
-    cure = "run: nox -s smoke; or take the risk with --untested"
+    session = "gpu_smoke" if on_gpu else "smoke"
+    cure = f"run: nox -s {session} -- --variant {loaded.variant}; or take the risk with --untested"
     where = str(path.relative_to(loaded.root))
     return Failure(what, where=where, code="image-untested", cure=cure) if what else None
 

@@ -7,10 +7,12 @@ import binascii
 import http.client
 import io
 import json
+import re
 import time
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from scripts.common.errors import Failure
@@ -33,11 +35,15 @@ class Picture:
         png: its bytes.
         size: width and height in pixels.
         colours: how many different colours it has, counted up to 256.
+        model: name of the model that drew it, as the WebUI tells it; empty where it does not.
+        version: of the WebUI, likewise.
     """
 
     png: bytes
     size: tuple[int, int]
     colours: int
+    model: str = ""
+    version: str = ""
 
 
 class Api:
@@ -46,26 +52,33 @@ class Api:
     Args:
         url: `http://host:3000`.
         timeout: seconds one answer may take.
+        auth: `user:password` where the worker has API_AUTH.
     """
 
-    def __init__(self, url: str, timeout: float = 600.0) -> None:
+    def __init__(self, url: str, timeout: float = 600.0, auth: str = "") -> None:
         self.url, self.timeout = url.rstrip("/"), timeout
+        # Named, because proxies turn away what calls itself Python-urllib.
+        self._headers = {"Content-Type": "application/json", "User-Agent": "a1111-worker-smoke"}
+        if auth:
+            self._headers["Authorization"] = f"Basic {base64.b64encode(auth.encode()).decode()}"
 
     def call(self, path: str, body: dict[str, Any] | None = None) -> Answer:
         """GET, or POST where there is a body.
 
         Raises:
-            Failure: nothing answers.
+            Failure: nothing answers, or it wants another login.
         """
         request = urllib.request.Request(
             f"{self.url}{path}",
             data=None if body is None else json.dumps(body).encode(),
-            headers={"Content-Type": "application/json"},
+            headers=self._headers,
         )
         try:
             with urllib.request.urlopen(request, timeout=self.timeout) as answer:
                 return Answer(answer.status, _decoded(answer.read()))
         except urllib.error.HTTPError as error:
+            if error.code == 401:
+                raise Failure("the API wants a login", where=self.url, code="api-locked") from None
             return Answer(error.code, _decoded(error.read()))
         except (ConnectionResetError, http.client.HTTPException) as error:
             raise Failure(
@@ -90,7 +103,14 @@ class Api:
         images = answer.body.get("images") if isinstance(answer.body, dict) else None
         if not images:
             raise Failure(f"{path} answered without a picture", code="not-drawn")
-        return decoded(str(images[0]))
+        model, version = _drawn_by(answer.body)
+        return replace(decoded(str(images[0])), model=model, version=version)
+
+    def gpu_used(self) -> int:
+        """Bytes of GPU memory in use, by whomever; 0 where the worker draws on the processor."""
+        told = self.call("/sdapi/v1/memory").body
+        cuda = told.get("cuda", {}) if isinstance(told, dict) else {}
+        return int(cuda.get("system", {}).get("used", 0))
 
     def wait(self, seconds: float) -> float:
         """Wait until something answers; the seconds it took.
@@ -103,6 +123,8 @@ class Api:
             try:
                 self.call("/sdapi/v1/sd-models")
             except Failure as failure:
+                if failure.code == "api-locked":
+                    raise
                 if time.monotonic() - began > seconds:
                     raise Failure(failure.what, where=failure.where, code="port-closed") from None
                 time.sleep(0.25)
@@ -131,6 +153,25 @@ def decoded(text: str) -> Picture:
     if kind != "PNG":
         raise Failure(f"what was drawn is {kind}, not PNG", code="picture-broken")
     return Picture(png, size, 256 if colours is None else len(colours))
+
+
+def difference(one: Picture, other: Picture) -> float:
+    """How far two pictures of one size are apart: 0 for the same pixels, at most 255."""
+    from PIL import Image, ImageChops, ImageStat
+
+    first, second = (Image.open(io.BytesIO(each.png)).convert("RGB") for each in (one, other))
+    bands = ImageStat.Stat(ImageChops.difference(first, second)).mean
+    return sum(bands) / len(bands)
+
+
+def _drawn_by(body: Mapping[str, Any]) -> tuple[str, str]:
+    """Model and version of the WebUI, from what it says of its first picture."""
+    try:
+        info = json.loads(body["info"])
+        found = re.search(r"\bVersion: ([^,\n]+)", info["infotexts"][0])
+        return str(info["sd_model_name"] or ""), found[1].strip() if found else ""
+    except (KeyError, IndexError, TypeError, ValueError):
+        return "", ""
 
 
 def _decoded(body: bytes) -> Any:  # noqa: ANN401 - whatever the server says

@@ -8,31 +8,42 @@ from dataclasses import dataclass
 from typing import Final
 
 from scripts.common.cuda import Capability, capability, carrier
+from scripts.host.console import size
 
 SMI: Final = (
     "nvidia-smi",
-    "--query-gpu=name,memory.total,compute_cap",
+    "--query-gpu=name,memory.total,compute_cap,driver_version",
     "--format=csv,noheader,nounits",
 )
 # The driver keeps a part of the memory that it counts; torch sees what CUDA may use.
 MEMORY_TOLERANCE: Final = 0.05
 LEFT_OVER: Final = 512 * 2**20
-"""Bytes that a first job may leave behind: workspaces of cuDNN and cuBLAS."""
+"""Bytes that jobs may leave behind: workspaces of cuDNN and cuBLAS."""
+# Where the WebUI prefers xformers; on newer GPUs it takes torch's own attention. Source:
+# SdOptimizationXformers.is_available in its modules/sd_hijack_optimizations.py.
+_XFORMERS: Final = ((6, 0), (9, 0))
 
 
 @dataclass(frozen=True)
 class Device:
-    """A GPU as one side sees it; memory in bytes."""
+    """A GPU as one side sees it; memory in bytes, the driver only where that side tells it."""
 
     name: str
     memory: int
     capability: Capability
+    driver: str = ""
+
+    def __str__(self) -> str:
+        """For a person: `NVIDIA RTX 6000 Ada Generation, 51.5 GB, 8.9, driver 570.195.03`."""
+        major, minor = self.capability
+        driver = f", driver {self.driver}" if self.driver else ""
+        return f"{self.name}, {size(self.memory)}, {major}.{minor}{driver}"
 
 
 def parse_smi(text: str) -> tuple[Device, ...]:
     """The devices that `nvidia-smi` lists when asked with SMI."""
     rows = csv.reader(text.strip().splitlines(), skipinitialspace=True)
-    return tuple(Device(row[0], int(row[1]) * 2**20, capability(row[2])) for row in rows)
+    return tuple(Device(row[0], int(row[1]) * 2**20, capability(row[2]), row[3]) for row in rows)
 
 
 def disagreement(smi: Sequence[Device], torch: Sequence[Device]) -> str:
@@ -67,6 +78,12 @@ def wrong(errors: Mapping[str, float | str], tolerance: float) -> tuple[str, ...
         for name, error in errors.items()
         if isinstance(error, str) or not error <= tolerance  # so that NaN is wrong, too
     )
+
+
+def attention(device: Device) -> str:
+    """What the worker's flags make the WebUI choose on a device: xformers, or torch's own sdp."""
+    oldest, newest = _XFORMERS
+    return "xformers" if oldest <= device.capability <= newest else "sdp"
 
 
 def kept(before: int, after: int) -> str:

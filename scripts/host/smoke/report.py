@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import platform
 from pathlib import Path
 from typing import Literal
 from xml.etree import ElementTree as Xml
 
 from pydantic import BaseModel, ConfigDict
 
-from scripts.host.console import table
 from scripts.host.docker.report import write as write_json
+from scripts.host.smoke.gpu import Device
 
 Outcome = Literal["passed", "failed", "skipped"]
 
@@ -26,6 +25,7 @@ class Check(_Record):
         name: as a sentence.
         outcome: what became of it.
         seconds: that it took.
+        group: what it is about: image, start, gpu, serving or end.
         evidence: what was seen, or why it was skipped.
         code: a failure's name in `scripts.common.findings`.
         excerpt: the lines of the log that show it.
@@ -34,18 +34,30 @@ class Check(_Record):
     name: str
     outcome: Outcome
     seconds: float
+    group: str = ""
     evidence: str = ""
     code: str = ""
     excerpt: str = ""
 
 
+class Host(_Record):
+    """The machine whose engine ran the image; memory in bytes."""
+
+    name: str = ""
+    system: str = ""
+    kernel: str = ""
+    processors: int = 0
+    memory: int = 0
+    engine: str = ""
+
+
 class Subject(_Record):
-    """What was tested: an image (with its ID), or an address, and on which GPU, empty for none."""
+    """What was tested: an image (its ID, and its digests in registries), or an address."""
 
     image: str
     image_id: str
     variant: str
-    gpu: str = ""
+    digests: tuple[str, ...] = ()
     labels: dict[str, str] = {}
 
 
@@ -56,35 +68,60 @@ class Usage(_Record):
     memory: int
 
 
-class SmokeReport(Subject):
-    """What `reports/smoke-VARIANT.json` holds; sizes in bytes, phases in seconds from start."""
+class Scene(_Record):
+    """Under which circumstances, and what was noted besides the checks.
 
-    host: str
-    passed: bool
-    checks: tuple[Check, ...]
+    Args:
+        started: when the run began, ISO 8601 in UTC.
+        seconds: that it took.
+        whole: whether every check had its turn; a run of a few proves nothing.
+        host: where the image ran.
+        gpus: that the container was given.
+        versions: of what is in the image.
+        phases: of the worker's start, seconds from the container's start.
+        memory: of the container, over time.
+        pictures: names of the PNG files beside the report.
+    """
+
+    started: str
+    seconds: float
+    whole: bool = True
+    host: Host = Host()
+    gpus: tuple[Device, ...] = ()
+    versions: dict[str, str] = {}
     phases: dict[str, float] = {}
     memory: tuple[Usage, ...] = ()
     pictures: tuple[str, ...] = ()
 
 
-def made(
-    subject: Subject,
-    checks: tuple[Check, ...],
-    *,
-    phases: dict[str, float] | None = None,
-    memory: tuple[Usage, ...] = (),
-    pictures: tuple[str, ...] = (),
-) -> SmokeReport:
-    """The report of a run: passed when something ran and nothing failed."""
+class SmokeReport(Subject, Scene):
+    """What `reports/smoke-VARIANT.json` holds.
+
+    Args:
+        passed: every check had its turn, something ran, and nothing failed.
+        drew: it passed, and pictures are among what it did.
+        checks: in the order they ran.
+    """
+
+    passed: bool
+    drew: bool
+    checks: tuple[Check, ...]
+
+    def count(self, outcome: Outcome) -> int:
+        """How many checks ended so."""
+        return sum(check.outcome == outcome for check in self.checks)
+
+
+def made(subject: Subject, checks: tuple[Check, ...], scene: Scene) -> SmokeReport:
+    """The report of a run."""
     ran = [check for check in checks if check.outcome != "skipped"]
+    passed = scene.whole and bool(ran) and all(check.outcome == "passed" for check in ran)
     return SmokeReport(
-        **subject.model_dump(),
-        host=f"{platform.system()} {platform.release()} {platform.machine()}",
-        passed=bool(ran) and all(check.outcome == "passed" for check in ran),
+        **dict(subject),
+        **dict(scene),
+        passed=passed,
+        drew=passed and bool(scene.pictures),
         checks=checks,
-        phases=phases or {},
-        memory=memory,
-        pictures=pictures,
     )
 
 
@@ -93,12 +130,11 @@ def write(report: SmokeReport, folder: Path, log: str) -> Path:
     from scripts.host.smoke.page import page
 
     stem = folder / f"smoke-{report.variant}"
-    path = write_json(report, stem.with_suffix(".json"))
+    pictures = {name: (folder / name).read_bytes() for name in report.pictures}
     stem.with_suffix(".xml").write_text(junit(report), encoding="utf-8")
     stem.with_suffix(".log").write_text(log, encoding="utf-8")
-    pictures = {name: (folder / name).read_bytes() for name in report.pictures}
-    stem.with_suffix(".html").write_text(page(report, pictures), encoding="utf-8")
-    return path
+    stem.with_suffix(".html").write_text(page(report, pictures, log), encoding="utf-8")
+    return write_json(report, stem.with_suffix(".json"))
 
 
 def junit(report: SmokeReport) -> str:
@@ -107,12 +143,15 @@ def junit(report: SmokeReport) -> str:
         "testsuite",
         name=f"smoke-{report.variant}",
         tests=str(len(report.checks)),
-        failures=str(sum(check.outcome == "failed" for check in report.checks)),
-        skipped=str(sum(check.outcome == "skipped" for check in report.checks)),
+        failures=str(report.count("failed")),
+        skipped=str(report.count("skipped")),
+        time=f"{report.seconds:.2f}",
+        timestamp=report.started,
+        hostname=report.host.name,
     )
     for check in report.checks:
         case = Xml.SubElement(suite, "testcase", name=check.name, time=f"{check.seconds:.2f}")
-        case.set("classname", f"smoke.{report.variant}")
+        case.set("classname", f"smoke.{report.variant}.{check.group}")
         if check.outcome == "failed":
             failure = Xml.SubElement(case, "failure", message=_xml(check.evidence), type=check.code)
             failure.text = _xml(check.excerpt)
@@ -126,14 +165,3 @@ def junit(report: SmokeReport) -> str:
 def _xml(text: str) -> str:
     """Text without the control characters that XML 1.0 cannot hold."""
     return "".join(letter for letter in text if letter >= " " or letter in "\n\t")
-
-
-def summary(report: SmokeReport) -> str:
-    """The report for a person, one screen."""
-    rows = [
-        [check.outcome, f"{check.seconds:.1f} s", check.name, check.code, check.evidence[:60]]
-        for check in report.checks
-    ]
-    verdict = "passed" if report.passed else "FAILED"
-    head = f"{report.image} ({report.image_id[:19]}) {verdict}"
-    return f"{table(['outcome', 'time', 'check', 'code', 'evidence'], rows, right=[1])}\n\n{head}"

@@ -10,6 +10,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 from scripts.common.errors import Failure
+from scripts.host.smoke.report import Usage
 
 if TYPE_CHECKING:
     import docker
@@ -55,14 +56,6 @@ def require_gpu(client: docker.DockerClient, image_id: str, gpu: str) -> None:
         ) from None
 
 
-@dataclass(frozen=True)
-class Sample:
-    """Memory of the container, in bytes, some seconds after its start."""
-
-    seconds: float
-    memory: int
-
-
 @dataclass
 class Worker:
     """One running container.
@@ -75,7 +68,7 @@ class Worker:
 
     container: Any
     phases: dict[str, float] = field(default_factory=dict)
-    samples: list[Sample] = field(default_factory=list)
+    samples: list[Usage] = field(default_factory=list)
 
     @property
     def log(self) -> str:
@@ -131,7 +124,8 @@ class Worker:
                 return  # the container has ended
             # What `docker stats` shows: file pages that the kernel may drop are not counted.
             used = memory["usage"] - memory.get("stats", {}).get("inactive_file", 0)
-            self.samples.append(Sample(round(time.monotonic() - began, 1), used))
+            seconds = round(time.monotonic() - began, 1)
+            self.samples.append(Usage(seconds=seconds, memory=used))
 
 
 def start(client: docker.DockerClient, image_id: str, gpu: str) -> Worker:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from pathlib import Path
 from typing import Any
 
 from fastapi import HTTPException
@@ -15,6 +16,7 @@ from modules.engines import Picture
 from modules.schema import Img2Img, Txt2Img
 from modules.state import WebUI, seed_or_random
 
+CHANGELOG = Path(__file__).parents[1] / "CHANGELOG.md"
 SAMPLERS = {"Euler": ["k_euler"], "Euler a": ["k_euler_a"], "DPM++ 2M": ["k_dpmpp_2m"], "DDIM": []}
 
 
@@ -86,7 +88,10 @@ def _plan(asked: Txt2Img, fault: str) -> tuple[int, list[Picture]]:
 def _info(asked: Txt2Img, sampler: str, seed: int, webui: WebUI) -> dict[str, Any]:
     count = asked.batch_size * asked.n_iter
     size = f"Size: {asked.width}x{asked.height}"
-    text = f"{asked.prompt}\nSteps: {asked.steps}, Sampler: {sampler}, Seed: {seed}, {size}"
+    text = (
+        f"{asked.prompt}\nSteps: {asked.steps}, Sampler: {sampler}, Seed: {seed}, {size}, "
+        f"Model: {webui.checkpoint.stem}, Version: {_version()}"
+    )
     return {
         "prompt": asked.prompt,
         "negative_prompt": asked.negative_prompt,
@@ -101,3 +106,9 @@ def _info(asked: Txt2Img, sampler: str, seed: int, webui: WebUI) -> dict[str, An
         "sd_model_name": webui.checkpoint.stem,
         "infotexts": [text] * count,
     }
+
+
+def _version() -> str:
+    """As upstream tells it where there is no git history: the changelog's first line."""
+    lines = CHANGELOG.read_text(encoding="utf-8").splitlines()
+    return next(line for line in lines if line.strip()).replace("## ", "").strip()
