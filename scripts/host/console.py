@@ -7,6 +7,7 @@ Colour and live displays only on a terminal; plain lines elsewhere or when `NO_C
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -64,6 +65,11 @@ def painted(word: str, colour: str, stream: object = None) -> str:
         stream: where it is printed; standard error by default.
     """
     return f"\033[{colour}m{word}\033[0m" if is_live(stream) else word
+
+
+def columns() -> int:
+    """Width of the terminal that results go to; 0 where they go elsewhere."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
 
 
 def say(text: str = "") -> None:

@@ -30,7 +30,10 @@ def prefetch(
     trust_on_first_use: bool = False,
     json: bool = False,
 ) -> None:
-    """Fetch what is missing and verify it: several files at once, resumed after any break."""
+    """Fetch and verify what is missing, several files at once.
+
+    Run again after any break, it resumes.
+    """
     from scripts.host.console import say
     from scripts.host.models import receipt
 
@@ -77,7 +80,7 @@ def verify(_: Context, define: list[str], variant: str = "cuda128", delete: bool
 
 @task(name="list", iterable=["define"], help=CONFIG_HELP)
 def list_(_: Context, define: list[str], variant: str = "cuda128") -> None:
-    """Show every model of the config: where it comes from, where it goes, whether it is here."""
+    """Show every model: source, place, and whether it is here."""
     from scripts.host.config.load import load
     from scripts.host.console import say, table
     from scripts.host.models.listing import HEADER, rows
@@ -121,7 +124,10 @@ def add(
 
 @task(help={"name": "the model"})
 def remove(_: Context, name: str) -> None:
-    """Take a model out of config.yaml and the lock; the store keeps it until models.prune."""
+    """Take a model out of config.yaml and the lock.
+
+    The store keeps it until models.prune.
+    """
     from scripts.host.config.load import ROOT
     from scripts.host.console import say
     from scripts.host.models import edit
@@ -132,7 +138,7 @@ def remove(_: Context, name: str) -> None:
 
 @task(iterable=["define"], help={**CONFIG_HELP, "yes": "delete without asking"})
 def prune(_: Context, define: list[str], variant: str = "cuda128", yes: bool = False) -> None:
-    """Show what no config names any more, and delete it once you agree."""
+    """Show what no config names any more; delete it if you agree."""
     from scripts.host.config.load import load
     from scripts.host.console import note, say, size, table
     from scripts.host.models import upkeep

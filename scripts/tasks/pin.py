@@ -28,7 +28,7 @@ def pin(
     python: bool = False,
     upgrade: bool = False,
 ) -> None:
-    """Lock what the outside world answers: digests, commits, checksums."""
+    """Lock what the network answers: digests, commits, sums."""
     from scripts.common.errors import Failure
     from scripts.host.config.load import load
     from scripts.host.config.lock import LOCK_NAME

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def lint(
     _: Context, only: list[str], fix: bool = False, format: str = "text", output: str = ""
 ) -> None:
-    """Lint everything, show every finding, then fail if there is one."""
+    """Lint everything, show all findings, fail if there is one."""
     from pathlib import Path
 
     from scripts.common.errors import Failure
@@ -58,7 +58,10 @@ def clean(
     all: bool = False,
     dry_run: bool = False,
 ) -> None:
-    """Remove reports, staged contexts and partial downloads; run no build meanwhile."""
+    """Remove reports, staged contexts and partial downloads.
+
+    Run no build meanwhile.
+    """
     from scripts.host.clean import leftovers, remove
     from scripts.host.config.load import load
     from scripts.host.console import say, size, table
@@ -95,13 +98,16 @@ def matrix(_: Context, only: str = "") -> None:
 
 @task(iterable=["define"], help={**CONFIG_HELP, "json": "print the verdicts as JSON"})
 def doctor(_: Context, define: list[str], variant: str = "cuda128", json: bool = False) -> None:
-    """Examine this machine: engine, disk, sources, GPU; each trouble with its cure."""
+    """Say what this machine lacks to build, and the cure.
+
+    Engine, disk, store, locks, every outside source, GPU.
+    """
     from scripts.host.config.load import load
-    from scripts.host.console import say
+    from scripts.host.console import columns, say
     from scripts.host.doctor.checks import judge
     from scripts.host.doctor.gather import gather
     from scripts.host.doctor.show import as_json, refuse_failures, shown
 
     verdicts = judge(gather(load(variant, define)))
-    say(as_json(verdicts) if json else shown(verdicts))
+    say(as_json(verdicts) if json else shown(verdicts, columns()))
     refuse_failures(verdicts)

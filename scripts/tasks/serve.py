@@ -29,7 +29,7 @@ def serve(
     image: str = "",
     port: int = 3000,
 ) -> None:
-    """Run the built image here, and print its URL when it has drawn a picture."""
+    """Run the built image; print its URL once it has drawn."""
     from scripts.host.config.load import load
     from scripts.host.serve import serve as serve_image
 

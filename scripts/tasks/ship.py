@@ -28,7 +28,10 @@ def push(
     variant: str = "cuda128",
     untested: bool = False,
 ) -> None:
-    """Push the tested image, immutable tags first, and check its digest."""
+    """Push the tested image, and check its digest.
+
+    Immutable tags go first.
+    """
     from scripts.host.config.load import load
 
     push_image(load(variant, define), tag, untested=untested)

@@ -111,9 +111,9 @@ def test_two_models_cannot_share_a_path(checkout: Path) -> None:
 def test_every_value_is_shown_with_its_origin(checkout: Path) -> None:
     lines = rendered(load("cpu", ["smoke.steps=7"], root=checkout)).splitlines()
     rows = {line.split()[0]: line for line in lines}
-    assert rows["smoke.steps"].endswith("-D smoke.steps")
+    assert rows["smoke.steps"].split()[1:] == ["-D", "smoke.steps", "7"]
     assert "config.yaml:" in rows["build.accelerator"]
-    assert rows["models.0.allow_pickle"].endswith("default")
+    assert rows["models.0.allow_pickle"].split()[1:] == ["default", "false"]
 
 
 def test_the_shipped_schema_is_that_of_the_code() -> None:

@@ -119,6 +119,17 @@ def test_each_finding_shows_its_cure_and_failures_are_named() -> None:
         refuse_failures(verdicts)
 
 
+def test_on_a_narrow_terminal_a_line_goes_on_below_its_own_text() -> None:
+    address = "https://example.org/" + 30 * "x"
+    verdicts = [Verdict("mirrors.github", "fail", f"{address}: no route", "mirror-unreachable")]
+    lines = shown(verdicts, 60).splitlines()
+    start = len("fail  mirrors.github  ")
+    assert lines[0] == f"fail  mirrors.github  {address}:"
+    assert all(line[:start].isspace() and len(line) <= 60 for line in lines[1:])
+    flat = " ".join(line.strip() for line in lines)
+    assert flat == " ".join(line.strip() for line in shown(verdicts).splitlines())
+
+
 def test_warnings_alone_are_no_failure() -> None:
     refuse_failures([Verdict("pins", "warn", "model x", "unpinned")])
 

@@ -9,19 +9,19 @@ from typing import Any
 
 from scripts.host.config.load import ROOT, Loaded
 from scripts.host.config.schema import Config
+from scripts.host.console import table
 
 SCHEMA_NAME = "config.schema.json"
 
 
 def rendered(loaded: Loaded) -> str:
-    """One aligned line a value: key path, value as JSON, origin."""
+    """One aligned line a value: key path, origin, value as JSON, which may be long."""
     tree = loaded.config.model_dump(by_alias=True, mode="json", exclude={"variants"})
-    rows = [(path, json.dumps(value, ensure_ascii=False)) for path, value in _leaves(tree, "")]
-    widths = [min(max(len(row[i]) for row in rows), limit) for i, limit in ((0, 48), (1, 72))]
-    return "\n".join(
-        f"{path:<{widths[0]}}  {value:<{widths[1]}}  {_origin(path, loaded)}"
-        for path, value in rows
-    )
+    rows = [
+        (path, _origin(path, loaded), json.dumps(value, ensure_ascii=False))
+        for path, value in _leaves(tree, "")
+    ]
+    return table(("key", "said in", "value"), rows)
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - plain JSON

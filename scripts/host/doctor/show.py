@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -10,15 +12,34 @@ from scripts.common.errors import Failure
 from scripts.host.doctor.checks import Verdict
 
 
-def shown(verdicts: Sequence[Verdict]) -> str:
-    """One line a verdict, and below it the cure where there is something to cure."""
+def shown(verdicts: Sequence[Verdict], columns: int = 0) -> str:
+    """One line a verdict, and below it the cure where there is something to cure.
+
+    Args:
+        verdicts: the doctor's.
+        columns: width to fold lines at; 0 folds none.
+    """
     width = max((len(verdict.check) for verdict in verdicts), default=0)
     lines = []
     for verdict in verdicts:
-        lines.append(f"{verdict.level:<4}  {verdict.check:<{width}}  {verdict.evidence}")
+        start = f"{verdict.level:<4}  {verdict.check:<{width}}  "
+        lines.append(_folded(start, verdict.evidence, columns))
         if verdict.code:
-            lines.append(f"{'':<{width + 8}}{verdict.cure} [{verdict.code}]")
+            cure = f"{verdict.cure} [{verdict.code}]"
+            lines.append(_folded(" " * len(start), cure, columns))
     return "\n".join(lines)
+
+
+def _folded(start: str, text: str, columns: int) -> str:
+    """A line whose text goes on below itself; a word longer than that, an address, stays whole."""
+    return textwrap.fill(
+        text,
+        width=columns or sys.maxsize,
+        initial_indent=start,
+        subsequent_indent=" " * len(start),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def as_json(verdicts: Sequence[Verdict]) -> str:
