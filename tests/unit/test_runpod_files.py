@@ -38,11 +38,16 @@ def test_the_hubs_settings_are_variables_of_the_worker() -> None:
         assert set(preset["defaults"]) <= set(known)
 
 
-def test_the_hub_offers_the_gpu_the_image_is_for_and_the_cuda_it_needs() -> None:
-    config = read(".runpod/hub.json")["config"]
-    # RunPod's pool of 48 GB Ada cards: RTX 6000 Ada, L40, L40S.
-    assert "ADA_48_PRO" in config["gpuIds"].split(",")
-    assert "12.8" in config["allowedCudaVersions"]
+def test_the_hub_offers_the_gpu_the_image_is_for_and_hosts_whose_driver_runs_it() -> None:
+    hub, tests = read(".runpod/hub.json")["config"], read(".runpod/tests.json")["config"]
+    # The pool of the 48 GB Ada cards: RTX 6000 Ada, L40, L40S. Pools and ids of cards:
+    # https://docs.runpod.io/flash/configuration/gpu-types, https://docs.runpod.io/references/gpu-types
+    assert hub["gpuIds"].split(",")[0] == "ADA_48_PRO"
+    assert tests["gpuTypeId"] == "NVIDIA RTX 6000 Ada Generation"
+    for versions in (hub["allowedCudaVersions"], tests["allowedCudaVersions"]):
+        assert "12.8" in versions
+        # A driver runs what was built for its own CUDA or an older one.
+        assert all(tuple(map(int, version.split("."))) >= (12, 8) for version in versions)
 
 
 @pytest.mark.parametrize(
