@@ -7,13 +7,16 @@ from typing import Final
 HEALED: Final = 600.0
 """Seconds of service after which earlier deaths are forgotten."""
 
+_LONGEST: Final = 60.0
+_DOUBLINGS: Final = 20  # more of them is a number too large for what it is cut to
+
 
 class Patience:
     """What is left of the patience with one process.
 
     Args:
         limit: restarts in a row.
-        pause: seconds before the first; doubles each time.
+        pause: seconds before the first; doubles each time, up to a minute.
     """
 
     def __init__(self, limit: int, pause: float) -> None:
@@ -31,7 +34,7 @@ class Patience:
         if self._used >= self._limit:
             return None
         self._used += 1
-        return float(self._pause * 2 ** (self._used - 1))
+        return min(self._pause * 2.0 ** min(self._used - 1, _DOUBLINGS), _LONGEST)
 
 
 def served(started: float, ready: float, now: float) -> float:

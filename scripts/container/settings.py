@@ -62,7 +62,7 @@ VARIABLES: Final = (
     Variable("READY_TIMEOUT", "600", "seconds until that picture must be there"),
     Variable("STOP_TIMEOUT", "25", "seconds that running jobs get to end when asked to stop"),
     Variable("RESTARTS", "3", "times in a row that a dead WebUI is started again"),
-    Variable("RESTART_PAUSE", "1", "seconds before the first restart; doubles each time"),
+    Variable("RESTART_PAUSE", "1", "seconds before the first restart; doubles up to a minute"),
     Variable("HANG_TIMEOUT", "120", "seconds without an answer until it is replaced; 0: never"),
     Variable("JOB_TIMEOUT", "600", "seconds that a job may take; a job may ask for less"),
     Variable("HANDLER_ARGS", "", "words for RunPod's SDK, such as --rp_serve_api"),
@@ -147,7 +147,7 @@ class Settings:
             # A serverless worker is spoken to by its own handler only; a pod by its users.
             host=text["WEBUI_HOST"] or ("127.0.0.1" if serverless else "0.0.0.0"),  # noqa: S104
             port=int(_number("WEBUI_PORT", text["WEBUI_PORT"])),
-            api_auth=text["API_AUTH"],
+            api_auth=_credentials(text["API_AUTH"]),
             model_path=Path(text["MODEL_PATH"]),
             model_dir=Path(text["MODEL_DIR"]) if text["MODEL_DIR"] else None,
             data_dir=Path(text["DATA_DIR"]) if text["DATA_DIR"] else worker_dir / "data",
@@ -191,6 +191,14 @@ def _number(name: str, value: str) -> float:
     return float(value)
 
 
+def _credentials(value: str) -> str:
+    # As the WebUI takes them apart: at commas, then at the one colon.
+    if value and not all(re.fullmatch(r"[^:]+:[^:]+", part) for part in value.split(",")):
+        cure = "say user:password, with no further colon or comma; several with commas"
+        raise Failure("API_AUTH is no user:password", cure=cure, code="setting-invalid")
+    return value
+
+
 def _words(name: str, value: str) -> tuple[str, ...]:
     try:
         return tuple(shlex.split(value))
@@ -208,5 +216,4 @@ def _warmup(value: str) -> Warmup | None:
 
 
 def _invalid(name: str, value: str, cure: str) -> Failure:
-    shown = "a secret" if name == "API_AUTH" else repr(value)
-    return Failure(f"{name} is {shown}", cure=cure, code="setting-invalid")
+    return Failure(f"{name} is {value!r}", cure=cure, code="setting-invalid")

@@ -65,6 +65,13 @@ def test_a_wrong_value_is_refused_by_name(environ: dict[str, str]) -> None:
     assert caught.value.cure
 
 
+@pytest.mark.parametrize("value", ["unseen", "unseen:", "unseen:a:b", "unseen:a,b"])
+def test_wrong_credentials_are_refused_and_not_shown(value: str) -> None:
+    with pytest.raises(Failure, match="API_AUTH") as caught:
+        settings(API_AUTH=value)
+    assert "unseen" not in str(caught.value)
+
+
 @given(st.sampled_from([row.name for row in VARIABLES]), st.text(max_size=30))
 def test_no_value_of_any_variable_ends_in_a_traceback(name: str, value: str) -> None:
     with suppress(Failure):

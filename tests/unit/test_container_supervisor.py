@@ -226,6 +226,13 @@ def test_a_process_that_dies_at_once_is_given_up_however_long_the_worker_was_rea
     assert pauses == [1.0, 2.0, None]
 
 
+def test_pauses_grow_to_a_minute_and_no_further() -> None:
+    patience = Patience(limit=5000, pause=1.0)
+    pauses = [patience.next_pause(0.0) for _ in range(5000)]
+    assert pauses[:8] == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert pauses[-1] == 60
+
+
 def test_deaths_are_forgotten_after_long_service() -> None:
     patience = Patience(limit=1, pause=1.0)
     assert patience.next_pause(0.0) == 1.0
@@ -244,9 +251,10 @@ def command_lines() -> str:
 
 def test_credentials_are_neither_in_the_process_list_nor_in_the_log(start: Start) -> None:
     secret = "user:seen-by-nobody"  # noqa: S105 - a test's
-    worker = start(API_AUTH=secret)
+    worker = start(API_AUTH=f"{secret} 'or\" $HOME,second:one")
     worker.ready()
-    assert worker.seen["argv"][-2:] == ["--api-auth", secret], "the WebUI itself asks for it"
+    wanted = ["--api-auth", f"{secret} 'or\" $HOME,second:one"]
+    assert worker.seen["argv"][-2:] == wanted, "the WebUI itself asks for it"
     assert "seen-by-nobody" not in command_lines()
     worker.process.send_signal(signal.SIGTERM)
     assert worker.ended() == 0
