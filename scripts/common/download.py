@@ -21,7 +21,7 @@ from scripts.common.local import Answer
 from scripts.common.partial import Origin, Partial, locked_partial
 from scripts.common.pump import pump
 from scripts.common.stamps import Stamp, write_stamp
-from scripts.common.structure import Form, check_structure, refuse_pickle_name
+from scripts.common.structure import Form, check_structure, claims_safetensors, refuse_pickle_name
 from scripts.common.wanted import Fetched, State, Wanted, Watch, existing, silent
 from scripts.common.web import Retry, open_url
 
@@ -74,6 +74,7 @@ class _Transfer:
     ) -> None:
         self.wanted, self.partial, self.line = wanted, partial, line
         self.token, self.watch = token, watch
+        self.name = wanted.name  # whose suffix says what it claims to be
         self.digest = hashlib.sha256()
         self.length = 0  # bytes in the file, all of them in the digest
         self.adopted = False  # whether bytes of an earlier run count
@@ -146,7 +147,10 @@ class _Transfer:
         self.watch(
             "retrying", self.length, self.wanted.size, f"{trouble}; again in {seconds:.1f} s"
         )
-        time.sleep(seconds)
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, 0.2))
+            self.watch("waiting", self.length, self.wanted.size)
 
     def _given_up(self, reason: str) -> Failure:
         return Failure(
@@ -170,13 +174,15 @@ class _Transfer:
             if answer.status == 416 and answer.headers["Content-Range"] == f"bytes */{self.length}":
                 return  # an earlier run was killed between the last byte and the new name
             total = self._position(answer)
-            self._refuse_pickle(answer.headers.get_filename(""))
+            self._judge_name(answer.headers.get_filename(""))
             self._refuse_wrong_size(total)
             self._refuse_full_disk(total)
             for count in pump(answer, self.partial.fd, self.length, self.digest, self.line):
                 self.length += count
                 self.moved += count
                 self.watch("fetching", self.length, total)
+                if self.length > (self.wanted.size or self.length):
+                    self._refuse_wrong_size(self.length)
         if total is not None and self.length < total:
             raise Retry(f"the connection ended after {self.length} of {total} bytes")
 
@@ -212,8 +218,10 @@ class _Transfer:
         said = answer.headers.get("Content-Length", "")
         return int(said) if said.isdigit() else None
 
-    def _refuse_pickle(self, name: str) -> None:
-        """Judge the name that Content-Disposition gives, before the body is fetched."""
+    def _judge_name(self, name: str) -> None:
+        """Hold the server to the name that Content-Disposition gives, before the body comes."""
+        if claims_safetensors(name):
+            self.name = name
         if not self.wanted.allow_pickle:
             try:
                 refuse_pickle_name(name)
@@ -224,7 +232,7 @@ class _Transfer:
     def _refuse_wrong_size(self, total: int | None) -> None:
         if total is not None and total != (self.wanted.size or total):
             self.partial.discard()
-            raise self._wrong(f"the server offers {total} bytes, expected {self.wanted.size}")
+            raise self._wrong(f"the server sends {total} bytes, expected {self.wanted.size}")
 
     def _refuse_full_disk(self, total: int | None) -> None:
         free = shutil.disk_usage(self.partial.path.parent).free
@@ -246,7 +254,7 @@ class _Transfer:
             raise self._wrong(f"sha256 {digest[:16]}…, expected {wanted.sha256[:16]}…")
         if wanted.git_blob and git_blob_of(self.partial.path) != wanted.git_blob:
             raise self._wrong(f"it is not git blob {wanted.git_blob[:16]}…")
-        return check_structure(self.partial.path, wanted.name, allow_pickle=wanted.allow_pickle)
+        return check_structure(self.partial.path, self.name, allow_pickle=wanted.allow_pickle)
 
     def _wrong(self, how: str) -> Failure:
         return Failure(

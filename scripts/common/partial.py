@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from scripts.common.errors import Failure
 
+_OFTEN = 0.1  # seconds between two looks at a lock; asking lets an interrupt through
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
@@ -107,7 +109,7 @@ def locked_partial(dest: Path, waiting: Callable[[], None]) -> Iterator[Partial]
 
     Args:
         dest: the final name; its folder is made.
-        waiting: called when another process holds the lock.
+        waiting: called again and again while another process holds the lock.
 
     Raises:
         Failure: the folder cannot be written to.
@@ -141,11 +143,9 @@ def _locked(path: Path, waiting: Callable[[], None]) -> int:
     while True:
         fd = os.open(path, _FLAGS, 0o644)
         try:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            while not _has_locked(fd):
                 waiting()
-                fcntl.flock(fd, fcntl.LOCK_EX)
+                time.sleep(_OFTEN)
             # The one before may have renamed or removed it: then this lock guards nothing.
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(fd), path.stat()):
@@ -154,6 +154,14 @@ def _locked(path: Path, waiting: Callable[[], None]) -> int:
             os.close(fd)
             raise
         os.close(fd)
+
+
+def _has_locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def unwritable(error: OSError, path: Path) -> Failure:

@@ -19,6 +19,11 @@ _ZIP: Final = b"PK\x03\x04"  # what torch.save has written since 1.6
 _PICKLE: Final = tuple(b"\x80" + bytes([version]) for version in range(2, 6))
 
 
+def claims_safetensors(name: str) -> bool:
+    """Whether a file says by its name that it is one."""
+    return name.lower().endswith(".safetensors")
+
+
 def refuse_pickle_name(name: str) -> None:
     """Refuse a file by its name, before anything is fetched.
 
@@ -43,7 +48,7 @@ def check_structure(path: Path, name: str, *, allow_pickle: bool) -> Form:
     Raises:
         Failure: it is a pickle, or is not what it claims to be.
     """
-    if _claims_safetensors(name):
+    if claims_safetensors(name):
         safetensors.check(path, name=name)
         return "safetensors"
     with path.open("rb") as stream:
@@ -58,13 +63,9 @@ def check_structure(path: Path, name: str, *, allow_pickle: bool) -> Form:
 
 def is_acceptable(form: str, name: str, *, allow_pickle: bool) -> bool:
     """Whether a file once judged to be of a form passes `check_structure` under this name."""
-    if _claims_safetensors(name):
+    if claims_safetensors(name):
         return form == "safetensors"
     return allow_pickle or form != "pickle"
-
-
-def _claims_safetensors(name: str) -> bool:
-    return name.lower().endswith(".safetensors")
 
 
 def _refused(name: str) -> Failure:

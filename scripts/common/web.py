@@ -26,6 +26,7 @@ from scripts.common.local import Answer, LocalFile
 AGENT: Final = "a1111-worker-image/1"
 _MAY_PASS: Final = (408, 425, 429)  # besides every 5xx
 _RANGE_NOT_SATISFIABLE: Final = 416
+_OUT_OF_TIME: Final = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, ..._HAS_EXPIRED
 
 
 class Retry(Exception):  # noqa: N818 - not an error yet
@@ -112,10 +113,13 @@ def _refusal(error: urllib.error.HTTPError, url: str, *, has_token: bool) -> Exc
 def _trouble(reason: object, url: str) -> Exception:
     """What a broken connection means for the next step."""
     if isinstance(reason, ssl.SSLCertVerificationError):
+        cure = "behind an inspecting proxy, set mirrors.ca_bundle or SSL_CERT_FILE"
+        if reason.verify_code in _OUT_OF_TIME:
+            cure = "check this machine's clock; if it is right, the server's certificate is not"
         return Failure(
             f"the certificate is not trusted: {reason.verify_message}",
             where=shown(url),
-            cure="behind an inspecting proxy, set mirrors.ca_bundle or SSL_CERT_FILE",
+            cure=cure,
             code="certificate",
         )
     text = str(reason) or type(reason).__name__
@@ -138,7 +142,7 @@ def _retry_after(headers: Message) -> float | None:
 
 
 @lru_cache(maxsize=4)
-def _context(ca_bundle: str) -> ssl.SSLContext:
+def trusting(ca_bundle: str) -> ssl.SSLContext:
     """Trust in the system's certificates, SSL_CERT_FILE's, a bundle's, and those of other tools."""
     context = ssl.create_default_context()
     named = {ca_bundle, *map(os.environ.get, ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"))}
@@ -163,7 +167,7 @@ class _Https(urllib.request.AbstractHTTPHandler):
 
     def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
         """Connect; `urllib` finds this by its name."""
-        context = _context(self._ca_bundle)
+        context = trusting(self._ca_bundle)
         return self.do_open(http.client.HTTPSConnection, request, context=context)
 
     https_request = urllib.request.AbstractHTTPHandler.do_request_

@@ -6,7 +6,6 @@ import errno
 import os
 import random
 import signal
-import ssl
 import subprocess
 import sys
 import threading
@@ -22,6 +21,7 @@ from scripts.common.partial import partial_path
 from scripts.common.wanted import Fetched, Wanted
 from scripts.host.config.load import ROOT
 from tests.standins.fault_server import Behaviour, FaultServer, misbehaving
+from tests.standins.tls import serve_tls
 from tests.unit.checkout import make_checkout
 from tests.unit.downloading import CONTENT, QUICK, fetch, leftovers, sha, wanted
 
@@ -178,26 +178,25 @@ def test_memory_stays_small_whatever_the_size(dest: Path) -> None:
 def test_an_untrusted_certificate_is_named_and_a_bundle_cures_it(
     dest: Path, tmp_path: Path
 ) -> None:
-    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
-    made = subprocess.run(
-        f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1"
-        f" -addext subjectAltName=IP:127.0.0.1 -keyout {key} -out {cert}".split(),
-        capture_output=True,
-        check=False,
-    )
-    if made.returncode:
-        pytest.skip("openssl makes no certificate here")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(cert, key)
     with misbehaving(CONTENT) as server:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        url = server.url.replace("http:", "https:")
-        asked = Wanted(f"{url}/file", "file.dat", sha(CONTENT))
+        cert = serve_tls(server, tmp_path)
+        asked = Wanted(f"{server.url.replace('http:', 'https:')}/file", "file.dat", sha(CONTENT))
         with pytest.raises(Failure) as caught:
             fetch_verified(asked, dest, line=QUICK)
         assert caught.value.code == "certificate"
+        assert "ca_bundle" in caught.value.cure
         fetch_verified(asked, dest, line=Line(ca_bundle=str(cert)))
     assert dest.read_bytes() == CONTENT
+
+
+def test_a_certificate_out_of_its_time_points_at_the_clock(dest: Path, tmp_path: Path) -> None:
+    with misbehaving(CONTENT) as server:
+        cert = serve_tls(server, tmp_path, days=0)
+        asked = Wanted(f"{server.url.replace('http:', 'https:')}/file", "file.dat", sha(CONTENT))
+        with pytest.raises(Failure, match="expired") as caught:
+            fetch_verified(asked, dest, line=Line(ca_bundle=str(cert)))
+    assert "clock" in caught.value.cure
+    assert not dest.exists()
 
 
 def test_a_proxy_in_the_environment_is_used(dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
