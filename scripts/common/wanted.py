@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol, get_args
 
 from scripts.common.errors import Failure
 from scripts.common.hashing import sha256_of
@@ -16,12 +16,16 @@ from scripts.common.structure import check_structure, is_acceptable
 
 State = Literal["fetched", "resumed", "cached", "verified", "waited"]
 
+ENDED: Final = (*get_args(State), "failed", "damaged")
+"""States after which a `Watch` is told nothing more."""
+
 
 class Watch(Protocol):
     """Told what is going on, often; must be quick.
 
-    `state` is connecting, fetching, verifying, waiting or retrying; `done` and `total` are bytes,
-    `total` None where the server does not say; `detail` is a reason, for retrying.
+    `state` is queued, connecting, fetching, verifying, waiting or retrying, and at last one of
+    `ENDED`; `done` and `total` are bytes, `total` None where the server does not say; `detail` is
+    a reason, for retrying.
     """
 
     def __call__(self, state: str, done: int, total: int | None, detail: str = "", /) -> None:

@@ -93,24 +93,49 @@ def fail(failure: Failure) -> None:
 
 
 def table(
-    header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: Sequence[int] = (),
+    width: int = 0,
 ) -> str:
     """Rows aligned under a header, two spaces apart, without lines around them.
 
     Args:
         header: column titles.
         rows: cells as text, each as many as the header has.
-        right: indexes of columns aligned to the right (sizes, seconds).
+        right: indexes of columns aligned to the right (sizes, seconds); they are never cut.
+        width: columns of text that must hold a line, by cutting the longest cells; 0: no limit.
     """
     lines = [list(header), *[list(row) for row in rows]]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    if width:
+        _narrow(widths, [i for i in range(len(header)) if i not in right], width)
     return "\n".join(
         "  ".join(
-            cell.rjust(width) if i in right else cell.ljust(width)
+            cell.rjust(width) if i in right else _cut(cell, width).ljust(width)
             for i, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines
     )
+
+
+def _narrow(widths: list[int], flexible: Sequence[int], width: int) -> None:
+    """Take from the widest columns until a line fits, or nothing readable would be left."""
+    while sum(widths) + 2 * (len(widths) - 1) > width:
+        widest = max(flexible, key=lambda i: widths[i])
+        if widths[widest] <= 8:
+            return
+        widths[widest] -= 1
+
+
+def _cut(cell: str, width: int) -> str:
+    return cell if len(cell) <= width else f"{cell[: width - 1]}…"
+
+
+def terminal_width() -> int:
+    """Columns of the terminal that results go to; 0 where they go elsewhere."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
 
 
 def size(count: int) -> str:

@@ -66,9 +66,9 @@ def _model_context(loaded: Loaded, *, wanted: bool) -> Iterator[Path | None]:
         yield None
         return
     from scripts.host.models.context import staged_context
-    from scripts.host.models.prefetch import prefetch
+    from scripts.host.models.display import prefetch_shown
 
-    with staged_context(loaded, prefetch(loaded)) as folder:
+    with staged_context(loaded, prefetch_shown(loaded, summary=False)) as folder:
         yield folder
 
 

@@ -36,22 +36,20 @@ def prefetch(
     """
     from scripts.host.console import say
     from scripts.host.models import receipt
+    from scripts.host.models.outcome import table_of
 
     key = receipt.key_of(variant, define, name)
     known = None if rehash else receipt.read(key)
     if known:
-        say("\n".join(known.events) if json else known.table)
+        say("\n".join(known.events) if json else table_of(known.rows))
         return
     from scripts.host.config.load import load
-    from scripts.host.models.display import display, leave_receipt
-    from scripts.host.models.prefetch import Manner
-    from scripts.host.models.prefetch import prefetch as run
+    from scripts.host.models.display import leave_receipt, prefetch_shown
 
     loaded = load(variant, define)
-    with display(as_json=json) as shown:
-        manner = Manner(rehash, trust_on_first_use, shown.warn, shown.watch)
-        results = run(loaded, name, manner=manner)
-    shown.finish(results)
+    results = prefetch_shown(
+        loaded, name, as_json=json, rehash=rehash, trust_on_first_use=trust_on_first_use
+    )
     leave_receipt(key, loaded, results)
 
 
@@ -62,14 +60,20 @@ def prefetch(
 def verify(_: Context, define: list[str], variant: str = "cuda128", delete: bool = False) -> None:
     """Read every file of the store and say what is damaged."""
     from scripts.host.config.load import load
-    from scripts.host.console import say, size, table, warn
+    from scripts.host.console import say, size, table, terminal_width, warn
     from scripts.host.models import upkeep
+    from scripts.host.models.display import display
     from scripts.host.models.store import Store
 
     store = Store(load(variant, define).store)
-    checked = upkeep.verify(store)
-    rows = [(each.path.name[:16], size(each.size), each.damage or "whole") for each in checked]
-    say(table(("object", "size", "state"), rows, right=(1,)))
+    with display() as shown:
+        checked = upkeep.verify(store, lambda path: shown.watch(path.name[:16], {}))
+    rows = [
+        (each.path.name[:16], " ".join(each.models), size(each.size), each.damage or "whole")
+        for each in checked
+    ]
+    header = ("object", "models", "size", "state")
+    say(table(header, rows, right=(2,), width=terminal_width()))
     damaged = [each for each in checked if each.damage]
     if delete:
         upkeep.delete([upkeep.Waste(d.path, d.size, d.damage) for d in damaged], store)
@@ -82,10 +86,10 @@ def verify(_: Context, define: list[str], variant: str = "cuda128", delete: bool
 def list_(_: Context, define: list[str], variant: str = "cuda128") -> None:
     """Show every model: source, place, and whether it is here."""
     from scripts.host.config.load import load
-    from scripts.host.console import say, table
+    from scripts.host.console import say, table, terminal_width
     from scripts.host.models.listing import HEADER, rows
 
-    say(table(HEADER, rows(load(variant, define)), right=(2,)))
+    say(table(HEADER, rows(load(variant, define)), right=(2,), width=terminal_width()))
 
 
 @task(

@@ -10,14 +10,22 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from scripts.common.line import Line
 from scripts.host.config.load import ROOT, Loaded, load
-from scripts.host.models.prefetch import Manner
+from scripts.host.models.prefetch import Manner, Result, prefetch
 
 IMPATIENT = Line(attempts=2, pause=0.01, longest_pause=1.0, stall=2.0)
 MANNER = Manner(line=IMPATIENT)
+
+
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take away what a developer's own environment may say of models."""
+    for name in ("MODELS_STORE", "IMAGE_CONFIG", "HF_ENDPOINT", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_TOKEN", "")
 
 
 def safetensors_bytes(size: int = 1_500_000, seed: int = 1) -> bytes:
@@ -45,3 +53,29 @@ def make_checkout(root: Path, *models: dict[str, Any], **more: Any) -> Path:
 def loaded_from(root: Path, *define: str) -> Loaded:
     """Its config, whatever the environment says."""
     return load(root=root, define=define)
+
+
+def run(root: Path, *names: str, manner: Manner = MANNER) -> tuple[Result, ...]:
+    """Prefetch its models."""
+    return prefetch(loaded_from(root), names, manner=manner)
+
+
+def from_url(url: str, **changes: Any) -> dict[str, Any]:
+    """A model behind a URL."""
+    return {"name": "u", "source": {"url": url}, "path": "/model.safetensors", **changes}
+
+
+def local(folder: Path, name: str, content: bytes, **changes: Any) -> dict[str, Any]:
+    """A model from a local file."""
+    file = folder / f"{name}.safetensors"
+    file.write_bytes(content)
+    model = {"name": name, "source": {"url": file.as_uri()}, "path": f"/{name}.safetensors"}
+    return {**model, "sha256": sha(content), **changes}
+
+
+def forget(root: Path, name: str) -> None:
+    """Take a model out of the checkout's local config."""
+    path = root / "config.local.yaml"
+    tree = yaml.safe_load(path.read_text())
+    tree["models"] = [model for model in tree["models"] if model["name"] != name]
+    path.write_text(yaml.safe_dump(tree))

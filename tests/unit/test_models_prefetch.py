@@ -14,14 +14,17 @@ from typing import Any
 import pytest
 
 from scripts.common.errors import Failure
-from scripts.host.config.lock import read_lock
-from scripts.host.models.prefetch import Manner, Result, prefetch, verified_path
+from scripts.host.models.prefetch import Manner, verified_path
 from tests.standins.fault_server import Behaviour, misbehaving
 from tests.standins.hub import HubServer, commit_of, hub
+from tests.standins.tls import serve_tls
 from tests.unit.checkout import (
     MANNER,
+    from_url,
     loaded_from,
     make_checkout,
+    plain_environment,
+    run,
     safetensors_bytes,
     sha,
 )
@@ -32,10 +35,8 @@ PINNED = "32bd64288804d66eefd0ccbe215aa642df71cc41"
 
 
 @pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MODELS_STORE", "IMAGE_CONFIG", "HF_HUB_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HF_TOKEN", "")
+def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain_environment(monkeypatch)
 
 
 @pytest.fixture
@@ -59,17 +60,9 @@ def tokenizer() -> dict[str, Any]:
     return {"name": "tok", "source": source, "path": "/hf/hub", "layout": "hub-cache"}
 
 
-def from_url(url: str, **changes: Any) -> dict[str, Any]:
-    return {"name": "u", "source": {"url": url}, "path": "/model.safetensors", **changes}
-
-
 def checkout(root: Path, server: HubServer | None, *models: dict[str, Any]) -> Path:
     mirrors = {"mirrors": {"huggingface": server.url}} if server else {}
     return make_checkout(root / "checkout", *models, **mirrors)
-
-
-def run(root: Path, *names: str, manner: Manner = MANNER) -> tuple[Result, ...]:
-    return prefetch(loaded_from(root), names, manner=manner)
 
 
 def test_hub_files_are_fetched_once_and_found_by_name(tmp_path: Path, server: HubServer) -> None:
@@ -163,95 +156,6 @@ def test_rehash_of_a_whole_file_says_verified(tmp_path: Path, server: HubServer)
     assert run(root, manner=dataclasses.replace(MANNER, rehash=True))[0].state == "verified"
 
 
-def test_an_unpinned_url_is_refused_then_trusted_once_and_pinned(tmp_path: Path) -> None:
-    with misbehaving(CHECKPOINT) as server:
-        root = checkout(tmp_path, None, from_url(f"{server.url}/m.safetensors?key=secret"))
-        with pytest.raises(Failure) as caught:
-            run(root)
-        assert caught.value.code == "unpinned-url"
-        assert "secret" not in str(caught.value)
-        assert server.asked == []
-        run(root, manner=dataclasses.replace(MANNER, trust_on_first_use=True))
-        locked = read_lock(root).models["u"].files["m.safetensors"]
-        assert (locked.sha256, locked.size) == (sha(CHECKPOINT), len(CHECKPOINT))
-        assert run(root)[0].state == "cached"
-
-
-def test_a_url_that_changed_after_it_was_trusted_is_refused(tmp_path: Path) -> None:
-    with misbehaving(CHECKPOINT) as server:
-        root = checkout(tmp_path, None, from_url(f"{server.url}/m.safetensors"))
-        path = run(root, manner=dataclasses.replace(MANNER, trust_on_first_use=True))[0].path
-        path.unlink()
-        server.content = safetensors_bytes(seed=2)
-        with pytest.raises(Failure) as caught:
-            run(root)
-    assert caught.value.code == "wrong-bytes"
-
-
-def test_the_token_of_a_host_comes_from_the_environment_only(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TOKEN_127_0_0_1", "secret")
-    with misbehaving(CHECKPOINT) as server:
-        url = f"{server.url}/m.safetensors"
-        run(checkout(tmp_path, None, from_url(url, sha256=sha(CHECKPOINT))))
-        assert server.asked[0].headers["Authorization"] == "Bearer secret"
-
-
-@pytest.mark.parametrize("name", ["m.ckpt", "m.pt", "m.PTH"])
-def test_a_pickle_is_refused_by_its_name_before_anything_is_fetched(
-    tmp_path: Path, name: str
-) -> None:
-    with misbehaving(b"") as server:
-        root = checkout(tmp_path, None, from_url(f"{server.url}/{name}", path=f"/{name}"))
-        with pytest.raises(Failure) as caught:
-            run(root)
-        assert server.asked == []
-    assert caught.value.code == "pickle-refused"
-
-
-@pytest.mark.parametrize("start", [b"PK\x03\x04", b"\x80\x02}q", b"\x80\x04\x95"])
-def test_a_pickle_under_another_name_is_refused_unless_allowed(
-    tmp_path: Path, start: bytes
-) -> None:
-    content = start + bytes(100)
-    with misbehaving(content) as server:
-        model = from_url(f"{server.url}/download/7", path="/embedding", sha256=sha(content))
-        with pytest.raises(Failure) as caught:
-            run(checkout(tmp_path / "1", None, model))
-        assert caught.value.code == "pickle-refused"
-        allowed = checkout(tmp_path / "2", None, {**model, "allow_pickle": True})
-        assert run(allowed)[0].state == "fetched"
-        # What one checkout allowed, another that shares the store still refuses.
-        (tmp_path / "1" / "checkout" / "models").rename(tmp_path / "gone")
-        (tmp_path / "1" / "checkout" / "models").symlink_to(allowed / "models")
-        with pytest.raises(Failure) as caught:
-            run(tmp_path / "1" / "checkout")
-        assert caught.value.code == "pickle-refused"
-
-
-def test_a_name_sent_by_the_server_is_judged_too(tmp_path: Path) -> None:
-    content = b"anything"
-    sent = {"Content-Disposition": 'attachment; filename="evil.ckpt"'}
-    with misbehaving(content, Behaviour(headers=sent)) as server:
-        model = from_url(f"{server.url}/download/7", path="/embedding", sha256=sha(content))
-        with pytest.raises(Failure) as caught:
-            run(checkout(tmp_path, None, model))
-    assert caught.value.code == "pickle-refused"
-    assert "evil.ckpt" in str(caught.value)
-
-
-def test_what_is_no_safetensors_file_never_gets_the_name(tmp_path: Path) -> None:
-    broken = CHECKPOINT + b"\0"
-    with misbehaving(broken) as server:
-        model = from_url(f"{server.url}/m.safetensors", sha256=sha(broken))
-        root = checkout(tmp_path, None, model)
-        with pytest.raises(Failure) as caught:
-            run(root)
-    assert caught.value.code == "not-safetensors"
-    assert not list((root / "models").rglob("*.safetensors"))
-
-
 def test_a_local_file_is_copied_not_moved(tmp_path: Path) -> None:
     mine = tmp_path / "mine.safetensors"
     mine.write_bytes(CHECKPOINT)
@@ -322,3 +226,40 @@ def test_two_processes_prefetch_the_same_models_with_one_download(
     assert sorted(states)[-1] in ("fetched", "waited")
     assert "fetched" in states
     assert sum(m == "GET" and "/cdn/" in path for m, path, _ in server.requests) == 1
+
+
+def test_hf_endpoint_moves_the_hub_and_a_word_of_the_task_wins(
+    tmp_path: Path, server: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = {"huggingface": "http://127.0.0.1:9"}
+    root = make_checkout(tmp_path / "c", checkpoint(), mirrors=nowhere)
+    monkeypatch.setenv("HF_ENDPOINT", f"{server.url}/")
+    assert loaded_from(root).origins["mirrors.huggingface"] == "HF_ENDPOINT"
+    assert run(root)[0].state == "fetched"
+    words = loaded_from(root, "mirrors.huggingface=https://hub.example")
+    assert words.config.mirrors.huggingface == "https://hub.example"
+
+
+def test_a_bundle_is_trusted_by_the_hubs_client_and_the_download_alike(
+    tmp_path: Path, server: HubServer
+) -> None:
+    cert = serve_tls(server, tmp_path)
+    server.cdn = url = server.url.replace("http:", "https:")
+    hub_of = {"huggingface": url}
+    root = make_checkout(tmp_path / "c", checkpoint(), mirrors=hub_of)
+    with pytest.raises(Failure, match="CERTIFICATE_VERIFY_FAILED"):
+        run(root)
+    hub_of["ca_bundle"] = str(cert)
+    root = make_checkout(tmp_path / "c", checkpoint(), mirrors=hub_of)
+    assert run(root, manner=Manner())[0].state == "fetched"
+
+
+def test_checkouts_that_share_a_store_share_its_files(tmp_path: Path) -> None:
+    with misbehaving(CHECKPOINT) as server:
+        model = from_url(f"{server.url}/m.safetensors", sha256=sha(CHECKPOINT))
+        store = {"path": str(tmp_path / "shared")}
+        first = run(make_checkout(tmp_path / "1", model, store=store))[0]
+        second = run(make_checkout(tmp_path / "2", {**model, "name": "mine"}, store=store))[0]
+        assert (first.state, second.state, len(server.asked)) == ("fetched", "cached", 1)
+    names = [tmp_path / "shared" / "names" / name / "m.safetensors" for name in ("u", "mine")]
+    assert all(name.samefile(first.path) for name in names)

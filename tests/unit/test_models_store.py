@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import stat
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,23 +18,24 @@ from scripts.host.models.prefetch import Manner, prefetch
 from scripts.host.models.store import Store
 from tests.standins.fault_server import misbehaving
 from tests.standins.hub import hub
-from tests.unit.checkout import MANNER, loaded_from, make_checkout, safetensors_bytes, sha
+from tests.unit.checkout import (
+    MANNER,
+    forget,
+    loaded_from,
+    local,
+    make_checkout,
+    plain_environment,
+    safetensors_bytes,
+    sha,
+)
 
 ONE, TWO = safetensors_bytes(seed=1), safetensors_bytes(seed=2)
 COMMIT = "32bd64288804d66eefd0ccbe215aa642df71cc41"
 
 
 @pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MODELS_STORE", "IMAGE_CONFIG"):
-        monkeypatch.delenv(name, raising=False)
-
-
-def local(folder: Path, name: str, content: bytes, **changes: Any) -> dict[str, Any]:
-    file = folder / f"{name}.safetensors"
-    file.write_bytes(content)
-    model = {"name": name, "source": {"url": file.as_uri()}, "path": f"/{name}.safetensors"}
-    return {**model, "sha256": sha(content), **changes}
+def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain_environment(monkeypatch)
 
 
 @pytest.fixture
@@ -136,16 +133,6 @@ def test_verify_names_the_damaged_object_and_no_other(root: Path) -> None:
     }
 
 
-def forget(root: Path, name: str) -> None:
-    """Take a model out of the checkout's local config."""
-    import yaml
-
-    path = root / "config.local.yaml"
-    tree = yaml.safe_load(path.read_text())
-    tree["models"] = [model for model in tree["models"] if model["name"] != name]
-    path.write_text(yaml.safe_dump(tree))
-
-
 def test_prune_frees_what_no_config_names_and_keeps_the_rest(root: Path) -> None:
     loaded = loaded_from(root)
     store = Store(loaded.store)
@@ -222,56 +209,6 @@ def test_removing_an_unknown_model_names_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(Failure) as caught:
         edit.remove(tmp_path, "nothing")
     assert "clip-tokenizer" in caught.value.cure
-
-
-def invoke(*words: str, config: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "IMAGE_CONFIG": str(config), "NO_COLOR": "1"}
-    command = [sys.executable, "-m", "invoke", *words]
-    return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
-
-
-def test_json_events_tell_a_machine_everything(root: Path) -> None:
-    shutil.rmtree(loaded_from(root).store)
-    done = invoke("models.prefetch", "--json", config=root / "config.local.yaml")
-    assert done.returncode == 0, done.stderr
-    events = [json.loads(line) for line in done.stdout.splitlines()]
-    assert events[-1]["event"] == "done"
-    ready = {event["model"]: event for event in events if event["event"] == "ready"}
-    assert ready["one"]["sha256"] == sha(ONE)
-    assert ready["one"]["state"] == "fetched"
-    assert any(event["event"] == "fetching" for event in events)
-
-
-def test_the_table_and_the_path_are_results_and_a_failure_is_one_line(root: Path) -> None:
-    config = root / "config.local.yaml"
-    done = invoke("models.prefetch", config=config)
-    assert [line.split()[-3] for line in done.stdout.splitlines()[1:]] == ["cached", "cached"]
-    path = invoke("models.path", "one", config=config)
-    assert Path(path.stdout.strip()).read_bytes() == ONE
-    failed = invoke("models.path", "three", config=config)
-    assert failed.returncode == 1
-    assert failed.stdout == ""
-    assert len(failed.stderr.splitlines()) == 1
-
-
-def test_a_prefetch_with_nothing_to_do_notices_every_change(root: Path) -> None:
-    config = root / "config.local.yaml"
-
-    def states() -> list[str]:
-        done = invoke("models.prefetch", "--json", config=config)
-        events = [json.loads(line) for line in done.stdout.splitlines()]
-        return [event["state"] for event in events if event["event"] == "ready"]
-
-    assert states() == states() == ["cached", "cached"]
-    one = Store(loaded_from(root).store).object_path(sha(ONE))
-    os.utime(one, (9, 9))
-    assert states() == ["verified", "cached"]
-    one.unlink()
-    assert states() == ["fetched", "cached"]
-    forget(root, "two")
-    assert states() == ["cached"]
 
 
 def test_trust_is_not_needed_for_what_is_pinned(root: Path) -> None:

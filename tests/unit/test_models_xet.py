@@ -11,16 +11,22 @@ import pytest
 from scripts.host.models import xet
 from scripts.host.models.prefetch import Result, prefetch
 from tests.standins.hub import HubServer, hub
-from tests.unit.checkout import MANNER, loaded_from, make_checkout, safetensors_bytes, sha
+from tests.unit.checkout import (
+    MANNER,
+    loaded_from,
+    make_checkout,
+    plain_environment,
+    safetensors_bytes,
+    sha,
+)
 
 CHECKPOINT = safetensors_bytes()
 
 
 @pytest.fixture(autouse=True)
 def _plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("MODELS_STORE", "IMAGE_CONFIG", "HF_HUB_OFFLINE", "HF_HUB_DISABLE_XET"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HF_TOKEN", "")
+    plain_environment(monkeypatch)
+    monkeypatch.delenv("HF_HUB_DISABLE_XET", raising=False)
     monkeypatch.setenv("HF_XET_CACHE", str(tmp_path / "xet"))
     monkeypatch.setattr(xet, "SMALLEST", 1)
     if not xet.is_available():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -66,7 +66,11 @@ class Loaded:
 
 
 def load(
-    variant: str = DEFAULT_VARIANT, define: Iterable[str] = (), *, root: Path = ROOT
+    variant: str = DEFAULT_VARIANT,
+    define: Iterable[str] = (),
+    *,
+    root: Path = ROOT,
+    environment: Mapping[str, str] = os.environ,
 ) -> Loaded:
     """Merge and validate the config.
 
@@ -74,11 +78,12 @@ def load(
         variant: name under `variants`.
         define: `key.path=value` overrides, strongest last.
         root: the checkout that holds `config.yaml`.
+        environment: where IMAGE_CONFIG and HF_ENDPOINT are looked up.
 
     Raises:
         Failure: naming file, line, key path and what was expected.
     """
-    files = reduce(merge, _files(root))
+    files = reduce(merge, _files(root, environment))
     chosen = below(files, "variants", variant)
     names = list(files.tree.get("variants") or {})
     if variant not in names:
@@ -87,9 +92,9 @@ def load(
             where="config.yaml",
             cure=f"one of: {', '.join(names)}",
         )
-    first, *rest = _files(root)
+    first, *rest = _files(root, environment)
     over = [override(words) for words in define]
-    merged = reduce(merge, [first, chosen, *rest, *over])
+    merged = reduce(merge, [first, chosen, *rest, *_endpoint(environment), *over])
     try:
         config = Config.model_validate(merged.tree)
     except ValidationError as error:
@@ -97,16 +102,23 @@ def load(
     return Loaded(config, variant, merged.origins, read_lock(root), root)
 
 
-def _files(root: Path) -> list[Layer]:
+def _files(root: Path, environment: Mapping[str, str]) -> list[Layer]:
     """The layers that are files, weakest first."""
     layers = [read_layer(root / "config.yaml", "config.yaml")]
     local = root / "config.local.yaml"
     if local.exists():
         layers.append(read_layer(local, local.name))
-    named = os.environ.get("IMAGE_CONFIG")
+    named = environment.get("IMAGE_CONFIG")
     if named:
         layers.append(read_layer(Path(named), named))
     return layers
+
+
+def _endpoint(environment: Mapping[str, str]) -> list[Layer]:
+    """HF_ENDPOINT, by which the Hub's own tools are told of a mirror, is heeded here too."""
+    endpoint = environment.get("HF_ENDPOINT", "").rstrip("/")
+    key = "mirrors.huggingface"
+    return [Layer({"mirrors": {"huggingface": endpoint}}, {key: "HF_ENDPOINT"})] if endpoint else []
 
 
 def _explain(errors: list[ErrorDetails], merged: Layer) -> Failure:

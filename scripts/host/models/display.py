@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from scripts.common.errors import Failure
 from scripts.common.wanted import Watch
 from scripts.host.config.load import Loaded
-from scripts.host.console import console, is_live, note, say, size, table, warn
+from scripts.host.console import is_live, note, say, size, warn
 from scripts.host.models import receipt
-from scripts.host.models.plan import Item
+from scripts.host.models.outcome import facts_of, named, row_of, table_of
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
+    from scripts.host.models.plan import Item
     from scripts.host.models.prefetch import Result
 
 _EVERY = 5.0  # seconds between two plain lines about one file
@@ -28,8 +28,8 @@ _BRIEF = 0.5  # seconds between two JSON progress events about one file
 class Display(Protocol):
     """Somewhere to show downloads."""
 
-    def watch(self, item: Item) -> Watch:
-        """The `Watch` of one file."""
+    def watch(self, label: str, facts: Mapping[str, str], /) -> Watch:
+        """The `Watch` of one file: its name for people, and for machines."""
 
     def warn(self, text: str) -> None:
         """Say what a person should know."""
@@ -42,17 +42,19 @@ class Display(Protocol):
 def display(*, as_json: bool = False) -> Iterator[Display]:
     """The display that fits: JSON where asked for, bars on a terminal, lines elsewhere."""
     if as_json:
-        yield JsonEvents()
+        events = JsonEvents()
+        try:
+            yield events
+        except Failure as failure:
+            events.emit("error", code=failure.code, detail=str(failure))
+            raise
     elif is_live():
-        with _bars() as bars:
-            yield bars
+        from scripts.host.models.bars import bars
+
+        with bars() as shown:
+            yield shown
     else:
         yield Lines()
-
-
-def label(item: Item) -> str:
-    """How a display calls a file."""
-    return f"{item.model.name}/{item.file}"
 
 
 class _Rhythm:
@@ -75,16 +77,16 @@ class Lines:
     def __init__(self) -> None:
         self._begun = time.monotonic()
 
-    def watch(self, item: Item) -> Watch:
+    def watch(self, label: str, _: Mapping[str, str]) -> Watch:
         """Lines about one file."""
         rhythm = _Rhythm(_EVERY)
 
         def tell(state: str, done: int, total: int | None, detail: str = "") -> None:
-            if state != "connecting" and rhythm.allows(state):
+            if state not in ("queued", "connecting") and rhythm.allows(state):
                 of = f" {size(done)} of {size(total)}" if total else ""
                 more = f": {detail}" if detail else ""
                 seconds = time.monotonic() - self._begun
-                note(f"{seconds:7.1f}s {label(item)} {state}{of}{more}")
+                note(f"{seconds:7.1f}s {label} {state}{of}{more}")
 
         return tell
 
@@ -94,7 +96,7 @@ class Lines:
 
     def finish(self, results: Sequence[Result]) -> None:
         """The table."""
-        say(result_table(results))
+        say(table_of(map(row_of, results)))
 
 
 class JsonEvents:
@@ -110,14 +112,14 @@ class JsonEvents:
         with self._lock:
             print(json.dumps({"event": event, "seconds": seconds, **facts}), flush=True)
 
-    def watch(self, item: Item) -> Watch:
+    def watch(self, _: str, facts: Mapping[str, str]) -> Watch:
         """Events about one file."""
         rhythm = _Rhythm(_BRIEF)
 
         def tell(state: str, done: int, total: int | None, detail: str = "") -> None:
             if rhythm.allows(state):
-                facts = {"model": item.model.name, "file": item.file, "done": done, "total": total}
-                self.emit(state, **facts, **({"detail": detail} if detail else {}))
+                more = {"detail": detail} if detail else {}
+                self.emit(state, **facts, done=done, total=total, **more)
 
         return tell
 
@@ -132,96 +134,40 @@ class JsonEvents:
         self.emit("done")
 
 
-class _Bars:
-    """A bar for each file and one for all of them, with speed and time left."""
+def prefetch_shown(
+    loaded: Loaded,
+    names: Collection[str] = (),
+    *,
+    as_json: bool = False,
+    rehash: bool = False,
+    trust_on_first_use: bool = False,
+    summary: bool = True,
+) -> tuple[Result, ...]:
+    """`prefetch`, with everything that a person or a machine wants to see of it.
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._total = progress.add_task("total", total=None, visible=False)
-        self._known: dict[TaskID, int] = {}
-        self._done: dict[TaskID, int] = {}
-        self._lock = threading.Lock()
+    Args:
+        loaded: config and lock.
+        names: as `prefetch` takes them.
+        as_json: JSON events on standard output instead.
+        rehash: as `Manner` has it.
+        trust_on_first_use: as `Manner` has it.
+        summary: whether all results are told at the end.
 
-    def watch(self, item: Item) -> Watch:
-        """The bar of one file."""
-        name = label(item)
-        bar = self._progress.add_task(name, total=None)
+    Raises:
+        Failure: as `prefetch` does.
+    """
+    from scripts.host.models.prefetch import Manner, prefetch
 
-        def tell(state: str, done: int, total: int | None, detail: str = "") -> None:
-            word = "" if state == "fetching" else f" [{state}]"
-            self._progress.update(
-                bar, description=f"{name}{word}", completed=done, total=total, refresh=False
-            )
-            if state == "retrying":
-                self._progress.console.print(f"{name}: {detail}", markup=False)
-            with self._lock:
-                self._done[bar], self._known[bar] = done, total or done
-                self._progress.update(
-                    self._total,
-                    completed=sum(self._done.values()),
-                    total=sum(self._known.values()),
-                    visible=len(self._known) > 1,
-                )
+    with display(as_json=as_json) as shown:
 
-        return tell
+        def watch(item: Item) -> Watch:
+            return shown.watch(item.label, named(item))
 
-    def warn(self, text: str) -> None:
-        """One line above the bars."""
-        self._progress.console.print(f"warning: {text}", markup=False)
-
-    def finish(self, results: Sequence[Result]) -> None:
-        """The table."""
-        say(result_table(results))
-
-
-@contextmanager
-def _bars() -> Iterator[_Bars]:
-    from rich import progress
-
-    columns = (
-        progress.TextColumn("{task.description}", markup=False),
-        progress.BarColumn(),
-        progress.DownloadColumn(),
-        progress.TransferSpeedColumn(),
-        progress.TimeRemainingColumn(compact=True),
-    )
-    with progress.Progress(*columns, console=console(), transient=True) as live:
-        yield _Bars(live)
-
-
-def facts_of(result: Result) -> dict[str, Any]:
-    """A result as JSON holds it."""
-    return {
-        "model": result.item.model.name,
-        "file": result.item.file,
-        "path": str(result.path),
-        "source": result.item.shown_source,
-        "revision": result.item.revision,
-        "sha256": result.sha256,
-        "size": result.size,
-        "state": result.state,
-        "took": round(result.seconds, 3),
-        "moved": result.moved,
-    }
-
-
-def result_table(results: Sequence[Result]) -> str:
-    """The table at the end of a prefetch."""
-    header = ("model", "size", "source", "revision", "sha256", "state", "seconds", "MB/s")
-    rows = [
-        (
-            label(result.item),
-            size(result.size),
-            result.item.shown_source,
-            result.item.revision[:10] or "-",
-            result.sha256[:10],
-            result.state,
-            f"{result.seconds:.1f}",
-            f"{result.moved / result.seconds / 1e6:.0f}" if result.moved else "-",
-        )
-        for result in results
-    ]
-    return table(header, rows, right=(1, 6, 7))
+        manner = Manner(rehash, trust_on_first_use, shown.warn, watch)
+        results = prefetch(loaded, names, manner=manner)
+    if summary:
+        shown.finish(results)
+    return results
 
 
 def leave_receipt(key: str, loaded: Loaded, results: Sequence[Result]) -> None:
@@ -234,4 +180,4 @@ def leave_receipt(key: str, loaded: Loaded, results: Sequence[Result]) -> None:
         files = [*(result.path for result in results), *names]
         events = [{"event": "ready", "seconds": 0.0, **facts_of(each)} for each in cached]
         done = {"event": "done", "seconds": 0.0}
-        receipt.write(key, files, result_table(cached), map(json.dumps, [*events, done]))
+        receipt.write(key, files, map(row_of, cached), map(json.dumps, [*events, done]))

@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
+import threading
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from scripts.common.errors import Failure
+from scripts.common.web import trusting
+from scripts.host.config.load import Loaded
+
+_LOCK = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Hub:
+    """Which Hub is asked.
+
+    Args:
+        endpoint: `mirrors.huggingface`.
+        ca_bundle: PEM file trusted besides the usual ones; empty for none.
+    """
+
+    endpoint: str
+    ca_bundle: str = ""
+
+    @classmethod
+    def of(cls, loaded: Loaded) -> Hub:
+        """The one that a config names."""
+        return cls(loaded.config.mirrors.huggingface, str(loaded.ca_bundle or ""))
 
 
 @dataclass(frozen=True)
@@ -31,35 +54,29 @@ class HubFile:
 
 
 def describe(
-    endpoint: str,
-    repo: str,
-    file: str,
-    revision: str,
-    *,
-    token: str = "",
-    ca_bundle: str = "",
-    is_patient: bool = True,
+    hub: Hub, repo: str, file: str, revision: str, *, token: str = "", is_patient: bool = True
 ) -> HubFile:
     """Ask the Hub for a file's commit, size and checksum.
 
     Args:
-        endpoint: `mirrors.huggingface`.
+        hub: which one.
         repo: owner/repo.
         file: name in the repository.
         revision: branch, tag or commit.
         token: the user's; empty for none.
         is_patient: whether passing errors are tried again.
-        ca_bundle: PEM file to trust; empty for the usual ones.
 
     Raises:
         Failure: it refuses, does not have it, or cannot be reached.
     """
-    trust(ca_bundle)
+    with _LOCK:
+        _trust(hub.ca_bundle)
     from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
 
     # Its remark on every retry would drown the one line that counts.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     where = f"{repo}/{file} at {revision}"
+    endpoint = hub.endpoint
     url = hf_hub_url(repo, file, revision=revision, endpoint=endpoint)
     try:
         found = get_hf_file_metadata(
@@ -83,10 +100,18 @@ def describe(
     )
 
 
-def trust(ca_bundle: str) -> None:
-    """Have the Hub's client trust a CA bundle; it reads the environment only."""
+@cache
+def _trust(ca_bundle: str) -> None:
+    """Have the Hub's client trust a CA bundle too; by itself it reads the environment only."""
     if ca_bundle:
-        os.environ.setdefault("SSL_CERT_FILE", ca_bundle)
+        from huggingface_hub import get_session, set_client_factory
+
+        client, hooks = type(get_session()), get_session().event_hooks
+        set_client_factory(
+            lambda: client(
+                verify=trusting(ca_bundle), event_hooks=hooks, follow_redirects=True, timeout=None
+            )
+        )
 
 
 def _explained(error: Exception, errors: Any, where: str, endpoint: str) -> Failure:  # noqa: ANN401 - a module

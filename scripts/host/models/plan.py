@@ -26,7 +26,7 @@ class Item:
 
     Args:
         model: the model it belongs to.
-        file: its name in the repository, or the last part of its URL.
+        file: its name in the repository, at the end of its URL, or else in the image.
         wanted: what is to be fetched, as far as known.
         revision: Hub revision it is asked at; empty for URLs.
     """
@@ -46,6 +46,13 @@ class Item:
         """A name for its content that never means another; None for what can move."""
         fixed = re.fullmatch(r"[0-9a-f]{40}", self.revision)
         return f"{self.model.source.id}@{self.revision}/{self.file}" if fixed else None
+
+    @property
+    def label(self) -> str:
+        """How displays call it: the model's name, and the file's where a model has several."""
+        source = self.model.source
+        is_one = not isinstance(source, HubSource) or len(source.names) == 1
+        return self.model.name if is_one else f"{self.model.name}/{self.file}"
 
     @property
     def shown_source(self) -> str:
@@ -89,7 +96,7 @@ def items_of(model: Model, loaded: Loaded) -> list[Item]:
     locked = loaded.pin_of(model)
     source = model.source
     if not isinstance(source, HubSource):
-        file = PurePosixPath(unquote(urlsplit(source.url).path)).name or model.name
+        file = _file_of(source.url) or PurePosixPath(model.path).name
         return [_item(model, file, source.url, "", locked)]
     revision = (locked.revision if locked else None) or source.revision
     endpoint = loaded.config.mirrors.huggingface
@@ -97,6 +104,12 @@ def items_of(model: Model, loaded: Loaded) -> list[Item]:
         _item(model, file, hub_url(endpoint, source.hub, revision, file), revision, locked)
         for file in source.names
     ]
+
+
+def _file_of(url: str) -> str:
+    """The file name at the end of a URL; empty where there is only a number or a word."""
+    last = PurePosixPath(unquote(urlsplit(url).path))
+    return last.name if last.suffix else ""
 
 
 def hub_url(endpoint: str, repo: str, revision: str, file: str) -> str:

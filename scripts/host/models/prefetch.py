@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from scripts.common.errors import Failure
@@ -16,8 +16,10 @@ from scripts.common.wanted import Fetched, Watch, existing, fits, silent
 from scripts.host.config.load import Loaded
 from scripts.host.config.lock import LockedFile, LockedModel, read_lock, write_lock
 from scripts.host.config.schema import HubSource
+from scripts.host.models.hub import Hub, describe
 from scripts.host.models.plan import Item, hub_url, plan
 from scripts.host.models.store import Store
+from scripts.host.models.together import side_by_side
 from scripts.host.models.tokens import token_for
 from scripts.host.models.xet import bring
 
@@ -88,11 +90,11 @@ def prefetch(
     done = {i: hit for i, item in enumerate(items) if (hit := _cached(item, store, manner))}
     missing = {i: item for i, item in enumerate(items) if i not in done}
     if missing:
+        _warn_unpinned(missing.values(), manner)
         done |= _fetch_all(missing, store, loaded, manner)
     results = tuple(done[i] for i in range(len(items)))
     store.register(loaded.root)
-    for result in results:
-        store.name(result.sha256, result.item.model.name, result.item.file)
+    _name(results, store, manner)
     _write_trusted(loaded, results)
     return results
 
@@ -114,8 +116,8 @@ def verified_path(loaded: Loaded, name: str) -> Path:
                 cure=f"run: invoke models.prefetch --name {name}",
             )
         results.append(result)
-    folder = store.root / "names" / name
-    return folder / results[0].item.file if len(results) == 1 else folder
+    names = [store.name(each.sha256, name, each.item.file) for each in results]
+    return names[0] if len(names) == 1 else store.root / "names" / name
 
 
 def _reread(item: Item, store: Store) -> Result | None:
@@ -154,6 +156,22 @@ def _cached(item: Item, store: Store, manner: Manner) -> Result | None:
     return Result(item, path, sha256, size, "cached", 0, time.monotonic() - started)
 
 
+def _warn_unpinned(items: Iterable[Item], manner: Manner) -> None:
+    """Say which models only the Hub itself vouches for."""
+    is_hub = (item for item in items if isinstance(item.model.source, HubSource))
+    for name in dict.fromkeys(item.model.name for item in is_hub if not item.is_pinned):
+        manner.warn(f"{name} is not pinned; trusting the Hub's own checksums - run: invoke pin")
+
+
+def _name(results: Iterable[Result], store: Store, manner: Manner) -> None:
+    """Give every object its name; a store that is only read can do without new ones."""
+    try:
+        for result in results:
+            store.name(result.sha256, result.item.model.name, result.item.file)
+    except Failure as failure:
+        manner.warn(f"the models are there, but not under their names: {failure.what}")
+
+
 class _Stopped(Exception):  # noqa: N818 - ends a download whose result nobody awaits any more
     pass
 
@@ -163,20 +181,23 @@ def _fetch_all(
 ) -> dict[int, Result]:
     """Fetch several at once; one that fails lets the others end, an interrupt stops them."""
     stop, done, failures = threading.Event(), {}, []
-    with ThreadPoolExecutor(loaded.config.store.concurrency) as pool:
-        jobs = {
-            pool.submit(_fetch, item, store, loaded, manner, stop): i for i, item in items.items()
-        }
-        try:
-            for job in as_completed(jobs):
-                try:
-                    done[jobs[job]] = job.result()
-                except Failure as failure:
-                    failures.append(failure)
-        except BaseException:
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    watches = {i: _stoppable(manner.watch(item), stop) for i, item in items.items()}
+    for i, item in items.items():
+        watches[i]("queued", 0, item.wanted.size)
+    work = {
+        i: partial(_fetch, item, store, loaded, manner, watches[i]) for i, item in items.items()
+    }
+    try:
+        for i, result in side_by_side(work, loaded.config.store.concurrency):
+            if isinstance(result, Failure):
+                failures.append(result)
+                watches[i]("failed", 0, items[i].wanted.size)
+            else:
+                done[i] = result
+                watches[i](result.state, result.size, result.size)
+    except BaseException:
+        stop.set()
+        raise
     for other in failures[1:]:
         manner.warn(str(other))
     if failures:
@@ -193,16 +214,13 @@ def _stoppable(watch: Watch, stop: threading.Event) -> Watch:
     return watched
 
 
-def _fetch(
-    item: Item, store: Store, loaded: Loaded, manner: Manner, stop: threading.Event
-) -> Result:
+def _fetch(item: Item, store: Store, loaded: Loaded, manner: Manner, watch: Watch) -> Result:
     from scripts.common.download import fetch_verified  # not needed when all is cached
 
     started = time.monotonic()
-    watch = _stoppable(manner.watch(item), stop)
     line = manner.line or Line(ca_bundle=str(loaded.ca_bundle or ""))
     if not item.is_pinned and isinstance(item.model.source, HubSource):
-        item = _asked(item, item.model.source, loaded, manner)
+        item = _asked(item, item.model.source, loaded)
     wanted = item.wanted
     if wanted.sha256:
         dest = store.object_path(wanted.sha256)
@@ -212,8 +230,8 @@ def _fetch(
         found = existing(wanted, dest, rehash=True, watch=watch)
     else:
         token = token_for(item)
-        endpoint = loaded.config.mirrors.huggingface
-        brought = bool(wanted.sha256) and bring(item, dest, endpoint, token, watch, manner.warn)
+        hub = Hub.of(loaded)
+        brought = bool(wanted.sha256) and bring(item, dest, hub, token, watch, manner.warn)
         found = fetch_verified(wanted, dest, line=line, token=token, watch=watch)
         if brought and found.state == "resumed":
             found = replace(found, state="fetched", moved=found.size)
@@ -227,27 +245,13 @@ def _result(item: Item, path: Path, found: Fetched, seconds: float) -> Result:
     return Result(item, path, found.sha256, found.size, found.state, found.moved, seconds)
 
 
-def _asked(item: Item, source: HubSource, loaded: Loaded, manner: Manner) -> Item:
+def _asked(item: Item, source: HubSource, loaded: Loaded) -> Item:
     """An unpinned Hub file with the checksum that the Hub itself gives for it."""
-    from scripts.host.models.hub import describe
-
-    mirrors = loaded.config.mirrors
-    endpoint = mirrors.huggingface
-    found = describe(
-        endpoint,
-        source.hub,
-        item.file,
-        item.revision,
-        token=token_for(item),
-        ca_bundle=mirrors.ca_bundle or "",
-    )
-    manner.warn(
-        f"{item.model.name}: {item.file} is not pinned; trusting the Hub's own checksum"
-        " - run: invoke pin"
-    )
+    hub = Hub.of(loaded)
+    found = describe(hub, source.hub, item.file, item.revision, token=token_for(item))
     wanted = replace(
         item.wanted,
-        url=hub_url(endpoint, source.hub, found.commit, item.file),
+        url=hub_url(hub.endpoint, source.hub, found.commit, item.file),
         sha256=found.sha256,
         size=found.size,
         git_blob=found.git_blob,

@@ -26,13 +26,13 @@ class Receipt:
     Args:
         key: of what it depended on, from `key_of`.
         files: path, size, modification time and inode of every file and name.
-        table: the result for people.
+        rows: the result for people, as the table's cells.
         events: the result for machines, one JSON text each.
     """
 
     key: str
     files: tuple[tuple[str, int, int, int], ...]
-    table: str
+    rows: tuple[tuple[str, ...], ...]
     events: tuple[str, ...]
 
 
@@ -43,7 +43,8 @@ def key_of(variant: str, define: Sequence[str], names: Sequence[str]) -> str:
     digest = hashlib.sha256()
     for path in [*(ROOT / layer for layer in layers), *([Path(named)] if named else [])]:
         digest.update(path.read_bytes() if path.exists() else b"\0")
-    code = [*ROOT.glob("scripts/host/config/*.py"), *ROOT.glob("scripts/host/models/*.py")]
+    rooms = ("common", "host/config", "host/models")
+    code = [path for room in rooms for path in ROOT.glob(f"scripts/{room}/*.py")]
     stats = [(str(path), path.stat().st_mtime_ns) for path in sorted(code)]
     words = [variant, list(define), list(names), os.environ.get("MODELS_STORE"), named, stats]
     digest.update(json.dumps(words).encode())
@@ -57,7 +58,7 @@ def read(key: str) -> Receipt | None:
         receipt = Receipt(
             noted["key"],
             tuple((path, size, mtime, inode) for path, size, mtime, inode in noted["files"]),
-            noted["table"],
+            tuple(map(tuple, noted["rows"])),
             tuple(noted["events"]),
         )
         fits = receipt.key == key and receipt.files == _facts(row[0] for row in receipt.files)
@@ -66,10 +67,12 @@ def read(key: str) -> Receipt | None:
         return None
 
 
-def write(key: str, files: Iterable[Path], table: str, events: Iterable[str]) -> None:
+def write(
+    key: str, files: Iterable[Path], rows: Iterable[tuple[str, ...]], events: Iterable[str]
+) -> None:
     """Keep a receipt; a checkout that cannot be written to just goes without."""
     with suppress(OSError):
-        receipt = Receipt(key, _facts(map(str, files)), table, tuple(events))
+        receipt = Receipt(key, _facts(map(str, files)), tuple(rows), tuple(events))
         _PATH.parent.mkdir(exist_ok=True)
         partial = _PATH.with_name(f"{_PATH.name}.{os.getpid()}")
         partial.write_text(json.dumps(asdict(receipt)), encoding="utf-8")

@@ -5,18 +5,21 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from scripts.common.errors import Failure
 from scripts.common.hashing import sha256_of
 from scripts.common.stamps import stamp_path
+from scripts.common.wanted import Watch, silent
 from scripts.host.config.load import Loaded, load
 from scripts.host.models.plan import items_of
 from scripts.host.models.store import CONTEXT_PREFIX, Store
+from scripts.host.models.together import side_by_side
 
 
 @dataclass(frozen=True)
@@ -25,11 +28,13 @@ class Checked:
 
     Args:
         path: the object.
+        models: which ones it belongs to.
         size: bytes.
         damage: what is wrong; empty when nothing is.
     """
 
     path: Path
+    models: tuple[str, ...]
     size: int
     damage: str
 
@@ -49,38 +54,48 @@ class Waste:
     why: str
 
 
-def verify(store: Store, progress: Callable[[Path, int], None] = lambda *_: None) -> list[Checked]:
+def verify(store: Store, watch: Callable[[Path], Watch] = lambda _: silent) -> list[Checked]:
     """Read every object and compare it with its name; several at once, one for each core.
 
     Args:
         store: the store.
-        progress: told an object and how many of its bytes were read.
+        watch: makes the `Watch` of an object.
     """
+    models: dict[int, set[str]] = defaultdict(set)
+    for name in store.names():
+        models[name.stat().st_ino].add(name.relative_to(store.root / "names").parts[0])
 
     def check(path: Path) -> Checked:
+        tell = watch(path)
         try:
-            size = path.stat().st_size
-            found = sha256_of(path, lambda done: progress(path, done))
+            stat = path.stat()
+            found = sha256_of(path, lambda done: tell("verifying", done, stat.st_size))
         except OSError as error:
-            return Checked(path, 0, f"cannot be read: {error.strerror}")
-        if found == path.name:
-            return Checked(path, size, "")
-        stamp_path(path).unlink(missing_ok=True)  # whatever it says, it is not true
-        return Checked(path, size, f"its sha256 is {found[:16]}…")
+            tell("damaged", 0, None)
+            return Checked(path, (), 0, f"cannot be read: {error.strerror}")
+        is_whole = found == path.name
+        tell("verified" if is_whole else "damaged", stat.st_size, stat.st_size)
+        damage = "" if is_whole else f"its sha256 is {found[:16]}…"
+        if damage:
+            stamp_path(path).unlink(missing_ok=True)  # whatever it says, it is not true
+        return Checked(path, tuple(sorted(models[stat.st_ino])), stat.st_size, damage)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(check, store.objects()))
+    work = {path: partial(check, path) for path in store.objects()}
+    done = dict(side_by_side(work, os.cpu_count() or 1))
+    return [each for path in work if isinstance(each := done[path], Checked)]
 
 
 def wanted_by(loaded: Loaded, store: Store) -> set[str]:
-    """SHA-256 of everything that a variant of this checkout wants."""
-    wanted = set()
-    for variant in loaded.config.variants:
-        of_variant = load(variant, root=loaded.root)
-        for model in of_variant.config.models:
-            for item in items_of(model, of_variant):
-                wanted.add(item.wanted.sha256 or store.recall(item.origin or ""))
-    return wanted - {""}
+    """SHA-256 of everything that a config wants."""
+    items = (item for model in loaded.config.models for item in items_of(model, loaded))
+    return {item.wanted.sha256 or store.recall(item.origin or "") for item in items}
+
+
+def _wanted_in(root: Path, store: Store, environment: Mapping[str, str]) -> set[str]:
+    """SHA-256 of everything that any variant of a checkout wants."""
+    variants = load(root=root, environment=environment).config.variants
+    configs = (load(variant, root=root, environment=environment) for variant in variants)
+    return {sha256 for config in configs for sha256 in wanted_by(config, store)}
 
 
 def waste(loaded: Loaded) -> list[Waste]:
@@ -93,10 +108,10 @@ def waste(loaded: Loaded) -> list[Waste]:
         Failure: the config of one of them cannot be read, so that what it wants is not known.
     """
     store = Store(loaded.store)
-    wanted = wanted_by(loaded, store)
-    for root in store.checkouts():
-        if root != loaded.root and (root / "config.yaml").exists():
-            wanted |= wanted_by(load(root=root), store)
+    wanted = wanted_by(loaded, store) | _wanted_in(loaded.root, store, os.environ)
+    for root in {loaded.root, *store.checkouts()}:
+        if (root / "config.yaml").exists():  # by its files only: IMAGE_CONFIG is not about them
+            wanted |= _wanted_in(root, store, {})
     kept = {path.stat().st_ino for path in store.objects() if path.name in wanted}
     return [
         *(

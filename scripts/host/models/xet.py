@@ -18,6 +18,7 @@ from scripts.common.line import shown
 from scripts.common.partial import Origin, locked_partial, partial_path
 from scripts.common.wanted import Watch
 from scripts.host.config.schema import HubSource
+from scripts.host.models.hub import Hub, describe
 from scripts.host.models.plan import Item
 
 SMALLEST = 10_000_000
@@ -31,14 +32,14 @@ def is_available() -> bool:
 
 
 def bring(
-    item: Item, dest: Path, endpoint: str, token: str, watch: Watch, warn: Callable[[str], None]
+    item: Item, dest: Path, hub: Hub, token: str, watch: Watch, warn: Callable[[str], None]
 ) -> bool:
     """Have the partial file of `dest` filled by the Hub's transfer, where that is worth it.
 
     Args:
         item: a Hub file whose SHA-256 is known.
         dest: the final name.
-        endpoint: `mirrors.huggingface`.
+        hub: which one.
         token: the user's; empty for none.
         watch: told what is going on.
         warn: told when it did not work, which is no failure.
@@ -50,14 +51,14 @@ def bring(
     is_small = wanted.size is not None and wanted.size < SMALLEST
     if not isinstance(source, HubSource) or is_small or not is_available():
         return False
-    if _has_begun(dest) or not _is_offered(source, item, endpoint, token):
+    if _has_begun(dest) or not _is_offered(source, item, hub, token):
         return False
     folder = dest.with_name(f"{dest.name}.partial.hub")
     with locked_partial(dest, lambda: watch("waiting", 0, wanted.size)) as partial:
         if _has_begun(dest):
             return False  # another process was first
         try:
-            path = _download(source, item, folder, endpoint, token, watch)
+            path = _download(source, item, folder, hub.endpoint, token, watch)
             partial.begin(Origin(shown(wanted.url), sha256=wanted.sha256))
             path.replace(partial.path)
         except Exception as error:
@@ -75,13 +76,9 @@ def _has_begun(dest: Path) -> bool:
     return dest.exists() or (partial.exists() and partial.stat().st_size > 0)
 
 
-def _is_offered(source: HubSource, item: Item, endpoint: str, token: str) -> bool:
-    from scripts.host.models.hub import describe
-
+def _is_offered(source: HubSource, item: Item, hub: Hub, token: str) -> bool:
     try:
-        found = describe(
-            endpoint, source.hub, item.file, item.revision, token=token, is_patient=False
-        )
+        found = describe(hub, source.hub, item.file, item.revision, token=token, is_patient=False)
     except Failure:
         return False  # the ordinary download will say it better
     return found.is_xet and found.sha256 == item.wanted.sha256

@@ -14,7 +14,7 @@ from scripts.common.line import Line
 from scripts.host.config.load import Loaded
 from scripts.host.config.lock import Lock, LockedFile, LockedModel
 from scripts.host.config.schema import HubSource, Model
-from scripts.host.models.hub import HubFile, describe
+from scripts.host.models.hub import Hub, HubFile, describe
 from scripts.host.models.plan import Item, hub_url, items_of, shown_source
 from scripts.host.models.store import Store
 from scripts.host.models.tokens import token_for
@@ -64,14 +64,7 @@ def _from_hub(loaded: Loaded, source: HubSource, items: list[Item]) -> LockedMod
 
 
 def _described(loaded: Loaded, source: HubSource, item: Item, revision: str) -> HubFile:
-    return describe(
-        loaded.config.mirrors.huggingface,
-        source.hub,
-        item.file,
-        revision,
-        token=token_for(item),
-        ca_bundle=str(loaded.ca_bundle or ""),
-    )
+    return describe(Hub.of(loaded), source.hub, item.file, revision, token=token_for(item))
 
 
 def _hub_file(loaded: Loaded, source: HubSource, item: Item, described: HubFile) -> LockedFile:
