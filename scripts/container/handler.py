@@ -113,7 +113,7 @@ class Handler:
         self._settling: set[asyncio.Task[None]] = set()
         self._note()
 
-    async def handle(self, job: dict[str, Any]) -> jobs.Result:
+    async def handle(self, job: dict[str, Any]) -> Result:
         """Do one job. Whatever happens, the worker lives."""
         began = time.monotonic()
         self._note(running=1)
@@ -132,7 +132,7 @@ class Handler:
             task.add_done_callback(self._settling.discard)
         return result
 
-    def _run(self, job: dict[str, Any]) -> jobs.Result:
+    def _run(self, job: dict[str, Any]) -> dict[str, Any]:
         report, upload, name = self._sdk.report, self._sdk.upload, str(job.get("id", ""))
         around = jobs.Surroundings(
             wait_until_ready=lambda seconds: _wait_until_ready(self._settings, seconds),

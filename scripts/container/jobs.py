@@ -5,7 +5,6 @@ Knows nothing of RunPod: progress and uploads are functions that it is given.
 
 from __future__ import annotations
 
-import base64
 import re
 import threading
 import time
@@ -20,18 +19,13 @@ from scripts.common.findings import FINDINGS
 from scripts.container.api import Answer, Api
 from scripts.container.log import log
 from scripts.container.orders import Order, read_order
+from scripts.container.pictures import Result, delivered, garbage, in_answer, whole
 
-MAX_ANSWER: Final = 20_000_000
-"""Bytes that RunPod takes for a synchronous answer (10 MB for an asynchronous one)."""
-
-_LOOK: Final = 64  # characters of base64 at each end of a picture: whole groups of four
 _QUICK: Final = 10.0  # seconds for requests that the WebUI answers at any time
 _INTERRUPTED: Final = 10.0  # seconds that an interrupted picture gets to end
 _POLL: Final = 0.05
 _POISON: Final = ("cuda-error", "no-kernel-image", "kernel-failed")
 _PROGRESS: Final = "/sdapi/v1/progress?skip_current_image=true"
-
-Result = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -110,23 +104,9 @@ def _do(order: Order, api: Api, around: Surroundings, deadline: float) -> Result
     result = _parsed(answer)
     if order.api.draws:
         asked = (order.body or {}).get("send_images") is not False
-        return _delivered(result, "images", _pictures(result, expected=asked), around)
+        return delivered(result, "images", in_answer(result, expected=asked), around.upload)
     if order.name == "extras":
-        return _delivered(result, "image", [_picture(result.get("image"))], around)
-    return result
-
-
-def _delivered(result: Result, field: str, pictures: list[str], around: Surroundings) -> Result:
-    """The answer as it may be returned: pictures stored elsewhere, or small enough to be inside."""
-    if around.upload:
-        stored = _uploaded(pictures, around.upload)
-        return {**result, field: stored if field == "images" else stored[0]}
-    if sum(map(len, pictures)) > MAX_ANSWER:
-        raise Failure(
-            f"the pictures are larger than the {MAX_ANSWER // 10**6} MB that RunPod takes",
-            cure="ask for fewer, for samples_format jpg, or set BUCKET_ENDPOINT_URL",
-            code="answer-too-large",
-        )
+        return delivered(result, "image", [whole(result.get("image"))], around.upload)
     return result
 
 
@@ -167,68 +147,9 @@ def _parsed(answer: Answer) -> Result:
     try:
         told = answer.json()
     except (ValueError, RecursionError):
-        raise _garbage("no JSON") from None
+        raise garbage("no JSON") from None
     # RunPod reads `error` and `refresh_worker` out of an object; a list is wrapped to be one.
     return told if isinstance(told, dict) else {"answer": told}
-
-
-def _pictures(result: Result, *, expected: bool) -> list[str]:
-    """The pictures in an answer, each looked at for being whole.
-
-    Raises:
-        Failure: there are none, or one is cut off (code `answer-garbage`).
-    """
-    images = result.get("images")
-    if not isinstance(images, list) or (expected and not images):
-        raise _garbage("no pictures")
-    return [_picture(image) for image in images]
-
-
-def _picture(image: object) -> str:
-    """A picture in base64, looked at where it begins and ends, which is quick at any length."""
-    text = str(image)
-    try:
-        ends = _decoded(text[:_LOOK]), _decoded(text[-_LOOK:])
-    except ValueError:
-        raise _garbage("a picture that is no base64") from None
-    if len(text) % 4 or not suffix(*ends):
-        raise _garbage("a picture that is cut off or none at all")
-    return text
-
-
-def _decoded(text: str) -> bytes:
-    return base64.b64decode(text, validate=True)
-
-
-def suffix(start: bytes, end: bytes) -> str:
-    """`.png`, `.jpg` or `.webp` for a picture that begins and ends as one; else empty."""
-    if start.startswith(b"\x89PNG\r\n\x1a\n") and end.endswith(b"IEND\xaeB`\x82"):
-        return ".png"
-    if start.startswith(b"\xff\xd8\xff") and end.rstrip(b"\0").endswith(b"\xff\xd9"):
-        return ".jpg"
-    if start.startswith(b"RIFF") and start[8:12] == b"WEBP":
-        return ".webp"  # says its length, but no more at its end
-    return ""
-
-
-def _garbage(what: str) -> Failure:
-    return Failure(
-        f"the WebUI's answer holds {what}",
-        cure="try again; the worker's log may say more",
-        code="answer-garbage",
-    )
-
-
-def _uploaded(pictures: list[str], upload: Callable[[bytes, str], str]) -> list[str]:
-    try:
-        whole = [_decoded(picture) for picture in pictures]
-        return [upload(data, suffix(data[:_LOOK], data[-_LOOK:])) for data in whole]
-    except Exception as error:  # whatever a storage client raises, the job is lost, not the worker
-        raise Failure(
-            f"the pictures were drawn, but not stored: {type(error).__name__}",
-            cure="check BUCKET_ENDPOINT_URL and its keys",
-            code="upload-failed",
-        ) from error
 
 
 @contextmanager

@@ -141,10 +141,17 @@ QUICK = {"STANDIN_TORCH": "0", "RESTARTS": "1", "RESTART_PAUSE": "0.1", "PREFLIG
 
 def test_tcmalloc_serves_the_webui_and_nothing_else(cpu_image: str) -> None:
     environment = {**QUICK, "WORKER_MODE": "serverless", "HANDLER_ARGS": "--rp_serve_api"}
-    with container(cpu_image, environment=environment, network_mode="none") as running:
+    with container(
+        cpu_image,
+        environment=environment,
+        network_mode="none",
+        cap_add=["SYS_PTRACE"],  # to look into processes that have changed their user
+    ) as running:
         eventually(lambda: "event=webui-started" in said(running), seconds=30, what="start")
+        processes = running.exec_run(["pgrep", "-u", "worker"]).output.split()
+        assert len(processes) == 3, "supervisor, handler, WebUI"
         words = "for p in $(pgrep -u worker); do grep -q tcmalloc /proc/$p/maps && echo $p; done"
-        found = running.exec_run(["sh", "-c", words], user="worker").output
+        found = running.exec_run(["sh", "-c", words]).output
         assert found == running.exec_run(SERVER).output != b""
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from scripts.common.errors import Failure
-from scripts.container import jobs
+from scripts.container import jobs, pictures
 from scripts.container.api import Api
 from scripts.container.jobs import Surroundings, run
 from tests.standins.webui import png
@@ -337,7 +337,7 @@ def test_a_bucket_that_fails_is_an_error_without_its_secrets(
 def test_an_answer_too_large_for_runpod_says_so(
     webui: WebUI, around: Surroundings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "MAX_ANSWER", 1000)
+    monkeypatch.setattr(pictures, "MAX_ANSWER", 1000)
     webui.on("txt2img", DRAWN)
     assert "[answer-too-large]" in run({"input": {}}, webui.api, around)["error"]
 
@@ -369,4 +369,4 @@ def test_a_worker_that_is_not_ready_says_why(webui: WebUI, around: Surroundings)
     ],
 )
 def test_a_picture_is_known_by_its_beginning_and_its_end(data: bytes, expected: str) -> None:
-    assert jobs.suffix(data[:48], data[-48:]) == expected
+    assert pictures.suffix(data[:48], data[-48:]) == expected
