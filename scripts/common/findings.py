@@ -408,9 +408,19 @@ _ROWS: Final = (
         "take the permission away in the layer that makes them",
     ),
     Finding(
+        "setuid-file",
+        "Files above the base image run with their owner's rights, whoever starts them.",
+        "take the bit away in the layer that makes them: chmod ug-s",
+    ),
+    Finding(
+        "wasted-bytes",
+        "Layers hold many bytes that later layers overwrite or delete.",
+        "write and delete in one RUN; invoke inspect says which files",
+    ),
+    Finding(
         "image-too-large",
         "The image is larger than config.yaml allows.",
-        "see what grew: invoke inspect --diff REF",
+        "see what grew: invoke inspect --diff REF; or raise smoke.total_size_limit",
     ),
     Finding(
         "gpus-differ",

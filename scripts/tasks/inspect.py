@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     help={
         **CONFIG_HELP,
         "image": "what to look into; this checkout's own by default",
-        "diff": "another image to compare packages and size with",
+        "diff": "another image to compare packages, sizes and files with",
         "json": "print everything as JSON, with each package",
+        "sbom": "also write the bill of materials (CycloneDX JSON) to this file",
     },
 )
 def inspect(
@@ -26,25 +27,40 @@ def inspect(
     image: str = "",
     diff: str = "",
     json: bool = False,
+    sbom: str = "",
 ) -> None:
-    """Show an image's layers, folders and packages; fail when it is over its size budget."""
+    """Show an image's layers, folders and packages; fail when a structure check fails."""
+    from pathlib import Path
+
     from scripts.common.errors import Failure
     from scripts.host.config.load import load
-    from scripts.host.console import say
+    from scripts.host.console import note, say
     from scripts.host.docker import inspect as inside
+    from scripts.host.docker import inspect_view as view
+    from scripts.host.docker import sbom as bill
+    from scripts.host.docker.checks import failed
     from scripts.host.docker.engine import client
     from scripts.host.docker.plan import references, source_of
+    from scripts.host.docker.report import write_text
 
     loaded, engine = load(variant, define), client()
-    reference = image or references(loaded, source_of(loaded.root))[-1]
-    found = inside.inspected(engine, reference, inside.base_layers(engine, loaded, reference))
-    say(found.model_dump_json(indent=2) if json else inside.shown(found))
-    if diff:
-        say(f"\n{inside.shown_difference(inside.inspected(engine, diff), found)}")
-    if over := inside.over_budget(found, loaded):
+    smoke, models = loaded.config.smoke, inside.model_paths(loaded)
+    found = inside.inspected(
+        engine, image or references(loaded, source_of(loaded.root))[-1], models
+    )
+    old = inside.inspected(engine, diff, models) if diff else None
+    say(found.model_dump_json(indent=2) if json else view.shown(found, smoke))
+    if old:
+        say(f"\n{view.shown_difference(old, found)}")
+    if sbom:
+        text = bill.sbom(
+            found.image_id, found.labels, found.manifest, inside.known_repositories(loaded)
+        )
+        note(f"wrote {write_text(text, Path(sbom))}")
+    if codes := failed(found, smoke):
         raise Failure(
-            "; ".join(over),
-            where=reference,
-            code="image-too-large",
-            cure="see what grew with --diff, or raise smoke.total_size_limit",
+            f"structure checks failed: {', '.join(codes)}",
+            where=found.image,
+            code=codes[0],
+            cure="the README's troubleshooting table has the cure of each",
         )

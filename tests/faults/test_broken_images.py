@@ -95,13 +95,42 @@ FLAWS = (
         ("RUN git init -q /stable-diffusion-webui/repositories/BLIP",),
         "nothing_of_the_build",
     ),
-    Broken("secret-in-history", "secret-in-image", (f"ENV HF_TOKEN={TOKEN}",), "environment"),
+    Broken(
+        "cache-deleted-later",
+        "leftovers",
+        (
+            "RUN mkdir -p /root/.cache/pip && echo wheel >/root/.cache/pip/x",
+            "RUN rm -r /root/.cache",
+        ),
+        "nothing_of_the_build",
+    ),
+    Broken("secret-in-environment", "secret-in-image", (f"ENV HF_TOKEN={TOKEN}",), "no_secret"),
     Broken(
         "secret-in-file",
         "secret-in-image",
-        (f"RUN mkdir -p /root/.huggingface && echo {TOKEN} >/root/.huggingface/x",),
-        "its_files",
+        # In two parts, so that only the file holds it and not the history.
+        (f"RUN echo {TOKEN[:9]}''{TOKEN[9:]} >/etc/x",),
+        "no_secret",
     ),
+    Broken(
+        "secret-deleted-later",
+        "secret-in-image",
+        ("RUN echo machine example.org password x >/root/.netrc", "RUN rm /root/.netrc"),
+        "no_secret",
+    ),
+    Broken(
+        "bytes-wasted",
+        "wasted-bytes",
+        ("RUN head -c 20000000 /dev/urandom >/srv/x", "RUN rm /srv/x"),
+        "few_bytes",
+    ),
+    Broken(
+        "layer-over-budget",
+        "image-too-large",
+        ("RUN truncate -s 1800M /srv/x",),  # a hole, which takes no time to write
+        "budgets",
+    ),
+    Broken("setuid", "setuid-file", ("RUN chmod u+s /usr/bin/tini",), "owners_rights"),
     Broken(
         "arch-list-without-the-target",
         "no-kernel-image",

@@ -205,8 +205,15 @@ class Smoke(Section):
     stop_timeout: int = Field(default=30, ge=1, description="Seconds a stop may take.")
     image_size: int = Field(default=64, ge=64, le=2048, description="Edge of test pictures, px.")
     steps: int = Field(default=1, ge=1, le=50, description="Sampling steps of test pictures.")
-    total_size_limit: int | None = Field(default=None, description="Bytes over the base image.")
-    layer_size_limit: int | None = Field(default=None, description="Bytes of one layer.")
+    total_size_limit: int | None = Field(
+        default=None, description="Bytes over the base image, models apart."
+    )
+    layer_size_limit: int | None = Field(
+        default=None, description="Bytes of one layer, models apart."
+    )
+    waste_limit: int | None = Field(
+        default=None, description="Bytes that later layers overwrite or delete."
+    )
 
 
 class Ci(Section):

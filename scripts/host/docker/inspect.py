@@ -1,59 +1,94 @@
-"""What an image is made of: its layers, folders and packages, and how two images differ."""
+"""What an image is made of: its layers, what lies in and below them, and what is installed."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
 
 from pydantic import BaseModel, ConfigDict
 
 from scripts.common.errors import Failure
 from scripts.host.config.load import Loaded
-from scripts.host.console import size, table
-from scripts.host.docker.report import LayerRecord, layer_records
+from scripts.host.docker.arguments import source_commit
+from scripts.host.docker.flaws import secrets_told
+from scripts.host.docker.layers import Tree, printable
+from scripts.host.docker.manifest import Manifest, manifest
+from scripts.host.docker.saved import trees_of
+from scripts.host.docker.waste import Wasted, overlaid, settle, wasted
 
 if TYPE_CHECKING:
     import docker
 
-# du counts 1 kB blocks that are on the disk; -x stays in the image.
-_FOLDERS = "du -xk --max-depth=2 / 2>/dev/null | sort -rn | head -20"
-_APT = "dpkg-query -W -f '${Package} ${Version}\\n'"
-_PIP = (
-    "for p in /opt/webui /opt/runpod; do $p/bin/python -c "
-    '"import importlib.metadata as m; '
-    "print(*(f'{d.name} {d.version}' for d in m.distributions()), sep=chr(10))\"; done"
+WORST: Final = 20
+# Stage build_final_image begins with this; all below it is the base image.
+_BASE_ENDS: Final = re.compile(r"(?:#\(nop\)\s+)?ENV .*\bROOT=/stable-diffusion-webui\b")
+_NO_LAYER: Final = re.compile(
+    r"(?:/bin/sh -c #\(nop\)\s+)?(?:ARG|CMD|ENTRYPOINT|ENV|EXPOSE|HEALTHCHECK|LABEL|MAINTAINER"
+    r"|ONBUILD|SHELL|STOPSIGNAL|USER|VOLUME)\b"
 )
 
 
-class Inspection(BaseModel):
-    """One image; sizes in bytes, layers base first, packages as name and version."""
-
+class _Record(BaseModel):
     model_config = ConfigDict(frozen=True)
+
+
+class Layer(_Record):
+    """One layer above the base: its bytes, how many of them are models, and what made it."""
+
+    size: int
+    models: int
+    instruction: str
+
+
+class Found(_Record):
+    """Something that must not be there.
+
+    Args:
+        code: in `scripts.common.findings`.
+        path: in the layer, or the name of a variable, label or build step.
+        what: was found there.
+        layer: its number, 1 for the lowest above the base; 0 for the image's config.
+        gone: whether a later layer hides it; its bytes are in the image all the same.
+    """
+
+    code: str
+    path: str
+    what: str
+    layer: int
+    gone: bool = False
+
+
+class Inspection(_Record):
+    """One image; sizes in bytes, layers lowest first, of wasted files the worst."""
 
     image: str
     image_id: str
     size: int
     base_size: int
-    layers: tuple[LayerRecord, ...]
-    folders: dict[str, int]
-    packages: dict[str, str]
+    labels: dict[str, str]
+    layers: tuple[Layer, ...]
+    found: tuple[Found, ...]
+    wasted_bytes: int
+    wasted: tuple[Wasted, ...]
+    manifest: Manifest
 
     @property
     def own_size(self) -> int:
-        """Bytes over the base image."""
-        return self.size - self.base_size
+        """Bytes over the base image, models apart."""
+        return sum(layer.size - layer.models for layer in self.layers)
 
 
-def inspected(client: docker.DockerClient, reference: str, base_layers: int = 0) -> Inspection:
+def inspected(client: docker.DockerClient, reference: str, models: Sequence[str]) -> Inspection:
     """Look into an image, without a network.
 
     Args:
         client: the engine.
         reference: the image.
-        base_layers: how many of its layers are the base image's; 0 when that is not known.
+        models: paths of files that no size budget counts.
 
     Raises:
-        Failure: there is no such image.
+        Failure: there is no such image, or it cannot be read.
     """
     import docker
 
@@ -61,116 +96,94 @@ def inspected(client: docker.DockerClient, reference: str, base_layers: int = 0)
         image = client.images.get(reference)
     except docker.errors.ImageNotFound:
         raise Failure("there is no such image", where=reference, cure="run: invoke build") from None
-    layers = layer_records(image.history())
-    folders, apt, python = (_output(client, image, words) for words in (_FOLDERS, _APT, _PIP))
+    history = list(reversed(image.history()))
+    steps = [" ".join(entry["CreatedBy"].split()) for entry in history]
+    begin, made = own_steps(steps, len(image.attrs["RootFS"]["Layers"]))
+    trees = trees_of(client, image, len(made))
+    settled = settle(trees)
+    waste = wasted(trees, settled)
+    told = secrets_told(image.attrs["Config"].get("Env") or [], image.labels, steps)
     return Inspection(
         image=reference,
         image_id=image.id,
         size=image.attrs["Size"],
-        base_size=sum(layer.size for layer in layers[:base_layers]),
-        layers=layers,
-        folders=folder_sizes(folders),
-        packages={**packages(apt, "apt"), **packages(python, "python")},
+        base_size=sum(entry["Size"] for entry in history[:begin]),
+        labels=image.labels,
+        layers=tuple(
+            Layer(
+                size=tree.size,
+                models=sum(tree.files.get(path, 0) for path in models),
+                instruction=step,
+            )
+            for tree, step in zip(trees, made, strict=True)
+        ),
+        found=(*found_in(trees), *(_in_config(place) for place in told)),
+        wasted_bytes=sum(one.size for one in waste),
+        wasted=waste[:WORST],
+        manifest=manifest(client, image),
     )
 
 
-def base_layers(client: docker.DockerClient, loaded: Loaded, reference: str) -> int:
-    """How many of an image's non-empty layers are its base's; 0 when the base is not here.
+def own_steps(steps: Sequence[str], layers: int) -> tuple[int, tuple[str, ...]]:
+    """Which steps of a history are the image's own, and what made each of its own layers.
 
-    Raises:
-        Failure: there is no such image.
+    BuildKit leaves no image of the base behind to compare with, so the history must tell.
+
+    Args:
+        steps: instructions, the base's first.
+        layers: how many there are, the base's included.
+
+    Returns:
+        The number of steps that are the base's (0 when the image is not of this Dockerfile), and
+        the instructions of the layers above it.
     """
-    import docker
-
-    try:
-        base = client.images.get(loaded.config.base.runtime)
-    except docker.errors.ImageNotFound:
-        return 0
-    try:
-        image = client.images.get(reference)
-    except docker.errors.ImageNotFound:
-        raise Failure("there is no such image", where=reference, cure="run: invoke build") from None
-    below, above = base.attrs["RootFS"]["Layers"], image.attrs["RootFS"]["Layers"]
-    return len(layer_records(base.history())) if above[: len(below)] == below else 0
+    begin = next((at for at, step in enumerate(steps) if _BASE_ENDS.match(step)), 0)
+    made = [step for step in steps[begin:] if not _NO_LAYER.match(step)]
+    unknown = [""] * (layers - len(made)) if begin == 0 else []
+    return begin, tuple([*unknown, *made][-layers:])
 
 
-def folder_sizes(text: str) -> dict[str, int]:
-    """What `du -k` printed, in bytes by folder."""
-    rows = (line.split("\t", 1) for line in text.splitlines())
-    return {row[1]: int(row[0]) * 1024 for row in rows}
-
-
-def packages(text: str, kind: str) -> dict[str, str]:
-    """Names and versions, one pair a line, with what manages them before the name."""
-    rows = (line.split(" ", 1) for line in text.splitlines() if " " in line)
-    return {f"{kind}:{name}": version for name, version in rows}
-
-
-def over_budget(found: Inspection, loaded: Loaded) -> tuple[str, ...]:
-    """What is larger than `smoke.total_size_limit` and `smoke.layer_size_limit` allow."""
-    smoke, lines = loaded.config.smoke, []
-    if smoke.total_size_limit is not None and found.own_size > smoke.total_size_limit:
-        lines.append(
-            f"{size(found.own_size)} over the base, allowed are {size(smoke.total_size_limit)}"
+def found_in(trees: Sequence[Tree]) -> tuple[Found, ...]:
+    """The flaws of all layers; a permission that a later layer corrects is none."""
+    over = overlaid(trees)
+    return tuple(
+        Found(
+            code=flaw.code,
+            path=printable(flaw.path),
+            what=flaw.what,
+            layer=number + 1,
+            gone=gone,
         )
-    limit = smoke.layer_size_limit
-    own = found.layers if not found.base_size else _after(found.layers, found.base_size)
-    if limit is not None:
-        lines += [
-            f"{size(layer.size)} in one layer, allowed are {size(limit)}: {layer.instruction[:60]}"
-            for layer in own
-            if layer.size > limit
-        ]
-    return tuple(lines)
+        for number, tree in enumerate(trees)
+        for flaw in tree.flaws
+        for gone in (over(number, flaw.path),)
+        if not (gone and flaw.code in ("world-writable", "setuid-file"))
+    )
 
 
-def _after(layers: Sequence[LayerRecord], base_size: int) -> tuple[LayerRecord, ...]:
-    """The layers above the base."""
-    below = 0
-    for index, layer in enumerate(layers):
-        if below >= base_size:
-            return tuple(layers[index:])
-        below += layer.size
-    return ()
+def _in_config(place: str) -> Found:
+    return Found(code="secret-in-image", path=place, what="a token or key", layer=0)
+
+
+def model_paths(loaded: Loaded) -> tuple[str, ...]:
+    """Files whose size no budget counts: the models that are baked in."""
+    return tuple(
+        model.path
+        for model in loaded.config.models
+        if model.placement == "image" and model.layout == "file"
+    )
+
+
+def known_repositories(loaded: Loaded) -> Mapping[str, str]:
+    """Where each git commit of the config is from."""
+    sources = loaded.config.a1111.sources
+    return {source_commit(loaded, name): source.repo for name, source in sources.items()}
 
 
 def difference(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[tuple[str, str, str], ...]:
-    """Packages that came, went or changed: name, version before and after, empty for none."""
+    """What came, went or changed: name, value before and after, empty for none."""
     return tuple(
         (name, old.get(name, ""), new.get(name, ""))
         for name in sorted({*old, *new})
         if old.get(name) != new.get(name)
     )
-
-
-def shown(found: Inspection) -> str:
-    """An inspection for a person."""
-    layers = [[size(layer.size), layer.instruction[:90]] for layer in found.layers]
-    folders = [[size(count), path] for path, count in found.folders.items()]
-    kinds = [name.partition(":")[0] for name in found.packages]
-    counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds)))
-    return "\n\n".join(
-        (
-            f"{found.image} ({found.image_id[:19]}): {size(found.size)}, packages: {counts}",
-            table(["layer", "instruction"], layers, right=[0]),
-            table(["folder", "path"], folders, right=[0]),
-        )
-    )
-
-
-def shown_difference(old: Inspection, new: Inspection) -> str:
-    """What changed from one image to the other, for a person."""
-    rows = [
-        [name, before or "-", after or "-"]
-        for name, before, after in difference(old.packages, new.packages)
-    ]
-    change = new.size - old.size
-    head = f"{'+' if change >= 0 else '-'}{size(abs(change))} against {old.image}"
-    return f"{head}\n{table(['package', 'before', 'after'], rows)}" if rows else head
-
-
-def _output(client: docker.DockerClient, image: Any, words: str) -> str:  # noqa: ANN401 - untyped SDK
-    text: bytes = client.containers.run(
-        image.id, ["sh", "-c", words], entrypoint="", user="root", remove=True, network_mode="none"
-    )
-    return text.decode("utf-8", "replace")

@@ -87,7 +87,11 @@ def make_plan(loaded: Loaded, words: Words, engine: Engine, models: Path | None)
     source = source_of(loaded.root)
     config = loaded.config
     created = datetime.fromtimestamp(source.created, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    labels = {VARIANT_LABEL: loaded.variant, **config.image.labels}
+    labels = {
+        VARIANT_LABEL: loaded.variant,
+        **_base_labels(loaded),
+        **config.image.labels,
+    }
     return Plan(
         root=loaded.root,
         arguments={
@@ -119,6 +123,17 @@ def references(loaded: Loaded, source: Source) -> tuple[str, ...]:
     short = source.revision[:12] + ("-dirty" if source.revision.endswith("-dirty") else "")
     tags = config.tags(loaded.variant, short) + config.moving_tags(loaded.variant, short)
     return tuple(f"{config.image.repository}:{tag}" for tag in tags)
+
+
+def _base_labels(loaded: Loaded) -> dict[str, str]:
+    """The base image, by OCI's own keys; its digest where it is pinned.
+
+    https://github.com/opencontainers/image-spec/blob/main/annotations.md
+    """
+    name, _, digest = loaded.config.base.runtime.partition("@")
+    digest = digest or loaded.lock.images.get(name, "")
+    labels = {"org.opencontainers.image.base.name": name}
+    return labels | ({"org.opencontainers.image.base.digest": digest} if digest else {})
 
 
 def _secrets(loaded: Loaded) -> dict[str, str]:

@@ -85,9 +85,14 @@ def layer_records(history: list[dict[str, Any]]) -> tuple[LayerRecord, ...]:
 
 def write(report: BaseModel, path: Path) -> Path:
     """Write a report as JSON, whole or not at all, and return where."""
+    return write_text(json.dumps(report.model_dump(), indent=2) + "\n", path)
+
+
+def write_text(text: str, path: Path) -> Path:
+    """Write a text, whole or not at all, and return where."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(report.model_dump(), indent=2) + "\n", encoding="utf-8")
+    partial.write_text(text, encoding="utf-8")
     partial.replace(path)
     return path
 
