@@ -29,7 +29,10 @@ def inspect(
     json: bool = False,
     sbom: str = "",
 ) -> None:
-    """Show an image's layers, folders and packages; fail when a structure check fails."""
+    """Show what an image is made of, and judge its structure.
+
+    Layers, folders, packages, waste; fails when a check of the structure fails.
+    """
     from pathlib import Path
 
     from scripts.common.errors import Failure

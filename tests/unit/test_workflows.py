@@ -112,9 +112,9 @@ def test_a_machine_of_ones_own_runs_no_strangers_code() -> None:
 
 def test_an_image_is_pushed_after_its_proof_by_the_job_that_built_it() -> None:
     names = [each.get("name") for each in JOBS["image", "image"]["steps"]]
-    order = ["Build", "Prove", "Push", "Attest where it was built"]
+    order = ["Build", "Prove", "List what is in it", "Push", "Attest what is in it"]
     assert [name for name in names if name in order] == order
-    shipping = names[names.index("Log in to the registry of the image") : names.index(order[-1])]
+    shipping = names[names.index("List what is in it") : names.index(order[-1]) + 1]
     for name in shipping:
         assert step("image", "image", name)["if"] == "inputs.push-to != ''"
 
@@ -134,7 +134,7 @@ def test_every_command_is_one_that_there_is(tmp_path: Path) -> None:
     calls = noted(staged)
     for words in calls:
         check(words)
-    assert {"build", "push", "lint", "pin", "matrix"} <= {words[1] for words in calls}
+    assert {"build", "push", "inspect", "lint", "pin", "matrix"} <= {words[1] for words in calls}
     assert {each[2] for each in IMAGES.values()} <= sessions()
 
 
@@ -163,8 +163,9 @@ def test_attestations_are_about_the_digest_that_was_pushed_first(tmp_path: Path)
     said = shell(script, stage(tmp_path, push=pushed), {"GITHUB_OUTPUT": str(output)})
     assert said == pushed
     assert output.read_text() == "digest=sha256:aa\n"
-    with_ = step("image", "image", "Attest where it was built")["with"]
-    assert with_["subject-digest"] == "${{ steps.push.outputs.digest }}"
+    for name in ("Attest where it was built", "Attest what is in it"):
+        with_ = step("image", "image", name)["with"]
+        assert with_["subject-digest"] == "${{ steps.push.outputs.digest }}"
 
 
 def test_a_failing_command_fails_its_step(tmp_path: Path) -> None:

@@ -1,0 +1,33 @@
+"""What `invoke` shows of itself: a menu of one line a task, and help for every option."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+import tasks
+from scripts.host.config.load import ROOT
+
+NAMES = sorted(tasks.namespace.task_names)
+
+
+def invoke(*words: str) -> str:
+    """What invoke prints where there is no terminal: folded at 80 columns."""
+    command = [sys.executable, "-m", "invoke", *words]
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return answer.stdout
+
+
+def test_the_menu_has_one_line_for_each_task() -> None:
+    heading, *lines = [line for line in invoke("--list").splitlines() if line]
+    assert heading == "Available tasks:"
+    assert sorted(line.split()[0] for line in lines) == NAMES
+    assert all(re.fullmatch(r"  [a-z.]+ +[A-Z].+\.", line) for line in lines)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_option_of_a_task_is_explained(name: str) -> None:
+    assert all(argument.help for argument in tasks.namespace[name].get_arguments())
