@@ -198,6 +198,30 @@ def test_a_server_that_ignores_ranges_starts_the_file_again(dest: Path) -> None:
     assert dest.read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
+def test_a_body_longer_than_expected_is_cut_off_and_discarded(dest: Path, chunked: bool) -> None:
+    act = Behaviour(content=CONTENT * 20, chunked=chunked)
+    taken: list[int] = []
+    with misbehaving(CONTENT, act) as server, pytest.raises(Failure) as caught:
+        fetch_verified(
+            wanted(server), dest, line=QUICK, watch=lambda _, done, *__: taken.append(done)
+        )
+    assert caught.value.code == "wrong-bytes"
+    assert max(taken) < 2 * len(CONTENT)
+    assert list(dest.parent.iterdir()) == []
+
+
+def test_a_resumed_download_keeps_its_place_through_a_redirect(dest: Path) -> None:
+    away = Behaviour(status=302, headers={"Location": "/cdn"})
+    script = [away, Behaviour(stop_at=HALF), away, Behaviour()]
+    with misbehaving(CONTENT, *script) as server:
+        fetch(server, dest)
+        assert [asked.path for asked in server.asked] == ["/file", "/cdn"] * 2
+        assert server.asked[3].headers["Range"] == f"bytes={HALF}-"
+        assert server.asked[3].headers["If-Range"] == '"one"'
+    assert dest.read_bytes() == CONTENT
+
+
 def test_a_redirect_loop_ends(dest: Path) -> None:
     loop = Behaviour(status=302, headers={"Location": "/file"})
     with misbehaving(CONTENT, loop) as server, pytest.raises(Failure, match="without end"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,8 +23,9 @@ from scripts.common.wanted import Fetched, Wanted
 from scripts.host.config.load import ROOT
 from tests.standins.fault_server import Behaviour, FaultServer, misbehaving
 from tests.standins.tls import serve_tls
-from tests.unit.checkout import make_checkout
-from tests.unit.downloading import CONTENT, QUICK, fetch, leftovers, sha, wanted
+from tests.unit.checkout import from_url, make_checkout
+from tests.unit.downloading import CONTENT, HALF, QUICK, fetch, leftovers, sha, wanted
+from tests.unit.small_world import in_small_world, needs_namespaces
 
 
 @pytest.fixture
@@ -119,23 +121,7 @@ def test_killed_at_twenty_random_moments_the_final_name_is_never_wrong(dest: Pat
     assert leftovers(dest) == ["file.stamp"]
 
 
-def in_small_world(mount: str, words: list[str]) -> subprocess.CompletedProcess[str]:
-    """Run a command in a mount namespace of its own, after a mount."""
-    script = f'{mount} && exec "$@"'
-    unshare = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]
-    return subprocess.run([*unshare, *words], capture_output=True, text=True, check=False)
-
-
-@pytest.fixture
-def needs_namespaces(tmp_path: Path) -> None:
-    if (
-        sys.platform != "linux"
-        or in_small_world(f"mount -t tmpfs none {tmp_path}", ["true"]).returncode
-    ):
-        pytest.skip("this machine lets nobody mount in a namespace of their own")
-
-
-@pytest.mark.usefixtures("needs_namespaces")
+@needs_namespaces
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
 def test_a_full_disk_is_one_clear_line_and_no_file(tmp_path: Path, chunked: bool) -> None:
     keep = tmp_path / "listing"
@@ -150,7 +136,7 @@ def test_a_full_disk_is_one_clear_line_and_no_file(tmp_path: Path, chunked: bool
     assert "file" not in keep.read_text().split()
 
 
-@pytest.mark.usefixtures("needs_namespaces")
+@needs_namespaces
 def test_a_read_only_store_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     mount = f"mount -t tmpfs -o ro none {tmp_path / 'store'}"
@@ -223,32 +209,84 @@ def test_a_file_system_without_locks_still_gets_a_verified_file(
     assert leftovers(dest) == ["file.stamp"]
 
 
+PREFETCH = [sys.executable, "-m", "invoke", "models.prefetch", "--json"]
+
+
+def behind_url(server: FaultServer, root: Path) -> dict[str, str]:
+    """A checkout with one model of that server, and the environment that chooses it."""
+    made = make_checkout(
+        root, from_url(f"{server.url}/file.dat", path="/file.dat", sha256=sha(CONTENT))
+    )
+    return {**os.environ, "IMAGE_CONFIG": str(made / "config.local.yaml")}
+
+
+def interrupted(environment: dict[str, str], state: str) -> subprocess.Popen[str]:
+    """A prefetch that was interrupted in a state, and how it ended."""
+    with subprocess.Popen(
+        PREFETCH, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+    ) as run:
+        assert run.stdout
+        while f'"{state}"' not in run.stdout.readline():
+            pass
+        run.send_signal(signal.SIGINT)
+        run.wait(10)  # far less than a stalled peer is given
+    return run
+
+
 def test_an_interrupt_ends_at_once_and_the_next_run_resumes(tmp_path: Path) -> None:
-    store = tmp_path / "c" / "models"
-    with misbehaving(CONTENT, Behaviour(rate=1_000_000)) as server:
-        source = {"url": f"{server.url}/file.dat"}
-        model = {"name": "m", "source": source, "path": "/file.dat", "sha256": sha(CONTENT)}
-        root = make_checkout(tmp_path / "c", model)
-        environment = {**os.environ, "IMAGE_CONFIG": str(root / "config.local.yaml")}
-        words = [sys.executable, "-m", "invoke", "models.prefetch", "--json"]
-        with subprocess.Popen(
-            words,
-            cwd=ROOT,
-            env=environment,
-            stdout=subprocess.PIPE,
-            text=True,
-            # As at a terminal: whoever runs the tests in the background has it ignored.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        ) as run:
-            assert run.stdout
-            while '"fetching"' not in run.stdout.readline():
-                pass
-            run.send_signal(signal.SIGINT)
-            run.wait(20)
-        assert run.returncode == 130
-        assert [path.name for path in store.rglob("*") if path.name == sha(CONTENT)] == []
-        server.script = [Behaviour()]
+    with misbehaving(CONTENT, Behaviour(stop_at=HALF, how="stall"), Behaviour()) as server:
+        environment = behind_url(server, tmp_path / "c")
+        assert interrupted(environment, "fetching").returncode == 130
+        objects = (tmp_path / "c" / "models").glob("objects/*/*")
+        assert [path.name for path in objects if path.name == sha(CONTENT)] == []
         done = subprocess.run(
-            words, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+            PREFETCH, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
         )
     assert '"state": "resumed"' in done.stdout
+
+
+def test_an_interrupt_ends_a_run_that_waits_for_another_one(tmp_path: Path) -> None:
+    with misbehaving(CONTENT, Behaviour(stop_at=HALF, how="stall")) as server:
+        environment = behind_url(server, tmp_path / "c")
+        first = subprocess.Popen(
+            PREFETCH, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+        )
+        assert first.stdout
+        while '"fetching"' not in first.stdout.readline():
+            pass
+        try:
+            assert interrupted(environment, "waiting").returncode == 130
+            assert first.poll() is None
+        finally:
+            first.kill()
+            first.communicate()
+
+
+def test_a_prefetch_killed_at_any_moment_leaves_only_whole_files_under_final_names(
+    tmp_path: Path,
+) -> None:
+    moments = random.Random(4)  # noqa: S311 - moments, not secrets
+    store = tmp_path / "c" / "models"
+    with misbehaving(CONTENT, Behaviour(rate=30_000_000)) as server:
+        environment = behind_url(server, tmp_path / "c")
+        ends = []
+        for _ in range(8):
+            with subprocess.Popen(
+                PREFETCH,
+                cwd=ROOT,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            ) as run:
+                assert run.stdout
+                run.stdout.readline()
+                time.sleep(moments.uniform(0, 0.25))
+                run.kill()
+            final = [*store.glob("names/*/*"), *store.glob(f"objects/*/{sha(CONTENT)}")]
+            ends.append(len(final))
+            assert all(path.read_bytes() == CONTENT for path in final)
+            if len(final) == 2:
+                shutil.rmtree(store)
+        assert 0 in ends
+        subprocess.run(PREFETCH, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
+    assert (store / "names" / "u" / "file.dat").read_bytes() == CONTENT

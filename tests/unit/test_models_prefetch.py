@@ -247,8 +247,9 @@ def test_a_bundle_is_trusted_by_the_hubs_client_and_the_download_alike(
     server.cdn = url = server.url.replace("http:", "https:")
     hub_of = {"huggingface": url}
     root = make_checkout(tmp_path / "c", checkpoint(), mirrors=hub_of)
-    with pytest.raises(Failure, match="CERTIFICATE_VERIFY_FAILED"):
+    with pytest.raises(Failure) as caught:
         run(root)
+    assert caught.value.code == "certificate"
     hub_of["ca_bundle"] = str(cert)
     root = make_checkout(tmp_path / "c", checkpoint(), mirrors=hub_of)
     assert run(root, manner=Manner())[0].state == "fetched"

@@ -167,6 +167,16 @@ def test_prune_asks_every_checkout_that_shares_the_store(root: Path, tmp_path: P
     ] == []
 
 
+def test_prune_keeps_what_a_checkout_wants_whatever_image_config_says(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing = tmp_path / "nothing.yaml"
+    nothing.write_text("models: []\n")
+    monkeypatch.setenv("IMAGE_CONFIG", str(nothing))
+    assert loaded_from(root).config.models == ()
+    assert upkeep.waste(loaded_from(root)) == []
+
+
 def test_prune_leaves_what_is_being_used(root: Path) -> None:
     loaded = loaded_from(root)
     with staged_context(loaded, prefetch(loaded, manner=MANNER)):

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import fcntl
+import io
 import json
 import os
+import pty
+import re
 import shutil
+import struct
 import subprocess
 import sys
+import termios
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from scripts.host.config.load import ROOT
+from scripts.host.models.bars import bars
 from scripts.host.models.prefetch import prefetch
 from scripts.host.models.store import Store
+from tests.standins.fault_server import Behaviour, misbehaving
 from tests.unit.checkout import (
     MANNER,
     forget,
+    from_url,
     loaded_from,
     local,
     make_checkout,
@@ -24,6 +35,7 @@ from tests.unit.checkout import (
     safetensors_bytes,
     sha,
 )
+from tests.unit.small_world import in_small_world, needs_namespaces
 
 ONE, TWO = safetensors_bytes(seed=1), safetensors_bytes(seed=2)
 
@@ -89,3 +101,170 @@ def test_a_prefetch_with_nothing_to_do_notices_every_change(root: Path) -> None:
     assert states() == ["fetched", "cached"]
     forget(root, "two")
     assert states() == ["cached"]
+
+
+WATCHED = """
+import sys
+from invoke.main import program
+opened = []
+sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
+try:
+    program.run(["invoke", "models.prefetch"])
+except SystemExit as ended:
+    assert not ended.code
+print(*(path for path in opened if path.startswith(sys.argv[1])), file=sys.stderr)
+"""
+
+
+def opened_in_store(root: Path) -> list[str]:
+    """What a prefetch opens below the store, by Python's own account."""
+    store = loaded_from(root).store
+    environment = {**os.environ, "IMAGE_CONFIG": str(root / "config.local.yaml")}
+    words = [sys.executable, "-c", WATCHED, str(store)]
+    done = subprocess.run(
+        words, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.count("cached") == 2
+    return [str(Path(path).relative_to(store)) for path in done.stderr.split()]
+
+
+def test_a_second_prefetch_reads_no_model_file(root: Path) -> None:
+    invoke("models.prefetch", config=root / "config.local.yaml")
+    assert opened_in_store(root) == []  # by its receipt
+    (ROOT / "reports" / "models.json").unlink()
+    stamps = [path for path in opened_in_store(root) if path.startswith("objects")]
+    assert stamps
+    assert all(path.endswith(".stamp") for path in stamps)
+
+
+def test_the_table_has_the_promised_columns(root: Path) -> None:
+    done = invoke("models.prefetch", "--rehash", config=root / "config.local.yaml")
+    head, first, _ = done.stdout.splitlines()
+    columns = ["model", "size", "source", "revision", "sha256", "state", "seconds", "MB/s"]
+    assert head.split() == columns
+    assert first.split()[:3] == ["one", "1.5", "MB"]
+    assert first.split()[-4:-2] == [sha(ONE)[:8], "verified"]
+
+
+def test_elsewhere_than_on_a_terminal_there_are_timed_lines(root: Path) -> None:
+    shutil.rmtree(loaded_from(root).store)
+    done = invoke("models.prefetch", config=root / "config.local.yaml")
+    lines = [line for line in done.stderr.splitlines() if " one " in line]
+    states = [re.fullmatch(r" *\d+\.\ds one (\w+) .+ of 1.5 MB", line) for line in lines]
+    assert [state and state[1] for state in states] == ["fetching", "verifying", "fetched"]
+    assert "\033" not in done.stderr
+
+
+def plain(written: str) -> str:
+    """Text without what moves the cursor or colours it."""
+    return re.sub(r"\033\[[\d;?]*[a-zA-Z]", "", written)
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_on_a_terminal_each_file_has_one_line_at_any_width(columns: int) -> None:
+    out = io.StringIO()
+    terminal = Console(file=out, force_terminal=True, width=columns, height=24)
+    with bars(terminal) as shown:
+        long = shown.watch("vae-ft-mse-840000-ema-pruned-and-more", {})
+        long("fetching", 600_000_000, 2_000_000_000)
+        other = shown.watch("clip-tokenizer/special_tokens_map.json", {})
+        other("verifying", 100, 200)
+        shown.watch("later", {})("queued", 0, 1_999_999_800)
+    lines = re.split(r"[\r\n]+", plain(out.getvalue()))
+    assert max(map(len, lines)) <= columns
+    assert any(re.search(r"^vae-ft\S+ +fetching .*0\.6/2\.0 GB", line) for line in lines)
+    assert any(re.search(r"^clip-tok\S+ +verifying .*100/200 bytes", line) for line in lines)
+    assert any(re.search(r"^total .*0\.6/4\.0 GB", line) for line in lines)
+    assert not any("later" in line for line in lines)
+
+
+def on_a_terminal(*words: str, config: Path, **more: str) -> str:
+    """What a task writes to a terminal of 80 columns."""
+    terminal, inner = pty.openpty()
+    fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    environment = {**os.environ, "IMAGE_CONFIG": str(config), "TERM": "xterm", **more}
+    command = [sys.executable, "-m", "invoke", *words]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=inner, stderr=inner):
+        os.close(inner)
+        written = b""
+        with suppress(OSError):  # the terminal's other end was closed
+            while some := os.read(terminal, 1 << 16):
+                written += some
+    os.close(terminal)
+    return written.decode()
+
+
+def test_bars_have_speed_and_time_left_and_no_color_means_lines(tmp_path: Path) -> None:
+    with misbehaving(ONE, Behaviour(rate=1_500_000)) as server:
+        model = from_url(f"{server.url}/m.safetensors", sha256=sha(ONE))
+        config = make_checkout(tmp_path / "c", model) / "config.local.yaml"
+        moving = on_a_terminal("models.prefetch", config=config, NO_COLOR="")
+        assert re.search(r"\d/1\.5 MB +1\.\d MB/s 0?0:0", plain(moving))
+        assert max(map(len, plain(moving).splitlines())) <= 80
+        shutil.rmtree(tmp_path / "c" / "models")
+        still = on_a_terminal("models.prefetch", config=config, NO_COLOR="1")
+    assert "s u fetching" in still
+    assert "\033" not in still
+
+
+def test_json_says_what_went_wrong(tmp_path: Path) -> None:
+    with misbehaving(TWO) as server:
+        model = from_url(f"{server.url}/m.safetensors", sha256=sha(ONE))
+        config = make_checkout(tmp_path / "c", model) / "config.local.yaml"
+        done = invoke("models.prefetch", "--json", config=config)
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 1
+    assert (events[-1]["event"], events[-1]["code"]) == ("error", "wrong-bytes")
+    assert ("failed", "u") in [(each["event"], each.get("model")) for each in events]
+
+
+def test_verify_says_which_model_is_damaged_and_delete_lets_it_be_fetched(root: Path) -> None:
+    config = root / "config.local.yaml"
+    damaged = Store(loaded_from(root).store).object_path(sha(TWO))
+    with damaged.open("r+b") as stream:
+        stream.seek(1000)
+        stream.write(b"x")
+    done = invoke("models.verify", config=config)
+    assert done.returncode == 1
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert [row[1] for row in rows if "whole" in row] == ["one"]
+    assert [row[1] for row in rows if "sha256" in row] == ["two"]
+    assert invoke("models.verify", "--delete", config=config).returncode == 0
+    assert not damaged.exists()
+    assert invoke("models.prefetch", config=config).returncode == 0
+    assert damaged.read_bytes() == TWO
+
+
+def test_prune_shows_first_and_deletes_only_once_told(root: Path) -> None:
+    config = root / "config.local.yaml"
+    unwanted = Store(loaded_from(root).store).object_path(sha(TWO))
+    forget(root, "two")
+    shown = invoke("models.prune", config=config)
+    assert unwanted.name in shown.stdout
+    assert unwanted.exists()
+    assert invoke("models.prune", "--yes", config=config).returncode == 0
+    assert not unwanted.exists()
+    assert "nothing to delete" in invoke("models.prune", config=config).stdout
+
+
+@needs_namespaces
+def test_a_store_that_is_only_read_serves_what_it_holds(root: Path, tmp_path: Path) -> None:
+    store = loaded_from(root).store
+    other = make_checkout(
+        tmp_path / "other", local(tmp_path, "mine", ONE), store={"path": str(store)}
+    )
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from scripts.host.config.load import load\n"
+        "from scripts.host.models.context import staged_context\n"
+        "from scripts.host.models.prefetch import Manner, prefetch\n"
+        "loaded = load(root=Path(sys.argv[1]))\n"
+        "results = prefetch(loaded, manner=Manner(warn=print))\n"
+        "with staged_context(loaded, results) as folder:\n"
+        "    staged = (folder / 'extra' / 'mine.safetensors').read_bytes()\n"
+        "print(results[0].state, staged == results[0].path.read_bytes())\n"
+    )
+    mount = f"mount --bind {store} {store} && mount -o remount,ro,bind {store}"
+    done = in_small_world(mount, [sys.executable, "-c", code, str(other)])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "cached True"

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from scripts.common.wanted import ENDED, Watch
-from scripts.host.console import console, say
+from scripts.host.console import say
 from scripts.host.models.outcome import row_of, table_of
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress, TaskID
 
     from scripts.host.models.prefetch import Result
@@ -71,12 +72,12 @@ class Bars:
 
 
 @contextmanager
-def bars() -> Iterator[Bars]:
+def bars(terminal: Console) -> Iterator[Bars]:
     """Bars until the block ends; each takes one line, however narrow the terminal is."""
     from rich import progress
     from rich.table import Column
 
-    label = Column(no_wrap=True, overflow="ellipsis", max_width=max(16, console().width // 3))
+    label = Column(no_wrap=True, overflow="ellipsis", max_width=max(16, terminal.width // 3))
     columns = (
         progress.TextColumn("{task.description}", markup=False, table_column=label),
         progress.TextColumn("{task.fields[state]}", table_column=Column(no_wrap=True)),
@@ -85,5 +86,5 @@ def bars() -> Iterator[Bars]:
         progress.TransferSpeedColumn(table_column=Column(no_wrap=True, justify="right")),
         progress.TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
     )
-    with progress.Progress(*columns, console=console(), transient=True, expand=True) as live:
+    with progress.Progress(*columns, console=terminal, transient=True, expand=True) as live:
         yield Bars(live)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from scripts.common.errors import Failure
 from scripts.common.wanted import Watch
 from scripts.host.config.load import Loaded
-from scripts.host.console import is_live, note, say, size, warn
+from scripts.host.console import console, is_live, note, say, size, warn
 from scripts.host.models import receipt
 from scripts.host.models.outcome import facts_of, named, row_of, table_of
 
@@ -51,7 +51,7 @@ def display(*, as_json: bool = False) -> Iterator[Display]:
     elif is_live():
         from scripts.host.models.bars import bars
 
-        with bars() as shown:
+        with bars(console()) as shown:
             yield shown
     else:
         yield Lines()

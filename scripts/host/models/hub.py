@@ -78,12 +78,22 @@ def describe(
     where = f"{repo}/{file} at {revision}"
     endpoint = hub.endpoint
     url = hf_hub_url(repo, file, revision=revision, endpoint=endpoint)
-    try:
-        found = get_hf_file_metadata(
-            url, token=token or False, endpoint=endpoint, retry_on_errors=is_patient
+
+    def ask(*, again: bool) -> Any:  # noqa: ANN401 - the client's HfFileMetadata
+        return get_hf_file_metadata(
+            url, token=token or False, endpoint=endpoint, retry_on_errors=again
         )
+
+    try:
+        found = ask(again=False)
     except Exception as error:
-        raise _explained(error, errors, where, endpoint) from None
+        final = _explained(error, errors, where, endpoint)
+        if final.code or not is_patient:
+            raise final from None
+        try:  # its own patience takes an untrusted certificate for a passing error, too
+            found = ask(again=True)
+        except Exception as error_again:
+            raise _explained(error_again, errors, where, endpoint) from None
     etag, commit = found.etag or "", found.commit_hash or ""
     if not re.fullmatch(r"[0-9a-f]{40}", commit):
         raise Failure(
@@ -126,5 +136,12 @@ def _explained(error: Exception, errors: Any, where: str, endpoint: str) -> Fail
     for kind, what, cure in rows:
         if isinstance(error, kind):
             return Failure(what, where=where, cure=cure, code="download-refused")
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return Failure(
+            "the Hub's certificate is not trusted",
+            where=endpoint,
+            cure="behind an inspecting proxy, set mirrors.ca_bundle or SSL_CERT_FILE",
+            code="certificate",
+        )
     first = str(error).strip().splitlines()[:1] or [type(error).__name__]
     return Failure(f"the Hub does not answer: {first[0]}", where=where, cure=reached)
