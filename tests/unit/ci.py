@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from invoke.parser import Parser
@@ -75,17 +76,27 @@ def sessions() -> set[str]:
 
 
 def check(words: list[str]) -> None:
-    """Hold a command to the tasks, options and sessions there are.
+    """Hold a command to the tasks, sessions and options there are.
 
     Raises:
         AssertionError: nox has no such session, or the command is neither nox nor invoke.
         ParseError: invoke has no such task or option.
+        CalledProcessError: the smoke tests have no such option.
     """
     program, *rest = words
     if program == "invoke":
         Parser(contexts=tasks.namespace.to_contexts()).parse_argv(rest)
         return
     assert program == "nox", words
-    flag, *named = rest[: rest.index("--")] if "--" in rest else rest
+    at = rest.index("--") if "--" in rest else len(rest)
+    flag, *named = rest[:at]
     assert flag == "--session"
     assert set(named) <= sessions(), words
+    if options := rest[at + 1 :]:
+        _collect_smoke_tests(*options)
+
+
+@cache
+def _collect_smoke_tests(*options: str) -> None:
+    words = [*noxfile.PROVE, "--collect-only", *options]
+    subprocess.run(words, cwd=ROOT, capture_output=True, check=True)
