@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # A browser that obeys this loads nothing, even if a log line held markup that slipped through.
 _POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _GROUPS: Final = {
-    "image": "The image, without starting it",
+    "image": "The image itself",
     "start": "The container's start",
     "gpu": "The GPU",
     "serving": "The API",

@@ -43,10 +43,11 @@ def require_gpu(client: docker.DockerClient, image_id: str, gpu: str) -> None:
     """
     import docker
 
+    probe = client.containers.create(
+        image_id, ["true"], entrypoint="", device_requests=device_requests(gpu)
+    )
     try:
-        client.containers.run(
-            image_id, ["true"], entrypoint="", remove=True, device_requests=device_requests(gpu)
-        )
+        probe.start()
     except docker.errors.DockerException as error:
         said = str(getattr(error, "explanation", None) or error).strip().splitlines()[-1]
         raise Failure(
@@ -54,6 +55,8 @@ def require_gpu(client: docker.DockerClient, image_id: str, gpu: str) -> None:
             cure="run this where the NVIDIA driver and container toolkit are, or: nox -s smoke",
             code="gpu-not-visible",
         ) from None
+    finally:
+        probe.remove(force=True)
 
 
 @dataclass
