@@ -5,7 +5,7 @@ import sys
 import nox
 
 nox.needs_version = ">=2024.4.15"
-nox.options.sessions = ["lint", "tests", "engine"]
+nox.options.sessions = ["lint", "tests", "engine", "faults"]
 nox.options.stop_on_first_error = False
 
 LOCK = "requirements/dev.txt"
@@ -27,7 +27,8 @@ def lint(session: nox.Session) -> None:
 @nox.session(venv_backend="none", tags=["quick"])
 def tests(session: nox.Session) -> None:
     """Tests that need neither an engine nor a network."""
-    session.run(sys.executable, "-m", "pytest", "tests/unit", *(session.posargs or ["-n", "2"]))
+    words = session.posargs or ["-n", "2"]
+    session.run(sys.executable, "-m", "pytest", "tests/unit", "-rs", *words)
 
 
 # Unlike uv, venv brings pip, which some tests run.

@@ -36,7 +36,7 @@ FLAWS = (
         "torch-replaced",
         "torch-replaced",
         (f"RUN mkdir {SITE}/torch && touch {SITE}/torch/__init__.py",),
-        "base_images_own",
+        "from_the_base_image",
     ),
     Broken(
         "libgl-missing",

@@ -18,7 +18,6 @@ from scripts.host.docker.inspect import Inspection, inspected, model_paths
 Saw = Callable[[object], None]
 
 WEBUI = "/opt/webui/bin/python"
-FACTS = "/opt/worker/scripts/container/preflight/torch_facts.py"
 
 
 def output(image: Any, *words: str) -> str:
@@ -34,27 +33,31 @@ def test_checkpoint_is_a_whole_safetensors_file(image: Any, saw: Saw) -> None:
     code = (
         "from scripts.common.safetensors import check\n"
         "from pathlib import Path\n"
-        "print(check(Path('/model.safetensors')))"
+        "found = check(Path('/model.safetensors'))\n"
+        "print(found.tensors, found.data)"
     )
-    saw(output(image, "/opt/runpod/bin/python", "-c", code).strip()[:60])
+    tensors, data = output(image, "/opt/runpod/bin/python", "-c", code).split()
+    saw(f"{tensors} tensors, {size(int(data))}")
 
 
 @pytest.mark.fails_as("torch-replaced")
-def test_torch_is_the_base_images_own(image: Any, saw: Saw) -> None:
+def test_torch_comes_from_the_base_image(image: Any, saw: Saw) -> None:
     code = "import importlib.util as u; print(u.find_spec('torch').origin)"
     path = output(image, WEBUI, "-c", code).split()[-1]
-    saw(path)
+    saw(path.removesuffix("/__init__.py"))
     assert path.startswith("/opt/conda/"), f"torch is imported from {path}"
 
 
 @pytest.mark.fails_as("no-kernel-image")
-def test_torch_carries_code_for_every_target(image: Any, loaded: Loaded, saw: Saw) -> None:
+def test_torch_carries_code_for_every_target(
+    told: dict[str, Any], loaded: Loaded, saw: Saw
+) -> None:
     targets = loaded.config.smoke.targets
     if not targets:
         pytest.skip("this variant has no GPU target")
-    archs = json.loads(output(image, WEBUI, FACTS).splitlines()[-1])["archs"]
-    saw(" ".join(archs))
-    missing = [target for target in targets if not carrier(capability(target), archs)]
+    assert "archs" in told, f"torch cannot be imported: {told.get('error', 'no answer')}"
+    saw(f"for {', '.join(targets)}: {' '.join(told['archs'])}")
+    missing = [target for target in targets if not carrier(capability(target), told["archs"])]
     assert not missing, f"no code for {', '.join(missing)}"
 
 
@@ -79,9 +82,10 @@ def test_attention_library_fits_torch(image: Any, loaded: Loaded, saw: Saw) -> N
 
 
 @pytest.mark.fails_as("package-missing")
-def test_what_the_webui_imports_is_there(image: Any) -> None:
+def test_what_the_webui_imports_is_there(image: Any, saw: Saw) -> None:
     names = "cv2, gradio, transformers, pytorch_lightning, open_clip, clip, kornia, spandrel"
     assert "fine" in output(image, WEBUI, "-c", f"import {names}; print('fine')")
+    saw(names)
 
 
 @pytest.mark.fails_as("tokenizer-missing")
@@ -104,9 +108,13 @@ def test_tcmalloc_can_be_preloaded(image: Any, saw: Saw) -> None:
 @pytest.mark.fails_as("labels-wrong")
 def test_labels_say_what_it_is(image: Any, loaded: Loaded, saw: Saw) -> None:
     labels = image.labels
-    saw(json.dumps({key.rpartition(".")[2]: value for key, value in labels.items()}))
-    assert labels.get("org.opencontainers.image.version") == loaded.config.a1111.release
-    assert labels.get("org.opencontainers.image.revision")
+    version = labels.get("org.opencontainers.image.version", "")
+    revision = labels.get("org.opencontainers.image.revision", "")
+    saw(f"{version or 'no version'}, {f'revision {revision[:12]}' if revision else 'no revision'}")
+    assert version == loaded.config.a1111.release, (
+        f"the version is not {loaded.config.a1111.release}"
+    )
+    assert revision, "no revision"
 
 
 @pytest.fixture(scope="module")
@@ -115,21 +123,29 @@ def inspection(image: Any, loaded: Loaded) -> Inspection:
     return inspected(client(), image.id, model_paths(loaded))
 
 
-def test_nothing_of_the_build_is_left_in_any_layer(inspection: Inspection, loaded: Loaded) -> None:
+def test_nothing_of_the_build_is_left_in_any_layer(
+    inspection: Inspection, loaded: Loaded, saw: Saw
+) -> None:
+    saw(f"{len(inspection.layers)} layers looked into")
     judged("leftovers", inspection, loaded.config.smoke)
 
 
-def test_no_file_may_be_changed_by_anybody(inspection: Inspection, loaded: Loaded) -> None:
+def test_no_file_may_be_changed_by_anybody(
+    inspection: Inspection, loaded: Loaded, saw: Saw
+) -> None:
+    saw(f"{len(inspection.layers)} layers looked into")
     judged("world-writable", inspection, loaded.config.smoke)
 
 
-def test_no_file_lends_its_owners_rights(inspection: Inspection, loaded: Loaded) -> None:
+def test_no_file_lends_its_owners_rights(inspection: Inspection, loaded: Loaded, saw: Saw) -> None:
+    saw(f"{len(inspection.layers)} layers looked into")
     judged("setuid-file", inspection, loaded.config.smoke)
 
 
 def test_no_secret_is_in_its_layers_environment_or_history(
-    inspection: Inspection, loaded: Loaded
+    inspection: Inspection, loaded: Loaded, saw: Saw
 ) -> None:
+    saw(f"{len(inspection.layers)} layers looked into")
     judged("secret-in-image", inspection, loaded.config.smoke)
 
 
