@@ -67,11 +67,6 @@ def painted(word: str, colour: str, stream: object = None) -> str:
     return f"\033[{colour}m{word}\033[0m" if is_live(stream) else word
 
 
-def columns() -> int:
-    """Width of the terminal that results go to; 0 where they go elsewhere."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
-
-
 def say(text: str = "") -> None:
     """Print one line of result."""
     print(text, flush=True)
@@ -104,13 +99,14 @@ def table(
     Args:
         header: column titles.
         rows: cells as text, each as many as the header has.
-        right: indexes of columns aligned to the right (sizes, seconds); they are never cut.
-        width: columns of text that must hold a line, by cutting the longest cells; 0: no limit.
+        right: indexes of columns aligned to the right (sizes, seconds).
+        width: columns of text that must hold a line, by cutting the longest cells, but none of
+            the first column, which names the row, nor of those aligned right; 0: no limit.
     """
     lines = [list(header), *[list(row) for row in rows]]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     if width:
-        _narrow(widths, [i for i in range(len(header)) if i not in right], width)
+        _narrow(widths, [i for i in range(1, len(header)) if i not in right], width)
     return "\n".join(
         "  ".join(
             cell.rjust(width) if i in right else _cut(cell, width).ljust(width)

@@ -103,11 +103,11 @@ def doctor(_: Context, define: list[str], variant: str = "cuda128", json: bool =
     Engine, disk, store, locks, every outside source, GPU.
     """
     from scripts.host.config.load import load
-    from scripts.host.console import columns, say
+    from scripts.host.console import say, terminal_width
     from scripts.host.doctor.checks import judge
     from scripts.host.doctor.gather import gather
     from scripts.host.doctor.show import as_json, refuse_failures, shown
 
     verdicts = judge(gather(load(variant, define)))
-    say(as_json(verdicts) if json else shown(verdicts, columns()))
+    say(as_json(verdicts) if json else shown(verdicts, terminal_width()))
     refuse_failures(verdicts)
