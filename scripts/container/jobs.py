@@ -105,6 +105,9 @@ def _do(order: Order, api: Api, around: Surroundings, deadline: float) -> Result
     if order.api.draws:
         asked = (order.body or {}).get("send_images") is not False
         return delivered(result, "images", in_answer(result, expected=asked), around.upload)
+    if order.name == "interrogate" and str(result.get("caption")).endswith("<error>"):
+        # The WebUI's way of saying it, with 200: modules/interrogate.py
+        raise Failure("the WebUI could not describe the picture", cure="its log says why")
     if order.name == "extras":
         return delivered(result, "image", [whole(result.get("image"))], around.upload)
     return result

@@ -348,6 +348,16 @@ def test_extras_return_one_picture(webui: WebUI, around: Surroundings) -> None:
     assert result["image"] == PICTURE
 
 
+@pytest.mark.parametrize(("caption", "failed"), [("a lighthouse", False), ("a <error>", True)])
+def test_a_caption_that_is_none_is_an_error(
+    webui: WebUI, around: Surroundings, caption: str, failed: bool
+) -> None:
+    webui.on("interrogate", {"caption": caption})
+    result = run({"input": {"api": "interrogate", "image": PICTURE}}, webui.api, around)
+    assert ("error" in result) == failed
+    assert failed or result == {"caption": caption}
+
+
 def test_a_worker_that_is_not_ready_says_why(webui: WebUI, around: Surroundings) -> None:
     def never(_: float) -> None:
         raise Failure("the WebUI is not ready: the model did not load", code="not-ready")
