@@ -74,7 +74,8 @@ def say(text: str = "") -> None:
 
 def note(text: str) -> None:
     """Print a remark that is not part of the result."""
-    print(text, file=sys.stderr, flush=True)
+    # In one piece: print() writes the newline by itself, and another thread may come between.
+    print(f"{text}\n", end="", file=sys.stderr, flush=True)
 
 
 def warn(text: str) -> None:
