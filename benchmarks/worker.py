@@ -1,10 +1,11 @@
 """What the worker costs beside the WebUI started and called by hand, in the same image.
 
-    python -m benchmarks.worker [IMAGE] [--rounds 5] [--jobs 200]
+    python -m benchmarks.worker [NAME] [--rounds 5] [--jobs 200]
 
-IMAGE is one of variant cpu that is in the local engine; without it, the one built from this
-checkout. Prints the differences and writes all times to `benchmarks/results/worker.json`. Exit code
-1 when one misses its limit.
+NAME:cpu and NAME:cuda128 are images in the local engine; without NAME, those that were built from
+this checkout. Without a GPU the one for CUDA draws nothing, but it starts, and its preflight
+imports torch beside it. Prints the differences and writes all times to
+`benchmarks/results/worker.json`. Exit code 1 when one misses its limit.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any
 
 from benchmarks.record import Ratio, report
 from scripts.container.api import Api
@@ -30,6 +31,7 @@ from tests.unit.worker import free_port
 
 START_LIMIT = 0.3
 JOB_LIMIT = 0.005
+ACCELERATORS = {"cpu": "cpu", "cuda128": "cuda"}  # of each variant
 JOBS = Path(__file__).with_name("worker_jobs.py")
 
 
@@ -57,10 +59,10 @@ def seconds_to_answer(port: int) -> float:
             return time.monotonic() - began
 
 
-def start_by_hand(image: str) -> float:
+def start_by_hand(image: str, accelerator: str) -> float:
     """Start the WebUI with the worker's flags, and nothing around it."""
     port = str(free_port())
-    settings = Settings.from_environment({"ACCELERATOR": "cpu", "WEBUI_PORT": port})
+    settings = Settings.from_environment({"ACCELERATOR": accelerator, "WEBUI_PORT": port})
     words = ["webui.py", *webui_flags(settings, [])]
     with running("--entrypoint=/opt/webui/bin/python", "--env=PYTHONPATH=", image, *words):
         return seconds_to_answer(int(port))
@@ -69,26 +71,24 @@ def start_by_hand(image: str) -> float:
 def start_worker(image: str, mode: str) -> float:
     """Start the container as it is."""
     port = free_port()
-    environment = {"WEBUI_PORT": port, "METRICS_PORT": 0, "WORKER_MODE": mode}
+    environment = {"WEBUI_PORT": port, "METRICS_PORT": free_port(), "WORKER_MODE": mode}
     words = [f"--env={name}={value}" for name, value in environment.items()]
     with running(*words, image):
         return seconds_to_answer(port)
 
 
-STARTS: Final[dict[str, Callable[[str], float]]] = {
-    "WebUI by hand": start_by_hand,
-    "worker of a pod": lambda image: start_worker(image, "pod"),
-    "serverless worker": lambda image: start_worker(image, "serverless"),
-}
-
-
-def starts(image: str, rounds: int) -> dict[str, list[float]]:
+def starts(image: str, accelerator: str, rounds: int) -> dict[str, list[float]]:
     """Seconds of each start; every contestant is first in some round, last in another."""
-    found: dict[str, list[float]] = {name: [] for name in STARTS}
-    order = list(STARTS)
+    ways: dict[str, Callable[[], float]] = {
+        "by hand": lambda: start_by_hand(image, accelerator),
+        "pod": lambda: start_worker(image, "pod"),
+        "serverless": lambda: start_worker(image, "serverless"),
+    }
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    order = list(ways)
     for _ in range(rounds):
         for name in order:
-            found[name].append(STARTS[name](image))
+            found[name].append(ways[name]())
         order.append(order.pop(0))
     return found
 
@@ -112,38 +112,51 @@ def job_pairs(image: str, count: int) -> list[tuple[float, float]]:
     return pairs
 
 
-def built_here() -> str:
-    """The image of variant cpu that was built from this checkout."""
-    loaded = load("cpu")
-    return references(loaded, source_of(loaded.root))[0]
+def image_of(variant: str, name: str | None) -> str:
+    """The image to measure, or the end with what to do."""
+    loaded = load(variant)
+    image = f"{name}:{variant}" if name else references(loaded, source_of(loaded.root))[0]
+    look = ["docker", "image", "inspect", image]
+    if subprocess.run(look, capture_output=True, check=False).returncode:
+        raise SystemExit(f"error: {image} is not here - run: invoke build --variant {variant}")
+    return image
+
+
+def added(started: dict[str, list[float]], variant: str) -> list[Ratio]:
+    """What the worker adds to a start.
+
+    Starts take seconds, and the fastest is the one that a busy machine disturbed least.
+    """
+    hand = min(started["by hand"])
+    return [
+        Ratio(f"start, {variant}: {name} - by hand, s", min(started[name]) - hand, START_LIMIT)
+        for name in ("pod", "serverless")
+    ]
 
 
 def main() -> int:
     """Measure, print and record; 1 when a limit is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("image", nargs="?")
+    parser.add_argument("name", nargs="?")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=200)
     asked = parser.parse_args()
-    image = asked.image or built_here()
-    started = starts(image, asked.rounds)
-    jobs = job_pairs(image, asked.jobs)
-    # Starts take seconds, and the fastest is the one that a busy machine disturbed least; jobs are
-    # short and many, so the middle of the differences within a pair says more.
-    hand, *workers = ((name, min(seconds)) for name, seconds in started.items())
-    added = statistics.median(handled - direct for direct, handled in jobs)
-    ratios = [
-        *(
-            Ratio(f"start: {name} - {hand[0]}, s", fastest - hand[1], START_LIMIT)
-            for name, fastest in workers
-        ),
-        Ratio("job: through the handler - same call by hand, s", added, JOB_LIMIT),
-    ]
-    times = [
-        *({"name": f"start: {name}", "seconds": seconds} for name, seconds in started.items()),
-        {"name": "job: by hand", "seconds": [direct for direct, _ in jobs]},
-        {"name": "job: through the handler", "seconds": [handled for _, handled in jobs]},
-    ]
+    images = {variant: image_of(variant, asked.name) for variant in ACCELERATORS}
+    ratios: list[Ratio] = []
+    times: list[dict[str, Any]] = []
+    for variant, image in images.items():
+        started = starts(image, ACCELERATORS[variant], asked.rounds)
+        ratios += added(started, variant)
+        times += [
+            {"name": f"start, {variant}: {name}", "seconds": seconds}
+            for name, seconds in started.items()
+        ]
+    jobs = job_pairs(images["cpu"], asked.jobs)
+    # Jobs are short and many: the middle of the differences within a pair says most.
+    more = statistics.median(handled - direct for direct, handled in jobs)
+    ratios.append(Ratio("job: through the handler - same call by hand, s", more, JOB_LIMIT))
+    times.append({"name": "job: by hand", "seconds": [direct for direct, _ in jobs]})
+    times.append({"name": "job: through the handler", "seconds": [each for _, each in jobs]})
     return report("worker", ratios, times)
 
 

@@ -127,6 +127,9 @@ class Supervisor:
         elif isinstance(event, Answers):
             self._clock("answers")
             self._say("loading")
+            # Its imports would take time from the WebUI's; loading a checkpoint takes longer.
+            if self._settings.serverless and "handler" not in self._children:
+                self._start("handler")
         elif isinstance(event, Drawn):
             self._clock("drawn")
             self._ready()
@@ -140,8 +143,6 @@ class Supervisor:
             self._outcome = Exit.FAILED
             return
         self._start("webui")
-        if self._settings.serverless:
-            self._start("handler")
         if self._settings.preflight != "off":
             self._start("preflight")
         from scripts.container import metrics  # its imports take longer than the start of a process

@@ -147,7 +147,7 @@ def test_tcmalloc_serves_the_webui_and_nothing_else(cpu_image: str) -> None:
         network_mode="none",
         cap_add=["SYS_PTRACE"],  # to look into processes that have changed their user
     ) as running:
-        eventually(lambda: "event=webui-started" in said(running), seconds=30, what="start")
+        ready(running)
         processes = running.exec_run(["pgrep", "-u", "worker"]).output.split()
         assert len(processes) == 3, "supervisor, handler, WebUI"
         words = "for p in $(pgrep -u worker); do grep -q tcmalloc /proc/$p/maps && echo $p; done"
