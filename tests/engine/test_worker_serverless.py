@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import signal
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -161,3 +162,15 @@ def test_a_job_that_never_ends_is_given_up_and_the_next_is_done(cpu_image: str) 
     with serverless(cpu_image, **faults) as worker:
         assert "error" in worker.do(prompt="a", timeout=2, **SMALL)
         assert size(worker.do(prompt="a", **SMALL)) == (64, 64)
+
+
+def test_a_stop_cuts_off_a_job_that_never_ends_and_a_webui_that_will_not_go(cpu_image: str) -> None:
+    faults = {"STANDIN_FAULT": "stubborn", "STANDIN_AFTER": "1", "STANDIN_TORCH": "0"}
+    with serverless(cpu_image, **faults, STOP_TIMEOUT="2") as worker:
+        worker.platform.send({"prompt": "a", **SMALL})
+        eventually(lambda: "event=job-started" in worker.said(), seconds=60, what="the job")
+        began = time.monotonic()
+        worker.box.kill(signal.SIGTERM)
+        assert worker.box.wait(timeout=30)["StatusCode"] == 5
+        assert 2 <= time.monotonic() - began < 8
+        assert "event=cut-off" in worker.said()
