@@ -24,6 +24,8 @@ from scripts.container.pictures import Result, delivered, garbage, in_answer, wh
 _QUICK: Final = 10.0  # seconds for requests that the WebUI answers at any time
 _INTERRUPTED: Final = 10.0  # seconds that an interrupted picture gets to end
 _POLL: Final = 0.05
+# Other errors may quote the job: no prompt or name of a setting may have the worker replaced.
+_RAISED_BY_TORCH: Final = re.compile(r"\d+ (?:RuntimeError|AcceleratorError): ")
 _POISON: Final = ("cuda-error", "no-kernel-image", "kernel-failed")
 _PROGRESS: Final = "/sdapi/v1/progress?skip_current_image=true"
 
@@ -141,7 +143,8 @@ def _refused(answer: Answer) -> Failure:
     text = answer.error()
     for row in FINDINGS.values():
         if row.signature and re.search(row.signature, text):
-            kind = Poisoned if row.code in _POISON else Failure
+            poisoned = row.code in _POISON and _RAISED_BY_TORCH.match(text)
+            kind = Poisoned if poisoned else Failure
             return kind(text, cure=row.cure, code=row.code)
     return Failure(text)
 

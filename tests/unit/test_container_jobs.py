@@ -162,6 +162,16 @@ def test_a_cuda_error_asks_for_a_new_worker(webui: WebUI, around: Surroundings) 
     assert "[cuda-error]" in result["error"]
 
 
+def test_a_job_cannot_have_the_worker_replaced_by_speaking_of_cuda(
+    webui: WebUI, around: Surroundings
+) -> None:
+    name = "CUDA error: an illegal memory access was encountered"
+    webui.on("txt2img", (500, {"error": "KeyError", "detail": "", "errors": f"'{name}'"}))
+    result = run({"input": {"override_settings": {name: 1}}}, webui.api, around)
+    assert name in result["error"]
+    assert "refresh_worker" not in result
+
+
 def test_too_little_gpu_memory_costs_one_job_only(webui: WebUI, around: Surroundings) -> None:
     words = "CUDA out of memory. Tried to allocate 2.00 GiB."
     webui.on("txt2img", (500, {"error": "OutOfMemoryError", "detail": "", "errors": words}))
