@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -42,6 +43,18 @@ def error_line(answer: subprocess.CompletedProcess[str]) -> str:
     lines = [line for line in answer.stderr.splitlines() if line.startswith("error:")]
     assert len(lines) == 1, answer.stderr
     return lines[0]
+
+
+def copy_of_the_checkout(folder: Path) -> Path:
+    """What git tracks here, as it lies in the working tree."""
+    listing = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "-z"], check=True, capture_output=True, text=True
+    ).stdout
+    for name in filter(None, listing.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    return folder
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
+import subprocess
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from scripts.host.config.load import ROOT
-from tests.engine.running import container
+from tests.engine.running import container, copy_of_the_checkout
 from tests.standins import images
+from tests.standins.up import StandIns
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -24,12 +24,8 @@ CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What bootstrap needs of a checkout."""
-    folder = tmp_path_factory.mktemp("checkout")
-    for name in ("scripts/bootstrap", "scripts/install-engine", "requirements/dev.txt"):
-        (folder / name).parent.mkdir(exist_ok=True)
-        shutil.copy2(ROOT / name, folder / name)
-    return folder
+    """The project as somebody downloads it: the files, no repository."""
+    return copy_of_the_checkout(tmp_path_factory.mktemp("machine") / "checkout")
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +71,13 @@ def test_without_yes_each_missing_thing_is_one_line_and_nothing_is_installed(mac
     assert run(machine, "command -v docker || test -e .venv")[0] != 0
 
 
+def give(machine: Any, *images: str) -> None:
+    """Load images of this engine into the machine's own."""
+    words = ["docker", "exec", "-i", machine.id, "docker", "load", "--quiet"]
+    with subprocess.Popen(["docker", "save", *images], stdout=subprocess.PIPE) as saved:
+        subprocess.run(words, stdin=saved.stdout, check=True, capture_output=True)
+
+
 def test_with_yes_it_gets_an_environment_and_an_engine_that_builds(machine: Any) -> None:
     code, said = run(machine, "scripts/bootstrap --yes nox --version")
     assert code == 0, said
@@ -85,3 +88,19 @@ def test_with_yes_it_gets_an_environment_and_an_engine_that_builds(machine: Any)
     code, said = run(machine, build)
     assert code == 0, said
     assert said.startswith("sha256:")
+
+
+def test_then_one_command_builds_the_image_without_git_or_a_network(
+    machine: Any, standins: StandIns
+) -> None:
+    give(machine, standins.base_download, standins.base_runtime)
+    assert run(machine, "apt-get install -qq --yes docker-registry git mmdebstrap")[0] == 0
+    # The stand-ins are a part of the test and need git; the build is not, and finds none.
+    stands = "python -m tests.standins.up --config /standins.yaml"
+    build = "env PATH=/nogit:/checkout/.venv/bin invoke build --variant cpu"
+    shelf = "mkdir /nogit && ln -s $(command -v docker) $(command -v env) /nogit"
+    code, said = run(machine, f"{shelf} && scripts/bootstrap {stands} -- {build}")
+    assert code == 0, said
+    assert "build_final_image" in said
+    name = "docker images --format '{{.Tag}}' | grep -x v1.9.3-cpu"
+    assert run(machine, name)[0] == 0, said

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import subprocess
 import time
 import urllib.request
@@ -18,7 +17,7 @@ from scripts.host.config.load import ROOT, Loaded, load
 from scripts.host.docker.arguments import build_arguments
 from scripts.host.docker.build import Plan, command
 from tests.engine.conftest import built_image
-from tests.engine.running import container, eventually, invoke, output
+from tests.engine.running import container, copy_of_the_checkout, eventually, invoke, output
 
 pytestmark = pytest.mark.engine
 
@@ -160,7 +159,7 @@ def test_plain_docker_build_with_only_build_arguments_makes_the_same_layers(
 def test_changing_a_container_script_pushes_only_its_own_layer(
     cpu_image: str, image_config: Path, registry: str, tmp_path: Path
 ) -> None:
-    copy = _copy_of_the_checkout(tmp_path / "checkout")
+    copy = copy_of_the_checkout(tmp_path / "checkout")
     repository = f"{registry}/one-layer"
     _push(cpu_image, f"{repository}:before")
 
@@ -178,18 +177,6 @@ def test_changing_a_container_script_pushes_only_its_own_layer(
     new = {digest: size for digest, size in after.items() if digest not in before}
     assert len(new) == 1, new
     assert sum(new.values()) < 1_000_000
-
-
-def _copy_of_the_checkout(folder: Path) -> Path:
-    """What git tracks here, as it lies in the working tree."""
-    listing = subprocess.run(
-        ["git", "-C", str(ROOT), "ls-files", "-z"], check=True, capture_output=True, text=True
-    ).stdout
-    for name in filter(None, listing.split("\0")):
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    return folder
 
 
 def _push(image: str, reference: str) -> None:
