@@ -122,7 +122,7 @@ def test_what_tests_need_is_asked_for_only_before_nox(ready: Path, tmp_path: Pat
     answer = bootstrap(ready, "nox", shell=shell, PATH=str(tools))
     assert answer.stdout.strip() == "ran"
     line = answer.stderr.splitlines()[-1]
-    assert line.startswith("bootstrap: tests are skipped that need: busybox curl dash")
+    assert line.startswith("bootstrap: tests are skipped that need: busybox chromium curl")
     assert " git" not in line
     assert line.endswith("scripts/bootstrap --yes nox")
     assert "tests are skipped" not in bootstrap(ready, "true", shell=shell, PATH=str(tools)).stderr
