@@ -12,6 +12,7 @@ import pytest
 from scripts.common.findings import FINDINGS
 from scripts.host.smoke import facts, gpu, report, show
 from scripts.host.smoke.api import Picture, decoded, difference
+from scripts.host.smoke.page import page
 from tests.smoked import png
 
 SUBJECT = report.Subject(image="a/b:c", image_id="sha256:1", variant="cpu")
@@ -119,3 +120,12 @@ def test_pictures_are_told_apart_by_their_pixels_not_by_their_bytes() -> None:
 
 def decoded_png(colour: tuple[int, int, int]) -> Picture:
     return decoded(base64.b64encode(png(colour)).decode())
+
+
+def test_markup_in_a_log_stays_text_and_no_script_could_run() -> None:
+    text = page(
+        report.made(SUBJECT, (BAD,), SCENE), {}, "<script>x</script><img src=http://example.org/x>"
+    )
+    assert "<script" not in text
+    assert "<img src=http" not in text
+    assert "default-src 'none'" in text
