@@ -1,7 +1,7 @@
 # An AUTOMATIC1111 WebUI worker for RunPod. Plain `docker build .` makes it; `invoke build` makes the
 # same image from prefetched models, mirrors and pins. Every ARG default equals config.yaml.
 #
-#   download, sources, packages, runpod, worker
+#   download, sources, packages, runpod, webui, worker
 #                        made side by side, thrown away
 #   models               what is baked in; `--build-context models=DIR` replaces it
 #   build_final_image    the image; what changes often comes last
@@ -131,11 +131,20 @@ RUN --mount=type=cache,target=/root/.cache/uv --mount=type=secret,id=ca_bundle \
     /build/install-packages /opt/runpod /runpod.txt
 
 
-# --- worker: the container's scripts, with times that do not depend on the checkout ---------------
-FROM ${BASE_DOWNLOAD} AS worker
+# --- webui: the sources and their bytecode, which nobody who serves may write beside them ---------
+FROM python AS webui
+COPY --from=sources /stable-diffusion-webui /stable-diffusion-webui
+RUN --mount=type=bind,source=scripts/image/compile,target=/build/compile \
+    /build/compile /stable-diffusion-webui
+
+
+# --- worker: the container's scripts likewise, with times that do not depend on the checkout ------
+FROM python AS worker
 COPY scripts/common /opt/worker/scripts/common
 COPY scripts/container /opt/worker/scripts/container
-RUN find /opt/worker -exec touch -d @0 {} +
+RUN --mount=type=bind,source=scripts/image/compile,target=/build/compile \
+    find /opt/worker -exec touch -d @0 {} + \
+    && /build/compile /opt/worker
 
 
 # --- build_final_image ----------------------------------------------------------------------------
@@ -165,7 +174,7 @@ COPY --link --from=models /model.safetensors /model.safetensors
 COPY --link --from=models /extra/ /
 COPY --link --from=packages /opt/webui /opt/webui
 COPY --link --from=runpod /opt/runpod /opt/runpod
-COPY --link --from=sources /stable-diffusion-webui /stable-diffusion-webui
+COPY --link --from=webui /stable-diffusion-webui /stable-diffusion-webui
 
 # A package that brought its own torch would pass every import and fail on the GPU.
 ARG ACCELERATOR=cuda

@@ -173,7 +173,8 @@ class Supervisor:
         if name == "webui":
             flags = webui_flags(settings, places.models(settings))
             heap = str(settings.worker_dir / "heap.json")
-            words = [str(settings.webui_python), inside.__file__, heap, "webui.py", *flags]
+            serves = (settings.host, str(settings.port))
+            words = [str(settings.webui_python), inside.__file__, heap, *serves, "webui.py", *flags]
             return words, server_environment(self._env, settings), settings.webui_dir
         cwd = CONTAINER_PATH if CONTAINER_PATH.is_dir() else settings.worker_dir
         words = [sys.executable, "-m", "scripts.container", name]

@@ -196,3 +196,23 @@ def _blobs(registry: str, name: str, tag: str) -> dict[str, int]:
     )
     with urllib.request.urlopen(request, timeout=30) as answer:
         return {layer["digest"]: layer["size"] for layer in json.load(answer)["layers"]}
+
+
+STALE = """
+import importlib.util, pathlib, struct, sys
+for folder in sys.argv[1:]:
+    for source in pathlib.Path(folder).rglob("*.py"):
+        code = pathlib.Path(importlib.util.cache_from_source(str(source)))
+        stat = source.stat()
+        compiled = struct.pack("<II", int(stat.st_mtime), stat.st_size)
+        if not code.exists() or code.read_bytes()[4:16] != bytes(4) + compiled:
+            print(source)
+"""
+
+
+def test_every_source_has_bytecode_that_python_will_use(cpu_image: str) -> None:
+    # https://docs.python.org/3.11/reference/import.html#pyc-invalidation: time and size must agree.
+    folders = ("/opt/worker", "/stable-diffusion-webui", "/opt/webui/lib", "/opt/runpod/lib")
+    stale = output(cpu_image, "-c", STALE, *folders, entrypoint="/opt/webui/bin/python")
+    # A package's test that is no Python on purpose has none.
+    assert [name for name in stale.splitlines() if "/tests/" not in name] == []

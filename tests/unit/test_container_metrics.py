@@ -158,19 +158,41 @@ def test_a_running_worker_answers_health_and_metrics(worker: Worker) -> None:
 def test_a_script_run_inside_notices_nothing(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text("import sys; print(sys.argv, sys.path[0], __name__, 'inside' in sys.modules)")
-    words = [inside.__file__, str(tmp_path / "heap.json"), "script.py", "--flag"]
+    heap = str(tmp_path / "heap.json")
+    words = [inside.__file__, heap, "127.0.0.1", str(free_port()), "script.py", "--flag"]
     plain = subprocess.run(
         [sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert plain.stdout == f"['script.py', '--flag'] {tmp_path} __main__ False\n"
 
 
+def test_garbage_is_collected_from_when_it_serves(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import gc, socket, sys, time\n"
+        "print(gc.isenabled())\n"
+        "server = socket.create_server((sys.argv[1], int(sys.argv[2])))\n"
+        "while not gc.isenabled(): time.sleep(0.01)\n"
+        "print(gc.get_freeze_count() > 0)"
+    )
+    address = ("127.0.0.1", str(free_port()))
+    done = subprocess.run(
+        [sys.executable, inside.__file__, str(tmp_path / "heap"), *address, str(script), *address],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    assert done.stdout == "False\nTrue\n"
+
+
 @pytest.mark.skipif(not tcmalloc("auto"), reason="tcmalloc is not installed here")
 def test_tcmalloc_tells_the_size_of_its_heap(tmp_path: Path) -> None:
     script, target = tmp_path / "script.py", tmp_path / "heap.json"
+    nowhere = ("127.0.0.1", str(free_port()))
     script.write_text("import pathlib, sys\nwhile not pathlib.Path(sys.argv[1]).exists(): pass")
     subprocess.run(
-        [sys.executable, inside.__file__, str(target), str(script), str(target)],
+        [sys.executable, inside.__file__, str(target), *nowhere, str(script), str(target)],
         env={"LD_PRELOAD": tcmalloc("auto")},
         check=True,
         timeout=30,
