@@ -11,7 +11,7 @@ nox.options.stop_on_first_error = False
 LOCK = "requirements/dev.txt"
 # Without pytest-timeout: its --timeout is per test, the sessions' own is until the first picture.
 PROVE = (
-    *(sys.executable, "-m", "pytest", "-p", "no:timeout", "--tb=no", "--no-summary"),
+    *(sys.executable, "-m", "pytest", "-q", "-p", "no:timeout", "--tb=no", "--no-summary"),
     "tests/smoke",
 )
 BENCHMARKS = ("models", "worker")

@@ -80,7 +80,7 @@ def test_the_table_fits_the_terminal_and_explains_failures_below_it() -> None:
         table = lines[: lines.index("FAIL  loads [model-corrupt]")]
         assert max(map(len, table)) <= width
     text = "\n".join(lines)
-    assert "skip  2 checks  no GPU" in text
+    assert "skip  2 checks   no GPU" in text
     assert FINDINGS["model-corrupt"].sentence in text
     assert f"cure: {FINDINGS['model-corrupt'].cure}" in text
     assert "  | a [31m<b>" in text

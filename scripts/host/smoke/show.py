@@ -69,7 +69,7 @@ def _skipped(checks: Sequence[Check], width: int) -> Iterator[str]:
     reasons = Counter(check.evidence for check in checks if check.outcome == "skipped")
     for reason, count in reasons.items():
         number = "1 check" if count == 1 else f"{count} checks"
-        yield _cut(f"skip  {number:8}  {_one_line(reason)}", width)
+        yield _cut(f"skip  {number:9}  {_one_line(reason)}", width)
 
 
 def _failure(check: Check, width: int) -> Iterator[str]:

@@ -113,7 +113,7 @@ class Worker:
                 self.phases = {name: float(value) for name, value in _PHASE.findall(found[1])}
                 return
             if found := _BAD.search(line):
-                reason = found[1][:200]
+                reason = _told(found[1])
                 code = "webui-died" if " event=webui-died " in line else code
                 break
         raise Failure(f"the worker is not ready: {reason}", code=code)
@@ -142,6 +142,12 @@ def start(client: docker.DockerClient, image_id: str, gpu: str) -> Worker:
     worker = Worker(container)
     threading.Thread(target=worker.measure, daemon=True).start()
     return worker
+
+
+def _told(fields: str) -> str:
+    """The reason that a log line gives, or all its fields where it gives none; at most one line."""
+    found = re.search(r'\breason=("(?:[^"\\]|\\.)*"|\S+)', fields)
+    return (found[1].strip('"') if found else fields)[:200]
 
 
 def _follow(container: Any, lines: SimpleQueue[str | None]) -> None:  # noqa: ANN401 - untyped SDK
