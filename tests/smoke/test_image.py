@@ -13,7 +13,7 @@ from scripts.host.config.load import Loaded
 from scripts.host.console import size
 from scripts.host.docker.checks import judged
 from scripts.host.docker.engine import client
-from scripts.host.docker.inspect import Inspection, inspected, model_paths
+from scripts.host.docker.inspect import Structure, model_paths, structure
 
 Saw = Callable[[object], None]
 
@@ -118,46 +118,44 @@ def test_labels_say_what_it_is(image: Any, loaded: Loaded, saw: Saw) -> None:
 
 
 @pytest.fixture(scope="module")
-def inspection(image: Any, loaded: Loaded) -> Inspection:
+def inspection(image: Any, loaded: Loaded) -> Structure:
     """All layers above the base, read once."""
-    return inspected(client(), image.id, model_paths(loaded))
+    return structure(client(), image.id, model_paths(loaded))
 
 
 def test_nothing_of_the_build_is_left_in_any_layer(
-    inspection: Inspection, loaded: Loaded, saw: Saw
+    inspection: Structure, loaded: Loaded, saw: Saw
 ) -> None:
     saw(f"{len(inspection.layers)} layers looked into")
     judged("leftovers", inspection, loaded.config.smoke)
 
 
-def test_no_file_may_be_changed_by_anybody(
-    inspection: Inspection, loaded: Loaded, saw: Saw
-) -> None:
+def test_no_file_may_be_changed_by_anybody(inspection: Structure, loaded: Loaded, saw: Saw) -> None:
     saw(f"{len(inspection.layers)} layers looked into")
     judged("world-writable", inspection, loaded.config.smoke)
 
 
-def test_no_file_lends_its_owners_rights(inspection: Inspection, loaded: Loaded, saw: Saw) -> None:
+def test_no_file_lends_its_owners_rights(inspection: Structure, loaded: Loaded, saw: Saw) -> None:
     saw(f"{len(inspection.layers)} layers looked into")
     judged("setuid-file", inspection, loaded.config.smoke)
 
 
 def test_no_secret_is_in_its_layers_environment_or_history(
-    inspection: Inspection, loaded: Loaded, saw: Saw
+    inspection: Structure, loaded: Loaded, saw: Saw
 ) -> None:
     saw(f"{len(inspection.layers)} layers looked into")
     judged("secret-in-image", inspection, loaded.config.smoke)
 
 
 def test_few_bytes_lie_hidden_below_later_layers(
-    inspection: Inspection, loaded: Loaded, saw: Saw
+    inspection: Structure, loaded: Loaded, saw: Saw
 ) -> None:
     saw(f"{size(inspection.wasted_bytes)} hidden")
     judged("wasted-bytes", inspection, loaded.config.smoke)
 
 
 def test_image_and_layers_are_within_their_budgets(
-    inspection: Inspection, loaded: Loaded, saw: Saw
+    inspection: Structure, loaded: Loaded, saw: Saw
 ) -> None:
     saw(f"{size(inspection.own_size)} over base and models")
     judged("image-too-large", inspection, loaded.config.smoke)

@@ -171,6 +171,15 @@ def test_deleted_files_and_folders_are_wasted() -> None:
     assert hidden(below, layer(whiteout_device("d"))) == [("/d/e/f", 3)]
 
 
+def test_two_deletions_may_be_links_of_each_other() -> None:
+    below = layer(file("a", b"1"), file("b", b"22"))
+    above = layer(whiteout_device("a"), link("b", "a"))
+    assert hidden(below, above) == [("/b", 2), ("/a", 1)]
+    assert codes(layer(folder("x/.git")), layer(whiteout_device("a"), link("x/.git", "a"))) == [
+        ("leftovers", "/x/.git", 1, True)
+    ]
+
+
 def test_an_opaque_folder_hides_what_is_below_and_not_what_it_brings() -> None:
     below = layer(folder("d"), file("d/old", b"123"), file("d/deep/old", b"12"))
     above = layer(folder("d"), file("d/.wh..wh..opq", b""), file("d/new", b"1"))

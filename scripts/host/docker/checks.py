@@ -13,15 +13,15 @@ from scripts.common.errors import Failure
 from scripts.common.findings import FINDINGS
 from scripts.host.config.schema import Smoke
 from scripts.host.console import size
-from scripts.host.docker.inspect import Inspection
+from scripts.host.docker.inspect import Structure
 
 SHOWN: Final = 5
 
 # What is wrong, one phrase each; none when the check passes.
-Check = Callable[[Inspection, Smoke], list[str]]
+Check = Callable[[Structure, Smoke], list[str]]
 
 
-def nothing_found(code: str, image: Inspection, smoke: Smoke) -> list[str]:
+def nothing_found(code: str, image: Structure, smoke: Smoke) -> list[str]:
     """No layer holds what has this code."""
     del smoke
     found = [one for one in image.found if one.code == code]
@@ -36,7 +36,7 @@ def _where(layer: int) -> str:
     return f", layer {layer}" if layer else ""
 
 
-def little_wasted(image: Inspection, smoke: Smoke) -> list[str]:
+def little_wasted(image: Structure, smoke: Smoke) -> list[str]:
     """Layers hide few bytes of the layers below them."""
     limit = smoke.waste_limit
     if limit is None or image.wasted_bytes <= limit:
@@ -49,7 +49,7 @@ def little_wasted(image: Inspection, smoke: Smoke) -> list[str]:
     ]
 
 
-def within_budget(image: Inspection, smoke: Smoke) -> list[str]:
+def within_budget(image: Structure, smoke: Smoke) -> list[str]:
     """Neither the whole nor any layer is too large; base and models are not counted."""
     total, each = smoke.total_size_limit, smoke.layer_size_limit
     lines = []
@@ -74,7 +74,7 @@ CHECKS: Final[Mapping[str, Check]] = {
 }
 
 
-def judged(code: str, image: Inspection, smoke: Smoke) -> None:
+def judged(code: str, image: Structure, smoke: Smoke) -> None:
     """Hold an image to one check.
 
     Raises:
@@ -85,6 +85,6 @@ def judged(code: str, image: Inspection, smoke: Smoke) -> None:
         raise Failure("; ".join(lines), where=image.image, code=code, cure=cure)
 
 
-def failed(image: Inspection, smoke: Smoke) -> tuple[str, ...]:
+def failed(image: Structure, smoke: Smoke) -> tuple[str, ...]:
     """Codes of the checks that an image does not pass."""
     return tuple(code for code, check in CHECKS.items() if check(image, smoke))

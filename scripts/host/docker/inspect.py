@@ -59,8 +59,8 @@ class Found(_Record):
     gone: bool = False
 
 
-class Inspection(_Record):
-    """One image; sizes in bytes, layers lowest first, of wasted files the worst."""
+class Structure(_Record):
+    """What layers are made of; sizes in bytes, layers lowest first, of wasted files the worst."""
 
     image: str
     image_id: str
@@ -71,7 +71,6 @@ class Inspection(_Record):
     found: tuple[Found, ...]
     wasted_bytes: int
     wasted: tuple[Wasted, ...]
-    manifest: Manifest
 
     @property
     def own_size(self) -> int:
@@ -79,8 +78,24 @@ class Inspection(_Record):
         return sum(layer.size - layer.models for layer in self.layers)
 
 
+class Inspection(Structure):
+    """All that is told of an image: its layers, and what is installed in it."""
+
+    manifest: Manifest
+
+
 def inspected(client: docker.DockerClient, reference: str, models: Sequence[str]) -> Inspection:
-    """Look into an image, without a network.
+    """The structure of an image, and what it says of itself in a container.
+
+    Raises:
+        Failure: as `structure`; or the image cannot be asked.
+    """
+    found = structure(client, reference, models)
+    return Inspection(**dict(found), manifest=manifest(client, found.image_id))
+
+
+def structure(client: docker.DockerClient, reference: str, models: Sequence[str]) -> Structure:
+    """Read the layers of an image; nothing of it is run.
 
     Args:
         client: the engine.
@@ -103,7 +118,7 @@ def inspected(client: docker.DockerClient, reference: str, models: Sequence[str]
     settled = settle(trees)
     waste = wasted(trees, settled)
     told = secrets_told(image.attrs["Config"].get("Env") or [], image.labels, steps)
-    return Inspection(
+    return Structure(
         image=reference,
         image_id=image.id,
         size=image.attrs["Size"],
@@ -120,7 +135,6 @@ def inspected(client: docker.DockerClient, reference: str, models: Sequence[str]
         found=(*found_in(trees), *(_in_config(place) for place in told)),
         wasted_bytes=sum(one.size for one in waste),
         wasted=waste[:WORST],
-        manifest=manifest(client, image),
     )
 
 

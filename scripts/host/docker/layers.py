@@ -74,10 +74,16 @@ def entries(stream: IO[bytes]) -> Iterator[Entry]:
     Raises:
         Failure: it is not a tar, or ends too early.
     """
+    devices: set[str] = set()
     try:
         with tarfile.open(fileobj=stream, mode="r|", bufsize=1 << 20) as archive:
             for member in archive:
-                yield _entry(archive, member)
+                if _is_whiteout(member, devices):
+                    devices.add(_absolute(member.name))
+                    folder, _, name = _absolute(member.name).rpartition("/")
+                    yield Entry(f"{folder}/{WHITEOUT}{name}", "other")
+                else:
+                    yield _entry(archive, member)
                 archive.members.clear()  # type: ignore[attr-defined]  # or it keeps each one
     except (tarfile.TarError, EOFError, OSError) as error:
         raise broken(str(error)) from None
@@ -97,14 +103,20 @@ def broken(reason: str) -> Failure:
     )
 
 
+def _is_whiteout(member: tarfile.TarInfo, devices: set[str]) -> bool:
+    """Whether a member is a deletion as overlay file systems keep it on disk.
+
+    That is a device 0/0, or a link to one: Linux makes one device and links it.
+    https://docs.kernel.org/filesystems/overlayfs.html#whiteouts-and-opaque-directories
+    """
+    if member.islnk():
+        return _absolute(member.linkname) in devices
+    return member.ischr() and (member.devmajor, member.devminor) == (0, 0)
+
+
 def _entry(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Entry:
-    path = _absolute(member.name)
-    if member.ischr() and (member.devmajor, member.devminor) == (0, 0):
-        # How overlay file systems keep a whiteout on disk.
-        folder, _, name = path.rpartition("/")
-        return Entry(f"{folder}/{WHITEOUT}{name}", "file")
     return Entry(
-        path,
+        _absolute(member.name),
         _kind(member),
         size=member.size if member.isfile() else 0,
         mode=member.mode,

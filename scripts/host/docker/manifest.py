@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -87,7 +87,7 @@ class Manifest(_Record):
         return {kind: kinds.count(kind) for kind in sorted(set(kinds))}
 
 
-def manifest(client: docker.DockerClient, image: Any) -> Manifest:  # noqa: ANN401 - untyped SDK
+def manifest(client: docker.DockerClient, image_id: str) -> Manifest:
     """Ask an image, in a container without a network, what is installed in it.
 
     Raises:
@@ -97,7 +97,7 @@ def manifest(client: docker.DockerClient, image: Any) -> Manifest:  # noqa: ANN4
 
     words = {"entrypoint": "", "user": "root", "remove": True, "network_mode": "none"}
     try:
-        said: bytes = client.containers.run(image.id, ["sh", "-c", _QUESTIONS], **words)
+        said: bytes = client.containers.run(image_id, ["sh", "-c", _QUESTIONS], **words)
     except docker.errors.DockerException as error:
         reason = str(getattr(error, "explanation", None) or error).splitlines()[-1]
         raise Failure(f"the image cannot be asked what it holds: {reason}") from None

@@ -1,0 +1,141 @@
+"""`invoke inspect` on real images: small ones made for one flaw each, and the worker's own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+
+from scripts.host.docker.inspect import Structure, structure
+from scripts.host.docker.saved import saved_trees
+from scripts.host.docker.waste import settle, wasted
+from tests.engine.running import error_line, invoke
+from tests.engine.test_build_cache import (  # noqa: F401 - fixtures
+    copy_image,
+    second_engine,
+    short_folder,
+)
+from tests.standins.images import debian_root
+
+pytestmark = pytest.mark.engine
+
+FLAWED = """
+ENV ROOT=/stable-diffusion-webui
+RUN mkdir -p /srv/.git /srv/d && echo ref >/srv/.git/HEAD && echo 123 >/srv/d/old \\
+    && echo machine example.org password x >/root/.netrc && chmod 4755 /srv/d/old
+RUN head -c 300000 /dev/urandom >/srv/big && ln /srv/big /srv/link && mkdir -m 777 /srv/open
+RUN rm -r /srv/.git /root/.netrc && rm -r /srv/d && mkdir /srv/d && echo 4 >/srv/d/new
+RUN echo 1 >/srv/'a b' && rm /srv/big
+RUN chmod 755 /srv/open && rm /srv/link && mkdir -m 777 "/srv/o'pen" && echo 22 >/srv/'a b'
+CMD ["true"]
+"""
+FOUND = {
+    ("leftovers", "/srv/.git", 1, True),
+    ("secret-in-image", "/root/.netrc", 1, True),
+    ("world-writable", "/srv/o'pen", 5, False),
+}
+WASTED = {
+    ("/srv/big", 300_000, 2, 4),
+    ("/root/.netrc", 31, 1, 3),
+    ("/srv/.git/HEAD", 4, 1, 3),
+    ("/srv/d/old", 4, 1, 3),
+    ("/srv/a b", 2, 4, 5),
+}
+
+
+@pytest.fixture(scope="module")
+def flawed() -> Iterator[str]:
+    """A small image with flaws that only its layers show."""
+    tag = "a1111-worker-flawed:test"
+    words = ["docker", "buildx", "build", "--quiet", "--load", "--network=none", "--tag", tag, "-"]
+    text = f"FROM {debian_root()}\n{FLAWED}"
+    subprocess.run(words, input=text, text=True, check=True, capture_output=True, timeout=120)
+    yield tag
+    subprocess.run(["docker", "rmi", "--force", tag], check=True, capture_output=True)
+
+
+def found(seen: Structure) -> set[tuple[str, str, int, bool]]:
+    return {(one.code, one.path, one.layer, one.gone) for one in seen.found}
+
+
+def test_what_later_layers_hide_is_found_and_its_bytes_are_counted(flawed: str) -> None:
+    client = docker.from_env()
+    seen = structure(client, flawed, ())
+    left = client.containers.list(all=True, filters={"ancestor": flawed})
+    client.close()
+    assert found(seen) == FOUND
+    told = {(one.path, one.size, one.layer, one.hidden_by) for one in seen.wasted}
+    assert told == WASTED
+    assert [layer.size for layer in seen.layers[1:2]] == [300_000]
+    assert left == []
+
+
+def test_the_saved_image_tells_the_same_as_the_mounted_layers(flawed: str) -> None:
+    client = docker.from_env()
+    image = client.images.get(flawed)
+    diff_ids = image.attrs["RootFS"]["Layers"]
+    trees = saved_trees(image.save(), diff_ids[1:], skipped=diff_ids[:1])
+    client.close()
+    waste = wasted(trees, settle(trees))
+    assert {(one.path, one.size, one.layer, one.hidden_by) for one in waste} == WASTED
+
+
+def test_an_engine_with_the_containerd_store_tells_the_same(
+    flawed: str,
+    second_engine: str,  # noqa: F811 - the fixture
+) -> None:
+    copy_image(flawed, second_engine)
+    client = docker.DockerClient(base_url=second_engine)
+    seen = structure(client, flawed, ())
+    client.close()
+    assert found(seen) == FOUND
+    assert {(one.path, one.size, one.layer, one.hidden_by) for one in seen.wasted} == WASTED
+
+
+def test_a_failed_check_is_an_error_and_the_tables_are_shown_all_the_same(flawed: str) -> None:
+    answer = invoke("inspect", "--image", flawed, "-D", "smoke.waste_limit=1000")
+    line = error_line(answer)
+    assert answer.returncode == 1
+    for code in ("leftovers", "secret-in-image", "world-writable", "wasted-bytes"):
+        assert code in line
+    assert "/root/.netrc (credentials by name, layer 1, deleted later)" in answer.stdout
+    assert "password" not in answer.stdout + answer.stderr
+
+
+def test_an_image_that_is_not_there_is_one_line() -> None:
+    line = error_line(invoke("inspect", "--image", "a1111-worker-test:never-built"))
+    assert "there is no such image" in line
+
+
+def test_the_workers_image_passes_and_its_bill_is_the_same_twice(
+    cpu_image: str, image_config: Path, tmp_path: Path
+) -> None:
+    files = [tmp_path / "first.json", tmp_path / "second.json"]
+    for file in files:
+        words = ("inspect", "--variant", "cpu", "--image", cpu_image, "--sbom", str(file))
+        answer = invoke(*words, config=image_config)
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert files[0].read_bytes() == files[1].read_bytes()
+    text = files[0].read_text()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    named = {part.get("purl", "").partition("@")[0] for part in json.loads(text)["components"]}
+    webui = "pkg:github/automatic1111/stable-diffusion-webui"
+    assert {webui, "pkg:github/salesforce/blip", "pkg:pypi/torch", "pkg:deb/debian/tini"} <= named
+
+
+def test_what_two_variants_differ_in_is_told(
+    cpu_image: str, cuda_image: str, image_config: Path
+) -> None:
+    words = ("inspect", "--image", cuda_image, "--diff", cpu_image)
+    answer = invoke(*words, config=image_config)
+    assert answer.returncode == 0, answer.stderr
+    rows = [line.split() for line in answer.stdout.splitlines()]
+    assert ["python:webui:xformers", "-", "0.0.30"] in rows
+    assert any(row[0] == "/opt" and row[-1].startswith("+") for row in rows if row)
+    assert not any(row[0] == "python:webui:torch" for row in rows if row)
