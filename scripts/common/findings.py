@@ -55,7 +55,8 @@ _ROWS: Final = (
     Finding(
         "image-untested",
         "The image has no passing smoke report.",
-        "run: nox -s smoke; or take the risk: invoke push --untested",
+        "run: nox -s smoke, for a GPU image nox -s gpu_smoke; or take the risk: "
+        "invoke push --untested",
     ),
     Finding(
         "registry-refused",

@@ -78,7 +78,7 @@ def test_a_sound_image_passes_and_the_report_tells_what_was_seen(
 def test_one_check_of_them_proves_nothing(cpu_image: str, tmp_path: Path) -> None:
     words = ("--image", cpu_image, "--reports", str(tmp_path / "reports"), "-k", "labels_say")
     answer = nox("smoke", *words)
-    assert answer.returncode == 0, answer.stdout
+    assert answer.returncode != 0
     assert "NOT PROVEN: only a part of the checks ran" in answer.stdout
     found = report_in(tmp_path / "reports", "cpu")
     assert not found.passed

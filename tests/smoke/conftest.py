@@ -318,3 +318,5 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     say()
     say(show.summary(made, shutil.get_terminal_size((100, 24)).columns))
     say(f"report: {os.path.relpath(path.with_suffix('.html'))}")
+    if not made.passed:
+        session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
