@@ -72,7 +72,12 @@ def test_maps_merge_and_lists_are_replaced(checkout: Path) -> None:
         ("\nbuild:\n  network: hst\n", "build.network: Input should be 'default'"),
         ("\nbuild:\n  network: hst\n", "(config.local.yaml:3)"),
         ("models: [{name: a, path: /a}]\n", "models.0.source: missing value"),
-        ("smoke: {steps: many}\n", "smoke.steps: Input should be a valid integer"),
+        ("smoke: {steps: many}\n", "smoke.steps: expected a whole number (config.local.yaml:1)"),
+        ("smoke: 3\n", "smoke: expected a map"),
+        ("models: {}\n", "models: expected a list"),
+        ("image: {repository: 3}\n", "image.repository: expected text"),
+        ("smoke: &a {steps: *a}\n", "an alias contains itself (config.local.yaml)"),
+        ("a: 1\n---\nb: 1\n", "not valid YAML: but found another document (config.local.yaml:2)"),
         ("smoke: {steps: 1}\nsmoke: {steps: 2}\n", "the key smoke is said twice"),
         ("- a\n", "a config is a map of keys"),
         (

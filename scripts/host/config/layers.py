@@ -64,6 +64,8 @@ def read_layer(path: Path, shown_as: str) -> Layer:
             where=where,
             cure="mend the line; indentation and colons are the usual cause",
         ) from None
+    except RecursionError:
+        raise Failure("an alias contains itself", where=shown_as, cure="write it out") from None
     finally:
         loader.dispose()
 

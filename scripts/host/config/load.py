@@ -18,6 +18,16 @@ from scripts.host.config.schema import Config, Model
 
 ROOT = Path(__file__).resolve().parents[3]
 DEFAULT_VARIANT = "cuda128"
+_EXPECTED = {  # pydantic's types of errors in the words of a config
+    "extra_forbidden": "unknown key",
+    "missing": "missing value",
+    **dict.fromkeys(("tuple_type", "list_type"), "expected a list"),
+    **dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), "expected a map"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "expected a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "expected a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "expected true or false"),
+    "string_type": "expected text",
+}
 
 
 @dataclass(frozen=True)
@@ -125,10 +135,7 @@ def _explain(errors: list[ErrorDetails], merged: Layer) -> Failure:
     """The first error as one line; the number of others is said, not their text."""
     error = min(errors, key=lambda each: (each["type"] == "missing", len(each["loc"])))
     path = _path(error["loc"], merged)
-    expected = {
-        "extra_forbidden": "unknown key",
-        "missing": "missing value",
-    }.get(error["type"], error["msg"].removeprefix("Value error, "))
+    expected = _EXPECTED.get(error["type"], error["msg"].removeprefix("Value error, "))
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     return Failure(
         f"{path or 'config'}: {expected}{more}",
