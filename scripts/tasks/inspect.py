@@ -56,9 +56,7 @@ def inspect(
     if old:
         say(f"\n{view.shown_difference(old, found)}")
     if sbom:
-        text = bill.sbom(
-            found.image_id, found.labels, found.manifest, inside.known_repositories(loaded)
-        )
+        text = bill.sbom(found, inside.known_repositories(loaded))
         note(f"wrote {write_text(text, Path(sbom))}")
     if codes := failed(found, smoke):
         raise Failure(

@@ -12,7 +12,14 @@ import pytest
 from scripts.common.errors import Failure
 from scripts.host.config.load import ROOT, Loaded, load
 from scripts.host.config.lock import Lock
-from scripts.host.docker.arguments import base_reference, build_arguments, unpinned
+from scripts.host.docker.arguments import (
+    BASE_DIGEST,
+    BASE_NAME,
+    base_labels,
+    base_reference,
+    build_arguments,
+    unpinned,
+)
 from scripts.host.docker.build import Plan, command, explain
 from scripts.host.docker.progress import Progress
 from scripts.host.docker.report import hit_ratio, layer_records, step_records
@@ -60,6 +67,14 @@ def test_a_locked_digest_pins_the_base_image() -> None:
     loaded = shipped(images={"alpine/git:2.43.0": digest})
     assert base_reference(loaded, "alpine/git:2.43.0") == f"alpine/git:2.43.0@{digest}"
     assert not any("alpine" in phrase for phrase in unpinned(loaded))
+
+
+def test_the_image_says_which_base_it_stands_on() -> None:
+    name, digest = "pytorch/pytorch:2.7.0-cuda12.8-cudnn9-runtime", "sha256:" + "a" * 64
+    assert base_labels(shipped()) == {BASE_NAME: name}
+    assert base_labels(shipped(images={name: digest})) == {BASE_NAME: name, BASE_DIGEST: digest}
+    written = shipped(define=(f"base.runtime={name}@{digest}",))
+    assert base_labels(written) == {BASE_NAME: name, BASE_DIGEST: digest}
 
 
 def test_what_nothing_pins_is_named() -> None:

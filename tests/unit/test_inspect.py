@@ -13,6 +13,7 @@ from scripts.common.errors import Failure
 from scripts.common.findings import FINDINGS
 from scripts.host.config.load import load
 from scripts.host.config.schema import Smoke
+from scripts.host.docker.arguments import BASE_DIGEST, BASE_NAME
 from scripts.host.docker.checks import CHECKS, failed, judged
 from scripts.host.docker.inspect import (
     Found,
@@ -52,17 +53,17 @@ BLIP {"b" * 40}
 7\t/opt
 9\t/
 """
-BASE_NAME = "org.opencontainers.image.base.name"
 MANIFEST = parsed(SAID)
 GOOD = Inspection(
     image="a/b:c",
     image_id="sha256:" + "1" * 64,
     size=6_000,
     base_size=4_000,
-    labels={"org.opencontainers.image.created": "2026-11-01T00:00:00Z", BASE_NAME: "a/base:1"},
+    created="2026-11-01T00:00:00.123456789Z",
+    labels={BASE_NAME: "a/base:1"},
     layers=(
         Layer(size=1_100, models=1_000, instruction="COPY model"),
-        Layer(size=900, models=0, instruction="COPY packages"),
+        Layer(size=900, models=0, instruction="RUN |1 A= /bin/bash -o pipefail -c packages"),
     ),
     found=(),
     wasted_bytes=50,
@@ -155,7 +156,7 @@ def test_the_shipped_config_has_every_limit_and_knows_the_checkpoint() -> None:
 
 def test_a_person_sees_layers_folders_waste_and_checks() -> None:
     text = shown(GOOD.model_copy(update={"found": (LEFT,)}), NO_LIMITS)
-    for words in ("the base image", "COPY packages", "/a folder", "/old", "1 apt, 2 git, 3 python"):
+    for words in ("the base image", "RUN packages", "/a folder", "/old", "1 apt, 2 git, 3 python"):
         assert words in text
     rows = [line.split()[:2] for line in text.splitlines()]
     assert ["leftovers", "failed"] in rows
@@ -176,7 +177,7 @@ def test_a_difference_tells_sizes_files_and_packages_and_nothing_that_stayed() -
 
 def bill(labels: dict[str, str] | None = None, blip: str = "") -> str:
     known = {COMMIT: "AUTOMATIC1111/stable-diffusion-webui", "b" * 40: blip}
-    return sbom(GOOD.image_id, labels or GOOD.labels, MANIFEST, known)
+    return sbom(GOOD.model_copy(update={"labels": labels or GOOD.labels}), known)
 
 
 def purls(text: str) -> set[str]:
@@ -201,13 +202,13 @@ def test_the_bill_of_materials_is_valid_and_names_every_package() -> None:
 def test_the_bill_of_the_same_image_is_the_same_to_the_byte_and_of_another_is_not() -> None:
     assert bill() == bill()
     assert json.loads(bill())["metadata"]["timestamp"] == "2026-11-01T00:00:00+00:00"
-    other = sbom("sha256:" + "2" * 64, GOOD.labels, MANIFEST, {})
+    other = sbom(GOOD.model_copy(update={"image_id": "sha256:" + "2" * 64}), {})
     assert json.loads(other)["serialNumber"] != json.loads(bill())["serialNumber"]
 
 
 def test_the_bill_names_the_base_image_by_digest_where_that_is_known() -> None:
     digest = "sha256:" + "3" * 64
-    labels = {BASE_NAME: "docker.io/a/base:1", "org.opencontainers.image.base.digest": digest}
+    labels = {BASE_NAME: "docker.io/a/base:1", BASE_DIGEST: digest}
     expected = f"pkg:oci/base@{digest}?repository_url=docker.io/a/base"
     assert expected in {unquote(purl) for purl in purls(bill(labels))}
 

@@ -11,6 +11,8 @@ from scripts.host.config.load import Loaded
 from scripts.host.config.schema import HubSource, Model
 
 CHECKPOINT_PATH = "/model.safetensors"
+BASE_NAME = "org.opencontainers.image.base.name"
+BASE_DIGEST = "org.opencontainers.image.base.digest"
 
 
 def build_arguments(loaded: Loaded) -> dict[str, str]:
@@ -50,6 +52,16 @@ def base_reference(loaded: Loaded, reference: str) -> str:
     if not mirror or (slash and ("." in host or ":" in host or host == "localhost")):
         return pinned
     return f"{mirror}/{pinned}" if slash else f"{mirror}/library/{pinned}"
+
+
+def base_labels(loaded: Loaded) -> dict[str, str]:
+    """What the image says of its base, in OCI's words; the digest where it is pinned.
+
+    https://github.com/opencontainers/image-spec/blob/main/annotations.md
+    """
+    name, _, written = loaded.config.base.runtime.partition("@")
+    digest = written or loaded.lock.images.get(name)
+    return {BASE_NAME: name, **({BASE_DIGEST: digest} if digest else {})}
 
 
 def source_commit(loaded: Loaded, name: str) -> str:

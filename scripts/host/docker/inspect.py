@@ -20,7 +20,7 @@ from scripts.host.docker.waste import Wasted, overlaid, settle, wasted
 if TYPE_CHECKING:
     import docker
 
-WORST: Final = 20
+WORST: Final = 10
 # Stage build_final_image begins with this; all below it is the base image.
 _BASE_ENDS: Final = re.compile(r"(?:#\(nop\)\s+)?ENV .*\bROOT=/stable-diffusion-webui\b")
 _NO_LAYER: Final = re.compile(
@@ -60,10 +60,14 @@ class Found(_Record):
 
 
 class Structure(_Record):
-    """What layers are made of; sizes in bytes, layers lowest first, of wasted files the worst."""
+    """What layers are made of.
+
+    Sizes are in bytes, layers lowest first, `created` as RFC 3339; of wasted files only the worst.
+    """
 
     image: str
     image_id: str
+    created: str
     size: int
     base_size: int
     labels: dict[str, str]
@@ -121,6 +125,7 @@ def structure(client: docker.DockerClient, reference: str, models: Sequence[str]
     return Structure(
         image=reference,
         image_id=image.id,
+        created=image.attrs.get("Created") or "",
         size=image.attrs["Size"],
         base_size=sum(entry["Size"] for entry in history[:begin]),
         labels=image.labels,

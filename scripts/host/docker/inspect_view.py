@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 from scripts.host.config.schema import Smoke
 from scripts.host.console import size, table
 from scripts.host.docker.checks import CHECKS
 from scripts.host.docker.inspect import Inspection, difference
 
+_ADDED: Final = re.compile(r"^RUN (?:\|\d+ .*? )?/bin/(?:ba)?sh (?:-o pipefail )?-e?c ")
+
 
 def shown(image: Inspection, smoke: Smoke) -> str:
     """Layers, folders, wasted files and checks, one table each."""
     counts = ", ".join(f"{count} {kind}" for kind, count in image.manifest.counts().items())
-    head = f"{image.image} ({image.image_id[:19]}): {size(image.size)}, packages: {counts}"
+    head = (
+        f"{image.image} ({image.image_id[:19]}): {size(image.size)}, "
+        f"{size(image.own_size)} over base and models, {size(image.wasted_bytes)} wasted\n"
+        f"packages: {counts}"
+    )
     tables = [head, _layers(image), _folders(image), _wasted(image), _checks(image, smoke)]
     return "\n\n".join(filter(None, tables))
 
@@ -19,10 +28,15 @@ def shown(image: Inspection, smoke: Smoke) -> str:
 def _layers(image: Inspection) -> str:
     base = [["", size(image.base_size), "the base image"]] if image.base_size else []
     own = [
-        [str(number), size(layer.size), layer.instruction[:90]]
+        [str(number), size(layer.size), _as_written(layer.instruction)[:80]]
         for number, layer in enumerate(image.layers, 1)
     ]
     return table(["layer", "size", "made by"], [*base, *own], right=[0, 1])
+
+
+def _as_written(instruction: str) -> str:
+    """A step without what BuildKit adds to it: build arguments, the shell, a remark."""
+    return _ADDED.sub("RUN ", instruction).removesuffix(" # buildkit")
 
 
 def _folders(image: Inspection) -> str:

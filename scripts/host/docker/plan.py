@@ -12,7 +12,7 @@ from scripts.common.errors import Failure
 from scripts.host.config.load import Loaded
 from scripts.host.config.schema import HubSource
 from scripts.host.console import warn
-from scripts.host.docker.arguments import build_arguments, checkpoint
+from scripts.host.docker.arguments import base_labels, build_arguments, checkpoint
 from scripts.host.docker.build import FINAL_STAGE, Plan
 from scripts.host.docker.engine import Engine, builder_driver
 
@@ -89,7 +89,7 @@ def make_plan(loaded: Loaded, words: Words, engine: Engine, models: Path | None)
     created = datetime.fromtimestamp(source.created, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     labels = {
         VARIANT_LABEL: loaded.variant,
-        **_base_labels(loaded),
+        **base_labels(loaded),
         **config.image.labels,
     }
     return Plan(
@@ -123,17 +123,6 @@ def references(loaded: Loaded, source: Source) -> tuple[str, ...]:
     short = source.revision[:12] + ("-dirty" if source.revision.endswith("-dirty") else "")
     tags = config.tags(loaded.variant, short) + config.moving_tags(loaded.variant, short)
     return tuple(f"{config.image.repository}:{tag}" for tag in tags)
-
-
-def _base_labels(loaded: Loaded) -> dict[str, str]:
-    """The base image, by OCI's own keys; its digest where it is pinned.
-
-    https://github.com/opencontainers/image-spec/blob/main/annotations.md
-    """
-    name, _, digest = loaded.config.base.runtime.partition("@")
-    digest = digest or loaded.lock.images.get(name, "")
-    labels = {"org.opencontainers.image.base.name": name}
-    return labels | ({"org.opencontainers.image.base.digest": digest} if digest else {})
 
 
 def _secrets(loaded: Loaded) -> dict[str, str]:

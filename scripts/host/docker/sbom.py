@@ -10,51 +10,47 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 from uuid import NAMESPACE_URL, uuid5
 
-from scripts.host.docker.manifest import Manifest, Package
+from scripts.host.docker.arguments import BASE_DIGEST, BASE_NAME
+from scripts.host.docker.inspect import Inspection
+from scripts.host.docker.manifest import Package
 
 if TYPE_CHECKING:
     from cyclonedx.model.component import Component
     from packageurl import PackageURL
 
-CREATED: Final = "org.opencontainers.image.created"
 VERSION: Final = "org.opencontainers.image.version"
-BASE_NAME: Final = "org.opencontainers.image.base.name"
-BASE_DIGEST: Final = "org.opencontainers.image.base.digest"
-EPOCH: Final = "1970-01-01T00:00:00Z"
+EPOCH: Final = "1970-01-01T00:00:00"
 
 
-def sbom(
-    image_id: str, labels: Mapping[str, str], manifest: Manifest, repositories: Mapping[str, str]
-) -> str:
+def sbom(image: Inspection, repositories: Mapping[str, str]) -> str:
     """The bill as JSON; its serial number and time are the image's own, so it is reproducible.
 
     Args:
-        image_id: sha256:… of the image.
-        labels: of the image; they say when it was made, and from which base.
-        manifest: what is installed.
+        image: what was found in it.
         repositories: owner/name, or the URL, of known git commits.
     """
     from cyclonedx.model.bom import Bom, BomMetaData
     from cyclonedx.model.component import Component, ComponentType
     from cyclonedx.output.json import JsonV1Dot6
 
-    made = datetime.fromisoformat(labels.get(CREATED, EPOCH).replace("Z", "+00:00"))
-    image = Component(
+    # To the second: engines tell up to nine digits of it, Python 3.10 reads six.
+    made = datetime.fromisoformat(f"{(image.created or EPOCH)[:19]}+00:00")
+    whole = Component(
         name="a1111-worker",
-        version=labels.get(VERSION, image_id),
+        version=image.labels.get(VERSION, image.image_id),
         type=ComponentType.CONTAINER,
-        bom_ref=image_id,
+        bom_ref=image.image_id,
     )
     parts = [
-        _component(package, _purl(package, manifest.system, repositories))
-        for package in manifest.packages
+        _component(package, _purl(package, image.manifest.system, repositories))
+        for package in image.manifest.packages
     ]
     bom = Bom(
-        serial_number=uuid5(NAMESPACE_URL, image_id),
-        metadata=BomMetaData(component=image, timestamp=made),
-        components=[*parts, *_base(labels)],
+        serial_number=uuid5(NAMESPACE_URL, image.image_id),
+        metadata=BomMetaData(component=whole, timestamp=made),
+        components=[*parts, *_base(image.labels)],
     )
-    bom.register_dependency(image, bom.components)
+    bom.register_dependency(whole, bom.components)
     return f"{JsonV1Dot6(bom).output_as_string(indent=2)}\n"
 
 
