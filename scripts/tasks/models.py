@@ -93,6 +93,7 @@ def list_(_: Context, define: list[str], variant: str = "cuda128") -> None:
 
 
 @task(
+    positional=["name", "source"],
     help={
         "name": "what tasks will call it",
         "source": "hub:owner/repo/file, or a URL",
@@ -126,7 +127,7 @@ def add(
     say(f"added {name} to config.yaml; pin it with: invoke pin")
 
 
-@task(help={"name": "the model"})
+@task(positional=["name"], help={"name": "the model"})
 def remove(_: Context, name: str) -> None:
     """Take a model out of config.yaml and the lock.
 

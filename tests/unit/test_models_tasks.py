@@ -266,3 +266,13 @@ def test_a_store_that_is_only_read_serves_what_it_holds(root: Path, tmp_path: Pa
     done = in_small_world(mount, [sys.executable, "-c", code, str(other)])
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "cached True"
+
+
+def test_add_and_remove_take_their_words_as_the_readme_writes_them(root: Path) -> None:
+    config = root / "config.local.yaml"
+    before = (ROOT / "config.yaml").read_bytes()
+    added = invoke("models.add", "x", "hub:o/r/m.safetensors", "--path", "relative", config=config)
+    assert "models.2.path" in added.stderr  # it was understood; only the path cannot be
+    removed = invoke("models.remove", "nothing", config=config)
+    assert "there is no model nothing" in removed.stderr
+    assert (ROOT / "config.yaml").read_bytes() == before

@@ -139,7 +139,7 @@ def _replace(root: Path, lines: list[str]) -> None:
     text = "".join(lines)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.yaml").write_text(text, encoding="utf-8")
-        load(root=Path(folder))
+        load(root=Path(folder), environment={})  # config.yaml by itself
     partial = root / "config.yaml.partial"
     partial.write_text(text, encoding="utf-8")
     shutil.copymode(root / "config.yaml", partial)
