@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from invoke.parser import Parser
+from invoke.parser.context import ParserContext
 from nox import registry
 
 import noxfile
@@ -69,6 +70,12 @@ def noted(folder: Path) -> list[list[str]]:
     return [call.splitlines() for call in text.split("\n\n") if call]
 
 
+@cache
+def contexts() -> list[ParserContext]:
+    """What invoke takes: asked once, since asking moves the help out of the tasks."""
+    return list(tasks.namespace.to_contexts())
+
+
 def sessions() -> set[str]:
     """What nox offers, default or not."""
     assert noxfile.PYTHONS  # imported, it has registered them
@@ -85,7 +92,7 @@ def check(words: list[str]) -> None:
     """
     program, *rest = words
     if program == "invoke":
-        Parser(contexts=tasks.namespace.to_contexts()).parse_argv(rest)
+        Parser(contexts=contexts()).parse_argv(rest)
         return
     assert program == "nox", words
     at = rest.index("--") if "--" in rest else len(rest)

@@ -7,9 +7,11 @@ import subprocess
 import sys
 
 import pytest
+from invoke.parser.context import ParserContext
 
 import tasks
 from scripts.host.config.load import ROOT
+from tests.unit.ci import contexts
 
 NAMES = sorted(tasks.namespace.task_names)
 
@@ -28,6 +30,6 @@ def test_the_menu_has_one_line_for_each_task() -> None:
     assert all(re.fullmatch(r"  [a-z.]+ +[A-Z].+\.", line) for line in lines)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_option_of_a_task_is_explained(name: str) -> None:
-    assert all(argument.help for argument in tasks.namespace[name].get_arguments())
+@pytest.mark.parametrize("context", contexts(), ids=lambda context: context.name)
+def test_every_option_of_a_task_is_explained(context: ParserContext) -> None:
+    assert all(argument.help for argument in context.args.values())
