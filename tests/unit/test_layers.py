@@ -5,6 +5,8 @@ from __future__ import annotations
 import tracemalloc
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from scripts.common.errors import Failure
 from scripts.host.docker.flaws import has_token, secrets_told
@@ -259,3 +261,21 @@ def test_secrets_in_the_config_are_told_by_place_only() -> None:
     token = TOKENS[0].decode()
     told = secrets_told([f"HF_TOKEN={token}", "A=b"], {"note": token}, ["COPY a", f"RUN x {token}"])
     assert told == ("variable HF_TOKEN", "label note", "step 2 of the history")
+
+
+@pytest.mark.parametrize("layout", ["new", "old", "gzip"])
+@given(data=st.data())
+@settings(max_examples=300, deadline=None)
+def test_a_damaged_stream_is_a_failure_and_never_another_error(
+    layout: str, data: st.DataObject
+) -> None:
+    layers = [tar(folder("x" * 120), file("a", b"x" * 700), link("b", "a"), file("é"))]
+    whole = bytearray(saved(layers, layout))
+    for _ in range(data.draw(st.integers(1, 8))):
+        at = data.draw(st.integers(0, len(whole) - 1))
+        whole[at] = data.draw(st.integers(0, 255))
+    try:
+        trees = saved_trees(chunks(bytes(whole)), [diff_id(layers[0])])
+    except Failure:
+        return
+    assert sorted(trees[0].files) == ["/a", "/b", "/é"]

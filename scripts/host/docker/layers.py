@@ -7,6 +7,7 @@ https://github.com/opencontainers/image-spec/blob/main/layer.md
 from __future__ import annotations
 
 import tarfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import IO, Final
@@ -85,7 +86,7 @@ def entries(stream: IO[bytes]) -> Iterator[Entry]:
                 else:
                     yield _entry(archive, member)
                 archive.members.clear()  # type: ignore[attr-defined]  # or it keeps each one
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise broken(str(error)) from None
 
 

@@ -12,6 +12,7 @@ import hashlib
 import io
 import tarfile
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Final, cast
@@ -194,7 +195,7 @@ def saved_trees(
                     made = tree(entries(cast(IO[bytes], layer)))
                     layer.drain()
                     found[f"sha256:{layer.sha256.hexdigest()}"] = made
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise broken(str(error)) from None
     missing = [diff_id for diff_id in wanted if diff_id not in found]
     if missing:
