@@ -168,6 +168,9 @@ class _Transfer:
         """
         if self.length and self._is_complete():
             return
+        origin = self.partial.origin
+        if self.length and not (origin and self._continues(origin)):
+            self._forget()  # nothing would tell whether the rest is of the same file
         self.watch("connecting", self.length, self.wanted.size)
         url, token = self.wanted.url, self.token
         with closing(open_url(url, headers=self._headers(), token=token, line=self.line)) as answer:
@@ -206,7 +209,7 @@ class _Transfer:
         answered = answer.headers.get("Content-Range", "")
         if answer.status == 206:
             match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answered)
-            if match and int(match[1]) == self.length:
+            if match and int(match[1]) == self.length and self._is_same_file(answer):
                 return int(match[2]) if match[2] != "*" else None
         if answer.status != 200:
             self._forget()
@@ -217,6 +220,11 @@ class _Transfer:
         self.partial.begin(Origin(shown(self.wanted.url), _validator(answer), self.wanted.sha256))
         said = answer.headers.get("Content-Length", "")
         return int(said) if said.isdigit() else None
+
+    def _is_same_file(self, answer: Answer) -> bool:
+        """Whether what is sent continues what is there: not every server heeds If-Range."""
+        origin, now = self.partial.origin, _validator(answer)
+        return bool(self.wanted.sha256) or now in ("", origin.validator if origin else "")
 
     def _judge_name(self, name: str) -> None:
         """Hold the server to the name that Content-Disposition gives, before the body comes."""

@@ -23,6 +23,7 @@ class Behaviour:
         headers: further ones.
         etag: empty for none.
         ranges: whether a Range is honoured.
+        conditions: whether an If-Range is.
         stop_at: bytes of the body after which `how` happens; None for never.
         how: close the connection, reset it, fall silent, or go on a byte at a time.
         flip: whether the body's first byte is wrong.
@@ -36,6 +37,7 @@ class Behaviour:
     headers: Mapping[str, str] = field(default_factory=dict)
     etag: str = '"one"'
     ranges: bool = True
+    conditions: bool = True
     stop_at: int | None = None
     how: Literal["close", "reset", "stall", "crawl"] = "close"
     flip: bool = False
@@ -65,7 +67,8 @@ class _Handler(Quiet):
             return
         content = self.server.pages.get(self.path, self.server.content)
         content = content if act.content is None else act.content
-        wanted = self.wanted_range(len(content), act.etag) if act.ranges else None
+        condition = act.etag if act.conditions else self.headers.get("If-Range", "")
+        wanted = self.wanted_range(len(content), condition) if act.ranges else None
         start, stop = wanted or (0, len(content))
         if wanted and start >= len(content):
             self.answer(416, headers={"Content-Range": f"bytes */{len(content)}"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import email.utils
 import stat
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,24 @@ def test_a_file_that_changed_between_tries_is_fetched_anew(dest: Path) -> None:
         found = fetch(server, dest, sha256="", size=None)
     assert dest.read_bytes() == OTHER
     assert found.sha256 == sha(OTHER)
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (Behaviour(etag=""), Behaviour(etag="")),
+        (Behaviour(etag='W/"one"'), Behaviour()),
+        (Behaviour(), Behaviour(etag='"two"', conditions=False)),
+    ],
+    ids=["no-etag", "weak-etag", "if-range-ignored"],
+)
+def test_an_unpinned_file_is_never_made_of_two(
+    dest: Path, first: Behaviour, then: Behaviour
+) -> None:
+    script = [replace(first, stop_at=HALF), replace(then, content=OTHER)]
+    with misbehaving(CONTENT, *script) as server:
+        fetch(server, dest, sha256="", size=None)
+    assert dest.read_bytes() == OTHER
 
 
 def test_resumed_bytes_of_another_file_are_noticed_and_replaced(dest: Path) -> None:
