@@ -216,7 +216,7 @@ def main() -> None:
     )
     words.add_argument("--size", type=int, default=2_000_000_000, help="bytes of the large file")
     words.add_argument("--rounds", type=int, default=5)
-    words.add_argument("--dir", type=Path, default=None, help="scratch space, 5 x size")
+    words.add_argument("--dir", type=Path, default=None, help="scratch space, 4 x size")
     given = words.parse_args()
     with tempfile.TemporaryDirectory(dir=given.dir) as scratch:
         folder = Path(scratch)

@@ -20,7 +20,7 @@ class Runner:
         name: what the table calls it.
         command: a shell command line, run in an empty folder.
         tool: the program it needs; without it the contestant is left out.
-        cleans: whether the folder is emptied before each run.
+        cleans: whether the folder is emptied before each run, and removed after it.
     """
 
     name: str
@@ -92,7 +92,10 @@ def _run(runner: Runner, folder: Path, environment: Mapping[str, str]) -> tuple[
     seconds = time.monotonic() - started
     if process.returncode:
         raise SystemExit(f"{runner.name} failed: {errors.strip()[-500:]}")
-    return seconds, _peak_of(folder)
+    peak = _peak_of(folder)
+    if runner.cleans:
+        shutil.rmtree(folder)
+    return seconds, peak
 
 
 def _peak_of(folder: Path) -> int:
