@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import secrets
 import subprocess
@@ -20,9 +21,10 @@ import pytest
 
 from scripts.host.config.load import ROOT, load
 from scripts.host.docker.push import doubt_about
+from scripts.host.smoke import gpu
 from scripts.host.smoke.report import SmokeReport
 from scripts.host.smoke.worker import PORT, device_requests
-from tests.engine.running import container, eventually
+from tests.engine.running import container, eventually, output
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 PASSWORD = secrets.token_hex(8)
@@ -158,6 +160,19 @@ def test_the_engine_is_asked_for_the_gpus_that_were_named(
         client.close()
     assert request["Capabilities"] == [["gpu"]]
     assert (request["Count"], request["DeviceIDs"] or []) == (count, ids)
+
+
+def test_without_a_gpu_the_probe_tells_of_each_kernel_instead_of_crashing(
+    cuda_image: str,
+) -> None:
+    code = Path(gpu.__file__).with_name("gpu_probe.py").read_text(encoding="utf-8")
+    told = json.loads(output(cuda_image, "/opt/webui/bin/python", "-c", code).splitlines()[-1])
+    kernels = ("matmul", "convolution", "attention")
+    assert told["devices"] == []
+    assert set(told["errors"]) == {
+        f"{kernel} {kind}" for kernel in kernels for kind in ("float16", "bfloat16")
+    }
+    assert len(gpu.wrong(told["errors"], 0.03)) == 6
 
 
 def without_gpus() -> None:

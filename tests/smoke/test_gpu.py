@@ -14,6 +14,7 @@ import pytest
 
 from scripts.common.errors import Failure
 from scripts.host.smoke import gpu
+from scripts.host.smoke.facts import cudnn
 from scripts.host.smoke.naming import named
 from scripts.host.smoke.worker import Worker
 
@@ -93,7 +94,7 @@ def test_torch_carries_code_for_these_gpus(
     probed: dict[str, Any], devices: tuple[gpu.Device, ...], saw: Saw
 ) -> None:
     saw(" ".join(probed["archs"]))
-    assert devices
+    assert devices, "torch sees no GPU"
     missing = gpu.without_code(devices, probed["archs"])
     assert not missing, f"no code for {', '.join(missing)}"
 
@@ -103,14 +104,14 @@ def test_torch_carries_code_for_these_gpus(
 def test_kernels_run_and_are_right(probed: dict[str, Any], kernel: str, saw: Saw) -> None:
     errors = {name: value for name, value in probed["errors"].items() if name.startswith(kernel)}
     saw(", ".join(f"{name}: {error}" for name, error in errors.items()))
-    assert errors
+    assert errors, "nothing was computed"
     assert not gpu.wrong(errors, TOLERANCE), "; ".join(gpu.wrong(errors, TOLERANCE))
 
 
 @pytest.mark.fails_as("cudnn-too-old")
 def test_convolutions_go_through_cudnn_9(probed: dict[str, Any], saw: Saw) -> None:
-    saw(probed["cudnn"])
-    assert probed["cudnn"] >= 90_000
+    saw(cudnn(probed["cudnn"]) or "no cuDNN")
+    assert probed["cudnn"] >= 90_000, "it is not cuDNN 9"
 
 
 @pytest.mark.fails_as("xformers-mismatch")
@@ -121,7 +122,7 @@ def test_xformers_equals_torchs_own_attention(
         pytest.skip("the WebUI does not use xformers on this GPU")
     errors = {name: value for name, value in probed["errors"].items() if "attention" in name}
     saw(", ".join(f"{name}: {error}" for name, error in errors.items()))
-    assert errors
+    assert errors, "nothing was computed"
     assert not gpu.wrong(errors, TOLERANCE), "; ".join(gpu.wrong(errors, TOLERANCE))
 
 

@@ -69,9 +69,11 @@ def test_lists_the_checkpoint(
     titles = [model["title"] for model in models]
     chosen = api.call("/sdapi/v1/options").body["sd_model_checkpoint"]
     saw(f"{', '.join(titles)}; chosen: {chosen}")
-    assert any(title.partition(" [")[0] == chosen.partition(" [")[0] for title in titles)
+    names = [title.partition(" [")[0] for title in titles]
+    assert chosen.partition(" [")[0] in names, f"{chosen} is chosen, but not listed"
     if not pytestconfig.getoption("--url"):
-        assert chosen.startswith(PurePosixPath(checkpoint(loaded).path).name)
+        wanted = PurePosixPath(checkpoint(loaded).path).name
+        assert chosen.startswith(wanted), f"{chosen} is chosen, not {wanted}"
 
 
 def test_draws_a_picture_of_the_asked_size(
@@ -87,7 +89,8 @@ def test_the_webui_is_the_configured_release(first: Picture, loaded: Loaded, saw
         pytest.skip("the API does not tell the WebUI's version")
     saw(first.version)
     # From git it is v1.9.3; without a history, from the first line of CHANGELOG.md, 1.9.3.
-    assert first.version.removeprefix("v") == loaded.config.a1111.release.removeprefix("v")
+    wanted = loaded.config.a1111.release
+    assert first.version.removeprefix("v") == wanted.removeprefix("v"), f"it is not {wanted}"
 
 
 @pytest.mark.fails_as("model-not-loaded")
@@ -96,7 +99,8 @@ def test_the_picture_is_by_the_chosen_model(api: Api, first: Picture, saw: Saw) 
     chosen = api.call("/sdapi/v1/options").body["sd_model_checkpoint"]
     saw(f"drawn by {told or 'an unnamed model'}")
     assert told, "the WebUI does not say which model drew"
-    assert told == PurePosixPath(chosen.partition(" [")[0]).stem
+    wanted = PurePosixPath(chosen.partition(" [")[0]).stem
+    assert told == wanted, f"it is by {told}, not by {wanted}"
 
 
 @pytest.mark.fails_as("not-repeatable")

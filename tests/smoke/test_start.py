@@ -14,7 +14,7 @@ Saw = Callable[[object], None]
 @pytest.mark.fails_as("not-ready")
 def test_container_reaches_ready(ready: Worker, saw: Saw) -> None:
     saw(", ".join(f"{name} after {seconds:.1f} s" for name, seconds in ready.phases.items()))
-    assert "drawn" in ready.phases
+    assert "drawn" in ready.phases, "it says ready, but not that it drew"
 
 
 @pytest.mark.fails_as("served-by-root")
