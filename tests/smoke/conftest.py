@@ -8,12 +8,8 @@ the others are skipped, so that one fault is one failure.
 from __future__ import annotations
 
 import os
-import shutil
-import time
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,49 +17,23 @@ import pytest
 
 from scripts.common.errors import Failure
 from scripts.host.config.load import Loaded
-from scripts.host.console import say, warn
+from scripts.host.console import warn
 from scripts.host.docker.engine import client
-from scripts.host.smoke import facts, report, show, subject, worker
+from scripts.host.docker.inspect import Structure, model_paths, structure
+from scripts.host.smoke import facts, subject, worker
 from scripts.host.smoke.api import Api, Picture
-from scripts.host.smoke.gpu import Device
-from scripts.host.smoke.naming import excerpt, named
+from tests.smoke.recording import (
+    EVIDENCE,
+    RUN,
+    Run,
+    group_of,
+    pytest_runtest_makereport,  # noqa: F401 - a hook
+    pytest_sessionfinish,  # noqa: F401 - a hook
+)
 
 HERE = Path(__file__).parent
 ORDER = ("image", "start", "gpu", "serving", "end")
-EVIDENCE = pytest.StashKey["list[str]"]()
-SETUP_SECONDS = pytest.StashKey[float]()
 ANSWER_SECONDS = 15.0
-
-
-@dataclass
-class Run:
-    """What is tested, and what was found so far."""
-
-    chosen: subject.Chosen
-    folder: Path
-    told: Future[dict[str, Any]]
-    began: float = field(default_factory=time.monotonic)
-    started: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
-    worker: worker.Worker | None = None
-    gpus: tuple[Device, ...] = ()
-    gpu_used: int = 0
-    log: str = ""
-    whole: bool = True
-    blamed: set[str] = field(default_factory=set)
-    checks: list[report.Check] = field(default_factory=list)
-    pictures: list[str] = field(default_factory=list)
-
-    def needs(self, failure: Failure | None) -> None:
-        """Fail the first check that meets a failure, skip every other one."""
-        if failure is None:
-            return
-        if failure.what in self.blamed:
-            pytest.skip(failure.what)
-        self.blamed.add(failure.what)
-        raise failure
-
-
-RUN = pytest.StashKey[Run]()
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
@@ -101,30 +71,36 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         raise pytest.UsageError(str(failure)) from None
     folder = Path(options.reports or chosen.loaded.root / "reports")
     folder.mkdir(parents=True, exist_ok=True)
-    beside = ThreadPoolExecutor(1)
-    run = Run(chosen, folder, beside.submit(_facts, chosen))
+    beside = ThreadPoolExecutor(2)  # what takes long, while the first checks run
+    layers = beside.submit(_layers, chosen) if chosen.image and _whole(session.config) else None
+    run = Run(chosen, folder, beside.submit(_facts, chosen), layers)
     beside.shutdown(wait=False)
     session.config.stash[RUN] = run
-    here = [str(Path(arg.partition("::")[0]).resolve()) for arg in session.config.args]
-    run.whole = here == [str(HERE)] and "::" not in "".join(session.config.args)
+    run.whole = _whole(session.config)
+
+
+def _whole(config: pytest.Config) -> bool:
+    """Whether the command line asks for every check."""
+    here = [str(Path(arg).resolve()) for arg in config.args]
+    return here == [str(HERE)] and not config.option.keyword and not config.option.markexpr
 
 
 def _facts(chosen: subject.Chosen) -> dict[str, Any]:
     return facts.ask(client(), chosen.image.id) if chosen.image else {}
 
 
+def _layers(chosen: subject.Chosen) -> Structure:
+    return structure(client(), chosen.image.id, model_paths(chosen.loaded))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What is cheap and tells most goes first; the stop and the log come last."""
-    items.sort(key=lambda item: ORDER.index(_group(item)))
+    items.sort(key=lambda item: ORDER.index(group_of(item)))
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:
     if items and (run := items[0].config.stash.get(RUN, None)):
         run.whole = False
-
-
-def _group(item: pytest.Item) -> str:
-    return item.path.stem.removeprefix("test_")
 
 
 @pytest.fixture(scope="session")
@@ -155,6 +131,13 @@ def told(run: Run, image: Any) -> dict[str, Any]:
     """What the image's Python and torch say of themselves."""
     assert image
     return run.told.result()
+
+
+@pytest.fixture(scope="session")
+def inspection(run: Run, image: Any) -> Structure:
+    """All layers above the base, read once."""
+    assert image
+    return run.layers.result() if run.layers else _layers(run.chosen)
 
 
 @pytest.fixture(scope="session")
@@ -241,82 +224,3 @@ def keep(run: Run) -> Callable[[str, Picture], None]:
         run.pictures.append(file)
 
     return kept
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Generator[None, Any, Any]:
-    result = yield
-    run = item.config.stash.get(RUN, None)
-    if result.when == "setup":  # the wait for what a check needs is a part of it
-        item.stash[SETUP_SECONDS] = result.duration
-    before = item.stash[SETUP_SECONDS] if result.when == "call" else 0.0
-    if run and (result.when == "call" or not result.passed):
-        lines = [*item.stash.setdefault(EVIDENCE, [])]
-        if not result.passed and call.excinfo:
-            lines.append(_in_words(call.excinfo.value))
-        code, said = "", ""
-        if result.failed:
-            said = _said(run, call.excinfo.value)
-            code = named(_own(item, call.excinfo.value), said)
-        run.checks.append(
-            report.Check(
-                name=item.name.removeprefix("test_").replace("_", " "),
-                outcome=result.outcome,
-                seconds=round(before + result.duration, 2),
-                group=_group(item),
-                evidence="; ".join(lines),
-                code=code,
-                excerpt=excerpt(code, said),
-            )
-        )
-    return result
-
-
-def _in_words(error: BaseException) -> str:
-    """What a failure says, on one line; a failed command's last words."""
-    text = getattr(error, "what", "") or _stderr(error) or str(error)
-    lines = text.strip().splitlines() or [type(error).__name__]
-    return lines[-1] if _stderr(error) else lines[0]
-
-
-def _stderr(error: BaseException) -> str:
-    told = getattr(error, "stderr", None) or b""
-    return told.decode("utf-8", "replace") if isinstance(told, bytes) else str(told)
-
-
-def _own(item: pytest.Item, error: BaseException) -> str:
-    """The code that the check gives its failure."""
-    marker = item.get_closest_marker("fails_as")
-    return str(getattr(error, "code", "") or (marker.args[0] if marker else ""))
-
-
-def _said(run: Run, error: BaseException) -> str:
-    """Output of the command that failed, or the worker's log."""
-    return _stderr(error) or (run.worker.log if run.worker else "")
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    run = session.config.stash.get(RUN, None)
-    if not run or not run.checks:
-        return
-    release = run.chosen.loaded.config.a1111.release
-    found = run.worker
-    scene = report.Scene(
-        started=run.started.isoformat(timespec="seconds"),
-        seconds=round(time.monotonic() - run.began, 1),
-        # Interrupted, or stopped at the first failure: not every check had its turn.
-        whole=run.whole and len(run.checks) == session.testscollected,
-        host=facts.host_of(client()) if run.chosen.image else report.Host(),
-        gpus=run.gpus,
-        versions=facts.versions(run.told.result(), release) if run.chosen.image else {},
-        phases=found.phases if found else {},
-        memory=tuple(found.samples) if found else (),
-        pictures=tuple(run.pictures),
-    )
-    made = report.made(run.chosen.subject, tuple(run.checks), scene)
-    path = report.write(made, run.folder, run.log or (found.log if found else ""))
-    say()
-    say(show.summary(made, shutil.get_terminal_size((100, 24)).columns))
-    say(f"report: {os.path.relpath(path.with_suffix('.html'))}")
-    if not made.passed:
-        session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED

@@ -13,7 +13,7 @@ from scripts.host.config.load import Loaded
 from scripts.host.console import size
 from scripts.host.docker.checks import judged
 from scripts.host.docker.engine import client
-from scripts.host.docker.inspect import Structure, model_paths, structure
+from scripts.host.docker.inspect import Structure
 
 Saw = Callable[[object], None]
 
@@ -116,12 +116,6 @@ def test_labels_say_what_it_is(image: Any, loaded: Loaded, saw: Saw) -> None:
         f"the version is not {loaded.config.a1111.release}"
     )
     assert revision, "no revision"
-
-
-@pytest.fixture(scope="module")
-def inspection(image: Any, loaded: Loaded) -> Structure:
-    """All layers above the base, read once."""
-    return structure(client(), image.id, model_paths(loaded))
 
 
 def test_nothing_of_the_build_is_left_in_any_layer(
