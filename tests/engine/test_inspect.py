@@ -25,20 +25,25 @@ from tests.standins.images import debian_root
 
 pytestmark = pytest.mark.engine
 
-FLAWED = """
+TOKEN = "hf_" + "x" * 34  # of a token's form only
+FLAWED = f"""
 ENV ROOT=/stable-diffusion-webui
 RUN mkdir -p /srv/.git /srv/d && echo ref >/srv/.git/HEAD && echo 123 >/srv/d/old \\
-    && echo machine example.org password x >/root/.netrc && chmod 4755 /srv/d/old
+    && echo machine example.org pass''word x >/root/.netrc && chmod 4755 /srv/d/old
 RUN head -c 300000 /dev/urandom >/srv/big && ln /srv/big /srv/link && mkdir -m 777 /srv/open
 RUN rm -r /srv/.git /root/.netrc && rm -r /srv/d && mkdir /srv/d && echo 4 >/srv/d/new
 RUN echo 1 >/srv/'a b' && rm /srv/big
 RUN chmod 755 /srv/open && rm /srv/link && mkdir -m 777 "/srv/o'pen" && echo 22 >/srv/'a b'
-CMD ["true"]
+RUN echo {TOKEN}
+LABEL note={TOKEN}
 """
 FOUND = {
     ("leftovers", "/srv/.git", 1, True),
     ("secret-in-image", "/root/.netrc", 1, True),
     ("world-writable", "/srv/o'pen", 5, False),
+    ("secret-in-image", "label note", 0, False),
+    ("secret-in-image", "step 8 of the history", 0, False),
+    ("secret-in-image", "step 9 of the history", 0, False),
 }
 WASTED = {
     ("/srv/big", 300_000, 2, 4),
@@ -105,7 +110,10 @@ def test_a_failed_check_is_an_error_and_the_tables_are_shown_all_the_same(flawed
     for code in ("leftovers", "secret-in-image", "world-writable", "wasted-bytes"):
         assert code in line
     assert "/root/.netrc (credentials by name, layer 1, deleted later)" in answer.stdout
-    assert "password" not in answer.stdout + answer.stderr
+    as_json = invoke("inspect", "--image", flawed, "--json")
+    for told in (answer, as_json):
+        assert "password" not in told.stdout + told.stderr
+        assert TOKEN not in told.stdout + told.stderr
 
 
 def test_an_image_that_is_not_there_is_one_line() -> None:

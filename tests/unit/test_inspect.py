@@ -92,6 +92,8 @@ def test_the_dockerfile_has_the_step_that_ends_the_base() -> None:
 
 def test_of_another_image_every_layer_is_its_own() -> None:
     assert own_steps(["COPY a", "CMD [b]"], 1) == (0, ("COPY a",))
+    assert own_steps(["CMD [b]"], 0) == (0, ())
+    assert own_steps(["COPY a"], 0) == (0, ())
     assert own_steps(["/bin/sh -c #(nop)  CMD [b]", "RUN c"], 2) == (0, ("", "RUN c"))
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scripts.common.errors import Failure
-from scripts.host.docker.flaws import has_token, secrets_told
+from scripts.host.docker.flaws import has_token, redacted, secrets_told
 from scripts.host.docker.inspect import found_in
 from scripts.host.docker.layers import Tree
 from scripts.host.docker.saved import saved_trees
@@ -261,6 +261,7 @@ def test_secrets_in_the_config_are_told_by_place_only() -> None:
     token = TOKENS[0].decode()
     told = secrets_told([f"HF_TOKEN={token}", "A=b"], {"note": token}, ["COPY a", f"RUN x {token}"])
     assert told == ("variable HF_TOKEN", "label note", "step 2 of the history")
+    assert redacted(f"RUN x {token} y") == "RUN x *** y"
 
 
 @pytest.mark.parametrize("layout", ["new", "old", "gzip"])

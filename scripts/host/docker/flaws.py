@@ -127,3 +127,8 @@ def secrets_told(
     told += [(f"label {name}", value) for name, value in labels.items()]
     told += [(f"step {number} of the history", text) for number, text in enumerate(history, 1)]
     return tuple(place for place, text in told if has_token(text.encode()))
+
+
+def redacted(text: str) -> str:
+    """A text that is told, with asterisks for what looks like a secret."""
+    return _TOKEN.sub(b"***", text.encode()).decode()

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from scripts.common.errors import Failure
 from scripts.host.config.load import Loaded
 from scripts.host.docker.arguments import source_commit
-from scripts.host.docker.flaws import secrets_told
+from scripts.host.docker.flaws import redacted, secrets_told
 from scripts.host.docker.layers import Tree, printable
 from scripts.host.docker.manifest import Manifest, manifest
 from scripts.host.docker.saved import trees_of
@@ -117,7 +117,7 @@ def structure(client: docker.DockerClient, reference: str, models: Sequence[str]
         raise Failure("there is no such image", where=reference, cure="run: invoke build") from None
     history = list(reversed(image.history()))
     steps = [" ".join(entry["CreatedBy"].split()) for entry in history]
-    begin, made = own_steps(steps, len(image.attrs["RootFS"]["Layers"]))
+    begin, made = own_steps(steps, len(image.attrs["RootFS"].get("Layers") or ()))
     trees = trees_of(client, image, len(made))
     settled = settle(trees)
     waste = wasted(trees, settled)
@@ -128,12 +128,12 @@ def structure(client: docker.DockerClient, reference: str, models: Sequence[str]
         created=image.attrs.get("Created") or "",
         size=image.attrs["Size"],
         base_size=sum(entry["Size"] for entry in history[:begin]),
-        labels=image.labels,
+        labels={name: redacted(value) for name, value in image.labels.items()},
         layers=tuple(
             Layer(
                 size=tree.size,
                 models=sum(tree.files.get(path, 0) for path in models),
-                instruction=step,
+                instruction=redacted(step),
             )
             for tree, step in zip(trees, made, strict=True)
         ),
@@ -159,7 +159,8 @@ def own_steps(steps: Sequence[str], layers: int) -> tuple[int, tuple[str, ...]]:
     begin = next((at for at, step in enumerate(steps) if _BASE_ENDS.match(step)), 0)
     made = [step for step in steps[begin:] if not _NO_LAYER.match(step)]
     unknown = [""] * (layers - len(made)) if begin == 0 else []
-    return begin, tuple([*unknown, *made][-layers:])
+    own = [*unknown, *made]
+    return begin, tuple(own[max(len(own) - layers, 0) :])
 
 
 def found_in(trees: Sequence[Tree]) -> tuple[Found, ...]:

@@ -100,7 +100,7 @@ def trees_of(client: docker.DockerClient, image: Any, count: int) -> list[Tree]:
     import docker
     from requests import RequestException
 
-    diff_ids = image.attrs["RootFS"]["Layers"]
+    diff_ids = image.attrs["RootFS"].get("Layers") or []
     try:
         folders = _folders(client, image)
         if folders:
@@ -145,7 +145,7 @@ def _never_started(
     try:
         yield container
     finally:
-        container.remove(force=True)
+        container.remove(force=True, v=True)
 
 
 def _sent(container: Container, place: str, progress: Progress) -> Tree:
