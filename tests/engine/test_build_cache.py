@@ -1,4 +1,4 @@
-"""Registry cache and provenance, on an engine whose image store can do them."""
+"""Building for a team: registry cache in and out, and a BuildKit on another machine."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import docker
 import pytest
 import yaml
 
 from scripts.host.config.load import ROOT
-from tests.engine.running import eventually, invoke
+from tests.engine.running import invoke
+from tests.standins.buildkit import buildkit
+from tests.standins.engine import copy_image, engine
 
 
 @pytest.fixture
@@ -30,61 +34,81 @@ def second_engine(short_folder: Path) -> Iterator[str]:
     """The address of an engine of its own, with the containerd image store."""
     if os.geteuid() != 0:
         pytest.skip("starting a second engine needs root")
-    settings = short_folder / "daemon.json"
-    store = {"features": {"containerd-snapshotter": True}}
-    # Not `"bridge": "none"`: an engine started so deletes docker0, which is the first engine's too.
-    aloof = dict.fromkeys(("iptables", "ip6tables", "ip-forward", "ip-masq"), False)
-    settings.write_text(json.dumps({**store, **aloof}))
-    address = f"unix://{short_folder}/sock"
-    log = (short_folder / "log").open("w")
-    words = ["dockerd", f"--config-file={settings}", f"--host={address}"]
-    words += [f"--{name}={short_folder / name}" for name in ("data-root", "exec-root", "pidfile")]
-    with log, subprocess.Popen(words, stdout=log, stderr=log) as daemon:
-        try:
-            eventually(lambda: answers(address), seconds=60, what="the second engine answers")
-            yield address
-        finally:
-            daemon.terminate()
-            daemon.wait(60)
+    with engine(short_folder, containerd_store=True) as address:
+        yield address
 
 
-def answers(address: str) -> bool:
-    asked = subprocess.run(["docker", "--host", address, "info"], capture_output=True, check=False)
-    return asked.returncode == 0
+@pytest.fixture
+def remote_builder(second_engine: str, image_config: Path) -> Iterator[str]:
+    """A buildx builder whose BuildKit is the second engine's, reached over TCP."""
+    copy_image(yaml.safe_load(image_config.read_text())["base"]["download"], second_engine)
+    name = f"remote-{os.getpid()}"
+    with buildkit(second_engine) as address:
+        create = ["docker", "buildx", "create", "--name", name, "--driver", "remote", address]
+        subprocess.run(create, check=True, capture_output=True)
+        yield name
+        subprocess.run(["docker", "buildx", "rm", name], check=True, capture_output=True)
 
 
-def copy_image(reference: str, address: str) -> None:
-    with subprocess.Popen(["docker", "save", reference], stdout=subprocess.PIPE) as saved:
-        subprocess.run(
-            ["docker", "--host", address, "load", "--quiet"],
-            stdin=saved.stdout,
-            check=True,
-            capture_output=True,
-        )
+def built(config: Path, *words: str) -> dict[str, Any]:
+    """The report of `invoke build` of a stage without models."""
+    answer = invoke(*("build", "--variant", "cpu", "--target", "sources", *words), config=config)
+    assert answer.returncode == 0, answer.stderr
+    assert "left out" not in answer.stderr
+    report: dict[str, Any] = json.loads((ROOT / "reports/build.json").read_text())
+    return report
+
+
+def reused(report: dict[str, Any]) -> list[bool]:
+    """Which RUN steps came from a cache."""
+    return [step["cached"] for step in report["steps"] if step["instruction"].startswith("RUN")]
+
+
+def forget(*words: str) -> None:
+    """Empty a builder's cache."""
+    prune = ["docker", *words, "--all", "--force"]
+    subprocess.run(prune, check=True, capture_output=True)
 
 
 @pytest.mark.slow
 def test_a_fleet_shares_its_work_through_a_registry(
-    second_engine: str, image_config: Path, registry: str
+    second_engine: str, image_config: Path, registry: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy_image(yaml.safe_load(image_config.read_text())["base"]["download"], second_engine)
+    monkeypatch.setenv("DOCKER_HOST", second_engine)
     cache = f"type=registry,ref={registry}/cache"
+    out, back = f'build.cache.to=["{cache},mode=max"]', f'build.cache.from=["{cache}"]'
+    assert reused(built(image_config, "-D", out)) == [False, False]
+    forget("buildx", "prune")
+    assert reused(built(image_config, "-D", back)) == [True, True]
 
-    def build(define: str) -> list[bool]:
-        answer = invoke(
-            *("build", "--variant", "cpu", "--target", "sources", "-D", define),
-            config=image_config,
-            DOCKER_HOST=second_engine,
+
+@pytest.mark.slow
+def test_a_remote_buildkit_builds_and_the_image_arrives_in_the_local_engine(
+    remote_builder: str, image_config: Path, registry: str
+) -> None:
+    cache = f"type=registry,ref={registry}/remote-cache"
+    tag = "a1111-worker-test:remote"
+    client = docker.from_env()
+    try:
+        report = built(
+            image_config,
+            *("--builder", remote_builder, "--tag", tag),
+            *("-D", f'build.cache.to=["{cache},mode=max"]'),
         )
-        assert answer.returncode == 0, answer.stderr
-        assert "left out" not in answer.stderr
-        steps = json.loads((ROOT / "reports/build.json").read_text())["steps"]
-        return [step["cached"] for step in steps if step["instruction"].startswith("RUN")]
-
-    assert build(f'build.cache.to=["{cache},mode=max"]') == [False, False]
-    forget = ["docker", "--host", second_engine, "buildx", "prune", "--all", "--force"]
-    subprocess.run(forget, check=True, capture_output=True)
-    assert build(f'build.cache.from=["{cache}"]') == [True, True]
+        assert reused(report) == [False, False]
+        image = client.images.get(tag)
+        assert report["image_id"] == image.id
+        assert report["tags"] == [tag]
+        assert report["size"] == image.attrs["Size"]
+        forget("buildx", "prune", "--builder", remote_builder)
+        define = (f"build.builder={remote_builder}", f'build.cache.from=["{cache}"]')
+        again = built(image_config, *(word for each in define for word in ("-D", each)))
+        assert reused(again) == [True, True]
+        assert again["image_id"] == image.id
+    finally:
+        client.images.remove(tag, force=True)
+        client.close()
 
 
 def test_a_cache_the_builder_cannot_export_is_said_and_left_out(image_config: Path) -> None:

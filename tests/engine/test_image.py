@@ -13,11 +13,11 @@ from pathlib import Path
 import docker
 import pytest
 
-from scripts.host.config.load import ROOT, Loaded, load
-from scripts.host.docker.arguments import build_arguments
-from scripts.host.docker.build import Plan, command
+from benchmarks.contestants import plain_command
+from scripts.host.config.load import load
 from tests.engine.conftest import built_image
 from tests.engine.running import container, copy_of_the_checkout, eventually, invoke, output
+from tests.standins.registry import layers_of
 
 pytestmark = pytest.mark.engine
 
@@ -95,25 +95,6 @@ def test_it_serves_as_a_user_who_is_not_root_with_tcmalloc(cpu_image: str) -> No
         assert "libtcmalloc" in maps
 
 
-def plain_build(loaded: Loaded, tag: str) -> list[str]:
-    """`docker build` with nothing but build arguments and the CA bundle."""
-    bundle = loaded.ca_bundle
-    plan = Plan(
-        root=ROOT,
-        arguments=build_arguments(loaded),
-        secrets={"ca_bundle": f"src={bundle}"} if bundle else {},
-        tags=(tag,),
-        options=(f"--network={loaded.config.build.network}", "--load"),
-    )
-    words = [
-        word
-        for word in command(plan, Path("/dev/null"))
-        if not word.startswith(("--progress", "--iidfile"))
-    ]
-    words[1:3] = ["build"]  # the command everybody knows
-    return words
-
-
 def test_a_build_with_nothing_changed_takes_little_longer_than_plain_docker(
     cpu_image: str,  # noqa: ARG001 - what is built already
     image_config: Path,
@@ -121,7 +102,7 @@ def test_a_build_with_nothing_changed_takes_little_longer_than_plain_docker(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("IMAGE_CONFIG", str(image_config))
-    plain = plain_build(load("cpu"), "plain-docker-build:test")
+    plain = plain_command(load("cpu"), "plain-docker-build:test")
     subprocess.run(plain, check=True, capture_output=True, timeout=1800)
 
     def seconds(run: Callable[[], object]) -> float:
@@ -148,7 +129,7 @@ def test_plain_docker_build_with_only_build_arguments_makes_the_same_layers(
     image_config: Path, model_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("IMAGE_CONFIG", str(image_config))
-    words = plain_build(load("cpu"), "plain-docker-build:test")
+    words = plain_command(load("cpu"), "plain-docker-build:test")
     subprocess.run(words, check=True, capture_output=True, timeout=1800)
     # Built anew: an engine short of disk forgets steps, and a step run again is another layer.
     ours = built_image("cpu", image_config, model_store)
@@ -173,7 +154,7 @@ def test_changing_a_container_script_pushes_only_its_own_layer(
     assert [step["stage"] for step in rerun if not step["cached"]] == ["worker"]
     _push(f"{repository}:after", f"{repository}:after")
 
-    before, after = (_blobs(registry, "one-layer", tag) for tag in ("before", "after"))
+    before, after = (layers_of(registry, "one-layer", tag) for tag in ("before", "after"))
     new = {digest: size for digest, size in after.items() if digest not in before}
     assert len(new) == 1, new
     assert sum(new.values()) < 1_000_000
@@ -187,15 +168,6 @@ def _push(image: str, reference: str) -> None:
             assert "error" not in line, line
     finally:
         client.close()
-
-
-def _blobs(registry: str, name: str, tag: str) -> dict[str, int]:
-    request = urllib.request.Request(
-        f"http://{registry}/v2/{name}/manifests/{tag}",
-        headers={"Accept": "application/vnd.docker.distribution.manifest.v2+json"},
-    )
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return {layer["digest"]: layer["size"] for layer in json.load(answer)["layers"]}
 
 
 STALE = """

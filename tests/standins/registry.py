@@ -129,6 +129,15 @@ class Registry:
             yield answer
 
 
+def layers_of(address: str, repository: str, tag: str) -> dict[str, int]:
+    """The layers of an image in an open registry: bytes as they are stored, by digest."""
+    asked = urllib.request.Request(
+        f"http://{address}/v2/{repository}/manifests/{tag}", headers={"Accept": _MANIFEST}
+    )
+    with urllib.request.urlopen(asked, timeout=30) as answer:
+        return {layer["digest"]: layer["size"] for layer in json.load(answer)["layers"]}
+
+
 def _settings(root: Path, port: int, *, locked: bool) -> Path:
     """Write its settings; see https://distribution.github.io/distribution/about/configuration."""
     root.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,117 @@
+"""Where contestants build: an engine whose caches may be emptied, and one set of inputs.
+
+What lies in the yard's folder outlives a run, so that the base images (7 GB) are brought once.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import docker
+
+from scripts.host.config.load import Loaded, load
+from tests.engine.running import copy_of_the_checkout
+from tests.standins.engine import copy_image, engine
+from tests.standins.up import stand_ins
+
+
+@dataclass(frozen=True)
+class Yard:
+    """An engine, a checkout and a config.
+
+    Args:
+        folder: for scratch files.
+        checkout: a copy of the project, to be edited.
+        config: file for IMAGE_CONFIG.
+        host: address of the engine.
+        variant: the one that is built.
+    """
+
+    folder: Path
+    checkout: Path
+    config: Path
+    host: str
+    variant: str
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What makes commands use this engine and this config."""
+        return {
+            "DOCKER_HOST": self.host,
+            "IMAGE_CONFIG": str(self.config),
+            "MODELS_STORE": str(self.folder / "store"),
+            "NO_COLOR": "1",
+        }
+
+    @property
+    def loaded(self) -> Loaded:
+        """The config, as it is now."""
+        return load(self.variant, root=self.checkout)
+
+    def engine(self) -> docker.DockerClient:
+        """The SDK's client; builds in here take longer than its usual minute."""
+        return docker.DockerClient(base_url=self.host, timeout=600)
+
+    def layers(self, tag: str) -> list[str]:
+        """Digests of an image's layers, base first."""
+        return list(self.engine().images.get(tag).attrs["RootFS"]["Layers"])
+
+    def size(self, tag: str) -> int:
+        """Bytes of all its layers."""
+        return int(self.engine().images.get(tag).attrs["Size"])
+
+    def forget(self) -> None:
+        """Empty every cache of a build: layers, cache mounts, images but the bases, models."""
+        base = self.loaded.config.base
+        for image in self.engine().images.list():
+            if not {base.download, base.runtime} & set(image.tags):
+                self.engine().images.remove(image.id, force=True)
+        prune = ["docker", "--host", self.host, "buildx", "prune", "--all", "--force"]
+        subprocess.run(prune, check=True, capture_output=True)
+        shutil.rmtree(self.folder / "store", ignore_errors=True)
+        os.sync()
+
+
+@contextmanager
+def yard(folder: Path, variant: str) -> Iterator[Yard]:
+    """A yard until the block ends.
+
+    Args:
+        folder: with a short path; what is in it is used again.
+        variant: the one to build.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder / "checkout", ignore_errors=True)
+    with ExitStack() as up:
+        config = up.enter_context(_inputs(folder))
+        host = up.enter_context(engine(folder))
+        here = Yard(folder, copy_of_the_checkout(folder / "checkout"), config, host, variant)
+        base = here.loaded.config.base
+        known = {tag for image in here.engine().images.list() for tag in image.tags}
+        for reference in {base.download, base.runtime} - known:
+            copy_image(reference, host)
+        yield here
+
+
+@contextmanager
+def _inputs(folder: Path) -> Iterator[Path]:
+    """The config that IMAGE_CONFIG names, or else stand-ins for everything outside."""
+    named = os.environ.get("IMAGE_CONFIG")
+    if named:
+        yield Path(named).resolve()
+        return
+    shutil.rmtree(folder / "standins", ignore_errors=True)
+    (folder / "standins").mkdir()
+    config = folder / "standins.yaml"
+    with stand_ins(folder / "standins", config):
+        os.environ["IMAGE_CONFIG"] = str(config)
+        try:
+            yield config
+        finally:
+            del os.environ["IMAGE_CONFIG"]
