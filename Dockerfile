@@ -1,7 +1,7 @@
 # An AUTOMATIC1111 WebUI worker for RunPod. Plain `docker build .` makes it; `invoke build` makes the
 # same image from prefetched models, mirrors and pins. Every ARG default equals config.yaml.
 #
-#   download, sources, packages, runpod, webui, worker
+#   download, sources, large, packages, runpod, webui, worker
 #                        made side by side, thrown away
 #   models               what is baked in; `--build-context models=DIR` replaces it
 #   build_final_image    the image; what changes often comes last
@@ -109,16 +109,32 @@ RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=ca_bundle 
     if [[ -s /run/secrets/ca_bundle ]]; then export PIP_CERT=/run/secrets/ca_bundle; fi; \
     pip install --require-hashes ${PYTHON_INDEX:+--index-url "$PYTHON_INDEX"} \
         --target /tools --requirement /tools.txt
-ENV PATH=/tools/bin:$PATH UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1
+ENV PATH=/tools/bin:$PATH UV_LINK_MODE=copy
 
 
-# --- packages: what the WebUI imports, beside the base's torch and never instead of it ------------
+# --- locks: half of the packages' bytes are in five of them, and those are installed apart ---------
+FROM ${BASE_DOWNLOAD} AS locks
+ARG REQUIREMENTS=requirements/cuda128.txt
+RUN --mount=type=bind,source=${REQUIREMENTS},target=/requirements.txt \
+    --mount=type=bind,source=scripts/image/split-lock,target=/build/split-lock \
+    /build/split-lock /requirements.txt /locks llvmlite numba opencv-python scipy xformers
+
+
+# --- large, packages: what the WebUI imports, beside the base's torch and never instead of it -----
+FROM python AS large
+ARG PYTORCH_INDEX=
+RUN --mount=type=cache,target=/root/.cache/uv --mount=type=secret,id=ca_bundle \
+    --mount=type=bind,from=locks,source=/locks/large.txt,target=/requirements.txt \
+    --mount=type=bind,source=scripts/image/install-packages,target=/build/install-packages \
+    --mount=type=bind,source=scripts/image/slim.py,target=/build/slim.py \
+    /build/install-packages /opt/webui /requirements.txt
+
 FROM python AS packages
 ARG PYTORCH_INDEX=
-ARG REQUIREMENTS=requirements/cuda128.txt
 RUN --mount=type=cache,target=/root/.cache/uv --mount=type=secret,id=ca_bundle \
-    --mount=type=bind,source=${REQUIREMENTS},target=/requirements.txt \
+    --mount=type=bind,from=locks,source=/locks/rest.txt,target=/requirements.txt \
     --mount=type=bind,source=scripts/image/install-packages,target=/build/install-packages \
+    --mount=type=bind,source=scripts/image/slim.py,target=/build/slim.py \
     --mount=type=bind,from=sources,source=/clip,target=/clip \
     /build/install-packages /opt/webui /requirements.txt /clip
 
@@ -128,6 +144,7 @@ FROM python AS runpod
 RUN --mount=type=cache,target=/root/.cache/uv --mount=type=secret,id=ca_bundle \
     --mount=type=bind,source=requirements/runpod.txt,target=/runpod.txt \
     --mount=type=bind,source=scripts/image/install-packages,target=/build/install-packages \
+    --mount=type=bind,source=scripts/image/slim.py,target=/build/slim.py \
     /build/install-packages /opt/runpod /runpod.txt
 
 
@@ -155,7 +172,7 @@ ENV DEBIAN_FRONTEND=noninteractive \
     ROOT=/stable-diffusion-webui \
     PYTHONUNBUFFERED=1
 
-# OpenCV links libGL and GLib; GitPython wants git at import; tini reaps; the supervisor preloads
+# OpenCV links libGL (and that libX11) and GLib; GitPython wants git at import; tini reaps; the supervisor preloads
 # tcmalloc; A1111 draws grid captions with a real font; procps is for the person inside.
 # The base image's release decides the versions.
 ARG APT_MIRROR=
@@ -163,7 +180,8 @@ RUN --mount=type=bind,source=scripts/image/apt-install,target=/build/apt-install
     --mount=type=secret,id=ca_bundle \
     --mount=type=cache,target=/var/cache/apt,sharing=locked \
     --mount=type=cache,target=/var/lib/apt,sharing=locked \
-    /build/apt-install fonts-dejavu-core git libgl1 libglib2.0-0 libtcmalloc-minimal4 procps tini
+    /build/apt-install fonts-dejavu-core git libglib2.0-0 libtcmalloc-minimal4 libx11-6 procps tini \
+        --files-of libgl1 libglvnd0 libglx0
 
 # The serving processes are never root: the supervisor starts them as this user.
 RUN groupadd --gid 1000 worker \
@@ -172,6 +190,7 @@ RUN groupadd --gid 1000 worker \
 # --link layers stand on nothing: a new package or script never re-uploads the model, nor the reverse.
 COPY --link --from=models /model.safetensors /model.safetensors
 COPY --link --from=models /extra/ /
+COPY --link --from=large /opt/webui /opt/webui
 COPY --link --from=packages /opt/webui /opt/webui
 COPY --link --from=runpod /opt/runpod /opt/runpod
 COPY --link --from=webui /stable-diffusion-webui /stable-diffusion-webui

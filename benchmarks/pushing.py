@@ -72,9 +72,7 @@ def variants(yard: Yard, rounds: int) -> list[Answer]:
         place = Place(yard, blobs)
         try:
             for number in range(VARIANTS):
-                yard.config.write_text(
-                    with_checkpoint(config, yard.folder / "one.safetensors", number)
-                )
+                yard.config.write_text(with_checkpoint(config, file, number))
                 ours(yard)
                 name = f"variant-{number}"
                 began = time.monotonic()

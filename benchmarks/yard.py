@@ -101,17 +101,14 @@ def yard(folder: Path, variant: str) -> Iterator[Yard]:
 
 @contextmanager
 def _inputs(folder: Path) -> Iterator[Path]:
-    """The config that IMAGE_CONFIG names, or else stand-ins for everything outside."""
-    named = os.environ.get("IMAGE_CONFIG")
-    if named:
-        yield Path(named).resolve()
-        return
-    shutil.rmtree(folder / "standins", ignore_errors=True)
-    (folder / "standins").mkdir()
-    config = folder / "standins.yaml"
-    with stand_ins(folder / "standins", config):
+    """A copy of the config that IMAGE_CONFIG names, or else stand-ins for everything outside."""
+    named, config = os.environ.get("IMAGE_CONFIG"), folder / "config.yaml"
+    with ExitStack() as up:
+        if named:
+            shutil.copyfile(named, config)
+        else:
+            shutil.rmtree(folder / "standins", ignore_errors=True)
+            (folder / "standins").mkdir()
+            up.enter_context(stand_ins(folder / "standins", config))
         os.environ["IMAGE_CONFIG"] = str(config)
-        try:
-            yield config
-        finally:
-            del os.environ["IMAGE_CONFIG"]
+        yield config

@@ -108,13 +108,13 @@ def _fill(place: Place) -> None:
         "base.in": "torch==2.7.0",
     }.items():
         (place.root / "requirements" / name).write_text(lines + "\n")
-    for name in ("invoke", "runpod", "uv", "ftfy", "gradio", "numpy"):
+    for name in ("invoke", "runpod", "uv", "ftfy", "gradio", "numpy", "sympy"):
         place.publish(name, "1.0")
     place.publish("nvidia-cudnn-cu12", "9.0")
     place.publish("triton", "3.3.0")
-    place.publish("torch", "2.7.0", "nvidia-cudnn-cu12", "triton", "numpy")
+    place.publish("torch", "2.7.0", "nvidia-cudnn-cu12", "triton", "numpy", "sympy")
     place.publish("xformers", "0.0.30", "torch==2.7.0")
-    place.publish("torchsde", "0.2.6", "torch>=1.6")
+    place.publish("torchsde", "0.2.6", "torch>=1.6", "numpy")
     place.release("gradio", "torch", "torchsde")
 
 
@@ -191,3 +191,14 @@ def test_an_index_that_does_not_answer_is_one_line(
 def test_packages_that_only_sound_like_the_base_images_stay() -> None:
     lock = "torch==2.7.0 \\\n    --hash=x\n    # via y\ntorchdiffeq==0.2.3 \\\n    --hash=z\n"
     assert without_base("# head\n" + lock) == "# head\ntorchdiffeq==0.2.3 \\\n    --hash=z\n"
+
+
+def test_what_only_the_base_images_packages_want_is_left_to_the_base_image() -> None:
+    torch = "torch==2.7.0 \\\n    --hash=x\n    # via -r image.in\n"
+    sympy = "sympy==1.14.0 \\\n    --hash=x\n    # via torch\n"
+    mpmath = "mpmath==1.3.0 \\\n    --hash=x\n    # via sympy\n"
+    shared = "networkx==3.6.1 \\\n    --hash=x\n    # via\n    #   scikit-image\n    #   torch\n"
+    asked_for = "wheel==0.45.1 \\\n    --hash=x\n    # via -r image.in\n"
+    rest = without_base(torch + mpmath + shared + sympy + asked_for)
+    assert rest == shared + asked_for
+    assert without_base(mpmath + shared + sympy + asked_for) == rest

@@ -27,7 +27,9 @@ WEBUI_LIST = "requirements_versions.txt"
 
 # What the base image brings: resolved against, never locked, so never installed. torch and the
 # CUDA libraries it loads belong together, and are the base image's.
-_FROM_BASE = re.compile(r"(torch|torchvision|torchaudio|triton|nvidia-[a-z0-9-]+)==")
+_FROM_BASE = re.compile(r"torch|torchvision|torchaudio|triton|nvidia-[a-z0-9-]+")
+_ENTRY = re.compile(r"^([a-z0-9._-]+)==.*\n(?: .*\n)*", flags=re.MULTILINE)
+_WANTED_BY = re.compile(r"^ +#(?: via|  ) (\S.*)$", flags=re.MULTILINE)
 _FOR_IMAGE = ("--python-version=3.11", "--python-platform=x86_64-manylinux_2_28")
 _FOR_HOST = ("--python-version=3.10", "--universal")
 
@@ -101,14 +103,16 @@ def pin_python(
 
 
 def without_base(lock: str) -> str:
-    """A hashed lock without what the base image brings, hashes and remarks included."""
-    kept, keeping = [], True
-    for line in lock.splitlines(keepends=True):
-        if not line.startswith((" ", "#")):
-            keeping = not _FROM_BASE.match(line)
-        if keeping:
-            kept.append(line)
-    return "".join(kept)
+    """A hashed lock without what the base image brings, hashes and remarks included.
+
+    That is torch and its like, and what nobody but they want (sympy): they cannot be there without.
+    """
+    wanted_by = {entry[1]: set(_WANTED_BY.findall(entry[0])) for entry in _ENTRY.finditer(lock)}
+    names = {name for wanting in wanted_by.values() for name in wanting} | wanted_by.keys()
+    gone = {name for name in names if _FROM_BASE.fullmatch(name)}
+    while more := {n for n, wanting in wanted_by.items() if wanting and wanting <= gone} - gone:
+        gone |= more
+    return _ENTRY.sub(lambda entry: "" if entry[1] in gone else entry[0], lock)
 
 
 def _plan(variants: Sequence[Loaded]) -> dict[Compilation, Loaded]:
