@@ -165,3 +165,36 @@ def test_a_commit_that_is_gone_is_said_in_one_line(
 def test_the_scripts_parse_in_busybox_ash() -> None:
     for name in ("hub-file", "fetch-source"):
         subprocess.run(["busybox", "ash", "-n", ROOT / "scripts/image" / name], check=True)
+
+
+def split_lock(lock: Path, dest: Path, *names: str) -> tuple[str, str]:
+    run = [str(ROOT / "scripts/image/split-lock"), str(lock), str(dest), *names]
+    subprocess.run(run, check=True, timeout=60)
+    return (dest / "large.txt").read_text(), (dest / "rest.txt").read_text()
+
+
+def entries(lock: str) -> list[str]:
+    return [line.partition("==")[0] for line in lock.splitlines() if line[:1].isalnum()]
+
+
+@pytest.mark.parametrize("variant", ["cpu", "cuda128"])
+def test_a_lock_is_split_without_losing_a_package_or_a_hash(variant: str, tmp_path: Path) -> None:
+    lock = ROOT / f"requirements/{variant}.txt"
+    large, rest = split_lock(lock, tmp_path / "locks", "scipy", "xformers", "numba")
+    expected = {"numba", "scipy"} | ({"xformers"} if variant == "cuda128" else set())
+    assert set(entries(large)) == expected
+    assert sorted(entries(large) + entries(rest)) == sorted(entries(lock.read_text()))
+    hashes = large.count("--hash=") + rest.count("--hash=")
+    assert hashes == lock.read_text().count("--hash=")
+
+
+def test_a_change_of_a_small_package_leaves_the_large_ones_alone(tmp_path: Path) -> None:
+    before = "scipy==1.0 \\\n    --hash=a\ntqdm==1.0 \\\n    --hash=b\n"
+    lock = tmp_path / "lock"
+    lock.write_text(before)
+    large, rest = split_lock(lock, tmp_path / "one", "scipy")
+    lock.write_text(before.replace("tqdm==1.0", "tqdm==2.0"))
+    assert split_lock(lock, tmp_path / "two", "scipy") == (
+        large,
+        rest.replace("tqdm==1.0", "tqdm==2.0"),
+    )
