@@ -1,7 +1,7 @@
 # An AUTOMATIC1111 WebUI worker for RunPod. Plain `docker build .` makes it; `invoke build` makes the
 # same image from prefetched models, mirrors and pins. Every ARG default equals config.yaml.
 #
-#   download, sources, large, packages, runpod, webui, worker
+#   download, sources, clip, large, packages, runpod, webui, worker
 #                        made side by side, thrown away
 #   models               what is baked in; `--build-context models=DIR` replaces it
 #   build_final_image    the image; what changes often comes last
@@ -72,8 +72,6 @@ ARG BLIP_REPO=salesforce/BLIP
 ARG BLIP_COMMIT=48211a1594f1321b00f14c9f7a5b4813144b2fb9
 ARG ASSETS_REPO=AUTOMATIC1111/stable-diffusion-webui-assets
 ARG ASSETS_COMMIT=6f7db241d2f8ba7457bac5ca9753331f0c266917
-ARG CLIP_REPO=openai/CLIP
-ARG CLIP_COMMIT=d50d76daa670286dd6cacf3bcd80b5e4823fc8e1
 RUN --mount=type=bind,source=scripts/image/fetch-source,target=/build/fetch-source \
     --mount=type=secret,id=ca_bundle \
     fetch() { \
@@ -85,8 +83,7 @@ RUN --mount=type=bind,source=scripts/image/fetch-source,target=/build/fetch-sour
     fetch "$GENERATIVE_MODELS_REPO" "$GENERATIVE_MODELS_COMMIT" main generative-models assets; \
     fetch "$K_DIFFUSION_REPO" "$K_DIFFUSION_COMMIT" master k-diffusion; \
     fetch "$BLIP_REPO" "$BLIP_COMMIT" main BLIP BLIP.gif demo.ipynb; \
-    fetch "$ASSETS_REPO" "$ASSETS_COMMIT" main stable-diffusion-webui-assets; \
-    fetch "$CLIP_REPO" "$CLIP_COMMIT" main /clip CLIP.png notebooks
+    fetch "$ASSETS_REPO" "$ASSETS_COMMIT" main stable-diffusion-webui-assets
 ARG WEBUI_REPO=AUTOMATIC1111/stable-diffusion-webui
 ARG A1111_RELEASE=v1.9.3
 ARG WEBUI_COMMIT=1c0a0c4c26f78c32095ebc7f8af82f5c04fca8c0
@@ -100,11 +97,29 @@ RUN --mount=type=bind,source=scripts/image/fetch-source,target=/build/fetch-sour
     cp -a /webui/. /stable-diffusion-webui/
 
 
+# --- clip: the one source that is installed as a package, so that nothing waits for the others -----
+FROM ${BASE_DOWNLOAD} AS clip
+SHELL ["/bin/ash", "-eo", "pipefail", "-c"]
+ARG GITHUB=https://github.com
+ARG CLIP_REPO=openai/CLIP
+ARG CLIP_COMMIT=d50d76daa670286dd6cacf3bcd80b5e4823fc8e1
+RUN --mount=type=bind,source=scripts/image/fetch-source,target=/build/fetch-source \
+    --mount=type=secret,id=ca_bundle \
+    case $CLIP_REPO in *://*) repo=$CLIP_REPO ;; *) repo=$GITHUB/$CLIP_REPO ;; esac; \
+    /build/fetch-source "$repo" "$CLIP_COMMIT" main /clip CLIP.png notebooks
+
+
+# --- certificates: a folder with a file ca_bundle, by `--build-context certificates=DIR`; or none ---
+# What a secret would do too, but a RUN with one makes BuildKit read all of the base image (6 GB)
+# before it starts, once a stage on every fresh machine.
+FROM scratch AS certificates
+
+
 # --- python: the base with a fast installer; what is built on it is copied, the installer is not --
 FROM ${BASE_RUNTIME} AS python
 ARG PYTHON_INDEX=
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
-RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=ca_bundle \
+RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,from=certificates,target=/run/secrets \
     --mount=type=bind,source=requirements/tools.txt,target=/tools.txt \
     if [[ -s /run/secrets/ca_bundle ]]; then export PIP_CERT=/run/secrets/ca_bundle; fi; \
     pip install --require-hashes ${PYTHON_INDEX:+--index-url "$PYTHON_INDEX"} \
@@ -123,7 +138,7 @@ RUN --mount=type=bind,source=${REQUIREMENTS},target=/requirements.txt \
 # --- large, packages: what the WebUI imports, beside the base's torch and never instead of it -----
 FROM python AS large
 ARG PYTORCH_INDEX=
-RUN --mount=type=cache,target=/root/.cache/uv --mount=type=secret,id=ca_bundle \
+RUN --mount=type=cache,target=/root/.cache/uv --mount=type=bind,from=certificates,target=/run/secrets \
     --mount=type=bind,from=locks,source=/locks/large.txt,target=/requirements.txt \
     --mount=type=bind,source=scripts/image/install-packages,target=/build/install-packages \
     --mount=type=bind,source=scripts/image/slim.py,target=/build/slim.py \
@@ -131,17 +146,17 @@ RUN --mount=type=cache,target=/root/.cache/uv --mount=type=secret,id=ca_bundle \
 
 FROM python AS packages
 ARG PYTORCH_INDEX=
-RUN --mount=type=cache,target=/root/.cache/uv --mount=type=secret,id=ca_bundle \
+RUN --mount=type=cache,target=/root/.cache/uv --mount=type=bind,from=certificates,target=/run/secrets \
     --mount=type=bind,from=locks,source=/locks/rest.txt,target=/requirements.txt \
     --mount=type=bind,source=scripts/image/install-packages,target=/build/install-packages \
     --mount=type=bind,source=scripts/image/slim.py,target=/build/slim.py \
-    --mount=type=bind,from=sources,source=/clip,target=/clip \
+    --mount=type=bind,from=clip,source=/clip,target=/clip \
     /build/install-packages /opt/webui /requirements.txt /clip
 
 
 # --- runpod: the SDK in an environment of its own; its pins and the WebUI's exclude each other ----
 FROM python AS runpod
-RUN --mount=type=cache,target=/root/.cache/uv --mount=type=secret,id=ca_bundle \
+RUN --mount=type=cache,target=/root/.cache/uv --mount=type=bind,from=certificates,target=/run/secrets \
     --mount=type=bind,source=requirements/runpod.txt,target=/runpod.txt \
     --mount=type=bind,source=scripts/image/install-packages,target=/build/install-packages \
     --mount=type=bind,source=scripts/image/slim.py,target=/build/slim.py \
@@ -177,7 +192,7 @@ ENV DEBIAN_FRONTEND=noninteractive \
 # The base image's release decides the versions.
 ARG APT_MIRROR=
 RUN --mount=type=bind,source=scripts/image/apt-install,target=/build/apt-install \
-    --mount=type=secret,id=ca_bundle \
+    --mount=type=bind,from=certificates,target=/run/secrets \
     --mount=type=cache,target=/var/cache/apt,sharing=locked \
     --mount=type=cache,target=/var/lib/apt,sharing=locked \
     /build/apt-install fonts-dejavu-core git libglib2.0-0 libtcmalloc-minimal4 libx11-6 procps tini \

@@ -14,6 +14,7 @@ from benchmarks.contestants import USUAL, build_ours, build_usual, plain_command
 from benchmarks.yard import Yard
 from scripts.host.console import note
 from scripts.host.docker.arguments import build_arguments
+from scripts.host.make import certificate_context
 
 OURS, USUALLY = "bench/ours", "bench/usual"
 PINNED = "tqdm"
@@ -100,21 +101,22 @@ def pin(yard: Yard, rounds: int) -> list[Answer]:
 
 def nothing(yard: Yard, rounds: int) -> list[Answer]:
     """With nothing changed, against the plain command with the same arguments."""
-    plain = plain_command(yard.loaded, "bench/plain")
+    with certificate_context(yard.loaded) as certificates:
+        plain = plain_command(yard.loaded, "bench/plain", certificates)
 
-    def plainly() -> object:
-        return run(plain, yard.checkout, yard.environment)
+        def plainly() -> object:
+            return run(plain, yard.checkout, yard.environment)
 
-    ours(yard)
-    plainly()
-    return in_turns(
-        "nothing",
-        max(rounds, 5),
-        {
-            "ours": lambda _: seconds(lambda: ours(yard)),
-            "plain": lambda _: seconds(plainly),
-        },
-    )
+        ours(yard)
+        plainly()
+        return in_turns(
+            "nothing",
+            max(rounds, 5),
+            {
+                "ours": lambda _: seconds(lambda: ours(yard)),
+                "plain": lambda _: seconds(plainly),
+            },
+        )
 
 
 def added_bytes(yard: Yard, rounds: int) -> list[Answer]:

@@ -54,13 +54,14 @@ def usual_command(loaded: Loaded, tag: str, root: Path = ROOT) -> list[str]:
     ]
 
 
-def plain_command(loaded: Loaded, tag: str) -> list[str]:
+def plain_command(loaded: Loaded, tag: str, certificates: Path | None) -> list[str]:
     """`docker build` of our Dockerfile with nothing but build arguments and the CA bundle."""
     bundle = loaded.ca_bundle
     plan = Plan(
         root=loaded.root,
         arguments=build_arguments(loaded),
         secrets={"ca_bundle": f"src={bundle}"} if bundle else {},
+        contexts={"certificates": certificates} if certificates else {},
         tags=(tag,),
         options=(f"--network={loaded.config.build.network}", "--load"),
     )

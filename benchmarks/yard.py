@@ -75,6 +75,11 @@ class Yard:
         prune = ["docker", "--host", self.host, "buildx", "prune", "--all", "--force"]
         subprocess.run(prune, check=True, capture_output=True)
         shutil.rmtree(self.folder / "store", ignore_errors=True)
+        # A base image counts as there, and an engine that has pulled one has also unpacked it.
+        for reference in (base.download, base.runtime):
+            dockerfile = f"FROM {reference}\nRUN true\n"
+            build = ["docker", "--host", self.host, "build", "--network=host", "-"]
+            subprocess.run(build, input=dockerfile.encode(), check=True, capture_output=True)
         os.sync()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,8 +63,12 @@ def make(
         )
     engine = probe()
     wants_models = prefetch and words.target not in MODEL_FREE_STAGES
-    with _model_context(loaded, wanted=wants_models) as models:
-        built = build.run(make_plan(loaded, words, engine, models), quiet=quiet)
+    with (
+        _model_context(loaded, wanted=wants_models) as models,
+        certificate_context(loaded) as certificates,
+    ):
+        plan = make_plan(loaded, words, engine, models, certificates)
+        built = build.run(plan, quiet=quiet)
     result = _report(loaded, words, built, loose)
     report.write(result, loaded.root / "reports" / "build.json")
     return result
@@ -79,6 +85,18 @@ def _model_context(loaded: Loaded, *, wanted: bool) -> Iterator[Path | None]:
 
     with staged_context(loaded, prefetch_shown(loaded, summary=False)) as folder:
         yield folder
+
+
+@contextmanager
+def certificate_context(loaded: Loaded) -> Iterator[Path | None]:
+    """The folder of the named context `certificates`, where the config names a bundle."""
+    bundle = loaded.ca_bundle
+    if bundle is None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="certificates-") as folder:
+        shutil.copyfile(bundle, Path(folder) / "ca_bundle")
+        yield Path(folder)
 
 
 def _report(

@@ -7,7 +7,7 @@ import json
 import subprocess
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import docker
@@ -15,6 +15,7 @@ import pytest
 
 from benchmarks.contestants import plain_command
 from scripts.host.config.load import load
+from scripts.host.make import certificate_context
 from tests.engine.conftest import built_image
 from tests.engine.running import container, copy_of_the_checkout, eventually, invoke, output
 from tests.standins.registry import layers_of
@@ -95,14 +96,21 @@ def test_it_serves_as_a_user_who_is_not_root_with_tcmalloc(cpu_image: str) -> No
         assert "libtcmalloc" in maps
 
 
+@pytest.fixture
+def certificates(image_config: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path | None]:
+    """The build context of the CA bundle, with IMAGE_CONFIG set."""
+    monkeypatch.setenv("IMAGE_CONFIG", str(image_config))
+    with certificate_context(load("cpu")) as folder:
+        yield folder
+
+
 def test_a_build_with_nothing_changed_takes_little_longer_than_plain_docker(
     cpu_image: str,  # noqa: ARG001 - what is built already
     image_config: Path,
     model_store: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    certificates: Path | None,
 ) -> None:
-    monkeypatch.setenv("IMAGE_CONFIG", str(image_config))
-    plain = plain_command(load("cpu"), "plain-docker-build:test")
+    plain = plain_command(load("cpu"), "plain-docker-build:test", certificates)
     subprocess.run(plain, check=True, capture_output=True, timeout=1800)
 
     def seconds(run: Callable[[], object]) -> float:
@@ -126,10 +134,9 @@ def test_a_build_with_nothing_changed_takes_little_longer_than_plain_docker(
 
 @pytest.mark.slow
 def test_plain_docker_build_with_only_build_arguments_makes_the_same_layers(
-    image_config: Path, model_store: Path, monkeypatch: pytest.MonkeyPatch
+    image_config: Path, model_store: Path, certificates: Path | None
 ) -> None:
-    monkeypatch.setenv("IMAGE_CONFIG", str(image_config))
-    words = plain_command(load("cpu"), "plain-docker-build:test")
+    words = plain_command(load("cpu"), "plain-docker-build:test", certificates)
     subprocess.run(words, check=True, capture_output=True, timeout=1800)
     # Built anew: an engine short of disk forgets steps, and a step run again is another layer.
     ours = built_image("cpu", image_config, model_store)

@@ -66,7 +66,9 @@ def source_of(root: Path) -> Source:
     return Source(f"{commit}{dirty}" or "unknown", int(stamp or time or 0))
 
 
-def make_plan(loaded: Loaded, words: Words, engine: Engine, models: Path | None) -> Plan:
+def make_plan(
+    loaded: Loaded, words: Words, engine: Engine, models: Path | None, certificates: Path | None
+) -> Plan:
     """The plan of a build.
 
     Args:
@@ -74,6 +76,7 @@ def make_plan(loaded: Loaded, words: Words, engine: Engine, models: Path | None)
         words: what the user asked.
         engine: what the engine can do.
         models: folder of the named context `models`; None lets the Dockerfile download.
+        certificates: folder of the named context `certificates`; None where the system's do.
 
     Raises:
         Failure: the download stage cannot fetch what the config names.
@@ -101,7 +104,11 @@ def make_plan(loaded: Loaded, words: Words, engine: Engine, models: Path | None)
             "CREATED": created,
             "SOURCE_DATE_EPOCH": str(source.created),
         },
-        contexts={"models": models} if models else {},
+        contexts={
+            name: folder
+            for name, folder in (("models", models), ("certificates", certificates))
+            if folder
+        },
         secrets=_secrets(loaded),
         tags=words.tags + (references(loaded, source) if words.target == FINAL_STAGE else ()),
         target=words.target,
