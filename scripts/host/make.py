@@ -17,15 +17,8 @@ from scripts.host.docker.engine import client, probe
 from scripts.host.docker.plan import Words, make_plan
 
 # Stages that need no model: debugging them must not wait for gigabytes.
-MODEL_FREE_STAGES = (
-    "sources",
-    "python",
-    "locks",
-    "large",
-    "packages",
-    "runpod",
-    "worker",
-    "download",
+MODEL_FREE_STAGES = frozenset(
+    "download sources clip locks python large packages runpod worker".split()
 )
 
 
