@@ -18,7 +18,7 @@ from scripts.host.docker.plan import Words, make_plan
 
 # Stages that need no model: debugging them must not wait for gigabytes.
 MODEL_FREE_STAGES = frozenset(
-    "download sources clip locks python large packages runpod worker".split()
+    ["download", "sources", "clip", "locks", "python", "large", "packages", "runpod", "worker"]
 )
 
 
