@@ -187,9 +187,9 @@ ENV DEBIAN_FRONTEND=noninteractive \
     ROOT=/stable-diffusion-webui \
     PYTHONUNBUFFERED=1
 
-# OpenCV links libGL (and that libX11) and GLib; GitPython wants git at import; tini reaps; the supervisor preloads
-# tcmalloc; A1111 draws grid captions with a real font; procps is for the person inside.
-# The base image's release decides the versions.
+# OpenCV links libGL (and that libX11) and GLib; GitPython wants git at import; tini reaps; the
+# supervisor preloads tcmalloc; A1111 draws grid captions with a real font; procps is for the person
+# inside. The base image's release decides the versions.
 ARG APT_MIRROR=
 RUN --mount=type=bind,source=scripts/image/apt-install,target=/build/apt-install \
     --mount=type=bind,from=certificates,target=/run/secrets \

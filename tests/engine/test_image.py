@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import time
 import urllib.request
@@ -193,5 +194,6 @@ def test_every_source_has_bytecode_that_python_will_use(cpu_image: str) -> None:
     # https://docs.python.org/3.11/reference/import.html#pyc-invalidation: time and size must agree.
     folders = ("/opt/worker", "/stable-diffusion-webui", "/opt/webui/lib", "/opt/runpod/lib")
     stale = output(cpu_image, "-c", STALE, *folders, entrypoint="/opt/webui/bin/python")
-    # A package's test that is no Python on purpose has none.
-    assert [name for name in stale.splitlines() if "/tests/" not in name] == []
+    # Architectures that the WebUI never asks for have none, nor has what is for Python 2.
+    without = re.compile(r"/transformers/models/|/aenum/_py2\.py$")
+    assert [name for name in stale.splitlines() if not without.search(name)] == []
