@@ -16,11 +16,8 @@ from scripts.host.docker.inspect import Structure, structure
 from scripts.host.docker.saved import saved_trees
 from scripts.host.docker.waste import settle, wasted
 from tests.engine.running import error_line, invoke
-from tests.engine.test_build_cache import (  # noqa: F401 - fixtures
-    copy_image,
-    second_engine,
-    short_folder,
-)
+from tests.engine.test_build_cache import second_engine, short_folder  # noqa: F401 - fixtures
+from tests.standins.engine import copy_image
 from tests.standins.images import debian_root
 
 pytestmark = pytest.mark.engine
