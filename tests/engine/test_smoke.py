@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -22,6 +23,7 @@ import pytest
 from scripts.host.config.load import ROOT, load
 from scripts.host.docker.push import doubt_about
 from scripts.host.smoke import gpu
+from scripts.host.smoke.api import Api
 from scripts.host.smoke.report import SmokeReport
 from scripts.host.smoke.worker import PORT, device_requests
 from tests.engine.running import container, eventually, output
@@ -87,6 +89,20 @@ def test_one_check_of_them_proves_nothing(cpu_image: str, tmp_path: Path) -> Non
     doubt = doubt_about(replace(load("cpu"), root=tmp_path), found.image_id)
     assert doubt
     assert "only a part" in doubt.what
+
+
+def test_a_kept_container_still_serves_after_the_stop_was_tested(
+    cpu_image: str, tmp_path: Path
+) -> None:
+    words = ("--image", cpu_image, "--reports", str(tmp_path), "--keep", "-k", "ready or stops")
+    told = re.search(r"^kept: (\S+), (http\S+)$", nox("smoke", *words).stdout, re.MULTILINE)
+    assert told
+    kept = docker.from_env().containers.get(told[1])
+    try:
+        Api(told[2]).wait(60)
+        assert kept.status == "running"
+    finally:
+        kept.remove(force=True, v=True)
 
 
 @pytest.fixture

@@ -149,7 +149,10 @@ def started(pytestconfig: pytest.Config, image: Any, run: Run) -> Iterator[worke
     run.worker = worker.start(client(), image.id, gpu)
     yield run.worker
     run.log = run.worker.log
-    if not pytestconfig.getoption("--keep"):
+    if pytestconfig.getoption("--keep"):
+        run.worker.container.start()  # a check has stopped it
+        run.kept = f"{run.worker.container.name}, {run.worker.url}"
+    else:
         run.worker.container.remove(force=True, v=True)
 
 

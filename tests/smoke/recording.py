@@ -40,6 +40,7 @@ class Run:
     gpus: tuple[Device, ...] = ()
     gpu_used: int = 0
     log: str = ""
+    kept: str = ""
     whole: bool = True
     blamed: set[str] = field(default_factory=set)
     checks: list[report.Check] = field(default_factory=list)
@@ -138,5 +139,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     say()
     say(show.summary(made, shutil.get_terminal_size((100, 24)).columns))
     say(f"report: {os.path.relpath(path.with_suffix('.html'))}")
+    if run.kept:
+        say(f"kept: {run.kept}")
     if not made.passed:
         session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
