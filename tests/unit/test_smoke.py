@@ -10,7 +10,7 @@ from xml.etree import ElementTree as Xml
 import pytest
 
 from scripts.common.findings import FINDINGS
-from scripts.host.smoke import facts, gpu, report, show
+from scripts.host.smoke import charts, facts, gpu, report, show
 from scripts.host.smoke.api import Picture, decoded, difference
 from scripts.host.smoke.page import page
 from tests.smoked import png
@@ -129,3 +129,14 @@ def test_markup_in_a_log_stays_text_and_no_script_could_run() -> None:
     assert "<script" not in text
     assert "<img src=http" not in text
     assert "default-src 'none'" in text
+
+
+def test_a_phase_begins_where_the_one_before_it_ended() -> None:
+    shown = charts.spans({"started": 0.1, "answers": 9.0, "drawn": 16.0})
+    assert [(bar.start, bar.end) for bar in shown] == [(0.0, 0.1), (0.1, 9.0), (9.0, 16.0)]
+
+
+def test_memory_is_drawn_from_two_samples_on() -> None:
+    samples = [report.Usage(seconds=at, memory=at * 10**9) for at in (1, 2)]
+    assert charts.memory(samples[:1], {}) == ""
+    assert "peak 2 GB" in charts.memory(samples, {"drawn": 1.0})
