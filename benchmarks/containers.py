@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.container.api import Api
+from scripts.host.config.load import load
+from scripts.host.docker.plan import references, source_of
 
 PICTURE = {"prompt": "a lighthouse", "width": 64, "height": 64, "steps": 1, "seed": 1}
 PATIENCE = 300.0  # seconds
@@ -31,6 +32,20 @@ class Started:
     memory: int
 
 
+def image_of(variant: str, name: str | None) -> str:
+    """The image to measure: NAME:VARIANT, or the one built from this checkout.
+
+    Raises:
+        SystemExit: it is not in the local engine.
+    """
+    loaded = load(variant)
+    image = f"{name}:{variant}" if name else references(loaded, source_of(loaded.root))[0]
+    look = ["docker", "image", "inspect", image]
+    if subprocess.run(look, capture_output=True, check=False).returncode:
+        raise SystemExit(f"error: {image} is not here - run: invoke build --variant {variant}")
+    return image
+
+
 @contextmanager
 def running(*words: str) -> Iterator[str]:
     """A container on this machine's network, removed afterwards; its id."""
@@ -43,7 +58,7 @@ def running(*words: str) -> Iterator[str]:
         subprocess.run(["docker", "rm", "--force", name], capture_output=True, check=True)
 
 
-def start(words: Sequence[str], port: int, *, settle: float = 3.0) -> Started:
+def start(words: Sequence[str], port: int, *, settle: float = 2.0) -> Started:
     """Start a container, have one picture drawn, let it idle, weigh it.
 
     Args:
@@ -64,6 +79,14 @@ def start(words: Sequence[str], port: int, *, settle: float = 3.0) -> Started:
         return Started(answers, picture, memory_of(name))
 
 
+def seconds_to_answer(words: Sequence[str], port: int) -> float:
+    """Start a container; the seconds until its API answers."""
+    began = time.monotonic()
+    with running(*words):
+        wait_for(Api("127.0.0.1", port))
+        return time.monotonic() - began
+
+
 def wait_for(api: Api) -> None:
     """Return when the API answers."""
     deadline = time.monotonic() + PATIENCE
@@ -73,7 +96,7 @@ def wait_for(api: Api) -> None:
         except OSError:
             if time.monotonic() > deadline:
                 raise SystemExit("the API does not answer") from None
-            time.sleep(0.01)
+            time.sleep(0.005)
         else:
             return
 
@@ -101,4 +124,4 @@ def memory_stat(membership: Path) -> Path:
                 return unified
         elif "memory" in controllers.split(","):
             return root / "memory" / path.lstrip("/") / "memory.stat"
-    raise SystemExit(f"no memory figures for {json.dumps(str(membership))}")
+    raise SystemExit(f"no memory figures for {membership}")

@@ -16,17 +16,15 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.containers import image_of, running, wait_for
 from benchmarks.record import Ratio, report
 from scripts.container.api import Api
 from scripts.container.flags import webui_flags
 from scripts.container.settings import Settings
-from scripts.host.config.load import load
-from scripts.host.docker.plan import references, source_of
 from tests.unit.worker import free_port
 
 START_LIMIT = 0.3
@@ -35,28 +33,11 @@ ACCELERATORS = {"cpu": "cpu", "cuda128": "cuda"}  # of each variant
 JOBS = Path(__file__).with_name("worker_jobs.py")
 
 
-@contextmanager
-def running(*words: str) -> Iterator[str]:
-    """A container on this machine's network, removed afterwards; its id."""
-    base = ["docker", "run", "--detach", "--network=host"]
-    started = subprocess.run([*base, *words], capture_output=True, text=True, check=True)
-    name = started.stdout.strip()
-    try:
-        yield name
-    finally:
-        subprocess.run(["docker", "rm", "--force", name], capture_output=True, check=True)
-
-
 def seconds_to_answer(port: int) -> float:
     """Seconds until the API answers."""
-    api, began = Api("127.0.0.1", port), time.monotonic()
-    while True:
-        try:
-            api.call("GET", "/sdapi/v1/sd-models")
-        except OSError:
-            time.sleep(0.005)
-        else:
-            return time.monotonic() - began
+    began = time.monotonic()
+    wait_for(Api("127.0.0.1", port))
+    return time.monotonic() - began
 
 
 def start_by_hand(image: str, accelerator: str) -> float:
@@ -110,16 +91,6 @@ def job_pairs(image: str, count: int) -> list[tuple[float, float]]:
         )
     pairs: list[tuple[float, float]] = json.loads(answer.stdout.splitlines()[-1])
     return pairs
-
-
-def image_of(variant: str, name: str | None) -> str:
-    """The image to measure, or the end with what to do."""
-    loaded = load(variant)
-    image = f"{name}:{variant}" if name else references(loaded, source_of(loaded.root))[0]
-    look = ["docker", "image", "inspect", image]
-    if subprocess.run(look, capture_output=True, check=False).returncode:
-        raise SystemExit(f"error: {image} is not here - run: invoke build --variant {variant}")
-    return image
 
 
 def added(started: dict[str, list[float]], variant: str) -> list[Ratio]:

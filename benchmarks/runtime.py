@@ -1,0 +1,120 @@
+"""How a container starts, and what it holds while it idles, beside the usual way.
+
+    python -m benchmarks.runtime [NAME] [--usual IMAGE] [--rounds 5]
+
+NAME:cpu is an image in the local engine, by default the one that was built from this checkout;
+IMAGE is what `benchmarks/usual` makes from the same sources and models. Needs root, which alone can
+empty the page cache. Each round starts both, after one that is not counted. Prints
+the ratios of the medians and writes all figures to `benchmarks/results/runtime.json`. Exit code 1
+when a ratio misses its limit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from benchmarks.containers import Started, image_of, seconds_to_answer, start
+from benchmarks.record import Ratio, report
+from scripts.host.console import note
+from tests.unit.worker import free_port
+
+DROP = Path("/proc/sys/vm/drop_caches")
+LIMITS = {
+    "API answers, warm page cache": 0.6,
+    "API answers, cold page cache": 0.6,
+    "first picture, warm page cache": 0.7,
+    "memory at idle": 0.9,
+}
+CPU = ("--use-cpu", "all", "--no-half", "--precision", "full", "--skip-torch-cuda-test")
+
+
+Found = TypeVar("Found")
+SIDES = ("ours", "usual")
+
+
+@dataclass(frozen=True)
+class Images:
+    """The two that are started."""
+
+    ours: str
+    usual: str
+
+    def words(self, side: str, port: int) -> list[str]:
+        """What `docker run` is given to have one of them serve."""
+        if side == "ours":
+            return [f"--env=WEBUI_PORT={port}", "--env=METRICS_PORT=0", self.ours]
+        return [self.usual, "/start.sh", "--port", str(port), *CPU]
+
+
+def in_turns(rounds: int, work: Callable[[str], Found]) -> dict[str, list[Found]]:
+    """What each side's work gave, in every round; no side always comes first."""
+    found: dict[str, list[Found]] = {side: [] for side in SIDES}
+    for turn in range(rounds):
+        for side in SIDES if turn % 2 else reversed(SIDES):
+            found[side].append(work(side))
+            note(f"{side}: {found[side][-1]}")
+    return found
+
+
+def warm_start(images: Images, side: str) -> Started:
+    """A start with everything in the page cache."""
+    os.sync()
+    port = free_port()
+    return start(images.words(side, port), port)
+
+
+def cold_start(images: Images, side: str) -> float:
+    """Seconds to the first answer when everything comes from the disk.
+
+    https://docs.kernel.org/admin-guide/sysctl/vm.html#drop-caches
+    """
+    os.sync()
+    DROP.write_text("3")
+    port = free_port()
+    return seconds_to_answer(images.words(side, port), port)
+
+
+def ratio(what: str, runs: Mapping[str, Sequence[float]], limit: float) -> Ratio:
+    """Our median in theirs."""
+    ours, usual = (statistics.median(runs[side]) for side in SIDES)
+    return Ratio(f"{what}: ours / usual", ours / usual, limit)
+
+
+def main() -> int:
+    """Measure, print, write; 1 when a promise is not kept."""
+    words = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    words.add_argument("name", nargs="?")
+    words.add_argument("--usual", default="a1111-worker-usual:cpu")
+    words.add_argument("--rounds", type=int, default=5)
+    given = words.parse_args()
+    if not os.access(DROP, os.W_OK):
+        words.error("only root can empty the page cache: run it with sudo")
+    images = Images(image_of("cpu", given.name), given.usual)
+    in_turns(1, lambda side: warm_start(images, side))
+    warm = in_turns(given.rounds, lambda side: warm_start(images, side))
+    runs = {
+        "API answers, warm page cache": {k: [run.answers for run in warm[k]] for k in SIDES},
+        "API answers, cold page cache": in_turns(given.rounds, lambda s: cold_start(images, s)),
+        "first picture, warm page cache": {k: [run.picture for run in warm[k]] for k in SIDES},
+        "memory at idle": {k: [float(run.memory) for run in warm[k]] for k in SIDES},
+    }
+    times = [
+        {"name": what, "side": side, "values": values}
+        for what, sides in runs.items()
+        for side, values in sides.items()
+    ]
+    ratios = [ratio(what, runs[what], limit) for what, limit in LIMITS.items()]
+    return report("runtime", ratios, times)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
