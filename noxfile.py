@@ -14,7 +14,7 @@ PROVE = (
     *(sys.executable, "-m", "pytest", "-q", "-p", "no:timeout", "--tb=no", "--no-summary"),
     "tests/smoke",
 )
-BENCHMARKS = ("models", "worker", "runtime", "scaling", "everyday")
+BENCHMARKS = ("build", "models", "worker", "runtime", "scaling", "everyday")
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 
 

@@ -3,8 +3,8 @@
     python -m benchmarks.runtime [NAME] [--usual IMAGE] [--rounds 5]
 
 NAME:cpu is an image in the local engine, by default the one that was built from this checkout;
-IMAGE is what `benchmarks/usual` makes from the same sources and models. Needs root, which alone can
-empty the page cache. Each round starts both, after one that is not counted. Prints
+IMAGE is one of `benchmarks/usual`, by default built from the same sources and model. Needs root,
+which alone can empty the page cache. Each round starts both, after one that is not counted. Prints
 the ratios of the medians and writes all figures to `benchmarks/results/runtime.json`. Exit code 1
 when a ratio misses its limit.
 """
@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from benchmarks.containers import Started, image_of, seconds_to_answer, start
+from benchmarks.contestants import build_usual
 from benchmarks.record import Ratio, report
+from scripts.host.config.load import load
 from scripts.host.console import note
 from tests.unit.worker import free_port
 
@@ -35,6 +37,7 @@ LIMITS = {
 CPU = ("--use-cpu", "all", "--no-half", "--precision", "full", "--skip-torch-cuda-test")
 
 
+USUAL = "a1111-worker-usual:cpu"
 Found = TypeVar("Found")
 SIDES = ("ours", "usual")
 
@@ -93,12 +96,14 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     words.add_argument("name", nargs="?")
-    words.add_argument("--usual", default="a1111-worker-usual:cpu")
+    words.add_argument("--usual")
     words.add_argument("--rounds", type=int, default=5)
     given = words.parse_args()
     if not os.access(DROP, os.W_OK):
         words.error("only root can empty the page cache: run it with sudo")
-    images = Images(image_of("cpu", given.name), given.usual)
+    images = Images(image_of("cpu", given.name), given.usual or USUAL)
+    if not given.usual:
+        build_usual(load("cpu"), USUAL, {})
     in_turns(1, lambda side: warm_start(images, side))
     warm = in_turns(given.rounds, lambda side: warm_start(images, side))
     runs = {
