@@ -21,7 +21,7 @@ _KEPT_SERVICES = {"s3", "sts"}
 # The WebUI asks transformers for these. Others work too, but are compiled whenever imported.
 _RARELY_IMPORTED = re.compile(r"transformers/models/(?!auto|bert|clip|roberta|t5|xlm_roberta)\w+/")
 # Below this, a library is left as it is.
-_WORTH_IT = 100_000
+_WORTH_IT = 20_000
 
 
 def unused(packages: Path) -> Iterator[Path]:
