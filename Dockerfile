@@ -200,15 +200,19 @@ RUN --mount=type=bind,source=scripts/image/apt-install,target=/build/apt-install
 
 # The serving processes are never root: the supervisor starts them as this user.
 RUN groupadd --gid 1000 worker \
-    && useradd --uid 1000 --gid worker --create-home --shell /bin/bash worker
+    && useradd --uid 1000 --gid worker --create-home --shell /bin/bash worker \
+    && mkdir -p /opt/runpod /opt/webui /opt/worker/scripts/common /opt/worker/scripts/container \
+        /stable-diffusion-webui
 
-# --link layers stand on nothing: a new package or script never re-uploads the model, nor the reverse.
+# A new package or script never re-uploads the model, nor the reverse: --link layers stand on
+# nothing. An engine that makes them one upon the other all the same makes the same ones again,
+# since the folders that they fill are there; what changes most often comes last.
 COPY --link --from=models /model.safetensors /model.safetensors
 COPY --link --from=models /extra/ /
 COPY --link --from=large /opt/webui /opt/webui
-COPY --link --from=packages /opt/webui /opt/webui
 COPY --link --from=runpod /opt/runpod /opt/runpod
 COPY --link --from=webui /stable-diffusion-webui /stable-diffusion-webui
+COPY --link --from=packages /opt/webui /opt/webui
 
 # A package that brought its own torch would pass every import and fail on the GPU.
 ARG ACCELERATOR=cuda
