@@ -110,8 +110,8 @@ RUN --mount=type=bind,source=scripts/image/fetch-source,target=/build/fetch-sour
 
 
 # --- certificates: a folder with a file ca_bundle, by `--build-context certificates=DIR`; or none ---
-# What a secret would do too, but a RUN with one makes BuildKit read all of the base image (6 GB)
-# before it starts, once a stage on every fresh machine.
+# A secret would do too, but on a fresh machine a RUN with one on the 6 GB base began 8 to 18 s later
+# than the same RUN without (BuildKit 0.13), once for each chain of stages.
 FROM scratch AS certificates
 
 

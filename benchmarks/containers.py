@@ -46,6 +46,16 @@ def image_of(variant: str, name: str | None) -> str:
     return image
 
 
+def copied_out(image: str, path: str, folder: str) -> None:
+    """Copy a path of an image into a folder."""
+    make = subprocess.run(["docker", "create", image], capture_output=True, text=True, check=True)
+    name = make.stdout.strip()
+    try:
+        subprocess.run(["docker", "cp", f"{name}:{path}", folder], capture_output=True, check=True)
+    finally:
+        subprocess.run(["docker", "rm", name], capture_output=True, check=True)
+
+
 @contextmanager
 def running(*words: str) -> Iterator[str]:
     """A container on this machine's network, removed afterwards; its id."""
