@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -57,6 +58,9 @@ def _one_line(body: Body) -> Body:
         except KeyboardInterrupt:
             note("interrupted")
             sys.exit(130)
+        except BrokenPipeError:  # whoever read it has seen enough: `invoke ... | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(141)  # as a shell tells the end by SIGPIPE
         except Exception as error:
             if debugging():
                 raise

@@ -223,7 +223,13 @@ def behind_url(server: FaultServer, root: Path) -> dict[str, str]:
 def interrupted(environment: dict[str, str], state: str) -> subprocess.Popen[str]:
     """A prefetch that was interrupted in a state, and how it ended."""
     with subprocess.Popen(
-        PREFETCH, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+        PREFETCH,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        # As at a terminal: what runs in the background of a script inherits that it is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as run:
         assert run.stdout
         while f'"{state}"' not in run.stdout.readline():

@@ -33,3 +33,15 @@ def test_the_menu_has_one_line_for_each_task() -> None:
 @pytest.mark.parametrize("context", contexts(), ids=lambda context: context.name)
 def test_every_option_of_a_task_is_explained(context: ParserContext) -> None:
     assert all(argument.help for argument in context.args.values())
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    words = [sys.executable, "-m", "invoke", "config"]
+    with subprocess.Popen(
+        words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=0
+    ) as run:
+        assert run.stdout
+        assert run.stderr
+        run.stdout.close()
+        assert run.stderr.read() == ""
+        assert run.wait(30) == 141
