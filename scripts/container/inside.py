@@ -61,8 +61,8 @@ def collect_once_serving(host: str, port: int) -> None:
     """Switch the garbage collector on when somebody listens.
 
     The WebUI's imports make a million objects that stay for good. Looking through them again and
-    again for garbage is two fifths of its start; what is there when it serves is not looked
-    through again, which makes later collections short.
+    again for garbage is two fifths of the time they take; what is there when it serves is not
+    looked through again, which makes later collections short.
     """
     deadline = time.monotonic() + START_LIMIT
     while time.monotonic() < deadline:
