@@ -8,6 +8,7 @@ import re
 import subprocess
 import time
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -153,7 +154,8 @@ def test_changing_a_container_script_pushes_only_its_own_layer(
     _push(cpu_image, f"{repository}:before")
 
     script = copy / "scripts/container/__main__.py"
-    script.write_text(script.read_text() + "\n# a change\n")
+    # Never made before: an engine that remembers an earlier run's change has nothing to run again.
+    script.write_text(f"{script.read_text()}\n# {uuid.uuid4()}\n")
     define = f"image={{repository: {repository}, tags: [after], moving_tags: []}}"
     answer = invoke("build", "--variant", "cpu", "-D", define, config=image_config, root=copy)
     assert answer.returncode == 0, answer.stderr
