@@ -188,6 +188,11 @@ _ROWS: Final = (
         "check the network, or name another place under mirrors in config.yaml",
     ),
     Finding(
+        "ca-bundle-unusable",
+        "The file of certificates is not there, or holds none.",
+        "name a PEM file in mirrors.ca_bundle, or null",
+    ),
+    Finding(
         "gpu-not-here",
         "This machine has no GPU that the driver sees.",
         "build here, and run nox -s gpu_smoke on a machine with a GPU; or choose --variant cpu",

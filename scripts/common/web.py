@@ -154,6 +154,7 @@ def trusting(ca_bundle: str) -> ssl.SSLContext:
                 f"the CA bundle cannot be used: {error}",
                 where=str(extra),
                 cure="check mirrors.ca_bundle and the environment",
+                code="ca-bundle-unusable",
             ) from None
     return context
 

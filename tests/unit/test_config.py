@@ -96,6 +96,53 @@ def test_a_wrong_config_is_one_line_with_file_line_and_key(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "key", ["github", "huggingface", "pytorch", "python", "apt", "apk", "registry"]
+)
+def test_a_mirror_that_holds_a_password_is_refused_and_not_repeated(
+    checkout: Path, key: str
+) -> None:
+    scheme = "" if key == "registry" else "https://"
+    with pytest.raises(Failure, match=f"^mirrors.{key}: ") as caught:
+        load(define=[f"mirrors.{key}={scheme}joe:s3cret@mirror.example:8443/x"], root=checkout)
+    assert "s3cret" not in str(caught.value)
+    assert "joe" not in str(caught.value)
+
+
+def test_a_source_whose_url_holds_a_token_is_refused_and_not_repeated(checkout: Path) -> None:
+    with pytest.raises(Failure, match=r"a1111.sources.blip.repo: expected .*history") as caught:
+        load(define=["a1111.sources.blip.repo=https://s3cret@git.example/a/b"], root=checkout)
+    assert "s3cret" not in str(caught.value)
+    ssh = load(define=["a1111.sources.blip.repo=ssh://git@git.example/a/b"], root=checkout)
+    assert ssh.config.a1111.sources["blip"].repo == "ssh://git@git.example/a/b"
+
+
+@pytest.mark.parametrize("kind", ["host", "host:5000", "[::1]:5000", "host:5000/a/b", "10.0.0.1"])
+def test_a_mirror_may_end_in_a_slash(checkout: Path, kind: str) -> None:
+    define = [f"mirrors.python=http://{kind}//", f"mirrors.registry={kind}/"]
+    mirrors = load(define=define, root=checkout).config.mirrors
+    assert (mirrors.python, mirrors.registry) == (f"http://{kind}", kind)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("python=pypi.example/simple", "expected an address such as https://host/path"),
+        ("python=ftp://pypi.example/simple", "expected an address such as https://host/path"),
+        ("python=http://host:99999/simple", "the address has a wrong host or port"),
+        ("python=http://[::1/simple", "the address has a wrong host or port"),
+        ("registry=https://registry.example", "without https://"),
+    ],
+)
+def test_a_mirror_that_is_no_address_is_told_what_one_is(
+    checkout: Path, words: str, expected: str
+) -> None:
+    with pytest.raises(Failure, match=r"^mirrors\.") as caught:
+        load(define=[f"mirrors.{words}"], root=checkout)
+    assert expected in str(caught.value)
+    assert "(-D mirrors." in str(caught.value)
+
+
 def test_an_unknown_variant_is_answered_with_the_known_ones(checkout: Path) -> None:
     with pytest.raises(Failure, match=r"no variant cud.*cuda128, cpu"):
         load("cud", root=checkout)

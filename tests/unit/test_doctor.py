@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,13 +18,15 @@ import pytest
 from scripts.common.errors import Failure
 from scripts.common.findings import FINDINGS
 from scripts.host.config.load import ROOT, Loaded, load
+from scripts.host.docker import engine
 from scripts.host.doctor import mirrors, nvidia
 from scripts.host.doctor.checks import Verdict, judge
 from scripts.host.doctor.facts import Disk, Driver, Facts, Gpu, ImageTorch, Mirror
-from scripts.host.doctor.gather import has_toolkit, unwritable
+from scripts.host.doctor.gather import has_toolkit, insecure_registries, unwritable
 from scripts.host.doctor.mirrors import Probe
 from scripts.host.doctor.show import as_json, refuse_failures, shown
 from tests.standins.serving import Quiet, Server, running
+from tests.standins.tls import serve_tls
 
 ADA = Driver("570.86.15", "12.8", (Gpu("NVIDIA RTX 6000 Ada Generation", (8, 9)),))
 
@@ -314,6 +318,107 @@ def test_answers_are_one_row_a_setting() -> None:
     )
 
 
-def test_a_ca_bundle_that_is_not_there_is_told(loaded: Callable[..., Loaded]) -> None:
-    (mirror,) = mirrors.reach(loaded("mirrors.ca_bundle=absent.pem"), ())
-    assert mirror.troubles == ("absent.pem: No such file or directory",)
+def test_a_ca_bundle_that_is_not_there_is_told_beside_the_rest(
+    loaded: Callable[..., Loaded], url: str
+) -> None:
+    everywhere = [f"mirrors.{name}={url}/200" for name in ("github", "huggingface", "python")]
+    words = (*everywhere, "mirrors.registry=127.0.0.1:1", "mirrors.ca_bundle=absent.pem")
+    bundle, *others = mirrors.reach(loaded(*words), ())
+    assert bundle == Mirror("ca_bundle", (), ("absent.pem: the CA bundle is not there",))
+    troubled = {mirror.setting for mirror in others if mirror.troubles}
+    assert (len(others), troubled) == (4, {"registry"})
+    verdicts = judge(replace(HEALTHY, mirrors=(bundle,)))
+    assert [each.code for each in verdicts if each.code] == ["ca-bundle-unusable"]
+
+
+def test_an_untrusted_certificate_points_at_the_bundle_that_cures_it(
+    loaded: Callable[..., Loaded], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with running(Server(("127.0.0.1", 0), Statuses)) as server:
+        cert = serve_tls(server, tmp_path)
+        words = [f"mirrors.python={server.url.replace('http:', 'https:')}/200"]
+        unknown = reached(loaded(*words), "python")
+        cured = reached(loaded(*words, f"mirrors.ca_bundle={cert}"), "python")
+    [verdict] = [each for each in judge(replace(HEALTHY, mirrors=(unknown,))) if each.code]
+    assert verdict.code == "certificate"
+    assert "self-signed" in verdict.evidence.replace("self signed", "self-signed")
+    assert cured.troubles == ()
+
+
+def reached(loaded: Loaded, setting: str) -> Mirror:
+    """One setting's row."""
+    [row] = [each for each in mirrors.reach(loaded, ()) if each.setting == setting]
+    return row
+
+
+def test_a_source_that_never_finishes_its_answer_does_not_hold_the_rest(
+    loaded: Callable[..., Loaded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(mirrors, "_PATIENCE", 1.0)
+    with running(Server(("127.0.0.1", 0), Dripping)) as server:
+        began = time.monotonic()
+        row = reached(loaded(f"mirrors.python={server.url}"), "python")
+        assert time.monotonic() - began < 5
+        Dripping.ended.set()
+    assert row.troubles == (f"{server.url}/setuptools/: no answer within 1 s",)
+
+
+class Dripping(Quiet):
+    """Sends a byte now and then, so that no read ever waits long."""
+
+    ended = threading.Event()
+
+    def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+        """Begin a header that has no end."""
+        while not self.ended.wait(0.1):
+            self.wfile.write(b"H")
+
+
+def test_a_host_that_is_no_name_is_told() -> None:
+    assert mirrors.trouble(Probe("python", "http://a..example/simple/")).startswith("http://a..")
+
+
+def test_an_apt_mirror_that_wants_a_password_does_not_serve(
+    loaded: Callable[..., Loaded], url: str
+) -> None:
+    assert reached(loaded(f"mirrors.apt={url}/401"), "apt").troubles == (
+        f"{url}/401/: 401 Unauthorized",
+    )
+    assert reached(loaded(f"mirrors.apt={url}/404"), "apt").troubles == ()  # may list nothing
+
+
+@pytest.mark.parametrize(
+    ("prefix", "asked"),
+    [
+        ("registry.example/a/b", "https://registry.example/v2/"),
+        ("plain.example:5000", "http://plain.example:5000/v2/"),
+        ("127.0.0.2:5000", "http://127.0.0.2:5000/v2/"),
+        ("[::1]:5000/a", "http://[::1]:5000/v2/"),
+        ("[2001:db8::1]:5000", "https://[2001:db8::1]:5000/v2/"),
+    ],
+)
+def test_a_registry_is_asked_as_the_engine_asks_it(
+    loaded: Callable[..., Loaded], prefix: str, asked: str
+) -> None:
+    info = {
+        "RegistryConfig": {
+            "IndexConfigs": {"docker.io": {"Secure": True}, "plain.example:5000": {"Secure": False}}
+        }
+    }
+    config = loaded(f"mirrors.registry={prefix}")
+    found = mirrors.probes(config, (), insecure_registries(info))
+    assert {probe.url for probe in found if probe.setting == "registry"} == {asked}
+
+
+def test_an_engine_that_says_nothing_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_TIMEOUT", 1)
+    (tmp_path / "docker").write_text("#!/bin/sh\nexec sleep 30\n")
+    (tmp_path / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(Failure, match=r"docker info took more than 1 s") as caught:
+        engine.probe()
+    assert caught.value.code == "engine-missing"

@@ -66,7 +66,12 @@ class Loaded:
             return None
         path = self.root / Path(said).expanduser()
         if not path.is_file():
-            raise Failure("the CA bundle is not there", where=said, cure="mend mirrors.ca_bundle")
+            raise Failure(
+                "the CA bundle is not there",
+                where=said,
+                cure="mend mirrors.ca_bundle",
+                code="ca-bundle-unusable",
+            )
         return path
 
     def pin_of(self, model: Model) -> LockedModel | None:

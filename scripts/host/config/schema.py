@@ -10,18 +10,26 @@ import re
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
     Field,
     StringConstraints,
     Tag,
+    WithJsonSchema,
     model_validator,
 )
 
+from scripts.host.config import addresses
+
 Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+[^\s/]$")]
+Url = Annotated[
+    str,
+    AfterValidator(addresses.mirror),
+    WithJsonSchema({"type": "string", "pattern": r"^https?://[^\s/]"}),
+]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[^\s]*[^\s/]$")]
 
@@ -59,7 +67,9 @@ class Base(Section):
 class GitSource(Section):
     """A git repository at a commit."""
 
-    repo: str = Field(description="owner/name under mirrors.github, or a whole URL.")
+    repo: Annotated[str, AfterValidator(addresses.repository)] = Field(
+        description="owner/name under mirrors.github, or a whole URL."
+    )
     commit: Commit | None = Field(default=None, description="40 hex digits; unpinned when absent.")
 
 
@@ -87,7 +97,7 @@ class Mirrors(Section):
     apk: Url | None = Field(
         default=None, description="Alpine mirror for stage `download`; null: as the base has it."
     )
-    registry: str | None = Field(
+    registry: Annotated[str, AfterValidator(addresses.registry)] | None = Field(
         default=None, description="Registry prefix put before base images, such as host:5000."
     )
     ca_bundle: str | None = Field(

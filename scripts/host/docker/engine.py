@@ -13,6 +13,7 @@ from scripts.common.errors import Failure
 if TYPE_CHECKING:
     import docker
 
+_TIMEOUT = 20  # seconds for one answer; a second is much
 MINIMUM_BUILDX = (0, 13)  # the first with --progress=rawjson
 
 
@@ -33,7 +34,16 @@ class Engine:
 
 def _docker(*words: str) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(["docker", *words], capture_output=True, text=True, check=False)
+        return subprocess.run(
+            ["docker", *words], capture_output=True, text=True, check=False, timeout=_TIMEOUT
+        )
+    except subprocess.TimeoutExpired:
+        raise Failure(
+            f"no Docker engine answers: docker {words[0]} took more than {_TIMEOUT} s",
+            where=os.environ.get("DOCKER_HOST", ""),
+            code="engine-missing",
+            cure="restart the engine, or check DOCKER_HOST and the network",
+        ) from None
     except FileNotFoundError:
         raise Failure(
             "there is no docker command",

@@ -189,8 +189,15 @@ def _reached(mirror: Mirror) -> Verdict:
     if mirror.troubles:
         more = len(mirror.troubles) - 1
         evidence = f"{mirror.troubles[0]}{f' (and {more} more)' if more else ''}"
-        return Verdict(name, "fail", evidence, "mirror-unreachable")
+        return Verdict(name, "fail", evidence, _code(mirror))
     return Verdict(name, "ok", ", ".join(mirror.asked))
+
+
+def _code(mirror: Mirror) -> str:
+    if mirror.setting == "ca_bundle":
+        return "ca-bundle-unusable"
+    untrusted = re.search(FINDINGS["certificate"].signature, mirror.troubles[0])
+    return "certificate" if untrusted else "mirror-unreachable"
 
 
 def _shown(capability: tuple[int, int]) -> str:

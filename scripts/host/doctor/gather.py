@@ -58,7 +58,7 @@ def gather(loaded: Loaded) -> Facts:
         image=image,
         torch=torch,
         torch_trouble=torch_trouble,
-        mirrors=mirrors.reach(loaded, bases),
+        mirrors=mirrors.reach(loaded, bases, insecure_registries(info)),
         unpinned=unpinned(loaded),
         packages=config.build.requirements,
         has_packages=(loaded.root / config.build.requirements).is_file(),
@@ -111,6 +111,12 @@ def has_toolkit(info: dict[str, Any]) -> bool:
         or shutil.which("nvidia-container-runtime-hook") is not None
         or any(any(folder.glob("nvidia*")) for folder in specs)
     )
+
+
+def insecure_registries(info: dict[str, Any]) -> tuple[str, ...]:
+    """The registries that an engine speaks to without TLS, by what it says of itself."""
+    configs = (info.get("RegistryConfig") or {}).get("IndexConfigs") or {}
+    return tuple(host for host, config in configs.items() if not config.get("Secure", True))
 
 
 def unwritable(folder: Path) -> str:

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import ssl
+import threading
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from urllib.parse import urlsplit
 
+from scripts.common.errors import Failure
+from scripts.common.web import trusting
 from scripts.host.config.load import Loaded
 from scripts.host.config.schema import HubSource
 from scripts.host.docker.arguments import base_reference
 from scripts.host.doctor.facts import Mirror
 from scripts.host.pin.sources import source_url
 
-_TIMEOUT = 10.0  # seconds
+_TIMEOUT = 10.0  # seconds of silence
+_PATIENCE = 15.0  # seconds for all, names that are not looked up and answers that drip included
 _PYPI = "https://pypi.org/simple"  # what installers ask when nobody says otherwise
 _DOCKER_HUB = "registry-1.docker.io"
 _LOCKED = (401, 403)  # it is there, and wants a token
+_WANTS_TLS = 400  # what a server answers that was spoken to in plain HTTP, but speaks TLS only
 
 
 @dataclass(frozen=True)
@@ -38,25 +44,46 @@ class Probe:
     fine: tuple[int, ...] = ()
 
 
-def reach(loaded: Loaded, local_images: Iterable[str]) -> tuple[Mirror, ...]:
+def reach(
+    loaded: Loaded, local_images: Collection[str], insecure: Collection[str] = ()
+) -> tuple[Mirror, ...]:
     """Ask all of them at once.
 
     Args:
         loaded: says where they are.
         local_images: base images that need no registry, because the engine has them.
+        insecure: registries that the engine may speak to without TLS.
     """
-    asked = probes(loaded, frozenset(local_images))
-    bundle = loaded.config.mirrors.ca_bundle
+    asked = probes(loaded, local_images, insecure)
     try:
-        context = _context(str(loaded.root / Path(bundle).expanduser()) if bundle else "")
-    except OSError as error:
-        return (Mirror("ca_bundle", (), (f"{bundle}: {error.strerror or error}",)),)
-    with ThreadPoolExecutor(max_workers=len(asked) or 1) as pool:
-        troubles = tuple(pool.map(lambda probe: trouble(probe, context), asked))
-    return grouped(asked, troubles)
+        context = trusting(str(loaded.ca_bundle or ""))
+    except Failure as failure:
+        unusable = Mirror("ca_bundle", (), (f"{failure.where}: {failure.what}",))
+        return unusable, *grouped(asked, _answers(asked, ssl.create_default_context()))
+    return grouped(asked, _answers(asked, context))
 
 
-def probes(loaded: Loaded, local_images: frozenset[str] = frozenset()) -> tuple[Probe, ...]:
+def _answers(asked: Sequence[Probe], context: ssl.SSLContext) -> tuple[str, ...]:
+    """What is wrong with each, or that it said nothing in time."""
+    found: dict[Probe, str] = {}
+
+    def ask(probe: Probe) -> None:
+        found[probe] = trouble(probe, context)
+
+    # Daemons: nothing else ends a name server's silence, and the program must not wait for it.
+    threads = [threading.Thread(target=ask, args=(probe,), daemon=True) for probe in asked]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + _PATIENCE
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    late = f"no answer within {_PATIENCE:.0f} s"
+    return tuple(found.get(probe, f"{_shown(probe)}: {late}") for probe in asked)
+
+
+def probes(
+    loaded: Loaded, local_images: Collection[str] = (), insecure: Collection[str] = ()
+) -> tuple[Probe, ...]:
     """Every question that a config raises. Pure."""
     config = loaded.config
     places = config.mirrors
@@ -64,7 +91,7 @@ def probes(loaded: Loaded, local_images: frozenset[str] = frozenset()) -> tuple[
     for reference in (config.base.download, config.base.runtime):
         whole = base_reference(loaded, reference)
         if whole not in local_images:
-            found.append(Probe("registry", _registry(whole), _LOCKED))
+            found.append(Probe("registry", _registry(whole, insecure), (*_LOCKED, _WANTS_TLS)))
     for source in config.a1111.sources.values():
         url = source_url(loaded, source.repo)
         if url.startswith("http"):
@@ -78,13 +105,13 @@ def probes(loaded: Loaded, local_images: frozenset[str] = frozenset()) -> tuple[
         found.append(Probe("pytorch", f"{places.pytorch}/xformers/"))
     for setting, mirror in (("apt", places.apt), ("apk", places.apk)):
         if mirror:
-            found.append(Probe(setting, f"{mirror}/", (*_LOCKED, 404)))  # may list nothing
+            found.append(Probe(setting, f"{mirror}/", (403, 404)))  # may list nothing
     return tuple(dict.fromkeys(found))
 
 
 def trouble(probe: Probe, context: ssl.SSLContext | None = None) -> str:
     """What is wrong with an answer; empty when nothing is."""
-    shown = probe.url.partition("?")[0].removesuffix("/info/refs")
+    shown = _shown(probe)
     request = urllib.request.Request(probe.url, headers={"User-Agent": "git/2"})
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT, context=context):
@@ -94,8 +121,10 @@ def trouble(probe: Probe, context: ssl.SSLContext | None = None) -> str:
         return "" if error.code in probe.fine else f"{shown}: {error.code} {error.reason}"
     except urllib.error.URLError as error:
         reason = error.reason
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            return f"{shown}: the certificate is not trusted: {reason.verify_message}"
         return f"{shown}: {getattr(reason, 'strerror', None) or reason}"
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, UnicodeError) as error:  # UnicodeError: host..name
         return f"{shown}: {error or type(error).__name__}"
 
 
@@ -113,7 +142,11 @@ def grouped(asked: Sequence[Probe], troubles: Sequence[str]) -> tuple[Mirror, ..
     return tuple(rows)
 
 
-def _registry(reference: str) -> str:
+def _shown(probe: Probe) -> str:
+    return probe.url.partition("?")[0].removesuffix("/info/refs")
+
+
+def _registry(reference: str, insecure: Collection[str]) -> str:
     """Where the registry of a reference says that it is one.
 
     See https://distribution.github.io/distribution/spec/api/, "API version check".
@@ -121,12 +154,13 @@ def _registry(reference: str) -> str:
     host, slash, _ = reference.partition("/")
     if not slash or not ("." in host or ":" in host or host == "localhost"):
         host = _DOCKER_HUB
-    loopback = host.partition(":")[0] in ("localhost", "127.0.0.1")
-    return f"{'http' if loopback else 'https'}://{host}/v2/"
+    is_plain = host in insecure or _is_loopback(urlsplit(f"//{host}").hostname or "")
+    return f"{'http' if is_plain else 'https'}://{host}/v2/"
 
 
-def _context(bundle: str) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    if bundle:
-        context.load_verify_locations(bundle)
-    return context
+def _is_loopback(host: str) -> bool:
+    """Whether the engine speaks to a host without TLS by itself."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -175,7 +175,7 @@ def _compile(scratch: Path, lock: Compilation, loaded: Loaded, *, upgrade: bool)
 
 
 def _environment(loaded: Loaded) -> dict[str, str]:
-    """Shows uv the mirrors: not by arguments, since an address may hold a password."""
+    """Shows uv the mirrors and the certificates."""
     mirrors = loaded.config.mirrors
     words = {"UV_PYTHON_DOWNLOADS": "never"}  # metadata of another Python needs no such Python
     if mirrors.python:
