@@ -6,15 +6,18 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from scripts.common.errors import Failure
 from scripts.host.config.load import Loaded
-from scripts.host.console import warn
+from scripts.host.console import note, warn
 from scripts.host.docker import build, report
+from scripts.host.docker.ahead import built_ahead
 from scripts.host.docker.arguments import unpinned
 from scripts.host.docker.engine import client, probe
 from scripts.host.docker.plan import Words, make_plan
+from scripts.host.docker.progress import Progress
 
 # Stages that need no model: debugging them must not wait for gigabytes.
 MODEL_FREE_STAGES = frozenset(
@@ -56,28 +59,42 @@ def make(
         )
     engine = probe()
     wants_models = prefetch and words.target not in MODEL_FREE_STAGES
-    with (
-        _model_context(loaded, wanted=wants_models) as models,
-        certificate_context(loaded) as certificates,
-    ):
-        plan = make_plan(loaded, words, engine, models, certificates)
-        built = build.run(plan, quiet=quiet)
-    result = _report(loaded, words, built, loose)
+    with certificate_context(loaded) as certificates:
+        plan = make_plan(loaded, words, engine, certificates, downloads=not wants_models)
+        with (
+            _ahead(loaded, plan, wanted=wants_models and not words.no_cache) as earlier,
+            _with_models(loaded, plan, wanted=wants_models) as whole,
+        ):
+            built = build.run(whole, quiet=quiet)
+    result = _report(loaded, words, built, loose, report.step_records(built.progress, earlier))
     report.write(result, loaded.root / "reports" / "build.json")
     return result
 
 
 @contextmanager
-def _model_context(loaded: Loaded, *, wanted: bool) -> Iterator[Path | None]:
-    """The folder of the named context `models`, there only while the build needs it."""
+def _ahead(loaded: Loaded, plan: build.Plan, *, wanted: bool) -> Iterator[Progress]:
+    """What is built while models are fetched; nothing where all of them are there."""
+    from scripts.host.models.prefetch import all_cached
+
+    if not wanted or all_cached(loaded):
+        yield Progress()
+        return
+    note("what needs no model is built beside the download")
+    with built_ahead(plan) as earlier:
+        yield earlier
+
+
+@contextmanager
+def _with_models(loaded: Loaded, plan: build.Plan, *, wanted: bool) -> Iterator[build.Plan]:
+    """The plan with the named context `models`, whose folder is there until the block ends."""
     if not wanted:
-        yield None
+        yield plan
         return
     from scripts.host.models.context import staged_context
     from scripts.host.models.display import prefetch_shown
 
     with staged_context(loaded, prefetch_shown(loaded, summary=False)) as folder:
-        yield folder
+        yield replace(plan, contexts={**plan.contexts, build.MODELS: folder})
 
 
 @contextmanager
@@ -93,10 +110,13 @@ def certificate_context(loaded: Loaded) -> Iterator[Path | None]:
 
 
 def _report(
-    loaded: Loaded, words: Words, built: build.Built, loose: tuple[str, ...]
+    loaded: Loaded,
+    words: Words,
+    built: build.Built,
+    loose: tuple[str, ...],
+    steps: tuple[report.StepRecord, ...],
 ) -> report.BuildReport:
     image = client().images.get(built.image_id)
-    steps = report.step_records(built.progress)
     return report.BuildReport(
         image_id=image.id,
         tags=tuple(image.tags),

@@ -12,6 +12,7 @@ import pytest
 from scripts.common.errors import Failure
 from scripts.host.config.load import ROOT, Loaded, load
 from scripts.host.config.lock import Lock
+from scripts.host.docker.ahead import empty_models, without_models
 from scripts.host.docker.arguments import (
     BASE_DIGEST,
     BASE_NAME,
@@ -113,13 +114,46 @@ def recorded() -> Progress:
 
 
 def test_steps_keep_stage_instruction_seconds_and_cache_state() -> None:
-    steps = step_records(recorded())
+    steps = step_records(recorded(), Progress())
     assert [(s.stage, s.instruction, s.cached) for s in steps] == [
         ("final", "COPY x", True),
         ("packages", "RUN one", False),
     ]
     assert steps[1].seconds == pytest.approx(2.377, abs=0.001)
     assert hit_ratio(steps) == 0.5
+
+
+def test_what_ran_beside_the_download_counts_as_run_though_the_build_found_it_cached() -> None:
+    start, end = "2026-11-23T10:00:00Z", "2026-11-23T10:00:05Z"
+    progress = Progress()
+    for digest, name in (("a", "[packages 1/2] RUN one"), ("b", "[packages 2/2] RUN two")):
+        progress.feed(vertex(digest, name, started=start, completed=start, cached=True))
+    earlier = Progress()
+    earlier.feed(vertex("c", "[packages 1/2] RUN one", started=start, completed=end))
+    earlier.feed(vertex("d", "[packages 2/2] RUN two", started=start, completed=end, cached=True))
+
+    steps = step_records(progress, earlier)
+
+    assert [(s.instruction, s.seconds, s.cached, s.ahead) for s in steps] == [
+        ("RUN one", 5.0, False, True),
+        ("RUN two", 0.0, True, False),
+    ]
+    assert hit_ratio(steps) == 0.5
+
+
+def test_what_is_built_ahead_differs_in_models_and_leaves_only_the_cache(tmp_path: Path) -> None:
+    plan = Plan(
+        root=ROOT,
+        arguments={"A": "b"},
+        contexts={"certificates": tmp_path},
+        tags=("one:two",),
+        options=("--load", "--network=host", "--cache-to=type=inline", "--cache-from=x"),
+    )
+    ahead = without_models(plan, empty_models(tmp_path))
+    assert (ahead.arguments, ahead.target, ahead.tags) == (plan.arguments, plan.target, ())
+    assert ahead.options == ("--network=host", "--cache-from=x", "--output=type=cacheonly")
+    assert ahead.contexts == {"certificates": tmp_path, "models": tmp_path / "models"}
+    assert (tmp_path / "models/model.safetensors").read_bytes() == b""
 
 
 def test_a_failing_build_names_stage_instruction_and_last_lines(

@@ -20,6 +20,7 @@ from scripts.host.docker.progress import Progress, Step
 from scripts.host.docker.view import View
 
 FINAL_STAGE = "build_final_image"
+MODELS = "models"  # the named build context that replaces the stage of this name
 LAST_LINES = 12
 
 

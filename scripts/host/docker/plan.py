@@ -67,21 +67,21 @@ def source_of(root: Path) -> Source:
 
 
 def make_plan(
-    loaded: Loaded, words: Words, engine: Engine, models: Path | None, certificates: Path | None
+    loaded: Loaded, words: Words, engine: Engine, certificates: Path | None, *, downloads: bool
 ) -> Plan:
-    """The plan of a build.
+    """The plan of a build, without the named context `models`.
 
     Args:
         loaded: the config.
         words: what the user asked.
         engine: what the engine can do.
-        models: folder of the named context `models`; None lets the Dockerfile download.
         certificates: folder of the named context `certificates`; None where the system's do.
+        downloads: whether the Dockerfile's download stage has to bring the models.
 
     Raises:
         Failure: the download stage cannot fetch what the config names.
     """
-    if models is None and not isinstance(checkpoint(loaded).source, HubSource):
+    if downloads and not isinstance(checkpoint(loaded).source, HubSource):
         raise Failure(
             f"the download stage fetches from the Hub only, not model {checkpoint(loaded).name}",
             where="--no-prefetch",
@@ -104,11 +104,7 @@ def make_plan(
             "CREATED": created,
             "SOURCE_DATE_EPOCH": str(source.created),
         },
-        contexts={
-            name: folder
-            for name, folder in (("models", models), ("certificates", certificates))
-            if folder
-        },
+        contexts={"certificates": certificates} if certificates else {},
         secrets=_secrets(loaded),
         tags=words.tags + (references(loaded, source) if words.target == FINAL_STAGE else ()),
         target=words.target,

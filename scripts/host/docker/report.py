@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from scripts.host.console import size, table
-from scripts.host.docker.progress import Progress
+from scripts.host.docker.progress import Progress, Step
 
 SLOWEST = 5
 
@@ -26,12 +26,13 @@ class LayerRecord(_Record):
 
 
 class StepRecord(_Record):
-    """One step: what it was, its seconds, and whether it was reused."""
+    """One step: what it was, its seconds, whether it was reused, or ran beside the download."""
 
     stage: str
     instruction: str
     seconds: float
     cached: bool
+    ahead: bool = False
 
 
 class BuildReport(_Record):
@@ -55,17 +56,34 @@ class BuildReport(_Record):
         return tuple(sorted(self.steps, key=lambda step: -step.seconds)[:SLOWEST])
 
 
-def step_records(progress: Progress) -> tuple[StepRecord, ...]:
-    """The Dockerfile's steps of a build, in the order they finished."""
-    done = [step for step in progress.steps.values() if step.completed and step.stage]
+def step_records(progress: Progress, earlier: Progress) -> tuple[StepRecord, ...]:
+    """The Dockerfile's steps of a build, in the order they finished.
+
+    Args:
+        progress: of the build.
+        earlier: of what was built beside the download; what the build then found in the cache
+            counts as run, not as reused.
+    """
+    ran = {step.name: step for step in _done(earlier) if not step.cached and not step.error}
     return tuple(
-        StepRecord(
-            stage=step.stage,
-            instruction=step.instruction,
-            seconds=round(step.seconds, 3),
-            cached=step.cached,
-        )
-        for step in sorted(done, key=lambda step: step.completed)
+        _record(ran[step.name], ahead=True)
+        if step.cached and step.name in ran
+        else _record(step, ahead=False)
+        for step in sorted(_done(progress), key=lambda step: step.completed)
+    )
+
+
+def _done(progress: Progress) -> list[Step]:
+    return [step for step in progress.steps.values() if step.completed and step.stage]
+
+
+def _record(step: Step, *, ahead: bool) -> StepRecord:
+    return StepRecord(
+        stage=step.stage,
+        instruction=step.instruction,
+        seconds=round(step.seconds, 3),
+        cached=step.cached,
+        ahead=ahead,
     )
 
 
@@ -100,12 +118,14 @@ def write_text(text: str, path: Path) -> Path:
 def summary(report: BuildReport) -> str:
     """The report for a person, one screen."""
     ran = [step for step in report.steps if not step.cached]
+    ahead = sum(step.ahead for step in ran)
+    beside = f" ({ahead} beside the download)" if ahead else ""
     facts = [
         ("image", report.image_id),
         ("tags", ", ".join(report.tags) or "none"),
         ("size", f"{size(report.size)} in {len(report.layers)} layers"),
         ("time", f"{report.seconds:.1f} s"),
-        ("steps", f"{len(ran)} run, {len(report.steps) - len(ran)} cached"),
+        ("steps", f"{len(ran)} run{beside}, {len(report.steps) - len(ran)} cached"),
         ("context", f"{size(report.context_bytes)} sent"),
     ]
     lines = [f"{name:<8} {value}" for name, value in facts]

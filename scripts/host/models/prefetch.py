@@ -99,6 +99,12 @@ def prefetch(
     return results
 
 
+def all_cached(loaded: Loaded) -> bool:
+    """Whether `prefetch` would fetch nothing; asks no network and reads no model."""
+    store = Store(loaded.store)
+    return all(_cached(item, store, Manner()) for item in plan(loaded, ()))
+
+
 def verified_path(loaded: Loaded, name: str) -> Path:
     """Where a model's verified file lies, or the folder of its files; asks no network.
 

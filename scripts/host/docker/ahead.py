@@ -1,0 +1,73 @@
+"""Builds what needs no model while the models are still on their way.
+
+A first build would otherwise wait for gigabytes before its first step. The builder keeps what was
+made; the build proper finds it in the cache, or joins a step that still runs.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from scripts.host.docker.build import MODELS, Plan, command
+from scripts.host.docker.progress import Progress
+
+_OUTPUTS = ("--load", "--cache-to", "--provenance")
+
+
+@contextmanager
+def built_ahead(plan: Plan) -> Iterator[Progress]:
+    """Run a plan's steps with an empty model in the background, until the block ends.
+
+    A step that fails here ends it in silence: the build proper comes to the same step and says why.
+
+    Args:
+        plan: the build proper, with or without its models.
+
+    Yields:
+        What the steps did, so far.
+    """
+    progress = Progress()
+    with tempfile.TemporaryDirectory(prefix="ahead-") as scratch:
+        words = command(without_models(plan, empty_models(Path(scratch))), Path(scratch) / "iid")
+        process = subprocess.Popen(
+            words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        reader = threading.Thread(target=_follow, args=(process, progress), daemon=True)
+        reader.start()
+        try:
+            yield progress
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+            reader.join()
+
+
+def without_models(plan: Plan, models: Path) -> Plan:
+    """The same build with other models, that leaves nothing but the builder's cache."""
+    kept = (word for word in plan.options if not word.startswith(_OUTPUTS))
+    return replace(
+        plan,
+        contexts={**plan.contexts, MODELS: models},
+        tags=(),
+        options=(*kept, "--output=type=cacheonly"),
+    )
+
+
+def empty_models(scratch: Path) -> Path:
+    """A folder for the named context `models` that holds nothing: an empty file, an empty tree."""
+    folder = scratch / MODELS
+    (folder / "extra").mkdir(parents=True)
+    (folder / "model.safetensors").touch()
+    return folder
+
+
+def _follow(process: subprocess.Popen[str], progress: Progress) -> None:
+    for line in process.stderr or ():
+        progress.feed(line)
