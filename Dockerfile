@@ -121,9 +121,8 @@ ARG PYTHON_INDEX=
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,from=certificates,target=/run/secrets \
     --mount=type=bind,source=requirements/tools.txt,target=/tools.txt \
-    if [[ -s /run/secrets/ca_bundle ]]; then export PIP_CERT=/run/secrets/ca_bundle; fi; \
-    pip install --require-hashes ${PYTHON_INDEX:+--index-url "$PYTHON_INDEX"} \
-        --target /tools --requirement /tools.txt
+    --mount=type=bind,source=scripts/image/install-tools,target=/build/install-tools \
+    /build/install-tools /tools /tools.txt
 ENV PATH=/tools/bin:$PATH UV_LINK_MODE=copy
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from scripts.common.errors import Failure
+from scripts.host.certificates import certificate_context
 from scripts.host.config.load import Loaded
 from scripts.host.console import note, warn
 from scripts.host.docker import build, report
@@ -95,18 +94,6 @@ def _with_models(loaded: Loaded, plan: build.Plan, *, wanted: bool) -> Iterator[
 
     with staged_context(loaded, prefetch_shown(loaded, summary=False)) as folder:
         yield replace(plan, contexts={**plan.contexts, build.MODELS: folder})
-
-
-@contextmanager
-def certificate_context(loaded: Loaded) -> Iterator[Path | None]:
-    """The folder of the named context `certificates`, where the config names a bundle."""
-    bundle = loaded.ca_bundle
-    if bundle is None:
-        yield None
-        return
-    with tempfile.TemporaryDirectory(prefix="certificates-") as folder:
-        shutil.copyfile(bundle, Path(folder) / "ca_bundle")
-        yield Path(folder)
 
 
 def _report(

@@ -16,8 +16,8 @@ import docker
 import pytest
 
 from benchmarks.contestants import plain_command
+from scripts.host.certificates import certificate_context
 from scripts.host.config.load import load
-from scripts.host.make import certificate_context
 from tests.engine.conftest import built_image
 from tests.engine.running import container, copy_of_the_checkout, eventually, invoke, output
 from tests.standins.registry import layers_of

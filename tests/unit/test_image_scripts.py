@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from scripts.host.config.load import ROOT
+from tests.standins import pip_index
 from tests.standins.hub import HubServer, hub
 
 REPO = "owner/repo"
@@ -197,4 +198,35 @@ def test_a_change_of_a_small_package_leaves_the_large_ones_alone(tmp_path: Path)
     assert split_lock(lock, tmp_path / "two", "scipy") == (
         large,
         rest.replace("tqdm==1.0", "tqdm==2.0"),
+    )
+
+
+def test_tools_come_from_an_index_without_tls_and_are_held_to_their_hashes(tmp_path: Path) -> None:
+    _, data = pip_index.FILES["fetched"]
+    lock = tmp_path / "tools.txt"
+    with pip_index.running() as url:
+        # 0.0.0.0 leads to this machine, but unlike 127.0.0.1 pip does not trust it by itself.
+        index = url.replace("127.0.0.1", "0.0.0.0")
+        lock.write_text(f"fetched==1.0 --hash=sha256:{hashlib.sha256(data).hexdigest()}\n")
+        good = install_tools(tmp_path / "good", lock, index)
+        lock.write_text(f"fetched==1.0 --hash=sha256:{'0' * 64}\n")
+        bad = install_tools(tmp_path / "bad", lock, index)
+    assert good.returncode == 0, good.stderr
+    assert (tmp_path / "good" / "fetched.py").exists()
+    assert bad.returncode != 0
+    assert "DO NOT MATCH THE HASHES" in bad.stderr
+    assert not (tmp_path / "bad" / "fetched.py").exists()
+
+
+def install_tools(folder: Path, lock: Path, index: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [ROOT / "scripts/image/install-tools", folder, lock],
+        env={
+            **{"PATH": os.environ["PATH"], "HOME": str(folder.parent), "no_proxy": "0.0.0.0"},
+            **{"PYTHON_INDEX": index, "PIP_NO_CACHE_DIR": "1"},
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )

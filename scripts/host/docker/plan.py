@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from scripts.common.errors import Failure
+from scripts.host.certificates import FILE
 from scripts.host.config.load import Loaded
 from scripts.host.config.schema import HubSource
 from scripts.host.console import warn
@@ -105,7 +106,7 @@ def make_plan(
             "SOURCE_DATE_EPOCH": str(source.created),
         },
         contexts={"certificates": certificates} if certificates else {},
-        secrets=_secrets(loaded),
+        secrets=_secrets(certificates),
         tags=words.tags + (references(loaded, source) if words.target == FINAL_STAGE else ()),
         target=words.target,
         options=(
@@ -128,11 +129,11 @@ def references(loaded: Loaded, source: Source) -> tuple[str, ...]:
     return tuple(f"{config.image.repository}:{tag}" for tag in tags)
 
 
-def _secrets(loaded: Loaded) -> dict[str, str]:
-    """Build secrets by id: the CA bundle as a file, the Hub's token by the name of its variable."""
+def _secrets(certificates: Path | None) -> dict[str, str]:
+    """Build secrets by id: certificates as a file, the Hub's token by the name of its variable."""
     secrets = {}
-    if bundle := loaded.ca_bundle:
-        secrets["ca_bundle"] = f"src={bundle}"
+    if certificates:
+        secrets["ca_bundle"] = f"src={certificates / FILE}"
     name = next((name for name in HUB_TOKEN_NAMES if os.environ.get(name)), None)
     if name:
         secrets["hf_token"] = f"env={name}"

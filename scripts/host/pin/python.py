@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.common.errors import Failure
+from scripts.host.certificates import FILE, certificate_context
 from scripts.host.config.load import Loaded
 from scripts.host.console import note
 from scripts.host.docker.arguments import source_commit
@@ -148,21 +149,22 @@ def _save_webui_list(scratch: Path, loaded: Loaded) -> None:
 
 def _compile(scratch: Path, lock: Compilation, loaded: Loaded, *, upgrade: bool) -> None:
     """Run uv; the present lock lies at the output, and uv keeps its versions."""
-    answer = subprocess.run(
-        [
-            *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--generate-hashes"),
-            "--custom-compile-command=invoke pin --python",
-            *lock.options,
-            *(["--upgrade"] if upgrade else []),
-            f"--output-file={lock.output}",
-            *lock.inputs,
-        ],
-        cwd=scratch,
-        env=os.environ | _environment(loaded),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with certificate_context(loaded) as certificates:
+        answer = subprocess.run(
+            [
+                *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--generate-hashes"),
+                "--custom-compile-command=invoke pin --python",
+                *lock.options,
+                *(["--upgrade"] if upgrade else []),
+                f"--output-file={lock.output}",
+                *lock.inputs,
+            ],
+            cwd=scratch,
+            env=os.environ | _environment(loaded, certificates),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     if answer.returncode != 0:
         raise Failure(
             f"the packages cannot be locked: {' '.join(answer.stderr.split())[:600]}",
@@ -174,7 +176,7 @@ def _compile(scratch: Path, lock: Compilation, loaded: Loaded, *, upgrade: bool)
         output.write_text(without_base(output.read_text(encoding="utf-8")), encoding="utf-8")
 
 
-def _environment(loaded: Loaded) -> dict[str, str]:
+def _environment(loaded: Loaded, certificates: Path | None) -> dict[str, str]:
     """Shows uv the mirrors and the certificates."""
     mirrors = loaded.config.mirrors
     words = {"UV_PYTHON_DOWNLOADS": "never"}  # metadata of another Python needs no such Python
@@ -183,8 +185,8 @@ def _environment(loaded: Loaded) -> dict[str, str]:
     if mirrors.pytorch:
         # It also carries old copies of common packages, so both indexes must be asked for all.
         words |= {"UV_INDEX": mirrors.pytorch, "UV_INDEX_STRATEGY": "unsafe-best-match"}
-    if bundle := loaded.ca_bundle:
-        words["SSL_CERT_FILE"] = str(bundle)
+    if certificates:
+        words["SSL_CERT_FILE"] = str(certificates / FILE)
     return words
 
 

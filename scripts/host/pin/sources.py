@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from scripts.common.errors import Failure
 from scripts.common.findings import FINDINGS
+from scripts.host.certificates import FILE, certificate_context
 from scripts.host.config.load import Loaded
 
 _TIMEOUT = 300  # seconds for one answer of a git host
@@ -68,18 +69,8 @@ def _fetched(loaded: Loaded, url: str, commit: str, *options: str) -> Iterator[s
 
 
 def _git(loaded: Loaded, url: str, *words: str) -> str:
-    environment = os.environ | {"GIT_TERMINAL_PROMPT": "0"}
-    if bundle := loaded.ca_bundle:
-        environment["GIT_SSL_CAINFO"] = str(bundle)
     try:
-        answer = subprocess.run(
-            ["git", *words],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT,
-            check=False,
-        )
+        answer = _answer(loaded, *words)
     except FileNotFoundError:
         raise Failure("there is no git command", cure="install git") from None
     except subprocess.TimeoutExpired:
@@ -95,3 +86,16 @@ def _git(loaded: Loaded, url: str, *words: str) -> str:
             code="source-gone",
         )
     return answer.stdout
+
+
+def _answer(loaded: Loaded, *words: str) -> subprocess.CompletedProcess[str]:
+    with certificate_context(loaded) as folder:
+        trust = {"GIT_SSL_CAINFO": str(folder / FILE)} if folder else {}
+        return subprocess.run(
+            ["git", *words],
+            env=os.environ | {"GIT_TERMINAL_PROMPT": "0"} | trust,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT,
+            check=False,
+        )
