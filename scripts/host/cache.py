@@ -11,6 +11,7 @@ from scripts.common.errors import Failure
 
 WORKER = ("/opt/runpod/bin/python", "-m", "scripts.container")
 MOUNT = "/runpod-volume"
+NOT_RUN = 125  # of `docker run`: the engine made no container, see its manual's "Exit status"
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,14 @@ class Where:
         volume: a Docker volume's name or a folder, mounted as RunPod mounts it.
         path: the cache's own folder on this machine.
         image: runs the tool where a volume is meant.
+        variant: whose build makes that image.
     """
 
     container: str = ""
     volume: str = ""
     path: str = ""
     image: str = ""
+    variant: str = ""
 
     def __post_init__(self) -> None:
         if sum(map(bool, (self.container, self.volume, self.path))) != 1:
@@ -67,4 +70,7 @@ def run(where: Where, words: Sequence[str]) -> None:
         raise Failure("there is no docker command", code="engine-missing") from None
     if told.returncode:
         target = where.container or where.volume
-        raise Failure("the pip cache tool failed", where=target, cure="its message is above")
+        cure = "its message is above"
+        if where.volume and told.returncode == NOT_RUN:
+            cure = f"{cure}; if the image is not there: invoke build --variant {where.variant}"
+        raise Failure("the pip cache tool failed", where=target, cure=cure)

@@ -75,4 +75,4 @@ def _where(container: str, volume: str, path: str, variant: str) -> Where:
 
         loaded = load(variant)
         image = references(loaded, source_of(loaded.root))[0]
-    return Where(container, volume, path, image)
+    return Where(container, volume, path, image, variant)

@@ -48,9 +48,11 @@ def inspect(
 
     loaded, engine = load(variant, define), client()
     smoke, models = loaded.config.smoke, inside.model_paths(loaded)
-    found = inside.inspected(
-        engine, image or references(loaded, source_of(loaded.root))[-1], models
-    )
+    if image:
+        found = inside.inspected(engine, image, models)
+    else:
+        own = references(loaded, source_of(loaded.root))[-1]
+        found = inside.inspected(engine, own, models, variant)
     old = inside.inspected(engine, diff, models) if diff else None
     say(found.model_dump_json(indent=2) if json else view.shown(found, smoke))
     if old:

@@ -116,6 +116,24 @@ def test_a_failed_check_is_an_error_and_the_tables_are_shown_all_the_same(flawed
 def test_an_image_that_is_not_there_is_one_line() -> None:
     line = error_line(invoke("inspect", "--image", "a1111-worker-test:never-built"))
     assert "there is no such image" in line
+    assert line.endswith("see: docker image ls")
+
+
+@pytest.mark.parametrize("words", [("inspect",), ("push",), ("serve", "--port", "0")])
+def test_an_image_that_was_never_built_is_built_by_the_words_of_its_cure(
+    words: tuple[str, ...],
+) -> None:
+    never = ("-D", "image={repository: a1111-worker-never, tags: [built], moving_tags: []}")
+    line = error_line(invoke(*words, "--variant", "cpu", *never))
+    assert line.endswith("run: invoke build --variant cpu")
+
+
+def test_over_a_volume_the_cache_tool_names_the_build_that_its_image_lacks(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("image: {repository: 127.0.0.1:9/never, tags: [built], moving_tags: []}\n")
+    words = ("cache.stats", "--volume", str(tmp_path), "--variant", "cpu")
+    line = error_line(invoke(*words, config=config))
+    assert line.endswith("if the image is not there: invoke build --variant cpu")
 
 
 def test_the_workers_image_passes_and_its_bill_is_the_same_twice(

@@ -167,18 +167,27 @@ def test_a_failing_build_names_stage_instruction_and_last_lines(
     error = 'process "/bin/sh" did not complete successfully: exit code: 1'
     progress.feed(vertex("x", name, completed="2026-11-23T10:00:09Z", error=error))
 
-    failure = explain(progress)
+    failure = explain(progress, "cpu")
 
     assert (failure.where, failure.code) == ("packages", "disk-full")
     assert "RUN install" in str(failure)
     assert "No space left on device" in capfd.readouterr().err
 
 
+def test_an_unknown_failure_says_how_to_build_that_stage_of_that_variant() -> None:
+    progress = Progress()
+    name = "[packages 3/4] RUN install"
+    progress.feed(vertex("x", name, started="2026-11-23T10:00:00Z"))
+    progress.feed(vertex("x", name, completed="2026-11-23T10:00:09Z", error="never seen before"))
+    cure = explain(progress, "cpu").cure
+    assert cure == "look closer with: invoke build --variant cpu --target packages"
+
+
 def test_a_build_that_never_starts_repeats_the_engines_words() -> None:
     progress = Progress()
     progress.feed('ERROR: no builder "nope" found\n')
     with pytest.raises(Failure, match='no builder "nope" found'):
-        raise explain(progress)
+        raise explain(progress, "cpu")
 
 
 def test_a_finished_step_is_one_line() -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from scripts.common.errors import Failure
 from scripts.common.findings import FINDINGS
+from scripts.host.config.load import DEFAULT_VARIANT
 from scripts.host.console import note
 from scripts.host.docker.progress import Progress, Step
 from scripts.host.docker.view import View
@@ -37,6 +38,7 @@ class Plan:
         target: stage to stop at.
         options: further words of buildx (`--no-cache`, `--cache-from=…`).
         builder: buildx builder, None for the current one.
+        variant: that it builds.
     """
 
     root: Path
@@ -47,6 +49,7 @@ class Plan:
     target: str = FINAL_STAGE
     options: tuple[str, ...] = ()
     builder: str | None = None
+    variant: str = DEFAULT_VARIANT
 
 
 def command(plan: Plan, iidfile: Path) -> list[str]:
@@ -100,12 +103,12 @@ def run(plan: Plan, *, quiet: bool = False) -> Built:
         finally:
             status = process.wait()
         if status != 0:
-            raise explain(progress)
+            raise explain(progress, plan.variant)
         image_id = iidfile.read_text(encoding="utf-8").strip() if iidfile.exists() else ""
     return Built(image_id, time.monotonic() - began, progress)
 
 
-def explain(progress: Progress) -> Failure:
+def explain(progress: Progress, variant: str) -> Failure:
     """What failed, as a failure; prints the failing step's last lines."""
     step = progress.failed
     lines = list(step.log) if step else list(progress.other_lines)
@@ -117,7 +120,7 @@ def explain(progress: Progress) -> Failure:
         _what(step, progress),
         where=step.stage if step else "",
         code=known.code if known else "",
-        cure=known.cure if known else _next_step(step),
+        cure=known.cure if known else _next_step(step, variant),
     )
 
 
@@ -135,7 +138,7 @@ def _what(step: Step | None, progress: Progress) -> str:
     return f"the build failed at {step.instruction[:90]!r}: {reason}"
 
 
-def _next_step(step: Step | None) -> str:
+def _next_step(step: Step | None, variant: str) -> str:
     if step and step.stage:
-        return f"look closer with: invoke build --target {step.stage}"
+        return f"look closer with: invoke build --variant {variant} --target {step.stage}"
     return "check the engine with: invoke doctor"

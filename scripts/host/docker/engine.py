@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scripts.common.errors import Failure
 
@@ -125,3 +125,23 @@ def client() -> docker.DockerClient:
             cure="start it, or install one: scripts/bootstrap --yes invoke doctor",
         ) from None
     return connected
+
+
+def image_of(client: docker.DockerClient, reference: str, variant: str = "") -> Any:  # noqa: ANN401 - the SDK is untyped
+    """An image as the SDK knows it.
+
+    Args:
+        client: the engine.
+        reference: or ID.
+        variant: whose build makes it; empty where it may be anybody's.
+
+    Raises:
+        Failure: there is no such image.
+    """
+    import docker
+
+    try:
+        return client.images.get(reference)
+    except docker.errors.ImageNotFound:
+        cure = f"run: invoke build --variant {variant}" if variant else "see: docker image ls"
+        raise Failure("there is no such image", where=reference, cure=cure) from None

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import BaseModel, ConfigDict
 
-from scripts.common.errors import Failure
 from scripts.host.config.load import Loaded
 from scripts.host.docker.arguments import source_commit
+from scripts.host.docker.engine import image_of
 from scripts.host.docker.flaws import redacted, secrets_told
 from scripts.host.docker.layers import Tree, printable
 from scripts.host.docker.manifest import Manifest, manifest
@@ -88,33 +88,33 @@ class Inspection(Structure):
     manifest: Manifest
 
 
-def inspected(client: docker.DockerClient, reference: str, models: Sequence[str]) -> Inspection:
-    """The structure of an image, and what it says of itself in a container.
+def inspected(
+    client: docker.DockerClient, reference: str, models: Sequence[str], variant: str = ""
+) -> Inspection:
+    """The structure of an image, and what it says of itself in a container; arguments likewise.
 
     Raises:
         Failure: as `structure`; or the image cannot be asked.
     """
-    found = structure(client, reference, models)
+    found = structure(client, reference, models, variant)
     return Inspection(**dict(found), manifest=manifest(client, found.image_id))
 
 
-def structure(client: docker.DockerClient, reference: str, models: Sequence[str]) -> Structure:
+def structure(
+    client: docker.DockerClient, reference: str, models: Sequence[str], variant: str = ""
+) -> Structure:
     """Read the layers of an image; nothing of it is run.
 
     Args:
         client: the engine.
         reference: the image.
         models: paths of files that no size budget counts.
+        variant: whose build makes the image; empty where it may be anybody's.
 
     Raises:
         Failure: there is no such image, or it cannot be read.
     """
-    import docker
-
-    try:
-        image = client.images.get(reference)
-    except docker.errors.ImageNotFound:
-        raise Failure("there is no such image", where=reference, cure="run: invoke build") from None
+    image = image_of(client, reference, variant)
     history = list(reversed(image.history()))
     steps = [" ".join(entry["CreatedBy"].split()) for entry in history]
     begin, made = own_steps(steps, len(image.attrs["RootFS"].get("Layers") or ()))

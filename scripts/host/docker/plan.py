@@ -118,6 +118,7 @@ def make_plan(
             *_exports(loaded, words, engine),
         ),
         builder=words.builder or config.build.builder,
+        variant=loaded.variant,
     )
 
 

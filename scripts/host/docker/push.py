@@ -15,6 +15,7 @@ from scripts.host.config.load import Loaded
 from scripts.host.console import note, warn
 from scripts.host.docker import registry, report
 from scripts.host.docker.engine import client as connect
+from scripts.host.docker.engine import image_of
 from scripts.host.docker.plan import references, source_of
 from scripts.host.docker.uploads import Uploads, showing
 from scripts.host.smoke.report import SmokeReport
@@ -85,7 +86,7 @@ def push(
     """
     names = names_of(loaded, further)
     client = connect()
-    image = _built(client, names.immutable[0], loaded.variant)
+    image = image_of(client, names.immutable[0], loaded.variant)
     doubt = doubt_about(loaded, image.id)
     if doubt is not None:
         if not untested:
@@ -133,20 +134,6 @@ def doubt_about(loaded: Loaded, image_id: str) -> Failure | None:
     cure = f"run: nox -s {session} -- --variant {loaded.variant}; or take the risk with --untested"
     where = str(path.relative_to(loaded.root))
     return Failure(what, where=where, code="image-untested", cure=cure) if what else None
-
-
-def _built(client: docker.DockerClient, reference: str, variant: str) -> Any:  # noqa: ANN401 - the SDK is untyped
-    """The image of this checkout, as the local engine has it."""
-    import docker
-
-    try:
-        return client.images.get(reference)
-    except docker.errors.ImageNotFound:
-        raise Failure(
-            "this checkout's image is not built",
-            where=reference,
-            cure=f"run: invoke build --variant {variant}",
-        ) from None
 
 
 def _tag(image: Any, reference: str) -> None:  # noqa: ANN401 - the SDK is untyped

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from scripts.common.errors import Failure
 from scripts.host.config.load import DEFAULT_VARIANT, Loaded, load
+from scripts.host.docker.engine import image_of
 from scripts.host.docker.plan import VARIANT_LABEL, references, source_of
 from scripts.host.smoke.report import Subject
 from scripts.host.smoke.worker import require_gpu
@@ -62,7 +63,7 @@ def in_image(client: docker.DockerClient, words: Words) -> Chosen:
     usual = words.variant or (DEFAULT_VARIANT if words.gpu else _WITHOUT_GPU)
     loaded = load(usual)
     reference = words.image or references(loaded, source_of(loaded.root))[0]
-    image = _find(client, reference, usual)
+    image = image_of(client, reference, usual)
     said = image.labels.get(VARIANT_LABEL, usual)
     if not words.variant and said in loaded.config.variants:
         loaded = load(said)
@@ -82,20 +83,10 @@ def in_image(client: docker.DockerClient, words: Words) -> Chosen:
     )
 
 
-def _find(client: docker.DockerClient, reference: str, variant: str) -> Any:  # noqa: ANN401 - the SDK is untyped
-    import docker
-
-    try:
-        return client.images.get(reference)
-    except docker.errors.ImageNotFound:
-        cure = f"run: invoke build --variant {variant}"
-        raise Failure("there is no such image", where=reference, cure=cure) from None
-
-
 def _want_cuda(loaded: Loaded) -> None:
     if loaded.config.build.accelerator != "cuda":
         raise Failure(
             "this variant draws on the processor",
             where=loaded.variant,
-            cure="test it with: nox -s smoke",
+            cure=f"test it with: nox -s smoke -- --variant {loaded.variant}",
         )
