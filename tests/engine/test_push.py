@@ -220,7 +220,9 @@ def test_the_same_image_from_another_machine_counts_as_there(
     work.engine.images.remove(image_id, force=True)  # and with it what the engine knew of digests
     [image] = work.engine.images.load(saved)
     assert image.id == image_id
-    assert image.attrs["RepoDigests"] == []
+    # At most its own ID, which is a digest where containerd keeps images; no registry's answer.
+    known = {digest.rpartition("@")[2] for digest in image.attrs["RepoDigests"]}
+    assert known <= {image_id}
     pushed = push(loaded, untested=True).references
     assert {each.reference: each.was_there for each in pushed} == {
         **dict.fromkeys(names.immutable, True),
@@ -317,7 +319,8 @@ def test_refused_credentials_are_one_line_and_leave_nothing(
 def test_a_registry_dying_in_the_middle_of_a_layer_is_one_line_and_leaves_no_tag(
     work: Work, checkout: Path, open_registry: Registry
 ) -> None:
-    at = f"PATCH /v2/{work.repository}/blobs/".encode()
+    # In the address of a layer's bytes, which Docker's own store sends by PATCH, containerd by PUT.
+    at = b"?_state="
     with wire(open_registry.address, at, after=500_000, forever=True) as way:
         loaded = work.loaded(way.address)
         work.built(loaded, size=2_000_000)
