@@ -149,7 +149,8 @@ def test_the_workers_image_passes_and_its_bill_is_the_same_twice(
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     named = {part.get("purl", "").partition("@")[0] for part in json.loads(text)["components"]}
     webui = "pkg:github/automatic1111/stable-diffusion-webui"
-    assert {webui, "pkg:github/salesforce/blip", "pkg:pypi/torch", "pkg:deb/debian/tini"} <= named
+    components = {webui, "pkg:github/salesforce/blip", "pkg:github/openai/clip"}
+    assert {*components, "pkg:pypi/torch", "pkg:deb/debian/tini"} <= named
 
 
 def test_what_two_variants_differ_in_is_told(

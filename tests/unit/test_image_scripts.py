@@ -8,6 +8,7 @@ import os
 import shutil
 import struct
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tests.standins import pip_index
 from tests.standins.hub import HubServer, hub
 
 REPO = "owner/repo"
+COMMIT = "c" * 40
 
 
 def safetensors(count: int = 400_000) -> bytes:
@@ -160,6 +162,41 @@ def test_a_commit_that_is_gone_is_said_in_one_line(
     said = [line for line in answer.stderr.splitlines() if line.startswith("fetch-source:")]
     assert len(said) == 1, "git's own remarks may come before and after"
     assert said[0].startswith(f"fetch-source: cannot fetch {'0' * 40}")
+
+
+# A package that needs no build tool but Python's own modules.
+BACKEND = """
+import zipfile
+def build_wheel(folder, *_):
+    with zipfile.ZipFile(f"{folder}/clip-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("clip.py", "")
+        told = "clip-1.0.dist-info"
+        wheel.writestr(f"{told}/METADATA", "Metadata-Version: 2.1\\nName: clip\\nVersion: 1.0\\n")
+        wheel.writestr(f"{told}/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\n")
+        wheel.writestr(f"{told}/RECORD", "")
+    return "clip-1.0-py3-none-any.whl"
+"""
+PROJECT = 'build-system = {requires = [], build-backend = "backend", backend-path = ["."]}\n'
+
+
+def test_a_source_that_is_installed_as_a_package_keeps_its_commit(tmp_path: Path) -> None:
+    tree, venv, lock = tmp_path / "clip", tmp_path / "venv", tmp_path / "lock.txt"
+    tree.mkdir()
+    lock.touch()
+    for name, text in {".commit": COMMIT, "backend.py": BACKEND, "pyproject.toml": PROJECT}.items():
+        (tree / name).write_text(text)
+    tools = Path(sys.executable).parent
+    answer = subprocess.run(
+        [ROOT / "scripts/image/install-packages", venv, lock, tree],
+        env={"PATH": f"{tools}:{os.environ['PATH']}", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert list(venv.glob("lib/*/site-packages/clip.py"))
+    assert (venv / "src" / "clip" / ".commit").read_text() == COMMIT
 
 
 @pytest.mark.skipif(not shutil.which("busybox"), reason="busybox is not installed")

@@ -24,7 +24,8 @@ for place in webui runpod; do
 for d in m.distributions(): print(d.name, d.version)'
 done
 echo == git
-for file in /stable-diffusion-webui/.commit /stable-diffusion-webui/repositories/*/.commit; do
+webui=/stable-diffusion-webui
+for file in $webui/.commit $webui/repositories/*/.commit /opt/webui/src/*/.commit; do
     if [ -f "$file" ]; then echo "$(basename "$(dirname "$file")") $(cat "$file")"; fi
 done
 echo == folders; du -xk --max-depth=2 / | sort -rn | head -20
