@@ -27,6 +27,7 @@ from scripts.host.smoke.api import Api
 from scripts.host.smoke.report import SmokeReport
 from scripts.host.smoke.worker import PORT, device_requests
 from tests.engine.running import container, eventually, output
+from tests.smoked import write_report
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 PASSWORD = secrets.token_hex(8)
@@ -161,6 +162,25 @@ def small() -> Iterator[Any]:
     yield client.images.get(name)
     client.images.remove(name, force=True)
     client.close()
+
+
+def test_without_a_gpu_a_run_leaves_the_proof_of_one_with_a_gpu_until_something_fails(
+    small: Any, tmp_path: Path
+) -> None:
+    reports = tmp_path / "reports"
+    proven = write_report(reports, small.id, variant="cuda128")
+    loaded = replace(load("cuda128"), root=tmp_path)
+    words = ("--image", small.id, "--variant", "cuda128", "--reports", str(reports), "-k")
+
+    answer = nox("smoke", *words, "reaches_ready")  # which needs a GPU, so it is skipped
+    assert "report: none, an earlier one stays in which this image drew" in answer.stdout
+    assert report_in(reports, "cuda128") == proven
+    assert doubt_about(loaded, small.id) is None
+
+    nox("smoke", *words, "labels_say")  # which this image does not have
+    doubt = doubt_about(loaded, small.id)
+    assert doubt
+    assert "failed" in doubt.what
 
 
 @pytest.mark.parametrize(("asked", "count", "ids"), [("all", -1, []), ("1", 0, ["1"])])

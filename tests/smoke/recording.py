@@ -135,10 +135,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         pictures=tuple(run.pictures),
     )
     made = report.made(run.chosen.subject, tuple(run.checks), scene)
-    path = report.write(made, run.folder, run.log or (found.log if found else ""))
     say()
     say(show.summary(made, shutil.get_terminal_size((100, 24)).columns))
-    say(f"report: {os.path.relpath(path.with_suffix('.html'))}")
+    if report.outdone(made, run.folder):
+        say(f"report: none, an earlier one stays in which this image drew: {run.folder}")
+    else:
+        path = report.write(made, run.folder, run.log or (found.log if found else ""))
+        say(f"report: {os.path.relpath(path.with_suffix('.html'))}")
     if run.kept:
         say(f"kept: {run.kept}")
     if not made.passed:

@@ -13,7 +13,8 @@ from scripts.common.findings import FINDINGS
 from scripts.host.smoke import charts, facts, gpu, report, show
 from scripts.host.smoke.api import Picture, decoded, difference
 from scripts.host.smoke.page import page
-from tests.smoked import png
+from scripts.host.smoke.report import SmokeReport
+from tests.smoked import png, write_report
 
 SUBJECT = report.Subject(image="a/b:c", image_id="sha256:1", variant="cpu")
 SCENE = report.Scene(started="2026-11-24T07:00:00+00:00", seconds=3.0)
@@ -22,6 +23,40 @@ BAD = report.Check(
     name="loads", outcome="failed", seconds=2.0, code="model-corrupt", excerpt="a\x1b[31m<b>"
 )
 SKIPPED = report.Check(name="has a GPU", outcome="skipped", seconds=0.0, evidence="no GPU")
+
+
+def run(*checks: report.Check, drew: bool = False, image_id: str = "sha256:1") -> SmokeReport:
+    pictures = ("smoke-cpu-txt2img.png",) if drew else ()
+    subject = SUBJECT.model_copy(update={"image_id": image_id})
+    return report.made(subject, checks, SCENE.model_copy(update={"pictures": pictures}))
+
+
+def test_a_run_that_drew_nothing_never_replaces_one_of_the_same_image_that_drew(
+    tmp_path: Path,
+) -> None:
+    write_report(tmp_path, "sha256:1")
+    assert report.outdone(run(GOOD, SKIPPED), tmp_path)
+    assert report.outdone(run(SKIPPED), tmp_path)
+
+
+def test_a_failure_a_drawing_or_another_image_replaces_the_report_that_drew(tmp_path: Path) -> None:
+    assert not report.outdone(run(GOOD), tmp_path), "there is none yet"
+    write_report(tmp_path, "sha256:1")
+    assert not report.outdone(run(GOOD, BAD), tmp_path)
+    assert not report.outdone(run(GOOD, drew=True), tmp_path)
+    assert not report.outdone(run(GOOD, image_id="sha256:2"), tmp_path)
+
+
+def test_a_report_that_drew_nothing_or_failed_is_replaced_by_any_other(tmp_path: Path) -> None:
+    write_report(tmp_path, "sha256:1", drew=False)
+    assert not report.outdone(run(GOOD), tmp_path)
+    write_report(tmp_path, "sha256:1", outcome="failed")
+    assert not report.outdone(run(GOOD), tmp_path)
+
+
+def test_runs_against_addresses_are_about_no_image(tmp_path: Path) -> None:
+    write_report(tmp_path, "")
+    assert not report.outdone(run(GOOD, image_id=""), tmp_path)
 
 
 def test_each_code_a_check_uses_is_in_the_table() -> None:

@@ -137,6 +137,25 @@ def write(report: SmokeReport, folder: Path, log: str) -> Path:
     return write_json(report, stem.with_suffix(".json"))
 
 
+def outdone(report: SmokeReport, folder: Path) -> bool:
+    """Whether the report that is there proves more of the same image, and this one found nothing.
+
+    Without a GPU little can be seen of a CUDA image, and that is no reason to forget what a run
+    with one has proven. A failure is: it replaces whatever was there.
+    """
+    if not report.image_id or report.drew or report.count("failed"):
+        return False
+    try:
+        there = SmokeReport.model_validate_json(_json(folder, report.variant).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return there.image_id == report.image_id and there.drew
+
+
+def _json(folder: Path, variant: str) -> Path:
+    return folder / f"smoke-{variant}.json"
+
+
 def junit(report: SmokeReport) -> str:
     """The checks as JUnit XML, which every CI system shows."""
     suite = Xml.Element(
