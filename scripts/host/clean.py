@@ -6,11 +6,13 @@ import fcntl
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from scripts.common.errors import Failure
 from scripts.host.config.load import Loaded
+from scripts.host.docker import sessions
 from scripts.host.models.store import Store
 
 if TYPE_CHECKING:
@@ -43,11 +45,12 @@ def leftovers(loaded: Loaded, *, everything: bool = False) -> tuple[Leftover, ..
 
     Args:
         loaded: names checkout and store.
-        everything: also caches of tools and the stand-in images, which take long to make again.
+        everything: also what killed sessions left in the engine, and caches of tools and the
+            stand-in images, which take long to make again.
     """
     found = [*_reports(loaded.root), *_store_leftovers(Store(loaded.store))]
     if everything:
-        found += [*_tool_caches(loaded.root), *_test_images()]
+        found += [*_tool_caches(loaded.root), *_of_killed_sessions(loaded.root), *_test_images()]
     return tuple(found)
 
 
@@ -92,16 +95,14 @@ def _tool_caches(root: Path) -> Iterator[Leftover]:
 
 def _test_images() -> Iterator[Leftover]:
     """What tests made, base images and built ones; nothing where no engine answers."""
-    from scripts.host.docker.engine import client
-
-    try:
-        engine = client()
-    except Failure:
+    engine = _engine()
+    if engine is None:
         return
     for image in engine.images.list():
         for tag in image.tags:
             if is_of_tests(tag):
-                yield Leftover("test image", tag, image.attrs["Size"], _untag(engine, tag))
+                untag = partial(_asked, tag, partial(engine.images.remove, tag))
+                yield Leftover("test image", tag, image.attrs["Size"], untag)
 
 
 def is_of_tests(tag: str) -> bool:
@@ -110,20 +111,72 @@ def is_of_tests(tag: str) -> bool:
     return tag.startswith(f"{STANDIN_REGISTRY}/") or repository.split("/")[-1] == TEST_REPOSITORY
 
 
-def _untag(engine: DockerClient, tag: str) -> Callable[[], None]:
-    def untag() -> None:
-        from docker.errors import APIError
+def _of_killed_sessions(root: Path) -> Iterator[Leftover]:
+    """Containers and images that this checkout started and nobody will remove any more."""
+    engine = _engine()
+    if engine is None:
+        return
+    with sessions.alone(root) as nobody_runs:
+        if not nobody_runs:
+            return
+    [(name, value)] = sessions.label_of(root).items()
+    ours = {"label": f"{name}={value}"}
+    for container in engine.containers.list(all=True, filters=ours):
+        end = partial(container.remove, force=True, v=True)
+        yield Leftover("container", container.name, 0, _while_alone(root, container.name, end))
+    images = engine.images.list(filters=ours)
+    own = _own_sizes(engine) if images else {}
+    for image in images:
+        known_as = next(iter(image.tags), image.short_id)
+        end = partial(engine.images.remove, image.id, force=True)
+        size = own.get(image.id, 0)
+        yield Leftover("image of a test", known_as, size, _while_alone(root, known_as, end))
 
-        try:
-            engine.images.remove(tag)
-        except APIError as error:
-            raise Failure(
-                f"the engine keeps an image: {error.explanation}",
-                where=tag,
-                cure="remove the containers that use it",
-            ) from None
 
-    return untag
+def _own_sizes(engine: DockerClient) -> dict[str, int]:
+    """Bytes that no other image shares, by image ID."""
+    return {each["Id"]: each["Size"] - each["SharedSize"] for each in engine.df()["Images"]}
+
+
+def _while_alone(root: Path, name: str, end: Callable[[], None]) -> Callable[[], None]:
+    def ended() -> None:
+        with sessions.alone(root) as nobody_runs:
+            if not nobody_runs:
+                raise Failure(
+                    "a session has begun meanwhile", where=name, cure="run it again after that"
+                )
+            _asked(name, end)
+
+    return ended
+
+
+def _asked(name: str, end: Callable[[], None]) -> None:
+    """Have the engine remove something.
+
+    Raises:
+        Failure: it refuses.
+    """
+    from docker.errors import APIError, NotFound
+
+    try:
+        end()
+    except NotFound:
+        return  # somebody was faster
+    except APIError as error:
+        raise Failure(
+            f"the engine keeps it: {error.explanation}",
+            where=name,
+            cure="remove the containers that use it",
+        ) from None
+
+
+def _engine() -> DockerClient | None:
+    from scripts.host.docker.engine import client
+
+    try:
+        return client()
+    except Failure:
+        return None
 
 
 def _folder(kind: str, path: Path) -> Leftover:

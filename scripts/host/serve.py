@@ -13,6 +13,7 @@ from scripts.host.config.load import Loaded
 from scripts.host.console import note, say
 from scripts.host.docker.engine import client as connect
 from scripts.host.docker.plan import references, source_of
+from scripts.host.docker.sessions import started_by
 
 PORT = "3000/tcp"
 LABEL = "a1111-worker.serve"
@@ -65,7 +66,7 @@ def _running(
             reference,
             ports={PORT: ("127.0.0.1", port or None)},
             environment=list(environment),
-            labels={LABEL: loaded.variant},
+            labels={LABEL: loaded.variant, **started_by()},
             device_requests=[DeviceRequest(count=-1, capabilities=[["gpu"]])] if gpu else [],
         )
     except docker.errors.ImageNotFound:

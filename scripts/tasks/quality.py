@@ -47,7 +47,7 @@ def lint(
     iterable=["define"],
     help={
         **CONFIG_HELP,
-        "all": "also caches of tools and the tests' base images, which take long to make again",
+        "all": "also containers of killed sessions, caches of tools, and the tests' images",
         "dry_run": "only show what would go",
     },
 )

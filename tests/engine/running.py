@@ -15,6 +15,7 @@ from typing import Any
 import docker
 
 from scripts.host.config.load import ROOT
+from scripts.host.docker.sessions import started_by
 
 
 def invoke(
@@ -61,7 +62,7 @@ def copy_of_the_checkout(folder: Path) -> Path:
 def container(image: str, **options: Any) -> Iterator[Any]:
     """A running container, removed afterwards; options as `docker.containers.run` takes them."""
     client = docker.from_env()
-    running = client.containers.run(image, detach=True, **options)
+    running = client.containers.run(image, detach=True, labels=started_by(), **options)
     try:
         yield running
     finally:
@@ -74,7 +75,12 @@ def output(image: str, *words: str, entrypoint: str = "") -> str:
     client = docker.from_env()
     try:
         text: bytes = client.containers.run(
-            image, list(words), entrypoint=entrypoint, remove=True, network_mode="none"
+            image,
+            list(words),
+            entrypoint=entrypoint,
+            remove=True,
+            network_mode="none",
+            labels=started_by(),
         )
     finally:
         client.close()

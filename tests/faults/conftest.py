@@ -18,6 +18,7 @@ import pytest
 
 from scripts.host.config.load import ROOT
 from scripts.host.docker.engine import client
+from scripts.host.docker.sessions import started_by
 from scripts.host.smoke.report import SmokeReport
 from tests.engine.conftest import (  # noqa: F401 - what engine tests need, these need too
     cpu_image,
@@ -89,9 +90,12 @@ def _base(request: pytest.FixtureRequest, variant: str) -> str:
 
 def _build(tag: str, base: str, lines: tuple[str, ...]) -> None:
     text = "\n".join((f"FROM {base}", *lines, ""))
-    words = ["docker", "buildx", "build", "--quiet", "--load", "--network=none", "--tag", tag, "-"]
+    words = ["docker", "buildx", "build", "--quiet", "--load", "--network=none", "--tag", tag]
+    words += [f"--label={name}={value}" for name, value in started_by().items()]
     # BuildKit adds a layer in a second; the SDK's old builder takes ten on an image this size.
-    subprocess.run(words, input=text, text=True, check=True, capture_output=True, timeout=120)
+    subprocess.run(
+        [*words, "-"], input=text, text=True, check=True, capture_output=True, timeout=120
+    )
 
 
 def _smoked(tag: str, broken: Broken, config: Path, folder: Path) -> SmokeReport:

@@ -146,10 +146,11 @@ def started(pytestconfig: pytest.Config, image: Any, run: Run) -> Iterator[worke
     gpu = pytestconfig.getoption("--gpu")
     if run.chosen.loaded.config.build.accelerator == "cuda" and not gpu:
         pytest.skip("drawing needs a GPU: nox -s gpu_smoke")
-    run.worker = worker.start(client(), image.id, gpu)
+    keep = pytestconfig.getoption("--keep")
+    run.worker = worker.start(client(), image.id, gpu, keep=keep)
     yield run.worker
     run.log = run.worker.log
-    if pytestconfig.getoption("--keep"):
+    if keep:
         run.worker.container.start()  # a check has stopped it
         run.kept = f"{run.worker.container.name}, {run.worker.url}"
     else:

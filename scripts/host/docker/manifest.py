@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict
 
 from scripts.common.errors import Failure
+from scripts.host.docker.sessions import started_by
 
 if TYPE_CHECKING:
     import docker
@@ -96,9 +97,16 @@ def manifest(client: docker.DockerClient, image_id: str) -> Manifest:
     """
     import docker
 
-    words = {"entrypoint": "", "user": "root", "remove": True, "network_mode": "none"}
     try:
-        said: bytes = client.containers.run(image_id, ["sh", "-c", _QUESTIONS], **words)
+        said: bytes = client.containers.run(
+            image_id,
+            ["sh", "-c", _QUESTIONS],
+            entrypoint="",
+            user="root",
+            remove=True,
+            network_mode="none",
+            labels=started_by(),
+        )
     except docker.errors.DockerException as error:
         reason = str(getattr(error, "explanation", None) or error).splitlines()[-1]
         raise Failure(f"the image cannot be asked what it holds: {reason}") from None

@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, cast
 from scripts.common.errors import Failure
 from scripts.host.console import note, size
 from scripts.host.docker.layers import Tree, broken, entries, tree
+from scripts.host.docker.sessions import started_by
 from scripts.host.docker.waste import doubtful, settle
 
 if TYPE_CHECKING:
@@ -140,7 +141,12 @@ def _never_started(
     volumes: dict[str, dict[str, str]],
 ) -> Iterator[Container]:
     container = client.containers.create(
-        image.id, ["-"], entrypoint="", network_mode="none", volumes=volumes
+        image.id,
+        ["-"],
+        entrypoint="",
+        network_mode="none",
+        volumes=volumes,
+        labels=started_by(),
     )
     try:
         yield container

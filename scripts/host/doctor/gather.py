@@ -15,6 +15,7 @@ from scripts.host.config.load import Loaded
 from scripts.host.docker.arguments import base_reference, unpinned
 from scripts.host.docker.engine import Engine, client, probe
 from scripts.host.docker.plan import references, source_of
+from scripts.host.docker.sessions import started_by
 from scripts.host.doctor import mirrors, nvidia
 from scripts.host.doctor.facts import Disk, Facts, ImageTorch
 from scripts.host.models.plan import plan
@@ -83,7 +84,12 @@ def torch_of(connected: DockerClient | None, image: str) -> tuple[ImageTorch | N
     container = None
     try:
         container = connected.containers.run(
-            image, words, entrypoint=["/bin/sh"], network_mode="none", detach=True
+            image,
+            words,
+            entrypoint=["/bin/sh"],
+            network_mode="none",
+            detach=True,
+            labels=started_by(),
         )
         code = container.wait(timeout=_TORCH_TIMEOUT)["StatusCode"]
         text = container.logs(stdout=code == 0, stderr=code != 0).decode("utf-8", "replace")

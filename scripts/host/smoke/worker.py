@@ -10,6 +10,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 from scripts.common.errors import Failure
+from scripts.host.docker.sessions import started_by
 from scripts.host.smoke.report import Usage
 
 if TYPE_CHECKING:
@@ -44,7 +45,11 @@ def require_gpu(client: docker.DockerClient, image_id: str, gpu: str) -> None:
     import docker
 
     probe = client.containers.create(
-        image_id, ["true"], entrypoint="", device_requests=device_requests(gpu)
+        image_id,
+        ["true"],
+        entrypoint="",
+        device_requests=device_requests(gpu),
+        labels=started_by(),
     )
     try:
         probe.start()
@@ -131,13 +136,14 @@ class Worker:
             self.samples.append(Usage(seconds=seconds, memory=used))
 
 
-def start(client: docker.DockerClient, image_id: str, gpu: str) -> Worker:
-    """Start an image as a pod does, with its port on loopback."""
+def start(client: docker.DockerClient, image_id: str, gpu: str, *, keep: bool = False) -> Worker:
+    """Start an image as a pod does, with its port on loopback; one to keep is a person's own."""
     container = client.containers.run(
         image_id,
         detach=True,
         ports={PORT: ("127.0.0.1", None)},
         device_requests=device_requests(gpu),
+        labels={} if keep else started_by(),
     )
     worker = Worker(container)
     threading.Thread(target=worker.measure, daemon=True).start()

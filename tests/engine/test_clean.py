@@ -1,0 +1,105 @@
+"""`invoke clean --all` on a real engine: what a killed process left goes, a living one's stays."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import docker
+import pytest
+
+from scripts.common.errors import Failure
+from scripts.host.clean import Leftover, leftovers, remove
+from scripts.host.config.load import ROOT, load
+from tests.standins.images import debian_root
+
+pytestmark = pytest.mark.engine
+
+# A container that runs and an image, as a smoke session and a test of broken images start them.
+SESSION = """
+import sys, time
+from pathlib import Path
+from scripts.host.docker.engine import client
+from scripts.host.docker.sessions import started_by
+labels = started_by(Path(sys.argv[1]))
+running = client().containers.run(sys.argv[2], ["sleep", "600"], labels=labels, detach=True)
+instructions = [f"LABEL {name}={value}" for name, value in labels.items()]
+client().api.import_image_from_data(b"\\0" * 1024, "a1111-worker-broken", sys.argv[3], instructions)
+print(running.name, flush=True)
+time.sleep(600)
+"""
+KINDS = ("container", "image of a test")
+
+
+@contextmanager
+def session(checkout: Path) -> Iterator[tuple[subprocess.Popen[str], set[str]]]:
+    """A process that works for a checkout, and the names of what it started."""
+    words = [sys.executable, "-c", SESSION, str(checkout), debian_root(), checkout.name]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        container = process.stdout.readline().strip()
+        try:
+            yield process, {container, f"a1111-worker-broken:{checkout.name}"}
+        finally:
+            process.kill()
+            engine = docker.from_env()
+            for left in engine.containers.list(all=True, filters={"name": container}):
+                left.remove(force=True)
+            for image in engine.images.list(f"a1111-worker-broken:{checkout.name}"):
+                engine.images.remove(image.id, force=True)
+            engine.close()
+
+
+def found(checkout: Path) -> dict[str, Leftover]:
+    """What `invoke clean --all` of a checkout shows of containers and their images."""
+    all_of_it = leftovers(replace(load("cpu"), root=checkout), everything=True)
+    return {each.name: each for each in all_of_it if each.kind in KINDS}
+
+
+def there(name: str) -> bool:
+    known = subprocess.run(["docker", "inspect", name], capture_output=True, check=False)
+    return known.returncode == 0
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGKILL)
+    process.wait(10)
+
+
+@pytest.fixture
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("checkout")
+
+
+def test_what_a_killed_session_left_is_shown_and_then_removed(checkout: Path) -> None:
+    with session(checkout) as (process, names):
+        kill(process)
+        shown = found(checkout)
+        assert set(shown) == names
+        assert all(map(there, names)), "looking removes nothing"
+        remove(list(shown.values()))
+        assert not any(map(there, names))
+        assert found(checkout) == {}
+
+
+def test_what_a_running_session_uses_is_neither_shown_nor_removed(checkout: Path) -> None:
+    with session(checkout) as (process, _):
+        assert found(checkout) == {}
+        kill(process)
+        shown = found(checkout)
+        with session(checkout) as (_, names):
+            with pytest.raises(Failure, match="a session has begun meanwhile"):
+                remove(list(shown.values()))
+            assert all(map(there, names))
+
+
+def test_another_checkouts_leftovers_are_left_to_it(checkout: Path, tmp_path: Path) -> None:
+    with session(checkout) as (process, names):
+        kill(process)
+        assert found(tmp_path) == {}
+        assert all(map(there, names))
