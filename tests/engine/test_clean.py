@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -16,6 +17,8 @@ import pytest
 from scripts.common.errors import Failure
 from scripts.host.clean import Leftover, leftovers, remove
 from scripts.host.config.load import ROOT, load
+from scripts.host.docker.sessions import label_of
+from tests.engine.running import copy_of_the_checkout, eventually, invoke
 from tests.standins.images import debian_root
 
 pytestmark = pytest.mark.engine
@@ -96,6 +99,46 @@ def test_what_a_running_session_uses_is_neither_shown_nor_removed(checkout: Path
             with pytest.raises(Failure, match="a session has begun meanwhile"):
                 remove(list(shown.values()))
             assert all(map(there, names))
+
+
+@pytest.fixture
+def idle() -> Iterator[str]:
+    """An image that starts, and never gets ready."""
+    tag = "a1111-worker-idle:test"
+    words = ["docker", "buildx", "build", "--quiet", "--load", "--network=none", "--tag", tag, "-"]
+    text = f'FROM {debian_root()}\nCMD ["sleep", "600"]\n'
+    subprocess.run(words, input=text, text=True, check=True, capture_output=True, timeout=120)
+    yield tag
+    subprocess.run(["docker", "rmi", "--force", tag], check=True, capture_output=True)
+
+
+def test_the_container_of_a_killed_smoke_session_is_among_what_clean_shows(
+    idle: str, tmp_path: Path
+) -> None:
+    copy = copy_of_the_checkout(tmp_path / "checkout")
+    engine = docker.from_env()
+    ours = {"label": [f"{name}={value}" for name, value in label_of(copy).items()]}
+
+    def workers() -> list[str]:
+        """The containers with a port, which only the one under test has."""
+        listed = engine.containers.list(filters=ours)
+        return [each.name for each in listed if each.attrs["HostConfig"]["PortBindings"]]
+
+    words = ("--image", idle, "--variant", "cpu", "-k", "reaches_ready")
+    nox = [sys.executable, "-m", "nox", "-s", "smoke", "--", *words]
+    with subprocess.Popen(nox, cwd=copy, start_new_session=True, stdout=subprocess.DEVNULL) as run:
+        try:
+            [worker] = eventually(workers, seconds=60, what="the worker runs")
+            busy = invoke("clean", "--all", "--dry-run", root=copy)
+        finally:
+            os.killpg(run.pid, signal.SIGKILL)
+    try:
+        assert worker not in busy.stdout, busy.stdout
+        assert worker in invoke("clean", "--all", "--dry-run", root=copy).stdout
+    finally:
+        remove(list(found(copy).values()))
+    assert engine.containers.list(all=True, filters=ours) == []
+    engine.close()
 
 
 def test_another_checkouts_leftovers_are_left_to_it(checkout: Path, tmp_path: Path) -> None:

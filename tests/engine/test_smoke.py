@@ -181,6 +181,7 @@ def test_without_a_gpu_a_run_leaves_the_proof_of_one_with_a_gpu_until_something_
     doubt = doubt_about(loaded, small.id)
     assert doubt
     assert "failed" in doubt.what
+    assert not docker.from_env().containers.list(all=True, filters={"ancestor": small.id})
 
 
 @pytest.mark.parametrize(("asked", "count", "ids"), [("all", -1, []), ("1", 0, ["1"])])

@@ -11,10 +11,10 @@ import pytest
 from scripts.common.cuda import capability, carrier
 from scripts.host.config.load import Loaded
 from scripts.host.console import size
+from scripts.host.docker import sessions
 from scripts.host.docker.checks import judged
 from scripts.host.docker.engine import client
 from scripts.host.docker.inspect import Structure
-from scripts.host.docker.sessions import started_by
 
 Saw = Callable[[object], None]
 
@@ -23,15 +23,7 @@ WEBUI = "/opt/webui/bin/python"
 
 def output(image: Any, *words: str) -> str:
     """What a command prints in the image, with no network; a failed one raises with its stderr."""
-    text: bytes = client().containers.run(
-        image.id,
-        list(words),
-        entrypoint="",
-        remove=True,
-        network_mode="none",
-        labels=started_by(),
-    )
-    return text.decode()
+    return sessions.output(client(), image.id, words).decode()
 
 
 @pytest.mark.fails_as("model-corrupt")

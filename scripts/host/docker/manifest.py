@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict
 
 from scripts.common.errors import Failure
-from scripts.host.docker.sessions import started_by
+from scripts.host.docker.sessions import output
 
 if TYPE_CHECKING:
     import docker
@@ -98,15 +98,7 @@ def manifest(client: docker.DockerClient, image_id: str) -> Manifest:
     import docker
 
     try:
-        said: bytes = client.containers.run(
-            image_id,
-            ["sh", "-c", _QUESTIONS],
-            entrypoint="",
-            user="root",
-            remove=True,
-            network_mode="none",
-            labels=started_by(),
-        )
+        said = output(client, image_id, ["sh", "-c", _QUESTIONS], user="root")
     except docker.errors.DockerException as error:
         reason = str(getattr(error, "explanation", None) or error).splitlines()[-1]
         raise Failure(f"the image cannot be asked what it holds: {reason}") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from scripts.host.docker.sessions import started_by
+from scripts.host.docker.sessions import output
 from scripts.host.smoke.report import Host
 
 if TYPE_CHECKING:
@@ -37,14 +37,7 @@ def ask(client: docker.DockerClient, image_id: str) -> dict[str, Any]:
     import docker
 
     try:
-        told: bytes = client.containers.run(
-            image_id,
-            ["sh", "-c", _ASK],
-            entrypoint="",
-            remove=True,
-            network_mode="none",
-            labels=started_by(),
-        )
+        told = output(client, image_id, ["sh", "-c", _ASK])
     except docker.errors.DockerException:
         return {}  # a check of its own says why
     return parse(told.decode("utf-8", "replace"))
