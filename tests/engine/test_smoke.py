@@ -173,7 +173,7 @@ def test_without_a_gpu_a_run_leaves_the_proof_of_one_with_a_gpu_until_something_
     words = ("--image", small.id, "--variant", "cuda128", "--reports", str(reports), "-k")
 
     answer = nox("smoke", *words, "reaches_ready")  # which needs a GPU, so it is skipped
-    assert "report: none, an earlier one stays in which this image drew" in answer.stdout
+    assert "the earlier report stays, in which this image drew: " in answer.stdout
     assert report_in(reports, "cuda128") == proven
     assert doubt_about(loaded, small.id) is None
 

@@ -137,11 +137,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     made = report.made(run.chosen.subject, tuple(run.checks), scene)
     say()
     say(show.summary(made, shutil.get_terminal_size((100, 24)).columns))
+    page = os.path.relpath(run.folder / f"smoke-{made.variant}.html")
     if report.outdone(made, run.folder):
-        say(f"report: none, an earlier one stays in which this image drew: {run.folder}")
+        say(f"the earlier report stays, in which this image drew: {page}")
     else:
-        path = report.write(made, run.folder, run.log or (found.log if found else ""))
-        say(f"report: {os.path.relpath(path.with_suffix('.html'))}")
+        report.write(made, run.folder, run.log or (found.log if found else ""))
+        say(f"report: {page}")
     if run.kept:
         say(f"kept: {run.kept}")
     if not made.passed:

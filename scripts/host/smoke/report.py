@@ -146,14 +146,11 @@ def outdone(report: SmokeReport, folder: Path) -> bool:
     if not report.image_id or report.drew or report.count("failed"):
         return False
     try:
-        there = SmokeReport.model_validate_json(_json(folder, report.variant).read_bytes())
+        told = (folder / f"smoke-{report.variant}.json").read_bytes()
+        there = SmokeReport.model_validate_json(told)
     except (OSError, ValueError):
         return False
     return there.image_id == report.image_id and there.drew
-
-
-def _json(folder: Path, variant: str) -> Path:
-    return folder / f"smoke-{variant}.json"
 
 
 def junit(report: SmokeReport) -> str:
