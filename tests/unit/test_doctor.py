@@ -22,7 +22,7 @@ from scripts.host.docker import engine
 from scripts.host.doctor import mirrors, nvidia
 from scripts.host.doctor.checks import Verdict, judge
 from scripts.host.doctor.facts import Disk, Driver, Facts, Gpu, ImageTorch, Mirror
-from scripts.host.doctor.gather import has_toolkit, insecure_registries, unwritable
+from scripts.host.doctor.gather import has_toolkit, insecure_registries, nearest, unwritable
 from scripts.host.doctor.mirrors import Probe
 from scripts.host.doctor.show import as_json, refuse_failures, shown
 from tests.standins.serving import Quiet, Server, running
@@ -174,6 +174,23 @@ def test_a_store_that_is_not_made_yet_is_judged_by_the_folder_above(tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").touch()
     assert unwritable(tmp_path / "file") == "Not a directory"
+
+
+def test_a_store_in_a_folder_of_somebody_else_is_judged_and_no_crash(tmp_path: Path) -> None:
+    locked = tmp_path / "locked"
+    (locked / "a").mkdir(parents=True)
+    locked.chmod(0)
+    tmp_path.chmod(0o755)
+    was = os.geteuid()
+    try:
+        if was == 0:
+            os.seteuid(65534)  # root may look everywhere
+        assert nearest(locked / "a" / "models") != locked / "a"
+        assert unwritable(locked / "a" / "models") == "Permission denied"
+    finally:
+        if was == 0:
+            os.seteuid(0)
+        locked.chmod(0o700)
 
 
 def test_without_an_engine_the_rest_is_still_examined_and_it_ends_in_one_line(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from dataclasses import replace
@@ -128,15 +129,20 @@ def insecure_registries(info: dict[str, Any]) -> tuple[str, ...]:
 def unwritable(folder: Path) -> str:
     """Why nothing can be written to a folder, which need not exist yet; empty when it can."""
     try:
-        with tempfile.TemporaryFile(dir=_existing(folder)):
+        with tempfile.TemporaryFile(dir=nearest(folder)):
             return ""
     except OSError as error:
         return error.strerror or str(error)
 
 
-def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that is there."""
-    return next(each for each in (folder, *folder.parents) if each.exists())
+def nearest(folder: Path) -> Path:
+    """The folder, or the first one above it that is there and may be looked at."""
+    return next(each for each in (folder, *folder.parents) if _is_there(each))
+
+
+def _is_there(path: Path) -> bool:
+    """Unlike Path.exists, does not raise where a folder above may not be looked into."""
+    return os.path.exists(path)  # noqa: PTH110
 
 
 def _engine() -> tuple[Engine | None, DockerClient | None, Failure | None]:
@@ -178,16 +184,16 @@ def _disks(loaded: Loaded, engine_root: str, *, missing_bases: int) -> tuple[Dis
     store = Store(loaded.store)
     items = plan(loaded)
     sizes = {item.wanted.sha256 or item.wanted.url: item.wanted.size or 0 for item in items}
-    absent = sum(size for sha, size in sizes.items() if not store.object_path(sha).is_file())
+    absent = sum(size for sha, size in sizes.items() if not _is_there(store.object_path(sha)))
     own = _disk(store.root, absent)
     if not engine_root or not Path(engine_root).is_dir():
         return (own,)
     models = 2 * sum(sizes.values())  # BuildKit keeps the context it was sent, and the layer
     engines = _disk(Path(engine_root), models, _PACKAGES + _BASE_ALLOWANCE * bool(missing_bases))
-    if _existing(store.root).stat().st_dev != Path(engine_root).stat().st_dev:
+    if nearest(store.root).stat().st_dev != Path(engine_root).stat().st_dev:
         return own, engines
     return (replace(engines, needed=own.needed + engines.needed),)
 
 
 def _disk(folder: Path, needed: int, allowance: int = 0) -> Disk:
-    return Disk(str(folder), shutil.disk_usage(_existing(folder)).free, needed, allowance)
+    return Disk(str(folder), shutil.disk_usage(nearest(folder)).free, needed, allowance)
