@@ -79,18 +79,18 @@ RUN --mount=type=bind,source=scripts/image/fetch-source,target=/build/fetch-sour
         case $repo in *://*) ;; *) repo=$GITHUB/$repo ;; esac; \
         /build/fetch-source "$repo" "$@"; \
     }; \
-    fetch "$STABLE_DIFFUSION_REPO" "$STABLE_DIFFUSION_COMMIT" main stable-diffusion-stability-ai assets; \
-    fetch "$GENERATIVE_MODELS_REPO" "$GENERATIVE_MODELS_COMMIT" main generative-models assets; \
-    fetch "$K_DIFFUSION_REPO" "$K_DIFFUSION_COMMIT" master k-diffusion; \
-    fetch "$BLIP_REPO" "$BLIP_COMMIT" main BLIP BLIP.gif demo.ipynb; \
-    fetch "$ASSETS_REPO" "$ASSETS_COMMIT" main stable-diffusion-webui-assets
+    fetch "$STABLE_DIFFUSION_REPO" "$STABLE_DIFFUSION_COMMIT" HEAD stable-diffusion-stability-ai assets; \
+    fetch "$GENERATIVE_MODELS_REPO" "$GENERATIVE_MODELS_COMMIT" HEAD generative-models assets; \
+    fetch "$K_DIFFUSION_REPO" "$K_DIFFUSION_COMMIT" HEAD k-diffusion; \
+    fetch "$BLIP_REPO" "$BLIP_COMMIT" HEAD BLIP BLIP.gif demo.ipynb; \
+    fetch "$ASSETS_REPO" "$ASSETS_COMMIT" HEAD stable-diffusion-webui-assets
 ARG WEBUI_REPO=AUTOMATIC1111/stable-diffusion-webui
 ARG A1111_RELEASE=v1.9.3
 ARG WEBUI_COMMIT=1c0a0c4c26f78c32095ebc7f8af82f5c04fca8c0
 RUN --mount=type=bind,source=scripts/image/fetch-source,target=/build/fetch-source \
     --mount=type=secret,id=ca_bundle \
     case $WEBUI_REPO in *://*) repo=$WEBUI_REPO ;; *) repo=$GITHUB/$WEBUI_REPO ;; esac; \
-    /build/fetch-source "$repo" "$WEBUI_COMMIT" "$A1111_RELEASE" /webui screenshot.png test .github; \
+    /build/fetch-source "$repo" "$WEBUI_COMMIT" "refs/tags/$A1111_RELEASE" /webui screenshot.png test .github; \
     # The WebUI makes this folder in its own, where the worker may not write: it ends if it cannot.
     mkdir /webui/config_states; \
     touch -r /webui/.commit /webui/config_states /webui; \
@@ -106,7 +106,7 @@ ARG CLIP_COMMIT=d50d76daa670286dd6cacf3bcd80b5e4823fc8e1
 RUN --mount=type=bind,source=scripts/image/fetch-source,target=/build/fetch-source \
     --mount=type=secret,id=ca_bundle \
     case $CLIP_REPO in *://*) repo=$CLIP_REPO ;; *) repo=$GITHUB/$CLIP_REPO ;; esac; \
-    /build/fetch-source "$repo" "$CLIP_COMMIT" main /clip CLIP.png notebooks
+    /build/fetch-source "$repo" "$CLIP_COMMIT" HEAD /clip CLIP.png notebooks
 
 
 # --- certificates: a folder with a file ca_bundle, by `--build-context certificates=DIR`; or none ---
