@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from scripts.common.errors import Failure
 from scripts.host.config.load import ROOT, Loaded, load
 from scripts.host.pin.python import pin_python, without_base
 from tests.standins.serving import Server, running
+from tests.unit.small_world import in_small_world, needs_namespaces
 
 
 class _Index(SimpleHTTPRequestHandler):
@@ -64,6 +66,11 @@ class Place:
         for words in (["add", "."], ["commit", "--quiet", "-m", "release"], ["tag", "-f", "v1"]):
             run = ["git", "-C", str(self.webui), *identity, *words]
             subprocess.run(run, check=True, capture_output=True)
+
+    def commit(self) -> str:
+        """The WebUI's newest commit."""
+        words = ["git", "-C", str(self.webui), "rev-parse", "HEAD"]
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
 
     def variant(self, name: str = "cuda128") -> Loaded:
         """The config of a variant."""
@@ -175,6 +182,40 @@ def test_two_variants_with_different_packages_need_two_locks(place: Place) -> No
     (place.root / "config.local.yaml").write_text("build: {requirements: requirements/one.txt}\n")
     with pytest.raises(Failure, match="name the same lock"):
         pin_python([place.variant("cuda128"), place.variant("cpu")])
+
+
+def test_two_variants_at_other_commits_of_one_release_each_get_their_own_list(
+    place: Place,
+) -> None:
+    old = place.commit()
+    place.release("gradio", "ftfy")
+    define = [f"a1111.sources.webui.commit={old}", "build.requirements=locks/old.txt"]
+    pin_python([place.variant(), load(define=define, root=place.root)])
+    assert "torchsde" not in names(place.read("cuda128.txt"))
+    assert "torchsde" in names(place.read("../locks/old.txt"))
+
+
+def test_versions_stay_in_a_lock_that_lies_elsewhere_too(place: Place) -> None:
+    elsewhere = load(define=["build.requirements=locks/mine.txt"], root=place.root)
+    pin_python([elsewhere])
+    place.publish("gradio", "2.0")
+    assert pin_python([elsewhere]) == ()
+
+
+@needs_namespaces
+def test_a_lock_of_packages_that_cannot_be_written_is_one_line(place: Place) -> None:
+    program = (
+        "import sys; from pathlib import Path; from scripts.common.errors import Failure;"
+        "from scripts.host.pin.python import _replace\n"
+        "try: _replace(Path(sys.argv[1]), Path(sys.argv[2]))\n"
+        "except Failure as failure: print(failure)"
+    )
+    new, folder = place.root / "requirements" / "image.in", place.root / "locks"
+    folder.mkdir()
+    mount = f"mount -t tmpfs -o ro n {folder}"
+    words = [sys.executable, "-c", program, str(new), str(folder / "x.txt")]
+    [line] = in_small_world(mount, words).stdout.splitlines()
+    assert line.startswith("the lock cannot be written: Read-only file system; it is as it was")
 
 
 def test_an_index_that_does_not_answer_is_one_line(

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,11 +44,13 @@ class Compilation:
         output: the lock.
         inputs: lists of requirements.
         options: uv's, such as the Python version.
+        webui: repository and commit of the WebUI whose list is an input; None where it is none.
     """
 
     output: str
     inputs: tuple[str, ...]
     options: tuple[str, ...]
+    webui: tuple[str, str] | None = None
 
 
 COMMON = (
@@ -65,6 +68,7 @@ def compilation(loaded: Loaded) -> Compilation:
         output=loaded.config.build.requirements,
         inputs=(_webui_list(loaded), f"{FOLDER}/image.in", *cuda),
         options=(*_FOR_IMAGE, f"--constraints={FOLDER}/base.in"),
+        webui=(loaded.config.a1111.sources["webui"].repo, source_commit(loaded, "webui")),
     )
 
 
@@ -89,10 +93,11 @@ def pin_python(
     with tempfile.TemporaryDirectory(prefix="pin-") as folder:
         scratch = Path(folder)
         shutil.copytree(root / FOLDER, scratch / FOLDER)
-        for loaded in variants:
-            _save_webui_list(scratch, loaded)
         for lock, loaded in plan.items():
             note(f"compiling {lock.output}")
+            if lock.webui:
+                _save_webui_list(scratch, loaded, *lock.webui)
+            _prepare(scratch / lock.output, root / lock.output)
             _compile(scratch, lock, loaded, upgrade=upgrade)
         changed = tuple(
             lock.output for lock in plan if _differs(scratch / lock.output, root / lock.output)
@@ -137,14 +142,19 @@ def _webui_list(loaded: Loaded) -> str:
     return f"{loaded.config.a1111.release}/{WEBUI_LIST}"
 
 
-def _save_webui_list(scratch: Path, loaded: Loaded) -> None:
+def _save_webui_list(scratch: Path, loaded: Loaded, repo: str, commit: str) -> None:
+    """Two variants may build different commits by the name of one release: each list is its own."""
     path = scratch / _webui_list(loaded)
-    if path.exists():
-        return
-    repo, release = loaded.config.a1111.sources["webui"].repo, loaded.config.a1111.release
-    commit = source_commit(loaded, "webui") or commit_of(loaded, repo, release)
-    path.parent.mkdir()
+    path.parent.mkdir(exist_ok=True)
+    commit = commit or commit_of(loaded, repo, loaded.config.a1111.release)
     path.write_text(file_at(loaded, repo, commit, WEBUI_LIST), encoding="utf-8")
+
+
+def _prepare(output: Path, present: Path) -> None:
+    """A lock may lie beside the folder of inputs: its place, and the versions that it holds."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    if present.exists() and not output.exists():
+        shutil.copyfile(present, output)
 
 
 def _compile(scratch: Path, lock: Compilation, loaded: Loaded, *, upgrade: bool) -> None:
@@ -196,7 +206,16 @@ def _differs(new: Path, old: Path) -> bool:
 
 def _replace(new: Path, old: Path) -> None:
     """Move a file in one step, from another file system too."""
-    old.parent.mkdir(parents=True, exist_ok=True)
     partial = old.with_name(f"{old.name}.partial")
-    shutil.copyfile(new, partial)
-    partial.replace(old)
+    try:
+        old.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(new, partial)
+        partial.replace(old)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise Failure(
+            f"the lock cannot be written: {error.strerror}; it is as it was",
+            where=str(old),
+            cure="free space, or make the checkout writable",
+        ) from None
