@@ -36,6 +36,8 @@ def pin(
     from scripts.host.pin.network import pin_network
     from scripts.host.pin.python import pin_python
 
+    if upgrade and not python:
+        raise Failure("only packages are upgraded", where="--upgrade", cure="add --python")
     variants = [load(name, define) for name in variant or load(define=define).config.variants]
     if python:
         again, changes = "invoke pin --python", pin_python(variants, check=check, upgrade=upgrade)

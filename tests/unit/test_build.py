@@ -84,6 +84,7 @@ def test_what_nothing_pins_is_named() -> None:
         "base image alpine/git:2.43.0",
         "base image pytorch/pytorch:2.7.0-cuda12.8-cudnn9-runtime",
         "source blip (salesforce/BLIP)",
+        "model clip-tokenizer",
     }
 
 

@@ -8,7 +8,6 @@ import pytest
 
 from scripts.common.errors import Failure
 from scripts.host.config.load import ROOT, load
-from scripts.host.config.lock import Lock, LockedFile, LockedModel, read_lock, write_lock
 from scripts.host.config.show import SCHEMA_NAME, rendered, schema_text
 
 
@@ -79,7 +78,7 @@ def test_maps_merge_and_lists_are_replaced(checkout: Path) -> None:
         ("smoke: &a {steps: *a}\n", "an alias contains itself (config.local.yaml)"),
         ("a: 1\n---\nb: 1\n", "not valid YAML: but found another document (config.local.yaml:2)"),
         ("smoke: {steps: 1}\nsmoke: {steps: 2}\n", "the key smoke is said twice"),
-        ("- a\n", "a config is a map of keys"),
+        ("- a\n", "expected a map of keys"),
         (
             "models: [{name: a, path: /a, source: {hub: a/b, fil: c}}]\n",
             "models.0.source.fil: unknown key",
@@ -172,18 +171,24 @@ def test_the_shipped_schema_is_that_of_the_code() -> None:
     assert (ROOT / SCHEMA_NAME).read_text() == schema_text(), "run: invoke config --schema"
 
 
-def test_the_lock_survives_a_round_trip_and_replaces_in_one_step(tmp_path: Path) -> None:
-    assert read_lock(tmp_path) == Lock()
-    model = LockedModel(
-        source="hub:a/b", revision="0" * 40, files={"f": LockedFile(sha256="a" * 64, size=3)}
+@pytest.mark.parametrize(
+    "said",
+    [
+        "path: /model.safetensors",
+        "path: /h, layout: hub-cache, size: 3",
+        f"path: /h, layout: hub-cache, sha256: {'a' * 64}",
+    ],
+)
+def test_a_model_of_several_files_says_nothing_that_is_for_one(checkout: Path, said: str) -> None:
+    source = "{hub: o/r, files: [a, b]}"
+    (checkout / "config.local.yaml").write_text(
+        f"models: [{{name: m, source: {source}, {said}}}]\n"
     )
-    lock = Lock(images={"a:1": "sha256:" + "b" * 64}, models={"m": model})
-    write_lock(tmp_path, lock)
-    assert read_lock(tmp_path) == lock
-    assert [path.name for path in tmp_path.iterdir()] == ["config.lock.yaml"]
+    with pytest.raises(Failure, match="several files need"):
+        load(root=checkout)
 
 
-def test_a_broken_lock_names_the_task_that_writes_it(tmp_path: Path) -> None:
-    (tmp_path / "config.lock.yaml").write_text("images: 3\n")
-    with pytest.raises(Failure, match="invoke pin"):
-        read_lock(tmp_path)
+@pytest.mark.parametrize("path", ["/etc/passwd", "../elsewhere.txt", "a/../../b.txt"])
+def test_the_lock_of_packages_lies_in_the_checkout(checkout: Path, path: str) -> None:
+    with pytest.raises(Failure, match=r"build\.requirements"):
+        load(define=[f"build.requirements={path}"], root=checkout)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +22,7 @@ from scripts.common.errors import Failure
 from scripts.host.config.load import ROOT, Loaded, load
 from scripts.host.config.lock import LOCK_NAME, read_lock
 from scripts.host.docker.arguments import unpinned
+from scripts.host.models.prefetch import prefetch
 from scripts.host.pin.network import pin_network
 from tests.standins.git_server import RELEASES, WEBUI, repositories, serving
 from tests.standins.hub import commit_of, hub
@@ -170,7 +173,7 @@ def test_models_are_pinned_to_the_hubs_commit_with_checksum_and_size_of_each_fil
     pin_network(world.variants("cuda128"))
     models = read_lock(world.root).models
     checkpoint, path = models["checkpoint"], world.hub / CHECKPOINT_REPO / CHECKPOINT_FILE
-    assert checkpoint.source == f"hub:{CHECKPOINT_REPO}"
+    assert checkpoint.source == f"hub:{CHECKPOINT_REPO}@main"
     assert checkpoint.revision == commit_of(world.hub / CHECKPOINT_REPO)
     assert checkpoint.files[CHECKPOINT_FILE].sha256 == sha256(path)
     assert checkpoint.files[CHECKPOINT_FILE].size == path.stat().st_size
@@ -288,6 +291,85 @@ def test_two_variants_may_not_mean_different_files_by_one_name(world: World) -> 
     config = other.config.model_copy(update={"models": (other_file, *rest)})
     with pytest.raises(Failure, match="two variants mean different files by the model checkpoint"):
         pin_network([one, replace(other, config=config)])
+
+
+def test_a_release_that_is_another_commit_than_the_one_built_is_warned_of(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    webui = {"a1111.sources.webui.commit": world.commits[WEBUI]}  # that of RELEASES[0]
+    define = [f"{key}={value}" for key, value in webui.items()]
+    pin_network([load(define=[*define, f"a1111.release={RELEASES[0]}"], root=world.root)])
+    assert "warning" not in capsys.readouterr().err
+    pin_network([load(define=[*define, f"a1111.release={RELEASES[1]}"], root=world.root)])
+    tip = in_git(world.git / WEBUI, "rev-parse", f"{RELEASES[1]}^{{commit}}")
+    said = capsys.readouterr().err
+    assert f"a1111.release {RELEASES[1]} is {tip}, but {world.commits[WEBUI]} is built" in said
+    pin_network([load(define=[*define, "a1111.release=v0"], root=world.root)])
+    assert "warning: there is no tag v0" in capsys.readouterr().err
+
+
+def test_a_password_in_an_address_is_never_shown(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_checkpoint(world.files / "m.safetensors")
+    address = f"{world.url}/m.safetensors?token=opensesame"
+    model = {"name": "m", "source": {"url": address}, "path": "/model.safetensors"}
+    _configured(world, models=[model])
+    said = pin_network(world.variants("cuda128"))
+    with pytest.raises(Failure):
+        pin_network(
+            [load(define=["mirrors.github=http://u:opensesame@127.0.0.1:9"], root=world.root)]
+        )
+    assert "opensesame" not in "".join([*said, *capsys.readouterr()])
+
+
+def test_pins_of_two_variants_made_at_once_both_arrive(world: World) -> None:
+    one, other = world.variants("cuda128"), world.variants("a1111-v1.10.1")
+    pin_network(one, partly=True)
+    pin_network(other, partly=True)  # its config was read when there was no lock
+    assert {f"{WEBUI}@{release}" for release in RELEASES} <= read_lock(world.root).sources.keys()
+
+
+def test_an_interrupt_ends_a_pin_at_once_and_leaves_the_lock_as_it_was(world: World) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, answers none
+        port = silent.getsockname()[1]
+        _configured(world, mirrors={"github": f"http://127.0.0.1:{port}"})
+        program = (
+            "import sys; from pathlib import Path; from scripts.host.config.load import load;"
+            "from scripts.host.pin.network import pin_network\n"
+            "pin_network([load(root=Path(sys.argv[1]))])"
+        )
+        pin = subprocess.Popen(
+            [sys.executable, "-c", program, str(world.root)], cwd=ROOT, stderr=subprocess.DEVNULL
+        )
+        silent.settimeout(30)
+        held, _ = silent.accept()
+        with held:
+            pin.send_signal(signal.SIGINT)
+            pin.wait(timeout=10)
+    assert pin.returncode != 0
+    assert not (world.root / LOCK_NAME).exists()
+
+
+@pytest.mark.parametrize("size", [7, 10**6])
+def test_a_size_alone_is_held_to_as_well(world: World, size: int) -> None:
+    [checkpoint, _] = json.loads((world.root / "config.local.yaml").read_text())["models"]
+    _configured(world, models=[checkpoint | {"size": size}])
+    [loaded] = world.variants("cuda128")
+    with pytest.raises(Failure, match=r"wrong-bytes"):
+        prefetch(loaded)
+
+
+def test_only_packages_are_upgraded() -> None:
+    answer = subprocess.run(
+        [sys.executable, "-m", "invoke", "pin", "--upgrade"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 1
+    assert answer.stderr == "error: only packages are upgraded (--upgrade) - add --python\n"
 
 
 def test_invoke_pin_check_fails_with_one_line_and_lists_the_changes(

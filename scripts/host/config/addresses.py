@@ -1,13 +1,14 @@
-"""What an address under `mirrors` or `a1111.sources` may look like. Pure.
+"""What addresses in the config may look like, and what they say. Pure.
 
-Such an address becomes a build argument, which the process list, the image's history and its
-provenance show to everybody; so it holds no password.
+One under `mirrors` or `a1111.sources` becomes a build argument, which the process list, the image's
+history and its provenance show to everybody; so it holds no password.
 """
 
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
+from pathlib import PurePosixPath
+from urllib.parse import unquote, urlsplit
 
 _REGISTRY = re.compile(r"[^\s/@]+(/[^\s/@]+)*/*")
 
@@ -63,3 +64,9 @@ def without_credentials(url: str) -> str:
             "image's history"
         )
     return url
+
+
+def file_name(url: str) -> str:
+    """The file name at the end of a URL; empty where there is only a number or a word."""
+    last = PurePosixPath(unquote(urlsplit(url).path))
+    return last.name if last.suffix else ""

@@ -25,10 +25,12 @@ class Layer:
     Args:
         tree: the values.
         origins: key path (`a.b.0.c`) to `file:line`, for maps and lists as well as scalars.
+        name: what messages call it where no line is to blame.
     """
 
     tree: Tree
     origins: dict[str, str] = field(default_factory=dict)
+    name: str = "config.yaml"
 
 
 def read_layer(path: Path, shown_as: str) -> Layer:
@@ -45,17 +47,19 @@ def read_layer(path: Path, shown_as: str) -> Layer:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise Failure(f"the config cannot be read: {reason}", where=shown_as) from None
+        raise Failure(f"it cannot be read: {reason}", where=shown_as) from None
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
     try:
         node = loader.get_single_node()
         if node is None:
-            return Layer({})
+            return Layer({}, name=shown_as)
         if not isinstance(node, yaml.MappingNode):
-            raise Failure("a config is a map of keys", where=f"{shown_as}:1")
+            raise Failure("expected a map of keys", where=f"{shown_as}:1")
         origins: dict[str, str] = {}
         _walk(node, "", shown_as, origins)
-        return Layer(loader.construct_document(node), origins)
+        return Layer(loader.construct_document(node), origins, shown_as)
+    except yaml.reader.ReaderError as error:
+        raise Failure(f"not valid YAML: {error.reason}", where=shown_as) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{shown_as}:{mark.line + 1}" if mark else shown_as

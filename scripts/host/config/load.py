@@ -9,25 +9,15 @@ from functools import reduce
 from pathlib import Path
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from scripts.common.errors import Failure
+from scripts.host.config.explain import explained
 from scripts.host.config.layers import Layer, below, merge, override, read_layer
 from scripts.host.config.lock import Lock, LockedModel, read_lock
 from scripts.host.config.schema import Config, Model
 
 ROOT = Path(__file__).resolve().parents[3]
 DEFAULT_VARIANT = "cuda128"
-_EXPECTED = {  # pydantic's types of errors in the words of a config
-    "extra_forbidden": "unknown key",
-    "missing": "missing value",
-    **dict.fromkeys(("tuple_type", "list_type"), "expected a list"),
-    **dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), "expected a map"),
-    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "expected a whole number"),
-    **dict.fromkeys(("float_type", "float_parsing"), "expected a number"),
-    **dict.fromkeys(("bool_type", "bool_parsing"), "expected true or false"),
-    "string_type": "expected text",
-}
 
 
 @dataclass(frozen=True)
@@ -75,9 +65,11 @@ class Loaded:
         return path
 
     def pin_of(self, model: Model) -> LockedModel | None:
-        """What the lock says of a model, unless it was pinned for another source."""
+        """What the lock says of a model, unless another source, revision or file was pinned."""
         locked = self.lock.models.get(model.name)
-        return locked if locked and locked.source == model.source.id else None
+        if locked is None or locked.source != model.source.asked:
+            return None
+        return locked if locked.files.keys() >= set(model.files) else None
 
 
 def load(
@@ -113,7 +105,8 @@ def load(
     try:
         config = Config.model_validate(merged.tree)
     except ValidationError as error:
-        raise _explain(error.errors(include_url=False), merged) from None
+        cure = "see config.schema.json or the config reference in the README"
+        raise explained(error, merged, whole="config", cure=cure) from None
     return Loaded(config, variant, merged.origins, read_lock(root), root)
 
 
@@ -134,34 +127,3 @@ def _endpoint(environment: Mapping[str, str]) -> list[Layer]:
     endpoint = environment.get("HF_ENDPOINT", "").rstrip("/")
     key = "mirrors.huggingface"
     return [Layer({"mirrors": {"huggingface": endpoint}}, {key: "HF_ENDPOINT"})] if endpoint else []
-
-
-def _explain(errors: list[ErrorDetails], merged: Layer) -> Failure:
-    """The first error as one line; the number of others is said, not their text."""
-    error = min(errors, key=lambda each: (each["type"] == "missing", len(each["loc"])))
-    path = _path(error["loc"], merged)
-    expected = _EXPECTED.get(error["type"], error["msg"].removeprefix("Value error, "))
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    return Failure(
-        f"{path or 'config'}: {expected}{more}",
-        where=_origin(path, merged),
-        cure="see config.schema.json or the config reference in the README",
-    )
-
-
-def _origin(path: str, merged: Layer) -> str:
-    """Where a key path, or else the nearest one above it, was said."""
-    while path and path not in merged.origins:
-        path = path.rpartition(".")[0]
-    return merged.origins.get(path, "config.yaml")
-
-
-def _path(loc: tuple[int | str, ...], merged: Layer) -> str:
-    """The key path of an error, without the tag pydantic adds for a member of a union."""
-    keys = [str(part) for part in loc]
-    kept: list[str] = []
-    for key, before in zip(keys, ["", *keys], strict=False):
-        is_tag = before == "source" and key in ("hub", "url")
-        if not is_tag or (".".join([*kept, key]) in merged.origins and keys[-1] == key):
-            kept.append(key)
-    return ".".join(kept)

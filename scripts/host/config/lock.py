@@ -5,13 +5,18 @@ Trust on first use of a plain URL is the one other writer; it goes through the s
 
 from __future__ import annotations
 
+import fcntl
 import os
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import Field, ValidationError
 
 from scripts.common.errors import Failure
-from scripts.host.config.schema import Commit, Section, Sha256
+from scripts.host.config.explain import explained
+from scripts.host.config.layers import read_layer
+from scripts.host.config.schema import Commit, Digest, Section, Sha256
 
 LOCK_NAME = "config.lock.yaml"
 
@@ -29,9 +34,9 @@ class LockedFile(Section):
 
 
 class LockedModel(Section):
-    """A model as it was found; valid only while `source` is what the config says."""
+    """A model as it was found; valid only while the config asks for that source and files."""
 
-    source: str = Field(description="hub:owner/repo, or the URL.")
+    source: str = Field(description="hub:owner/repo@revision, or the URL.")
     revision: Commit | None = Field(default=None, description="Commit of the Hub repository.")
     files: dict[str, LockedFile] = Field(description="By name in the repository or URL.")
 
@@ -39,7 +44,7 @@ class LockedModel(Section):
 class Lock(Section):
     """The whole of `config.lock.yaml`; an absent entry means unpinned."""
 
-    images: dict[str, str] = Field(
+    images: dict[str, Digest] = Field(
         default_factory=dict, description="Configured reference to sha256:… digest."
     )
     sources: dict[str, Commit] = Field(
@@ -52,32 +57,63 @@ def read_lock(root: Path) -> Lock:
     """The lock below `root`, empty where there is none.
 
     Raises:
-        Failure: it is not YAML, or not a lock.
+        Failure: it is not YAML, or not a lock; `invoke pin` does not guess what was meant either.
     """
     path = root / LOCK_NAME
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    if not path.exists():
         return Lock()
-    import yaml
-
+    cure = "restore it from version control; or delete it, then run: invoke pin"
     try:
-        return Lock.model_validate(yaml.safe_load(text) or {})
-    except (yaml.YAMLError, ValidationError) as error:
-        first = str(error).splitlines()[0]
+        layer = read_layer(path, LOCK_NAME)
+    except Failure as broken:
+        raise Failure(f"the lock is broken: {broken.what}", where=broken.where, cure=cure) from None
+    try:
+        return Lock.model_validate(layer.tree)
+    except ValidationError as error:
+        raise explained(error, layer, whole="the lock", cure=cure) from None
+
+
+def update_lock(root: Path, change: Callable[[Lock], Lock]) -> tuple[Lock, Lock]:
+    """Replace the lock below `root` in one step, so that it is never half written.
+
+    One process at a time: what another one writes meanwhile is what this one's change begins from.
+
+    Args:
+        root: the checkout.
+        change: makes the new lock of the present one.
+
+    Returns:
+        The lock before and after.
+
+    Raises:
+        Failure: it cannot be read or written; it is as it was.
+    """
+    partial = root / f"{LOCK_NAME}.partial"
+    folder = os.open(root, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network file systems lock no folders
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        before = read_lock(root)
+        now = change(before)
+        with partial.open("w", encoding="utf-8") as stream:
+            stream.write(_HEADING + _as_yaml(now))
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(root / LOCK_NAME)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise Failure(
-            f"the lock cannot be read: {first}", where=LOCK_NAME, cure="run: invoke pin"
+            f"the lock cannot be written: {error.strerror}; it is as it was",
+            where=LOCK_NAME,
+            cure="free space, or make the checkout writable",
         ) from None
+    finally:
+        os.close(folder)
+    return before, now
 
 
-def write_lock(root: Path, lock: Lock) -> None:
-    """Replace the lock below `root` in one step, so that it is never half written."""
+def _as_yaml(lock: Lock) -> str:
     import yaml
 
-    body = yaml.safe_dump(lock.model_dump(), sort_keys=True, default_flow_style=False)
-    partial = root / f"{LOCK_NAME}.partial"
-    with partial.open("w", encoding="utf-8") as stream:
-        stream.write(_HEADING + body)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(root / LOCK_NAME)
+    return yaml.safe_dump(lock.model_dump(), sort_keys=True, default_flow_style=False)

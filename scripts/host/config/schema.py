@@ -7,6 +7,7 @@ config reference is printed from.
 from __future__ import annotations
 
 import re
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -25,6 +26,7 @@ from scripts.host.config import addresses
 
 Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 Url = Annotated[
     str,
     AfterValidator(addresses.mirror),
@@ -32,7 +34,7 @@ Url = Annotated[
 ]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[^\s]*[^\s/]$")]
-
+PathBelow = Annotated[str, StringConstraints(pattern=r"^[\w-][\w.-]*(/[\w-][\w.-]*)*$")]
 
 TAG_WORD = re.compile(r"\{(release|variant|revision)\}")
 
@@ -128,8 +130,13 @@ class HubSource(Section):
 
     @property
     def id(self) -> str:
-        """How the lock names it."""
+        """The repository, whatever the revision."""
         return f"hub:{self.hub}"
+
+    @property
+    def asked(self) -> str:
+        """What `invoke pin` asks for, by which the lock knows it."""
+        return f"{self.id}@{self.revision}"
 
 
 class UrlSource(Section):
@@ -141,7 +148,12 @@ class UrlSource(Section):
 
     @property
     def id(self) -> str:
-        """How the lock names it."""
+        """The address."""
+        return self.url
+
+    @property
+    def asked(self) -> str:
+        """What `invoke pin` asks for, by which the lock knows it."""
         return self.url
 
 
@@ -176,6 +188,19 @@ class Model(Section):
     size: int | None = Field(default=None, ge=1, description="Expected size in bytes.")
     allow_pickle: bool = Field(default=False, description="Accept .ckpt and .pt (they run code).")
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of its files: in the repository, at the end of the URL, or else in the image."""
+        if isinstance(self.source, HubSource):
+            return self.source.names
+        return (addresses.file_name(self.source.url) or PurePosixPath(self.path).name,)
+
+    @model_validator(mode="after")
+    def _several_files(self) -> Model:
+        if len(self.files) > 1 and (self.layout == "file" or self.sha256 or self.size):
+            raise ValueError("several files need `layout: hub-cache`, and no `sha256` or `size`")
+        return self
+
 
 class Store(Section):
     """Where verified model files are kept on the builder's machine."""
@@ -197,7 +222,7 @@ class Build(Section):
     accelerator: Literal["cuda", "cpu"] = Field(
         default="cuda", description="What the image draws with; cpu leaves xformers out."
     )
-    requirements: str = Field(description="Hashed lock of the image's Python packages.")
+    requirements: PathBelow = Field(description="Hashed lock of the image's Python packages.")
     cache: Cache = Field(default_factory=Cache)
     builder: str | None = Field(default=None, description="buildx builder; null: the current one.")
     network: Literal["default", "host", "none"] = Field(

@@ -132,11 +132,9 @@ def unpinned(loaded: Loaded) -> tuple[str, ...]:
         for name, source in config.a1111.sources.items()
         if not source_commit(loaded, name)
     ]
-    models = [f"model {model.name}" for model in config.models if not _is_pinned(loaded, model)]
+    models = [
+        f"model {model.name}"
+        for model in config.models
+        if not model.sha256 and not loaded.pin_of(model)
+    ]
     return (*images, *sources, *models)
-
-
-def _is_pinned(loaded: Loaded, model: Model) -> bool:
-    revision = model.source.revision if isinstance(model.source, HubSource) else ""
-    is_commit = len(revision) == 40 and all(c in "0123456789abcdef" for c in revision)
-    return bool(model.sha256) or is_commit or loaded.pin_of(model) is not None

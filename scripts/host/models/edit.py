@@ -11,7 +11,7 @@ import yaml
 
 from scripts.common.errors import Failure
 from scripts.host.config.load import load
-from scripts.host.config.lock import read_lock, write_lock
+from scripts.host.config.lock import Lock, read_lock, update_lock
 
 _BY_HAND = "edit the models in config.yaml by hand"
 
@@ -98,10 +98,13 @@ def remove(root: Path, name: str) -> None:
     if len(models.value) == 1:
         before[models.start_mark.line - 1] = "models: []\n"
     _replace(root, before + lines[last + 1 :])
-    lock = read_lock(root)
-    if name in lock.models:
+
+    def without(lock: Lock) -> Lock:
         kept = {key: value for key, value in lock.models.items() if key != name}
-        write_lock(root, lock.model_copy(update={"models": kept}))
+        return lock.model_copy(update={"models": kept})
+
+    if name in read_lock(root).models:
+        update_lock(root, without)
 
 
 def _models(root: Path) -> tuple[list[str], yaml.SequenceNode]:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
 from scripts.common.errors import Failure
 from scripts.common.line import shown
@@ -96,20 +96,13 @@ def items_of(model: Model, loaded: Loaded) -> list[Item]:
     locked = loaded.pin_of(model)
     source = model.source
     if not isinstance(source, HubSource):
-        file = _file_of(source.url) or PurePosixPath(model.path).name
-        return [_item(model, file, source.url, "", locked)]
+        return [_item(model, file, source.url, "", locked) for file in model.files]
     revision = (locked.revision if locked else None) or source.revision
     endpoint = loaded.config.mirrors.huggingface
     return [
         _item(model, file, hub_url(endpoint, source.hub, revision, file), revision, locked)
-        for file in source.names
+        for file in model.files
     ]
-
-
-def _file_of(url: str) -> str:
-    """The file name at the end of a URL; empty where there is only a number or a word."""
-    last = PurePosixPath(unquote(urlsplit(url).path))
-    return last.name if last.suffix else ""
 
 
 def hub_url(endpoint: str, repo: str, revision: str, file: str) -> str:
@@ -118,7 +111,7 @@ def hub_url(endpoint: str, repo: str, revision: str, file: str) -> str:
 
 
 def _item(model: Model, file: str, url: str, revision: str, locked: LockedModel | None) -> Item:
-    pin = _pin(model, file, locked)
+    sha256, size = _expected(model, locked.files.get(file) if locked else None)
     name = file if model.layout == "hub-cache" else PurePosixPath(model.path).name
     if not model.allow_pickle:
         refuse_pickle_name(file)
@@ -126,22 +119,21 @@ def _item(model: Model, file: str, url: str, revision: str, locked: LockedModel 
     wanted = Wanted(
         url=url,
         name=name,
-        sha256=pin.sha256 if pin else "",
-        size=pin.size if pin and pin.size else None,
+        sha256=sha256,
+        size=size or None,
         allow_pickle=model.allow_pickle,
     )
     return Item(model, file, wanted, revision)
 
 
-def _pin(model: Model, file: str, locked: LockedModel | None) -> LockedFile | None:
-    """What config and lock say of a file; the config's own words need not be complete."""
-    pin = locked.files.get(file) if locked else None
-    if model.sha256 is None:
-        return pin
-    if pin and (pin.sha256 != model.sha256 or pin.size != (model.size or pin.size)):
+def _expected(model: Model, pin: LockedFile | None) -> tuple[str, int | None]:
+    """SHA-256 and size by config and lock; the config's own words need not be complete."""
+    if pin is None:
+        return model.sha256 or "", model.size
+    if (pin.sha256, pin.size) != (model.sha256 or pin.sha256, model.size or pin.size):
         raise Failure(
             f"config and lock disagree about {model.name}",
             where="config.lock.yaml",
             cure="decide which is right, then run: invoke pin",
         )
-    return LockedFile(sha256=model.sha256, size=model.size or (pin.size if pin else 0))
+    return pin.sha256, pin.size

@@ -14,7 +14,7 @@ from scripts.common.line import Line
 from scripts.common.stamps import read_stamp
 from scripts.common.wanted import Fetched, Watch, existing, fits, silent
 from scripts.host.config.load import Loaded
-from scripts.host.config.lock import LockedFile, LockedModel, read_lock, write_lock
+from scripts.host.config.lock import Lock, LockedFile, LockedModel, update_lock
 from scripts.host.config.schema import HubSource
 from scripts.host.models.hub import Hub, describe
 from scripts.host.models.plan import Item, hub_url, plan
@@ -259,7 +259,7 @@ def _asked(item: Item, source: HubSource, loaded: Loaded) -> Item:
         item.wanted,
         url=hub_url(hub.endpoint, source.hub, found.commit, item.file),
         sha256=found.sha256,
-        size=found.size,
+        size=item.wanted.size or found.size,
         git_blob=found.git_blob,
     )
     return item.at(found.commit, wanted)
@@ -269,12 +269,15 @@ def _write_trusted(loaded: Loaded, results: Collection[Result]) -> None:
     """Write what was trusted on first use into the lock."""
     trusted = {
         result.item.model.name: LockedModel(
-            source=result.item.model.source.id,
+            source=result.item.model.source.asked,
             files={result.item.file: LockedFile(sha256=result.sha256, size=result.size)},
         )
         for result in results
         if not result.item.is_pinned and not isinstance(result.item.model.source, HubSource)
     }
+
+    def with_trusted(lock: Lock) -> Lock:
+        return lock.model_copy(update={"models": {**lock.models, **trusted}})
+
     if trusted:
-        lock = read_lock(loaded.root)
-        write_lock(loaded.root, lock.model_copy(update={"models": {**lock.models, **trusted}}))
+        update_lock(loaded.root, with_trusted)

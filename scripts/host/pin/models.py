@@ -31,7 +31,7 @@ def locked(loaded: Loaded, model: Model) -> LockedModel:
     if isinstance(model.source, HubSource):
         found = _from_hub(loaded, model.source, [first, *others])
     else:
-        found = LockedModel(source=model.source.id, files={first.file: _measured(loaded, first)})
+        found = LockedModel(source=model.source.asked, files={first.file: _measured(loaded, first)})
     _agree(model, found)
     return found
 
@@ -60,7 +60,7 @@ def _from_hub(loaded: Loaded, source: HubSource, items: list[Item]) -> LockedMod
         described = _described(loaded, source, item, commit)
         commit = described.commit
         files[item.file] = _hub_file(loaded, source, item, described)
-    return LockedModel(source=f"hub:{source.hub}", revision=commit, files=files)
+    return LockedModel(source=source.asked, revision=commit, files=files)
 
 
 def _described(loaded: Loaded, source: HubSource, item: Item, revision: str) -> HubFile:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
 from scripts.common.errors import Failure
+from scripts.common.line import shown
 from scripts.host.config.load import Loaded
-from scripts.host.config.lock import Lock, LockedModel, write_lock
+from scripts.host.config.lock import Lock, LockedModel, update_lock
 from scripts.host.config.schema import Model
 from scripts.host.console import note, warn
+from scripts.host.models.together import side_by_side
 from scripts.host.pin import images, models, sources
 
 Answer = TypeVar("Answer")
@@ -53,11 +54,14 @@ def pin_network(
     Raises:
         Failure: something cannot be had, or disagrees with config.yaml; nothing was written.
     """
-    root, before = variants[0].root, variants[0].lock
-    now = merged(before, find(variants)) if partly else find(variants)
-    if not check:
-        write_lock(root, now)
-    return differences(before, now)
+    found = find(variants)
+
+    def changed(before: Lock) -> Lock:
+        return merged(before, found) if partly else found
+
+    if check:
+        return differences(variants[0].lock, changed(variants[0].lock))
+    return differences(*update_lock(variants[0].root, changed))
 
 
 def find(variants: Iterable[Loaded]) -> Lock:
@@ -67,17 +71,22 @@ def find(variants: Iterable[Loaded]) -> Lock:
         Failure: something cannot be had, or disagrees with config.yaml; each is shown.
     """
     asked = questions(variants)
-    with ThreadPoolExecutor(_WORKERS) as pool:
-        asking_images = _ask(pool, "image", asked.images)
-        asking_sources = _ask(pool, "source", asked.sources)
-        asking_commits = _ask(pool, "commit", asked.commits)
-        asking_models = _ask(pool, "model", asked.models)
-        jobs = (asking_images, asking_sources, asking_commits, asking_models)
-        _refuse_failures([job for asking in jobs for job in asking.values()])
+    work = {
+        (kind, name): partial(_told, kind, name, question)
+        for kind, group in (
+            ("image", asked.images),
+            ("source", asked.sources),
+            ("commit", asked.commits),
+            ("model", asked.models),
+        )
+        for name, question in group.items()
+    }
+    answers: dict[tuple[str, str], Any] = dict(side_by_side(work, _WORKERS))
+    _refuse_failures([answers[key] for key in work])
     return Lock(
-        images={name: job.result() for name, job in asking_images.items()},
-        sources={name: job.result() for name, job in asking_sources.items()},
-        models={name: job.result() for name, job in asking_models.items()},
+        images={name: answers["image", name] for name in asked.images},
+        sources={name: answers["source", name] for name in asked.sources},
+        models={name: answers["model", name] for name in asked.models},
     )
 
 
@@ -96,7 +105,12 @@ def questions(variants: Iterable[Loaded]) -> Questions:
                 asked.images[reference] = partial(images.digest_of, loaded, reference)
         for name, source in config.a1111.sources.items():
             repo, commit = source.repo, source.commit
-            if commit:
+            if commit and name == "webui":
+                release = config.a1111.release
+                asked.commits[f"{repo}@{commit} as {release}"] = partial(
+                    sources.prove_release, loaded, repo, commit, release
+                )
+            elif commit:
                 asked.commits[f"{repo}@{commit}"] = partial(sources.prove, loaded, repo, commit)
             else:  # by the names that `source_commit` in scripts.host.docker.arguments looks up
                 ref = config.a1111.release if name == "webui" else "HEAD"
@@ -143,29 +157,19 @@ def _short(answer: object) -> str:
     at = f"at {answer.revision}, " if answer.revision else ""
     [first, *others] = answer.files.values()
     files = f"{len(others) + 1} files" if others else f"sha256 {first.sha256}"
-    return f"{answer.source} {at}{files}"
+    is_hub = answer.source.startswith("hub:")
+    return f"{answer.source if is_hub else shown(answer.source)} {at}{files}"
 
 
-def _ask(
-    pool: ThreadPoolExecutor, kind: str, asked: dict[str, Callable[[], Answer]]
-) -> dict[str, Future[Answer]]:
-    def told(name: str, question: Callable[[], Answer]) -> Answer:
-        answer = question()
-        note(f"{kind:<6} {name}: {_short(answer)}")
-        return answer
-
-    return {name: pool.submit(told, name, question) for name, question in asked.items()}
+def _told(kind: str, name: str, question: Callable[[], Answer]) -> Answer:
+    answer = question()
+    note(f"{kind:<6} {name}: {_short(answer)}")
+    return answer
 
 
-def _refuse_failures(jobs: Iterable[Future[Any]]) -> None:
-    """Wait for every answer; raise what went wrong, all of it."""
-    failures = []
-    for job in jobs:
-        error = job.exception()
-        if isinstance(error, Failure):
-            failures.append(error)
-        elif error is not None:
-            raise error
+def _refuse_failures(answers: Iterable[object]) -> None:
+    """Raise what went wrong, all of it."""
+    failures = [answer for answer in answers if isinstance(answer, Failure)]
     if len(failures) == 1:
         raise failures[0]
     if failures:

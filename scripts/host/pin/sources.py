@@ -10,8 +10,10 @@ from contextlib import contextmanager
 
 from scripts.common.errors import Failure
 from scripts.common.findings import FINDINGS
+from scripts.common.line import shown
 from scripts.host.certificates import FILE, certificate_context
 from scripts.host.config.load import Loaded
+from scripts.host.console import warn
 
 _TIMEOUT = 300  # seconds for one answer of a git host
 
@@ -34,7 +36,9 @@ def commit_of(loaded: Loaded, repo: str, ref: str) -> str:
     for name in wanted:  # an annotated tag's commit before the tag object itself
         if name in found:
             return found[name]
-    raise Failure(f"there is no tag {ref}", where=url, cure="mend a1111.release in config.yaml")
+    raise Failure(
+        f"there is no tag {ref}", where=shown(url), cure="mend a1111.release in config.yaml"
+    )
 
 
 def prove(loaded: Loaded, repo: str, commit: str) -> str:
@@ -45,6 +49,28 @@ def prove(loaded: Loaded, repo: str, commit: str) -> str:
     """
     with _fetched(loaded, source_url(loaded, repo), commit, "--filter=tree:0"):
         return commit
+
+
+def prove_release(loaded: Loaded, repo: str, commit: str, release: str) -> str:
+    """`prove` for the WebUI, with a warning where the release is another commit; returns it.
+
+    Images are tagged by the release, so one that moved without its commit is not what it says.
+
+    Raises:
+        Failure: the host cannot be reached, or the commit is gone.
+    """
+    prove(loaded, repo, commit)
+    try:
+        tagged = commit_of(loaded, repo, release)
+    except Failure as failure:
+        warn(f"{failure}; {commit} is built")
+        return commit
+    if tagged != commit:
+        warn(
+            f"a1111.release {release} is {tagged}, but {commit} is built"
+            f" - mend a1111.sources.webui.commit in config.yaml, or leave it out"
+        )
+    return commit
 
 
 def file_at(loaded: Loaded, repo: str, commit: str, path: str) -> str:
@@ -75,13 +101,13 @@ def _git(loaded: Loaded, url: str, *words: str) -> str:
         raise Failure("there is no git command", cure="install git") from None
     except subprocess.TimeoutExpired:
         raise Failure(
-            f"no answer within {_TIMEOUT} s", where=url, cure="check mirrors.github"
+            f"no answer within {_TIMEOUT} s", where=shown(url), cure="check mirrors.github"
         ) from None
     if answer.returncode != 0:
         last = (answer.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise Failure(
             f"git: {last.removeprefix('fatal: ')}",
-            where=url,
+            where=shown(url),
             cure=FINDINGS["source-gone"].cure,
             code="source-gone",
         )
