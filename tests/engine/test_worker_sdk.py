@@ -29,7 +29,7 @@ from scripts.common import png
 from scripts.container.api import Api
 from scripts.container.state import read_jobs
 from scripts.host.config.load import ROOT
-from tests.standins import bucket, runpod
+from tests.standins import bucket, images, runpod
 from tests.unit.worker import Worker, free_port
 
 WEBUI = ROOT / "tests/standins/a1111/AUTOMATIC1111/stable-diffusion-webui"
@@ -52,7 +52,9 @@ def runpod_python(pytestconfig: pytest.Config) -> Path:
         )
         words = ["--require-hashes", "--no-deps", "--requirement", str(LOCK)]
         into = ["--quiet", "--python", str(venv / "bin/python")]
-        subprocess.run([*uv, "pip", "install", *into, *words], check=True)
+        # Unlike pip, uv does not look at the system's certificates by itself.
+        trusting = {**os.environ, "SSL_CERT_FILE": str(images.ca_bundle())}
+        subprocess.run([*uv, "pip", "install", *into, *words], check=True, env=trusting)
         (venv / "complete").touch()
     return venv / "bin/python"
 
