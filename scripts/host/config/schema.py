@@ -94,7 +94,8 @@ class Mirrors(Section):
         default=None, description="Package index (PEP 503); null: the installer's own default."
     )
     apt: Url | None = Field(
-        default=None, description="Package mirror; null: what the base image is set up with."
+        default=None,
+        description="Package mirror, /debian-security beside it; null: as the base image has it.",
     )
     apk: Url | None = Field(
         default=None, description="Alpine mirror for stage `download`; null: as the base has it."
