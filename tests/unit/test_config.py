@@ -116,6 +116,15 @@ def test_a_source_whose_url_holds_a_token_is_refused_and_not_repeated(checkout: 
     assert ssh.config.a1111.sources["blip"].repo == "ssh://git@git.example/a/b"
 
 
+def test_a_models_url_that_holds_a_password_is_refused_and_not_repeated(checkout: Path) -> None:
+    url = "https://joe:s3cret@models.example/a.safetensors"
+    model = f"models: [{{name: a, path: /model.safetensors, source: {{url: '{url}'}}}}]\n"
+    (checkout / "config.local.yaml").write_text(model)
+    with pytest.raises(Failure, match=r"^models.0.source.url: expected an address") as caught:
+        load(root=checkout)
+    assert "s3cret" not in str(caught.value)
+
+
 @pytest.mark.parametrize("kind", ["host", "host:5000", "[::1]:5000", "host:5000/a/b", "10.0.0.1"])
 def test_a_mirror_may_end_in_a_slash(checkout: Path, kind: str) -> None:
     define = [f"mirrors.python=http://{kind}//", f"mirrors.registry={kind}/"]

@@ -1,7 +1,8 @@
 """What addresses in the config may look like, and what they say. Pure.
 
 One under `mirrors` or `a1111.sources` becomes a build argument, which the process list, the image's
-history and its provenance show to everybody; so it holds no password.
+history and its provenance show to everybody; a model's is written to the lock. So none holds a
+password.
 """
 
 from __future__ import annotations
@@ -60,8 +61,7 @@ def without_credentials(url: str) -> str:
         raise ValueError("the address has a wrong host or port") from None
     if parts.password or (parts.username and parts.scheme != "ssh"):
         raise ValueError(
-            "expected an address without user and password, which anybody could read in the "
-            "image's history"
+            "expected an address without user and password, which the image's history would show"
         )
     return url
 

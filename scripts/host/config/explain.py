@@ -47,8 +47,9 @@ def _path(loc: tuple[int | str, ...], merged: Layer) -> str:
     """The key path of an error, without the tag pydantic adds for a member of a union."""
     keys = [str(part) for part in loc]
     kept: list[str] = []
-    for key, before in zip(keys, ["", *keys], strict=False):
-        is_tag = before == "source" and key in ("hub", "url")
-        if not is_tag or (".".join([*kept, key]) in merged.origins and keys[-1] == key):
+    for number, key in enumerate(keys):
+        is_tag = keys[number - 1 : number] == ["source"] and key in ("hub", "url")
+        is_last = number == len(keys) - 1
+        if not is_tag or (is_last and ".".join([*kept, key]) in merged.origins):
             kept.append(key)
     return ".".join(kept)

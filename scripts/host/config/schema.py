@@ -143,9 +143,11 @@ class HubSource(Section):
 class UrlSource(Section):
     """A file behind a URL: https:, http: or file:."""
 
-    url: Annotated[str, StringConstraints(pattern=r"^(https?|file)://[^\s]+$")] = Field(
-        description="Address of the file."
-    )
+    url: Annotated[
+        str,
+        StringConstraints(pattern=r"^(https?|file)://[^\s]+$"),
+        AfterValidator(addresses.without_credentials),
+    ] = Field(description="Address of the file; its host's token is in TOKEN_<HOST>.")
 
     @property
     def id(self) -> str:
