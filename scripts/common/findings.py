@@ -205,7 +205,7 @@ _ROWS: Final = (
     Finding(
         "image-unknown",
         "It is not known which GPUs the image carries code for.",
-        "build it, then ask again: invoke build, invoke doctor",
+        "build it, then ask again, with the same --variant: invoke build, invoke doctor",
     ),
     Finding(
         "input-invalid",

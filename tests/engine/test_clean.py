@@ -18,7 +18,7 @@ from scripts.common.errors import Failure
 from scripts.host.clean import Leftover, leftovers, remove
 from scripts.host.config.load import ROOT, load
 from scripts.host.docker.sessions import label_of
-from tests.engine.running import copy_of_the_checkout, eventually, invoke
+from tests.engine.running import build_image, copy_of_the_checkout, eventually, invoke
 from tests.standins.images import debian_root
 
 pytestmark = pytest.mark.engine
@@ -105,9 +105,7 @@ def test_what_a_running_session_uses_is_neither_shown_nor_removed(checkout: Path
 def idle() -> Iterator[str]:
     """An image that starts, and never gets ready."""
     tag = "a1111-worker-idle:test"
-    words = ["docker", "buildx", "build", "--quiet", "--load", "--network=none", "--tag", tag, "-"]
-    text = f'FROM {debian_root()}\nCMD ["sleep", "600"]\n'
-    subprocess.run(words, input=text, text=True, check=True, capture_output=True, timeout=120)
+    build_image(tag, f'FROM {debian_root()}\nCMD ["sleep", "600"]\n')
     yield tag
     subprocess.run(["docker", "rmi", "--force", tag], check=True, capture_output=True)
 

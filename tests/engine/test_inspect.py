@@ -15,7 +15,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 from scripts.host.docker.inspect import Structure, structure
 from scripts.host.docker.saved import saved_trees
 from scripts.host.docker.waste import settle, wasted
-from tests.engine.running import error_line, invoke
+from tests.engine.running import build_image, error_line, invoke
 from tests.engine.test_build_cache import second_engine, short_folder  # noqa: F401 - fixtures
 from tests.standins.engine import copy_image
 from tests.standins.images import debian_root
@@ -55,9 +55,7 @@ WASTED = {
 def flawed() -> Iterator[str]:
     """A small image with flaws that only its layers show."""
     tag = "a1111-worker-flawed:test"
-    words = ["docker", "buildx", "build", "--quiet", "--load", "--network=none", "--tag", tag, "-"]
-    text = f"FROM {debian_root()}\n{FLAWED}"
-    subprocess.run(words, input=text, text=True, check=True, capture_output=True, timeout=120)
+    build_image(tag, f"FROM {debian_root()}\n{FLAWED}")
     yield tag
     subprocess.run(["docker", "rmi", "--force", tag], check=True, capture_output=True)
 

@@ -173,6 +173,7 @@ def test_without_a_gpu_a_run_leaves_the_proof_of_one_with_a_gpu_until_something_
     words = ("--image", small.id, "--variant", "cuda128", "--reports", str(reports), "-k")
 
     answer = nox("smoke", *words, "reaches_ready")  # which needs a GPU, so it is skipped
+    assert "drawing needs a GPU: nox -s gpu_smoke -- --variant cuda128" in answer.stdout
     assert "the earlier report stays, in which this image drew: " in answer.stdout
     assert report_in(reports, "cuda128") == proven
     assert doubt_about(loaded, small.id) is None
@@ -228,6 +229,7 @@ def test_without_a_gpu_the_gpu_session_fails_in_seconds_with_one_line(
     assert answer.returncode != 0
     [line] = [line for line in answer.stdout.splitlines() if line.startswith("ERROR:")]
     assert "[gpu-not-visible] - run this where the NVIDIA driver" in line
+    assert line.endswith("nox -s smoke -- --variant cuda128")
     assert "Traceback" not in answer.stdout + answer.stderr
     assert not (tmp_path / "reports").exists()
     assert not docker.from_env().containers.list(all=True, filters={"ancestor": small.id})

@@ -18,7 +18,6 @@ import pytest
 
 from scripts.host.config.load import ROOT
 from scripts.host.docker.engine import client
-from scripts.host.docker.sessions import started_by
 from scripts.host.smoke.report import SmokeReport
 from tests.engine.conftest import (  # noqa: F401 - what engine tests need, these need too
     cpu_image,
@@ -28,6 +27,7 @@ from tests.engine.conftest import (  # noqa: F401 - what engine tests need, thes
     pytest_runtest_setup,
     standins,
 )
+from tests.engine.running import build_image
 
 HERE = Path(__file__).parent
 
@@ -71,7 +71,7 @@ def smoke(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Smoke]:
 
     def run(broken: Broken) -> SmokeReport:
         tag = f"a1111-worker-broken:{broken.name}"
-        _build(tag, _base(request, broken.variant), broken.lines)
+        build_image(tag, "\n".join((f"FROM {_base(request, broken.variant)}", *broken.lines, "")))
         made.append(tag)
         config = tmp_path / "config.yaml"
         config.write_text(broken.config or "{}\n", encoding="utf-8")
@@ -86,16 +86,6 @@ def _base(request: pytest.FixtureRequest, variant: str) -> str:
     kind = "cpu" if variant == "cpu" else "cuda"
     named = os.environ.get(f"SMOKE_{kind.upper()}_IMAGE")
     return named or str(request.getfixturevalue(f"{kind}_image"))
-
-
-def _build(tag: str, base: str, lines: tuple[str, ...]) -> None:
-    text = "\n".join((f"FROM {base}", *lines, ""))
-    words = ["docker", "buildx", "build", "--quiet", "--load", "--network=none", "--tag", tag]
-    words += [f"--label={name}={value}" for name, value in started_by().items()]
-    # BuildKit adds a layer in a second; the SDK's old builder takes ten on an image this size.
-    subprocess.run(
-        [*words, "-"], input=text, text=True, check=True, capture_output=True, timeout=120
-    )
 
 
 def _smoked(tag: str, broken: Broken, config: Path, folder: Path) -> SmokeReport:

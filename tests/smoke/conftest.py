@@ -145,7 +145,8 @@ def started(pytestconfig: pytest.Config, image: Any, run: Run) -> Iterator[worke
     """The image, started as on a pod."""
     gpu = pytestconfig.getoption("--gpu")
     if run.chosen.loaded.config.build.accelerator == "cuda" and not gpu:
-        pytest.skip("drawing needs a GPU: nox -s gpu_smoke")
+        variant = run.chosen.loaded.variant
+        pytest.skip(f"drawing needs a GPU: nox -s gpu_smoke -- --variant {variant}")
     keep = pytestconfig.getoption("--keep")
     run.worker = worker.start(client(), image.id, gpu, keep=keep)
     yield run.worker

@@ -69,7 +69,7 @@ def in_image(client: docker.DockerClient, words: Words) -> Chosen:
         loaded = load(said)
     if words.gpu:
         _want_cuda(loaded)
-        require_gpu(client, image.id, words.gpu)
+        require_gpu(client, image.id, words.gpu, loaded.variant)
     return Chosen(
         loaded,
         Subject(

@@ -36,7 +36,7 @@ def device_requests(gpu: str) -> list[Any]:
     return [DeviceRequest(device_ids=[gpu], capabilities=[["gpu"]])]
 
 
-def require_gpu(client: docker.DockerClient, image_id: str, gpu: str) -> None:
+def require_gpu(client: docker.DockerClient, image_id: str, gpu: str, variant: str) -> None:
     """See that the engine can give a GPU to a container.
 
     Raises:
@@ -57,7 +57,8 @@ def require_gpu(client: docker.DockerClient, image_id: str, gpu: str) -> None:
         said = str(getattr(error, "explanation", None) or error).strip().splitlines()[-1]
         raise Failure(
             f"the engine has no GPU to give: {said}",
-            cure="run this where the NVIDIA driver and container toolkit are, or: nox -s smoke",
+            cure="run this where the NVIDIA driver and container toolkit are, or without a GPU:"
+            f" nox -s smoke -- --variant {variant}",
             code="gpu-not-visible",
         ) from None
     finally:
