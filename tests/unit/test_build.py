@@ -52,6 +52,8 @@ def test_the_dockerfiles_defaults_are_those_of_config_yaml() -> None:
         ("alpine/git:2.43.0", None, "alpine/git:2.43.0"),
         ("alpine/git:2.43.0", "host:5000", "host:5000/alpine/git:2.43.0"),
         ("debian:12", "host:5000", "host:5000/library/debian:12"),
+        ("docker.io/alpine/git:2.43.0", "host:5000/a", "host:5000/a/alpine/git:2.43.0"),
+        ("docker.io/alpine/git:2.43.0", None, "docker.io/alpine/git:2.43.0"),
         ("quay.io/a/b:1", "host:5000", "quay.io/a/b:1"),
         ("localhost/a:1", "host:5000", "localhost/a:1"),
     ],

@@ -312,6 +312,14 @@ def test_every_mirror_setting_changes_where_is_asked(loaded: Callable[..., Loade
     assert {probe.setting for probe in asked} == {*settings, "registry"}
 
 
+def test_docker_hub_is_asked_by_the_name_that_its_registry_has(
+    loaded: Callable[..., Loaded],
+) -> None:
+    written = loaded("base.download=docker.io/alpine/git:2", "base.runtime=debian:12")
+    asked = {probe.url for probe in mirrors.probes(written) if probe.setting == "registry"}
+    assert asked == {"https://registry-1.docker.io/v2/"}
+
+
 def test_base_images_that_the_engine_has_need_no_registry(loaded: Callable[..., Loaded]) -> None:
     config = loaded().config
     local = frozenset({config.base.download, config.base.runtime})

@@ -43,15 +43,16 @@ def build_arguments(loaded: Loaded) -> dict[str, str]:
 def base_reference(loaded: Loaded, reference: str) -> str:
     """A base image as `FROM` should say it: through the mirror, at the pinned digest.
 
-    The rules for short names are Docker's: no host means Docker Hub, no slash means `library/`.
+    The rules for short names are Docker's: no host means docker.io, no slash means `library/`.
     """
     digest = loaded.lock.images.get(reference)
     pinned = f"{reference}@{digest}" if digest and "@" not in reference else reference
     mirror = loaded.config.mirrors.registry
-    host, slash, _ = reference.partition("/")
+    short = pinned.removeprefix("docker.io/")
+    host, slash, _ = short.partition("/")
     if not mirror or (slash and ("." in host or ":" in host or host == "localhost")):
         return pinned
-    return f"{mirror}/{pinned}" if slash else f"{mirror}/library/{pinned}"
+    return f"{mirror}/{short}" if slash else f"{mirror}/library/{short}"
 
 
 def base_labels(loaded: Loaded) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import ipaddress
+import re
 import ssl
 import threading
 import time
@@ -152,7 +153,7 @@ def _registry(reference: str, insecure: Collection[str]) -> str:
     See https://distribution.github.io/distribution/spec/api/, "API version check".
     """
     host, slash, _ = reference.partition("/")
-    if not slash or not ("." in host or ":" in host or host == "localhost"):
+    if not slash or host == "docker.io" or not re.search(r"[.:]|^localhost$", host):
         host = _DOCKER_HUB
     is_plain = host in insecure or _is_loopback(urlsplit(f"//{host}").hostname or "")
     return f"{'http' if is_plain else 'https'}://{host}/v2/"
