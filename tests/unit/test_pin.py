@@ -333,14 +333,21 @@ def test_pins_of_two_variants_made_at_once_both_arrive(world: World) -> None:
 def test_an_interrupt_ends_a_pin_at_once_and_leaves_the_lock_as_it_was(world: World) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, answers none
         port = silent.getsockname()[1]
-        _configured(world, mirrors={"github": f"http://127.0.0.1:{port}"})
+        _pin_blip(world, world.commits["salesforce/BLIP"])
+        mirrors = json.loads((world.root / "config.local.yaml").read_text())["mirrors"]
+        _configured(world, mirrors=mirrors | {"github": f"http://127.0.0.1:{port}"})
         program = (
             "import sys; from pathlib import Path; from scripts.host.config.load import load;"
             "from scripts.host.pin.network import pin_network\n"
             "pin_network([load(root=Path(sys.argv[1]))])"
         )
+        temporary = world.root / "tmp"
+        temporary.mkdir()
         pin = subprocess.Popen(
-            [sys.executable, "-c", program, str(world.root)], cwd=ROOT, stderr=subprocess.DEVNULL
+            [sys.executable, "-c", program, str(world.root)],
+            cwd=ROOT,
+            env={**os.environ, "TMPDIR": str(temporary)},
+            stderr=subprocess.DEVNULL,
         )
         silent.settimeout(30)
         held, _ = silent.accept()
@@ -349,6 +356,7 @@ def test_an_interrupt_ends_a_pin_at_once_and_leaves_the_lock_as_it_was(world: Wo
             pin.wait(timeout=10)
     assert pin.returncode != 0
     assert not (world.root / LOCK_NAME).exists()
+    assert not list(temporary.iterdir())
 
 
 @pytest.mark.parametrize("size", [7, 10**6])

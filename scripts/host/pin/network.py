@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from scripts.common.errors import Failure
@@ -70,7 +72,11 @@ def find(variants: Iterable[Loaded]) -> Lock:
     Raises:
         Failure: something cannot be had, or disagrees with config.yaml; each is shown.
     """
-    asked = questions(variants)
+    with tempfile.TemporaryDirectory(prefix="pin-", ignore_cleanup_errors=True) as scratch:
+        return _answered(questions(variants, Path(scratch)))
+
+
+def _answered(asked: Questions) -> Lock:
     work = {
         (kind, name): partial(_told, kind, name, question)
         for kind, group in (
@@ -90,8 +96,12 @@ def find(variants: Iterable[Loaded]) -> Lock:
     )
 
 
-def questions(variants: Iterable[Loaded]) -> Questions:
+def questions(variants: Iterable[Loaded], scratch: Path) -> Questions:
     """What some variants need to know of the outside world.
+
+    Args:
+        variants: the config of each.
+        scratch: a folder that goes when all is asked, or at an interrupt.
 
     Raises:
         Failure: two of them mean different things by the same model name.
@@ -108,10 +118,12 @@ def questions(variants: Iterable[Loaded]) -> Questions:
             if commit and name == "webui":
                 release = config.a1111.release
                 asked.commits[f"{repo}@{commit} as {release}"] = partial(
-                    sources.prove_release, loaded, repo, commit, release
+                    sources.prove_release, loaded, repo, commit, release, scratch
                 )
             elif commit:
-                asked.commits[f"{repo}@{commit}"] = partial(sources.prove, loaded, repo, commit)
+                asked.commits[f"{repo}@{commit}"] = partial(
+                    sources.prove, loaded, repo, commit, scratch
+                )
             else:  # by the names that `source_commit` in scripts.host.docker.arguments looks up
                 ref = config.a1111.release if name == "webui" else "HEAD"
                 asked.sources[f"{repo}@{ref}"] = partial(sources.commit_of, loaded, repo, ref)

@@ -147,7 +147,7 @@ def _save_webui_list(scratch: Path, loaded: Loaded, repo: str, commit: str) -> N
     path = scratch / _webui_list(loaded)
     path.parent.mkdir(exist_ok=True)
     commit = commit or commit_of(loaded, repo, loaded.config.a1111.release)
-    path.write_text(file_at(loaded, repo, commit, WEBUI_LIST), encoding="utf-8")
+    path.write_text(file_at(loaded, repo, commit, WEBUI_LIST, scratch), encoding="utf-8")
 
 
 def _prepare(output: Path, present: Path) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from scripts.common.errors import Failure
 from scripts.common.findings import FINDINGS
@@ -41,17 +42,17 @@ def commit_of(loaded: Loaded, repo: str, ref: str) -> str:
     )
 
 
-def prove(loaded: Loaded, repo: str, commit: str) -> str:
+def prove(loaded: Loaded, repo: str, commit: str, scratch: Path) -> str:
     """Fetch a commit without its trees, which shows that it is still there; returns it.
 
     Raises:
         Failure: the host cannot be reached, or the commit is gone.
     """
-    with _fetched(loaded, source_url(loaded, repo), commit, "--filter=tree:0"):
+    with _fetched(loaded, source_url(loaded, repo), commit, scratch, "--filter=tree:0"):
         return commit
 
 
-def prove_release(loaded: Loaded, repo: str, commit: str, release: str) -> str:
+def prove_release(loaded: Loaded, repo: str, commit: str, release: str, scratch: Path) -> str:
     """`prove` for the WebUI, with a warning where the release is another commit; returns it.
 
     Images are tagged by the release, so one that moved without its commit is not what it says.
@@ -59,7 +60,7 @@ def prove_release(loaded: Loaded, repo: str, commit: str, release: str) -> str:
     Raises:
         Failure: the host cannot be reached, or the commit is gone.
     """
-    prove(loaded, repo, commit)
+    prove(loaded, repo, commit, scratch)
     try:
         tagged = commit_of(loaded, repo, release)
     except Failure as failure:
@@ -73,21 +74,21 @@ def prove_release(loaded: Loaded, repo: str, commit: str, release: str) -> str:
     return commit
 
 
-def file_at(loaded: Loaded, repo: str, commit: str, path: str) -> str:
+def file_at(loaded: Loaded, repo: str, commit: str, path: str, scratch: Path) -> str:
     """The text of one file of a source at a commit.
 
     Raises:
         Failure: the host cannot be reached, or has no such commit or file.
     """
     url = source_url(loaded, repo)
-    with _fetched(loaded, url, commit) as folder:
+    with _fetched(loaded, url, commit, scratch) as folder:
         return _git(loaded, url, "-C", folder, "show", f"{commit}:{path}")
 
 
 @contextmanager
-def _fetched(loaded: Loaded, url: str, commit: str, *options: str) -> Iterator[str]:
+def _fetched(loaded: Loaded, url: str, commit: str, scratch: Path, *options: str) -> Iterator[str]:
     """A bare repository with one commit and no history, there until the block ends."""
-    with tempfile.TemporaryDirectory(prefix="pin-") as folder:
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
         _git(loaded, url, "init", "--quiet", "--bare", folder)
         fetch = ("fetch", "--quiet", "--depth=1", "--no-tags", *options)
         _git(loaded, url, "-C", folder, *fetch, url, commit)
