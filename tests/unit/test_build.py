@@ -144,6 +144,19 @@ def test_what_ran_beside_the_download_counts_as_run_though_the_build_found_it_ca
     assert hit_ratio(steps) == 0.5
 
 
+def test_a_step_that_another_build_ran_meanwhile_is_told_once_and_counts_as_run() -> None:
+    name, start = "[packages 1/2] RUN one", "2026-11-23T10:00:00Z"
+    ran = vertex("a", name, started=start, completed="2026-11-23T10:00:05Z")
+    again = "2026-11-23T10:00:06Z"
+    progress = Progress()
+    told = progress.feed(ran)
+    told += progress.feed(vertex("b", name, started=again, completed=again, cached=True))
+
+    assert [line(step) for step in told] == ["    5.0s  packages           RUN one"]
+    [step] = step_records(progress, Progress())
+    assert (step.seconds, step.cached) == (5.0, False)
+
+
 def test_what_is_built_ahead_differs_in_models_and_leaves_only_the_cache(tmp_path: Path) -> None:
     plan = Plan(
         root=ROOT,

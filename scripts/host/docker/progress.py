@@ -66,6 +66,7 @@ class Progress:
     def __init__(self) -> None:
         self.steps: dict[str, Step] = {}
         self.other_lines: deque[str] = deque(maxlen=KEPT_LOG_LINES)
+        self._told: set[str] = set()
         self._transferred: dict[str, int] = {}
         self._unfinished: list[str] = []
 
@@ -73,7 +74,7 @@ class Progress:
         """Take one line of output.
 
         Returns:
-            The steps that this line finished.
+            The steps that this line finished, each name once.
         """
         event = self._event(line)
         if event is None:
@@ -127,7 +128,10 @@ class Progress:
         step.completed = _seconds(vertex.get("completed")) or step.completed
         step.cached = step.cached or bool(vertex.get("cached"))
         step.error = vertex.get("error") or step.error
-        return step if step.completed and not was_done else None
+        if not step.completed or was_done or (step.name in self._told and not step.error):
+            return None
+        self._told.add(step.name)
+        return step
 
     def _note_log(self, log: dict[str, Any]) -> None:
         step = self.steps.get(log.get("vertex", ""))

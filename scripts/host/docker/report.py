@@ -69,12 +69,18 @@ def step_records(progress: Progress, earlier: Progress) -> tuple[StepRecord, ...
         _record(ran[step.name], ahead=True)
         if step.cached and step.name in ran
         else _record(step, ahead=False)
-        for step in sorted(_done(progress), key=lambda step: step.completed)
+        for step in _done(progress)
     )
 
 
 def _done(progress: Progress) -> list[Step]:
-    return [step for step in progress.steps.values() if step.completed and step.stage]
+    """The finished steps of the Dockerfile, oldest first.
+
+    One that this build waited for while another one ran it comes twice, as run and as cached.
+    """
+    done = [step for step in progress.steps.values() if step.completed and step.stage]
+    done.sort(key=lambda step: (not step.cached, step.completed))
+    return sorted({step.name: step for step in done}.values(), key=lambda step: step.completed)
 
 
 def _record(step: Step, *, ahead: bool) -> StepRecord:
