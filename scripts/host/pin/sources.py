@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from scripts.common.errors import Failure
@@ -48,8 +46,8 @@ def prove(loaded: Loaded, repo: str, commit: str, scratch: Path) -> str:
     Raises:
         Failure: the host cannot be reached, or the commit is gone.
     """
-    with _fetched(loaded, source_url(loaded, repo), commit, scratch, "--filter=tree:0"):
-        return commit
+    _fetched(loaded, source_url(loaded, repo), commit, scratch, "--filter=tree:0")
+    return commit
 
 
 def prove_release(loaded: Loaded, repo: str, commit: str, release: str, scratch: Path) -> str:
@@ -81,18 +79,17 @@ def file_at(loaded: Loaded, repo: str, commit: str, path: str, scratch: Path) ->
         Failure: the host cannot be reached, or has no such commit or file.
     """
     url = source_url(loaded, repo)
-    with _fetched(loaded, url, commit, scratch) as folder:
-        return _git(loaded, url, "-C", folder, "show", f"{commit}:{path}")
+    folder = _fetched(loaded, url, commit, scratch)
+    return _git(loaded, url, "-C", folder, "show", f"{commit}:{path}")
 
 
-@contextmanager
-def _fetched(loaded: Loaded, url: str, commit: str, scratch: Path, *options: str) -> Iterator[str]:
-    """A bare repository with one commit and no history, there until the block ends."""
-    with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        _git(loaded, url, "init", "--quiet", "--bare", folder)
-        fetch = ("fetch", "--quiet", "--depth=1", "--no-tags", *options)
-        _git(loaded, url, "-C", folder, *fetch, url, commit)
-        yield folder
+def _fetched(loaded: Loaded, url: str, commit: str, scratch: Path, *options: str) -> str:
+    """A bare repository with one commit and no history, in a folder that goes with `scratch`."""
+    folder = tempfile.mkdtemp(dir=scratch)
+    _git(loaded, url, "init", "--quiet", "--bare", folder)
+    fetch = ("fetch", "--quiet", "--depth=1", "--no-tags", *options)
+    _git(loaded, url, "-C", folder, *fetch, url, commit)
+    return folder
 
 
 def _git(loaded: Loaded, url: str, *words: str) -> str:
