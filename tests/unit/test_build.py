@@ -168,8 +168,8 @@ def test_what_is_built_ahead_differs_in_models_and_leaves_only_the_cache(tmp_pat
     ahead = without_models(plan, empty_models(tmp_path))
     assert (ahead.arguments, ahead.target, ahead.tags) == (plan.arguments, plan.target, ())
     assert ahead.options == ("--network=host", "--cache-from=x", "--output=type=cacheonly")
-    assert ahead.contexts == {"certificates": tmp_path, "models": tmp_path / "models"}
-    assert (tmp_path / "models/model.safetensors").read_bytes() == b""
+    assert ahead.contexts == {"certificates": tmp_path, "download": tmp_path / "download"}
+    assert (tmp_path / "download/model.safetensors").read_bytes() == b""
 
 
 def test_a_failing_build_names_stage_instruction_and_last_lines(

@@ -15,9 +15,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from scripts.host.docker.build import MODELS, Plan, command
+from scripts.host.docker.build import Plan, command
 from scripts.host.docker.progress import Progress
 
+_DOWNLOAD = "download"  # the stage that `models` is made from where no named context replaces it
 _OUTPUTS = ("--load", "--cache-to", "--provenance")
 
 
@@ -28,7 +29,7 @@ def built_ahead(plan: Plan) -> Iterator[Progress]:
     A step that fails here ends it in silence: the build proper comes to the same step and says why.
 
     Args:
-        plan: the build proper, with or without its models.
+        plan: the build proper, without the named context `models`.
 
     Yields:
         What the steps did, so far.
@@ -50,19 +51,23 @@ def built_ahead(plan: Plan) -> Iterator[Progress]:
 
 
 def without_models(plan: Plan, models: Path) -> Plan:
-    """The same build with other models, that leaves nothing but the builder's cache."""
+    """The same build with other models, that leaves nothing but the builder's cache.
+
+    They do not come as the named context `models`: the builder keeps one copy of each named context
+    for the next build, and these would take the place of the real ones, which would be sent again.
+    """
     kept = (word for word in plan.options if not word.startswith(_OUTPUTS))
     return replace(
         plan,
-        contexts={**plan.contexts, MODELS: models},
+        contexts={**plan.contexts, _DOWNLOAD: models},
         tags=(),
         options=(*kept, "--output=type=cacheonly"),
     )
 
 
 def empty_models(scratch: Path) -> Path:
-    """A folder for the named context `models` that holds nothing: an empty file, an empty tree."""
-    folder = scratch / MODELS
+    """A folder in place of the download that holds nothing: an empty file, an empty tree."""
+    folder = scratch / _DOWNLOAD
     (folder / "extra").mkdir(parents=True)
     (folder / "model.safetensors").touch()
     return folder
