@@ -1,7 +1,7 @@
 # An AUTOMATIC1111 WebUI worker for RunPod. Plain `docker build .` makes it; `invoke build` makes the
 # same image from prefetched models, mirrors and pins. Every ARG default equals config.yaml.
 #
-#   download, sources, clip, large, packages, runpod, webui, worker
+#   download, sources, clip, large, packages, checked, runpod, webui, worker
 #                        made side by side, thrown away
 #   models               what is baked in; `--build-context models=DIR` replaces it
 #   build_final_image    the image; what changes often comes last
@@ -152,6 +152,14 @@ RUN --mount=type=cache,target=/root/.cache/uv --mount=type=bind,from=certificate
     --mount=type=bind,from=clip,source=/clip,target=/clip \
     /build/install-packages /opt/webui /requirements.txt /clip
 
+# A package that brought its own torch would pass every import and fail on the GPU. In a stage of its
+# own, because every RUN leaves a layer with the time of /etc, and this one changes nothing else.
+FROM packages AS checked
+ARG ACCELERATOR=cuda
+RUN --mount=type=bind,from=large,source=/opt/webui,target=/large \
+    --mount=type=bind,source=scripts/image/check-packages.py,target=/build/check-packages.py \
+    python /build/check-packages.py /opt/webui /large
+
 
 # --- runpod: the SDK in an environment of its own; its pins and the WebUI's exclude each other ----
 FROM python AS runpod
@@ -211,14 +219,10 @@ COPY --link --from=models /extra/ /
 COPY --link --from=large /opt/webui /opt/webui
 COPY --link --from=runpod /opt/runpod /opt/runpod
 COPY --link --from=webui /stable-diffusion-webui /stable-diffusion-webui
-COPY --link --from=packages /opt/webui /opt/webui
-
-# A package that brought its own torch would pass every import and fail on the GPU.
-ARG ACCELERATOR=cuda
-RUN --mount=type=bind,source=scripts/image/check-packages.py,target=/build/check-packages.py \
-    /opt/webui/bin/python /build/check-packages.py
+COPY --link --from=checked /opt/webui /opt/webui
 
 # What the worker reads. PIP_CACHE_DIR is for run time: RunPod mounts its volume at /runpod-volume.
+ARG ACCELERATOR=cuda
 ENV ACCELERATOR=${ACCELERATOR} \
     PATH=/opt/webui/bin:$PATH \
     WEBUI_PYTHON=/opt/webui/bin/python \

@@ -19,7 +19,10 @@ from scripts.host.docker.progress import Progress
 
 # Stages that need no model: debugging them must not wait for gigabytes.
 MODEL_FREE_STAGES = frozenset(
-    ["download", "sources", "clip", "locks", "python", "large", "packages", "runpod", "worker"]
+    (
+        *("download", "sources", "clip", "locks", "python", "large", "packages", "checked"),
+        *("runpod", "webui", "worker"),
+    )
 )
 
 

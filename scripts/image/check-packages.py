@@ -1,53 +1,48 @@
 """Fails the build when torch is not the base image's own, or xformers is not made for it.
 
-Run in the image by the environment the WebUI will use. Compares what that environment imports with
-what the base image carries; reads only metadata, so that it needs no GPU and no second.
+    python check-packages.py ENVIRONMENT...
+
+Run by the base image's Python. The ENVIRONMENTs become one in the image, where what they hold hides
+what the base carries. Reads only metadata, so that it needs no GPU and no second.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, distributions, version
+from importlib.metadata import distributions, version
+from pathlib import Path
 
-BASE_PYTHON = "/opt/conda/bin/python"
 PROTECTED = ("torch", "torchvision", "torchaudio", "triton")
 XFORMERS_FOR_TORCH = {"2.7.0": "0.0.30"}  # https://github.com/facebookresearch/xformers/releases
 
 
-def base_version(package: str) -> str:
-    """The version the base image's own Python sees, empty when it has none."""
-    code = (
-        "import importlib.metadata as m\n"
-        f"try: print(m.version({package!r}))\n"
-        "except m.PackageNotFoundError: print()"
-    )
-    run = [BASE_PYTHON, "-c", code]
-    return subprocess.run(run, capture_output=True, text=True, check=True).stdout.strip()
+def held(environment: Path) -> dict[str, str]:
+    """Versions of the packages that an environment holds itself, by name in lower case."""
+    folders = [str(folder) for folder in environment.glob("lib/python3*/site-packages")]
+    return {each.metadata["Name"].lower(): each.version for each in distributions(path=folders)}
 
 
-def problems() -> list[str]:
-    """One line for each thing that would break on the GPU."""
-    own = {
-        dist.metadata["Name"].lower()
-        for dist in distributions(path=[p for p in sys.path if p.startswith(sys.prefix)])
-    }
+def problems(own: dict[str, str], torch: str) -> list[str]:
+    """One line for each thing that would break on the GPU.
+
+    Args:
+        own: the environments' packages.
+        torch: version of the base image's.
+    """
     found = [
-        f"{name} was installed over the base image's {base_version(name) or 'none'}"
+        f"{name} {own[name]} was installed over the base image's"
         for name in sorted(own)
         if name in PROTECTED or name.startswith("nvidia-")
     ]
-    torch = version("torch").partition("+")[0]
+    xformers = own.get("xformers", "")
     if os.environ.get("ACCELERATOR", "cuda") == "cpu":
-        if "xformers" in own:
-            found.append("xformers is installed, and breaks drawing on the CPU")
-        return found
-    try:
-        xformers = version("xformers")
-    except PackageNotFoundError:
+        return (
+            [*found, "xformers is installed, and breaks drawing on the CPU"] if xformers else found
+        )
+    if not xformers:
         return [*found, "xformers is missing"]
-    expected = XFORMERS_FOR_TORCH.get(torch)
+    expected = XFORMERS_FOR_TORCH.get(torch.partition("+")[0])
     if expected and xformers.partition("+")[0] != expected:
         found.append(f"xformers {xformers} is not made for torch {torch}; {expected} is")
     return found
@@ -55,11 +50,15 @@ def problems() -> list[str]:
 
 def main() -> int:
     """Print every problem; 0 when there is none."""
-    found = problems()
+    own: dict[str, str] = {}
+    for environment in sys.argv[1:]:
+        own |= held(Path(environment))
+    torch = version("torch")
+    found = problems(own, torch)
     for line in found:
         print(f"check-packages: {line} - run: invoke pin --python", file=sys.stderr)
     if not found:
-        print(f"torch {version('torch')} is the base image's own")
+        print(f"torch {torch} is the base image's own")
     return 1 if found else 0
 
 
