@@ -47,7 +47,10 @@ RUN --mount=type=bind,source=scripts/image/hub-file,target=/build/hub-file \
     mkdir -p "$cache/refs"; \
     printf %s "$VOCABULARY_REVISION" >"$cache/refs/main"; \
     printf 1 >"$(dirname "$cache")/version.txt"; \
-    find /extra -exec touch -d @0 {} +
+    for file in "$cache/refs/main" "$(dirname "$cache")/version.txt"; do \
+        touch -d "@$((0x$(sha256sum "$file" | cut -c 1-7)))" "$file"; \
+    done; \
+    find /extra -type d -exec touch -d @0 {} +
 
 
 # --- models: /model.safetensors, and under /extra everything else at its place in the image -------

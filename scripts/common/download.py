@@ -97,8 +97,9 @@ class _Transfer:
                 # The bytes of the earlier run may be to blame: once more, all of it.
                 self.watch("retrying", 0, self.wanted.size, "resumed bytes did not fit")
                 continue
-            self.partial.finish()
-            return Stamp(self.digest.hexdigest(), form)
+            digest = self.digest.hexdigest()
+            self.partial.finish(digest)
+            return Stamp(digest, form)
 
     def _adopt(self) -> None:
         """Take over what an earlier run left, if it can be part of what is wanted."""

@@ -45,6 +45,16 @@ def sha256_of(path: Path, progress: Callable[[int], None] = lambda _: None) -> s
     return digest.hexdigest()
 
 
+def layer_time(sha256: str) -> int:
+    """The time, in seconds since the epoch, that a file of that content gets in an image.
+
+    The same bytes make the same layer on every machine, whenever they came. Other bytes of the same
+    length have another time: a builder that was sent a file before compares only length, mode and
+    time, and would go on with the old one.
+    """
+    return int(sha256[:7], 16)
+
+
 def git_blob_of(path: Path) -> str:
     """The id git gives the file, which the Hub sends as the ETag of files that are not LFS.
 

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from scripts.common.errors import Failure
+from scripts.common.hashing import layer_time
 
 _OFTEN = 0.1  # seconds between two looks at a lock; asking lets an interrupt through
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
@@ -75,13 +76,10 @@ class Partial:
         self._origin.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
 
-    def finish(self) -> None:
-        """Give it the final name, all bytes on disk first.
-
-        Mode 0644 and the time 0 make the same image layer of it on every machine.
-        """
+    def finish(self, sha256: str) -> None:
+        """Give it the final name, all bytes on disk first, with the mode and time of a layer."""
         os.fchmod(self.fd, 0o644)
-        os.utime(self.fd, (0, 0))
+        os.utime(self.fd, (layer_time(sha256),) * 2)
         os.fsync(self.fd)
         self.path.rename(self.dest)
         self._origin.unlink(missing_ok=True)

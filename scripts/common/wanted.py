@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, Literal, Protocol, get_args
 
 from scripts.common.errors import Failure
-from scripts.common.hashing import sha256_of
+from scripts.common.hashing import layer_time, sha256_of
 from scripts.common.stamps import Stamp, read_stamp, write_stamp
 from scripts.common.structure import check_structure, is_acceptable
 
@@ -105,7 +105,7 @@ def existing(wanted: Wanted, dest: Path, *, rehash: bool = False, watch: Watch =
     form = check_structure(dest, wanted.name, allow_pickle=wanted.allow_pickle)
     with suppress(OSError):  # somebody else's file, or a read-only store: as good without
         dest.chmod(0o644)
-        os.utime(dest, (0, 0))
+        os.utime(dest, (layer_time(digest),) * 2)
     write_stamp(dest, Stamp(digest, form))
     return Fetched(dest, digest, size, "verified", 0, time.monotonic() - started)
 

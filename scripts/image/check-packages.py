@@ -37,9 +37,7 @@ def problems(own: dict[str, str], torch: str) -> list[str]:
     ]
     xformers = own.get("xformers", "")
     if os.environ.get("ACCELERATOR", "cuda") == "cpu":
-        return (
-            [*found, "xformers is installed, and breaks drawing on the CPU"] if xformers else found
-        )
+        return found + ["xformers is installed, and breaks drawing on the CPU"] * bool(xformers)
     if not xformers:
         return [*found, "xformers is missing"]
     expected = XFORMERS_FOR_TORCH.get(torch.partition("+")[0])

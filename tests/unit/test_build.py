@@ -131,17 +131,20 @@ def test_what_ran_beside_the_download_counts_as_run_though_the_build_found_it_ca
     progress = Progress()
     for digest, name in (("a", "[packages 1/2] RUN one"), ("b", "[packages 2/2] RUN two")):
         progress.feed(vertex(digest, name, started=start, completed=start, cached=True))
+    progress.feed(vertex("w", "[worker 1/1] RUN waited", started=start, completed=end))
     earlier = Progress()
     earlier.feed(vertex("c", "[packages 1/2] RUN one", started=start, completed=end))
     earlier.feed(vertex("d", "[packages 2/2] RUN two", started=start, completed=end, cached=True))
+    earlier.feed(vertex("w", "[worker 1/1] RUN waited", started=start, completed=end))
 
     steps = step_records(progress, earlier)
 
     assert [(s.instruction, s.seconds, s.cached, s.ahead) for s in steps] == [
         ("RUN one", 5.0, False, True),
         ("RUN two", 0.0, True, False),
+        ("RUN waited", 5.0, False, True),
     ]
-    assert hit_ratio(steps) == 0.5
+    assert hit_ratio(steps) == 0.333
 
 
 def test_a_step_that_another_build_ran_meanwhile_is_told_once_and_counts_as_run() -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts.common.hashing import layer_time, sha256_of
 from scripts.host.config.load import ROOT, load
 from tests.standins import pip_index
 from tests.standins.hub import HubServer, hub
@@ -63,7 +64,7 @@ def test_a_model_is_checked_against_the_hubs_own_lfs_record(
     assert answer.returncode == 0, answer.stderr
     assert dest.read_bytes() == (files / "model.safetensors").read_bytes()
     assert hashlib.sha256(dest.read_bytes()).hexdigest() in answer.stdout
-    assert dest.stat().st_mtime == 0, "the layer's digest would depend on the hour"
+    assert dest.stat().st_mtime == layer_time(sha256_of(dest))
 
 
 def test_a_small_file_is_checked_against_its_git_blob(server: HubServer, tmp_path: Path) -> None:
@@ -281,3 +282,47 @@ def install_tools(folder: Path, lock: Path, index: str) -> subprocess.CompletedP
         timeout=120,
         check=False,
     )
+
+
+def environment(folder: Path, packages: dict[str, str]) -> Path:
+    """A virtual environment's folder, as far as it says what is installed in it."""
+    for name, version in packages.items():
+        info = folder / f"lib/python3.11/site-packages/{name}-{version}.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "packages", "said"),
+    [
+        ("cuda", {"xformers": "0.0.30"}, "torch 2.7.0+cu128 is the base image's own"),
+        ("cpu", {"numpy": "1.26.2"}, "torch 2.7.0+cu128 is the base image's own"),
+        ("cuda", {"xformers": "0.0.29"}, "xformers 0.0.29 is not made for torch 2.7.0+cu128"),
+        ("cuda", {"numpy": "1.26.2"}, "xformers is missing"),
+        ("cuda", {"xformers": "0.0.30", "torch": "2.8.0"}, "torch 2.8.0 was installed over"),
+        ("cpu", {"nvidia-cublas-cu12": "1.0"}, "nvidia-cublas-cu12 1.0 was installed over"),
+        ("cpu", {"xformers": "0.0.30"}, "xformers is installed, and breaks drawing on the CPU"),
+    ],
+)
+def test_a_build_ends_when_packages_do_not_leave_torch_alone(
+    accelerator: str, packages: dict[str, str], said: str, tmp_path: Path
+) -> None:
+    base = environment(tmp_path / "base", {"torch": "2.7.0+cu128"})
+    folders = [
+        environment(tmp_path / "one", {"ftfy": "6.1.1"}),
+        environment(tmp_path / "other", packages),
+    ]
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts/image/check-packages.py", *folders],
+        env={"ACCELERATOR": accelerator, "PYTHONPATH": str(base / "lib/python3.11/site-packages")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "own" in said:
+        assert (done.returncode, done.stdout.strip()) == (0, said)
+    else:
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"check-packages: {said}")
+        assert done.stderr.endswith("run: invoke pin --python\n")

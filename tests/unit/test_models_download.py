@@ -12,6 +12,7 @@ import pytest
 
 from scripts.common.download import fetch_verified
 from scripts.common.errors import Failure
+from scripts.common.hashing import layer_time
 from scripts.common.line import Line
 from scripts.common.partial import partial_path
 from scripts.common.wanted import Wanted
@@ -24,13 +25,13 @@ def dest(tmp_path: Path) -> Path:
     return tmp_path / "store" / "file"
 
 
-def test_a_fetched_file_is_whole_readable_by_all_and_of_time_zero(dest: Path) -> None:
+def test_a_fetched_file_is_whole_readable_by_all_and_of_its_contents_time(dest: Path) -> None:
     with misbehaving(CONTENT) as server:
         found = fetch(server, dest)
     assert dest.read_bytes() == CONTENT
     assert (found.state, found.sha256, found.moved) == ("fetched", sha(CONTENT), len(CONTENT))
     assert stat.S_IMODE(dest.stat().st_mode) == 0o644
-    assert dest.stat().st_mtime_ns == 0
+    assert dest.stat().st_mtime == layer_time(sha(CONTENT))
     assert leftovers(dest) == ["file.stamp"]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from scripts.common.errors import Failure
+from scripts.common.hashing import layer_time
 from scripts.common.volume import fetch_all, read_list
 from scripts.host.config.load import ROOT, load
 from scripts.host.models import edit, upkeep
@@ -48,6 +49,11 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
+def time_of(content: bytes) -> int:
+    """Nanoseconds since the epoch."""
+    return layer_time(sha(content)) * 10**9
+
+
 def listing(folder: Path) -> dict[str, tuple[int, int]]:
     return {
         str(path.relative_to(folder)): (stat.S_IMODE(path.stat().st_mode), path.stat().st_mtime_ns)
@@ -60,10 +66,10 @@ def test_the_context_has_the_images_shape_and_costs_no_space(root: Path) -> None
     results = prefetch(loaded, manner=MANNER)
     with staged_context(loaded, results) as folder:
         assert listing(folder) == {
-            "model.safetensors": (0o644, 0),
+            "model.safetensors": (0o644, time_of(ONE)),
             "extra": (0o755, 0),
             "extra/a": (0o755, 0),
-            "extra/a/b.safetensors": (0o644, 0),
+            "extra/a/b.safetensors": (0o644, time_of(TWO)),
         }
         assert (folder / "model.safetensors").samefile(results[0].path)
         assert (folder / "extra" / "a" / "b.safetensors").samefile(results[1].path)
@@ -124,9 +130,10 @@ def test_an_unpinned_volume_model_is_refused(tmp_path: Path) -> None:
 def test_verify_names_the_damaged_object_and_no_other(root: Path) -> None:
     store = Store(loaded_from(root).store)
     damaged = store.object_path(sha(TWO))
+    time = damaged.stat().st_mtime_ns
     with damaged.open("r+b") as stream:
         stream.write(b"x")
-    os.utime(damaged, (0, 0))
+    os.utime(damaged, ns=(time, time))
     assert {each.path: bool(each.damage) for each in upkeep.verify(store)} == {
         store.object_path(sha(ONE)): False,
         damaged: True,

@@ -61,16 +61,18 @@ def step_records(progress: Progress, earlier: Progress) -> tuple[StepRecord, ...
 
     Args:
         progress: of the build.
-        earlier: of what was built beside the download; what the build then found in the cache
-            counts as run, not as reused.
+        earlier: of what was begun beside the download; what the build then found in the cache, or
+            waited for, counts as run and not as reused.
     """
     ran = {step.name: step for step in _done(earlier) if not step.cached and not step.error}
-    return tuple(
-        _record(ran[step.name], ahead=True)
-        if step.cached and step.name in ran
-        else _record(step, ahead=False)
-        for step in _done(progress)
-    )
+
+    def record(step: Step) -> StepRecord:
+        before = ran.get(step.name)
+        if before and (step.cached or step.started == before.started):
+            return _record(before, ahead=True)
+        return _record(step, ahead=False)
+
+    return tuple(map(record, _done(progress)))
 
 
 def _done(progress: Progress) -> list[Step]:

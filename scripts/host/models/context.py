@@ -1,7 +1,8 @@
 """The named build context `models`: a tree of links into the store, shaped like the image.
 
 `/model.safetensors` is the checkpoint; everything else lies below `/extra` at its absolute path.
-Modes and times are the same on every machine, so the layer made of it is, too.
+Modes and times are the same on every machine, so the layer made of it is, too; each file's time
+stands for its content (`layer_time`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from scripts.common.errors import Failure
+from scripts.common.hashing import layer_time, sha256_of
 from scripts.common.volume import LIST, VolumeModel, as_json
 from scripts.host.config.load import Loaded
 from scripts.host.config.schema import HubSource
@@ -136,4 +138,4 @@ def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     path.chmod(0o644)
-    os.utime(path, (0, 0))
+    os.utime(path, (layer_time(sha256_of(path)),) * 2)

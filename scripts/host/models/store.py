@@ -181,4 +181,4 @@ def _copy(source: Path, dest: Path) -> None:
         except OSError:
             shutil.copyfileobj(old, new, 1 << 20)
         os.fchmod(new.fileno(), 0o644)
-    os.utime(dest, (0, 0))
+    os.utime(dest, (source.stat().st_mtime,) * 2)

@@ -1,0 +1,41 @@
+"""The image holds the models that the config names now, not those that it named before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from scripts.common.hashing import sha256_of
+from tests.engine.running import invoke, output
+from tests.standins.inputs import make_checkpoint
+
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
+
+TAG = "a1111-worker-test:models"
+
+
+def config_with(checkpoint: Path, config: Path, folder: Path) -> Path:
+    """The config with another checkpoint, from a file of this machine."""
+    tree: dict[str, Any] = yaml.safe_load(config.read_text())
+    others = [model for model in tree["models"] if model["path"] != "/model.safetensors"]
+    model = {"name": "checkpoint", "source": {"url": checkpoint.as_uri()}}
+    model |= {"path": "/model.safetensors", "sha256": sha256_of(checkpoint)}
+    named = folder / "config.yaml"
+    named.write_text(yaml.safe_dump({**tree, "models": [model, *others]}))
+    return named
+
+
+def test_another_model_of_the_same_size_takes_the_place_of_the_first(
+    image_config: Path, model_store: Path, tmp_path: Path
+) -> None:
+    for seed in (1, 2):
+        checkpoint = make_checkpoint(tmp_path / "one.safetensors", seed=seed)
+        config = config_with(checkpoint, image_config, tmp_path)
+        words = ("build", "--variant", "cpu", "--tag", TAG)
+        answer = invoke(*words, config=config, MODELS_STORE=str(model_store))
+        assert answer.returncode == 0, answer.stderr
+        digest, _ = output(TAG, "/model.safetensors", entrypoint="sha256sum").split()
+        assert digest == sha256_of(checkpoint)
