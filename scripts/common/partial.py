@@ -22,7 +22,8 @@ from scripts.common.hashing import layer_time
 
 _OFTEN = 0.1  # seconds between two looks at a lock; asking lets an interrupt through
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What a network file system without locks answers."""
 
 
 @dataclass(frozen=True)
@@ -116,9 +117,9 @@ def locked_partial(dest: Path, waiting: Callable[[], None]) -> Iterator[Partial]
     try:
         dest.parent.mkdir(parents=True, exist_ok=True)
         try:
-            fd = _locked(path, waiting)
+            fd = locked_file(path, waiting)
         except OSError as error:
-            if error.errno not in _NO_LOCKS:
+            if error.errno not in NO_LOCKS:
                 raise
             # A network file system without locks: a name of this process's own is as safe,
             # but nobody waits for it, and nobody resumes it.
@@ -137,7 +138,19 @@ def locked_partial(dest: Path, waiting: Callable[[], None]) -> Iterator[Partial]
         os.close(fd)
 
 
-def _locked(path: Path, waiting: Callable[[], None]) -> int:
+def locked_file(path: Path, waiting: Callable[[], None]) -> int:
+    """Open a file, which is made if need be, and lock it for this process alone.
+
+    Args:
+        path: the file; whoever held the lock before may have renamed or removed it.
+        waiting: called again and again while another process holds the lock.
+
+    Returns:
+        The open file, whose closing gives the lock back.
+
+    Raises:
+        OSError: it cannot be opened, or (one of NO_LOCKS) not locked.
+    """
     while True:
         fd = os.open(path, _FLAGS, 0o644)
         try:

@@ -19,6 +19,7 @@ from scripts.host.config.lock import (
     update_lock,
 )
 from scripts.host.docker.arguments import build_arguments, unpinned
+from scripts.host.docker.sessions import started_by
 from tests.unit.small_world import in_small_world, needs_namespaces
 
 DIGEST = "sha256:" + "b" * 64
@@ -136,6 +137,16 @@ def test_changes_made_at_once_all_arrive(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert sorted(read_lock(tmp_path).images) == sorted(names)
+
+
+def test_a_session_that_runs_in_the_checkout_holds_up_no_change(tmp_path: Path) -> None:
+    started_by(tmp_path)  # as `invoke serve` does, until it ends
+    change = threading.Thread(
+        target=write, args=(tmp_path, Lock(images={"a:1": DIGEST})), daemon=True
+    )
+    change.start()
+    change.join(10)
+    assert read_lock(tmp_path).images == {"a:1": DIGEST}
 
 
 @needs_namespaces

@@ -5,15 +5,15 @@ Trust on first use of a plain URL is the one other writer; it goes through the s
 
 from __future__ import annotations
 
-import fcntl
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pydantic import Field, ValidationError
 
 from scripts.common.errors import Failure
+from scripts.common.partial import NO_LOCKS, locked_file, partial_path
 from scripts.host.config.explain import explained
 from scripts.host.config.layers import read_layer
 from scripts.host.config.schema import Commit, Digest, Section, Sha256
@@ -88,29 +88,44 @@ def update_lock(root: Path, change: Callable[[Lock], Lock]) -> tuple[Lock, Lock]
     Raises:
         Failure: it cannot be read or written; it is as it was.
     """
-    partial = root / f"{LOCK_NAME}.partial"
-    folder = os.open(root, os.O_RDONLY)
+    path = root / LOCK_NAME
+    partial = partial_path(path)
     try:
-        with suppress(OSError):  # some network file systems lock no folders
-            fcntl.flock(folder, fcntl.LOCK_EX)
-        before = read_lock(root)
-        now = change(before)
-        with partial.open("w", encoding="utf-8") as stream:
+        with os.fdopen(_opened(partial), "w", encoding="utf-8") as stream, _gone_if_unused(partial):
+            before = read_lock(root)
+            now = change(before)
+            stream.truncate(0)
             stream.write(_HEADING + _as_yaml(now))
             stream.flush()
             os.fsync(stream.fileno())
-        partial.replace(root / LOCK_NAME)
+            partial.replace(path)
     except OSError as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
         raise Failure(
             f"the lock cannot be written: {error.strerror}; it is as it was",
             where=LOCK_NAME,
             cure="free space, or make the checkout writable",
         ) from None
-    finally:
-        os.close(folder)
     return before, now
+
+
+def _opened(partial: Path) -> int:
+    """The partial file, locked where the file system has locks."""
+    try:
+        return locked_file(partial, lambda: None)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        return os.open(partial, os.O_RDWR)
+
+
+@contextmanager
+def _gone_if_unused(partial: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
 
 
 def _as_yaml(lock: Lock) -> str:
