@@ -91,7 +91,7 @@ def update_lock(root: Path, change: Callable[[Lock], Lock]) -> tuple[Lock, Lock]
     path = root / LOCK_NAME
     partial = partial_path(path)
     try:
-        with os.fdopen(_opened(partial), "w", encoding="utf-8") as stream, _gone_if_unused(partial):
+        with os.fdopen(_opened(partial), "w", encoding="utf-8") as stream, gone_if_unused(partial):
             before = read_lock(root)
             now = change(before)
             stream.truncate(0)
@@ -100,12 +100,17 @@ def update_lock(root: Path, change: Callable[[Lock], Lock]) -> tuple[Lock, Lock]
             os.fsync(stream.fileno())
             partial.replace(path)
     except OSError as error:
-        raise Failure(
-            f"the lock cannot be written: {error.strerror}; it is as it was",
-            where=LOCK_NAME,
-            cure="free space, or make the checkout writable",
-        ) from None
+        raise not_written(error, LOCK_NAME) from None
     return before, now
+
+
+def not_written(error: OSError, where: str) -> Failure:
+    """The failure that an error of writing a lock is."""
+    return Failure(
+        f"the lock cannot be written: {error.strerror}; it is as it was",
+        where=where,
+        cure="free space, or make the checkout writable",
+    )
 
 
 def _opened(partial: Path) -> int:
@@ -119,7 +124,8 @@ def _opened(partial: Path) -> int:
 
 
 @contextmanager
-def _gone_if_unused(partial: Path) -> Iterator[None]:
+def gone_if_unused(partial: Path) -> Iterator[None]:
+    """Remove a file that was to be renamed, if the block fails."""
     try:
         yield
     except BaseException:

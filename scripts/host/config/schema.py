@@ -1,7 +1,7 @@
 """The shape of `config.yaml`: every choice a person makes, typed and frozen.
 
 Each field's description is what `config.schema.json` shows in an editor and what the README's
-config reference is printed from.
+config reference is printed from. All are here, though that makes it longer than most modules.
 """
 
 from __future__ import annotations

@@ -13,13 +13,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.common.errors import Failure
 from scripts.host.certificates import FILE, certificate_context
 from scripts.host.config.load import Loaded
+from scripts.host.config.lock import gone_if_unused, not_written
 from scripts.host.console import note
 from scripts.host.docker.arguments import source_commit
 from scripts.host.pin.sources import commit_of, file_at
@@ -208,14 +208,9 @@ def _replace(new: Path, old: Path) -> None:
     """Move a file in one step, from another file system too."""
     partial = old.with_name(f"{old.name}.partial")
     try:
-        old.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(new, partial)
-        partial.replace(old)
+        with gone_if_unused(partial):
+            old.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(new, partial)
+            partial.replace(old)
     except OSError as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise Failure(
-            f"the lock cannot be written: {error.strerror}; it is as it was",
-            where=str(old),
-            cure="free space, or make the checkout writable",
-        ) from None
+        raise not_written(error, str(old)) from None
