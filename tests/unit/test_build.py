@@ -131,7 +131,8 @@ def test_what_ran_beside_the_download_counts_as_run_though_the_build_found_it_ca
     progress = Progress()
     for digest, name in (("a", "[packages 1/2] RUN one"), ("b", "[packages 2/2] RUN two")):
         progress.feed(vertex(digest, name, started=start, completed=start, cached=True))
-    progress.feed(vertex("w", "[worker 1/1] RUN waited", started=start, completed=end))
+    later = "2026-11-23T10:00:00.0004Z"  # BuildKit tells one run to two builds at two times
+    progress.feed(vertex("w", "[worker 1/1] RUN waited", started=later, completed=end))
     earlier = Progress()
     earlier.feed(vertex("c", "[packages 1/2] RUN one", started=start, completed=end))
     earlier.feed(vertex("d", "[packages 2/2] RUN two", started=start, completed=end, cached=True))

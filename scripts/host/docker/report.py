@@ -68,7 +68,8 @@ def step_records(progress: Progress, earlier: Progress) -> tuple[StepRecord, ...
 
     def record(step: Step) -> StepRecord:
         before = ran.get(step.name)
-        if before and (step.cached or step.started == before.started):
+        # The same step never runs twice at once: what overlaps is one run, told to both.
+        if before and (step.cached or step.started < before.completed):
             return _record(before, ahead=True)
         return _record(step, ahead=False)
 
