@@ -12,9 +12,9 @@ from pathlib import Path
 from benchmarks.answers import Answer
 from benchmarks.contestants import USUAL, build_ours, build_usual, plain_command, run
 from benchmarks.yard import Yard
+from scripts.host.build.arguments import build_arguments
 from scripts.host.certificates import certificate_context
 from scripts.host.console import note
-from scripts.host.docker.arguments import build_arguments
 
 OURS, USUALLY = "bench/ours", "bench/usual"
 PINNED = "tqdm"

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.container.api import Api
+from scripts.common.webui_client import Api
+from scripts.host.build.inputs import references, source_of
 from scripts.host.config.load import load
-from scripts.host.docker.plan import references, source_of
 
 PICTURE = {"prompt": "a lighthouse", "width": 64, "height": 64, "steps": 1, "seed": 1}
 PATIENCE = 300.0  # seconds

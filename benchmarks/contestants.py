@@ -9,9 +9,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from scripts.host.config.load import ROOT, Loaded
-from scripts.host.docker.arguments import build_arguments
-from scripts.host.docker.build import Plan, command
+from scripts.host.build.arguments import build_arguments
+from scripts.host.build.buildx import Plan, command
+from scripts.host.config.load import ROOT, LoadedConfig
 
 USUAL = "benchmarks/usual"
 LAST_LINES = 15
@@ -26,7 +26,7 @@ def build_ours(
 
 
 def build_usual(
-    loaded: Loaded, tag: str, environment: Mapping[str, str], *words: str, root: Path = ROOT
+    loaded: LoadedConfig, tag: str, environment: Mapping[str, str], *words: str, root: Path = ROOT
 ) -> None:
     """`docker build` of the usual Dockerfile with the config's bases, mirrors and sources.
 
@@ -40,7 +40,7 @@ def build_usual(
     run([*usual_command(loaded, tag, root), *words], root, environment)
 
 
-def usual_command(loaded: Loaded, tag: str, root: Path = ROOT) -> list[str]:
+def usual_command(loaded: LoadedConfig, tag: str, root: Path = ROOT) -> list[str]:
     """The command line of `build_usual`."""
     folder = root / USUAL
     known = re.findall(r"^ARG (\w+)=", (folder / "Dockerfile").read_text(), flags=re.MULTILINE)
@@ -54,7 +54,7 @@ def usual_command(loaded: Loaded, tag: str, root: Path = ROOT) -> list[str]:
     ]
 
 
-def plain_command(loaded: Loaded, tag: str, certificates: Path | None) -> list[str]:
+def plain_command(loaded: LoadedConfig, tag: str, certificates: Path | None) -> list[str]:
     """`docker build` of our Dockerfile with nothing but build arguments and the CA bundle."""
     bundle = loaded.ca_bundle
     plan = Plan(

@@ -2,7 +2,7 @@
 
     python -m benchmarks.models [--size 2000000000] [--rounds 5] [--dir FOLDER]
 
-Everything runs on this machine over loopback against `tests.standins.hub`, which sends each file
+Everything runs on this machine over loopback against `tests.support.hub`, which sends each file
 from the page cache with sendfile, alike to all. Ratios are of medians of whole-process wall time,
 in turns. What is timed ends for ours with the file hashed, checked and flushed to disk; curl, wget,
 hf and aria2c neither hash nor flush. Prints the ratios, and writes them with the times to
@@ -31,7 +31,7 @@ import yaml
 
 from benchmarks.racing import RSS, Measured, Runner, race
 from benchmarks.record import Ratio, report
-from scripts.common.hashing import sha256_of
+from scripts.common.fetch.hashing import sha256_of
 from scripts.host.console import size
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,7 +46,7 @@ def hub(root: Path, rate: int = 0) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     words = ["--root", str(root), "--port", str(port), "--rate", str(rate)]
-    command = [sys.executable, "-m", "tests.standins.hub", *words]
+    command = [sys.executable, "-m", "tests.support.hub", *words]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout  # noqa: S101 - asked for above
         server.stdout.readline()
@@ -69,9 +69,9 @@ def fetch_command(url: str, sha256: str) -> str:
     """This project's download as a process of its own."""
     code = (
         "from pathlib import Path;"
-        "from scripts.common.download import fetch_verified;"
-        "from scripts.common.wanted import Wanted;"
-        f"fetch_verified(Wanted({url!r}, 'm.dat', {sha256!r}), Path('m'));" + RSS
+        "from scripts.common.fetch.download import fetch_verified;"
+        "from scripts.common.fetch.artifact import ArtifactSpec;"
+        f"fetch_verified(ArtifactSpec({url!r}, 'm.dat', {sha256!r}), Path('m'));" + RSS
     )
     return f"{PYTHON} -c {shlex.quote(code)}"
 
@@ -115,7 +115,7 @@ def existing_file(folder: Path, rounds: int) -> tuple[list[Ratio], list[Measured
     """The same file, verified where it lies; then two of them at once."""
     source = folder / "hub" / "o" / "big" / "m.bin"
     path = shlex.quote(str(source))
-    imports = "from pathlib import Path; from scripts.common.hashing import sha256_of"
+    imports = "from pathlib import Path; from scripts.common.fetch.hashing import sha256_of"
     ours = f"{imports}; paths = [{str(source)!r}]"
     once = f"{ours}; sha256_of(Path(paths[0]))"
     pool = "from concurrent.futures import ThreadPoolExecutor as Pool"

@@ -20,11 +20,11 @@ from benchmarks.building import (
     warm,
 )
 from benchmarks.yard import Yard
-from scripts.common.hashing import sha256_of
+from scripts.common.fetch.hashing import sha256_of
+from scripts.host.build.arguments import CHECKPOINT_PATH
 from scripts.host.console import note
-from scripts.host.docker.arguments import CHECKPOINT_PATH
-from tests.standins.inputs import make_checkpoint
-from tests.standins.registry import Registry, layers_of, registry
+from tests.support.inputs import make_checkpoint
+from tests.support.registry import Registry, layers_of, registry
 
 VARIANTS = 5
 PORT = 18084  # always the same: the engine remembers what a registry has by its address

@@ -26,7 +26,7 @@ from benchmarks.contestants import build_usual
 from benchmarks.record import Ratio, report
 from scripts.host.config.load import load
 from scripts.host.console import note
-from tests.unit.worker import free_port
+from tests.support.worker import free_port
 
 HUB = "/opt/huggingface"
 DROP = Path("/proc/sys/vm/drop_caches")

@@ -22,11 +22,11 @@ from typing import Any
 from benchmarks.containers import PICTURE, image_of, running
 from benchmarks.models import hub, invoke, make_file, write_config
 from benchmarks.record import Ratio, report
-from scripts.common.hashing import sha256_of
-from scripts.common.pip_cache import prune
+from scripts.common.fetch.hashing import sha256_of
+from scripts.common.pip_cache.prune import prune
 from scripts.host.console import note
-from tests.standins import runpod
-from tests.unit.worker import free_port
+from tests.support import runpod
+from tests.support.worker import free_port
 
 MODELS = (1, 4, 16)
 JOBS = (1, 4, 16, 64)

@@ -22,10 +22,10 @@ from typing import Any
 
 from benchmarks.containers import image_of, running, wait_for
 from benchmarks.record import Ratio, report
-from scripts.container.api import Api
-from scripts.container.flags import webui_flags
+from scripts.common.webui_client import Api
 from scripts.container.settings import Settings
-from tests.unit.worker import free_port
+from scripts.container.webui.flags import webui_flags
+from tests.support.worker import free_port
 
 START_LIMIT = 0.3
 JOB_LIMIT = 0.005

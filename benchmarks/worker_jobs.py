@@ -11,8 +11,8 @@ import os
 import sys
 import time
 
-from scripts.container.api import Api
-from scripts.container.handler import Handler, Sdk
+from scripts.common.webui_client import Api
+from scripts.container.serverless.handler import Handler, Sdk
 from scripts.container.settings import Settings
 
 ORDER = {"prompt": "a lighthouse", "width": 64, "height": 64, "steps": 1, "seed": 1}

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import docker
 
-from scripts.host.config.load import Loaded, load
-from tests.engine.running import copy_of_the_checkout
-from tests.standins.engine import copy_image, engine
-from tests.standins.up import stand_ins
+from scripts.host.config.load import LoadedConfig, load
+from tests.support.engine import copy_image, engine
+from tests.support.running import copy_of_the_checkout
+from tests.support.up import stand_ins
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Yard:
         }
 
     @property
-    def loaded(self) -> Loaded:
+    def loaded(self) -> LoadedConfig:
         """The config, as it is now."""
         return load(self.variant, root=self.checkout)
 

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from scripts.common.errors import Failure
+from scripts.common.diagnostics.error import UserError
 from scripts.container.log import log, set_level
 from scripts.container.settings import Settings
 
@@ -27,7 +27,7 @@ def main(words: Sequence[str]) -> int:
         settings = Settings.from_environment(os.environ)
         set_level(settings.log_level)
         return _run(command, settings, words[1:])
-    except Failure as failure:
+    except UserError as failure:
         log("failed", level="error", reason=str(failure))
         return 1
 
@@ -36,7 +36,7 @@ def _run(command: str, settings: Settings, words: Sequence[str]) -> int:
     if command == "serve":
         return serve(settings)
     if command == "health":
-        from scripts.container import health
+        from scripts.container.status import health
 
         return health.main(settings.worker_dir)
     if command == "preflight":
@@ -44,28 +44,28 @@ def _run(command: str, settings: Settings, words: Sequence[str]) -> int:
 
         return preflight.main(settings, words)
     if command == "handler":
-        from scripts.container import handler
+        from scripts.container.serverless import handler
 
         return handler.main(settings)
     if command == "pip-cache":
-        from scripts.container import pip_cache
+        from scripts.container import pip_cache_cli
 
-        return pip_cache.main(settings, words)
-    raise Failure(
+        return pip_cache_cli.main(settings, words)
+    raise UserError(
         f"there is no command {command}",
-        cure="one of: serve, health, preflight, handler, pip-cache",
+        hint="one of: serve, health, preflight, handler, pip-cache",
     )
 
 
 def serve(settings: Settings) -> int:
     """Be the worker: take care of folders, become its user, and supervise."""
-    from scripts.container import places, privileges
-    from scripts.container.supervisor import Supervisor
+    from scripts.container import paths, privileges
+    from scripts.container.supervisor.supervisor import Supervisor
 
     began = time.monotonic()
-    own, enter = places.to_own(settings), places.to_enter(settings)
+    own, enter = paths.to_own(settings), paths.to_enter(settings)
     privileges.drop(settings.worker_user, own=own, enter=enter)
-    places.require(settings)
+    paths.require(settings)
     return Supervisor(settings, began).run()
 
 

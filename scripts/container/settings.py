@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from scripts.common.errors import Failure
+from scripts.common.diagnostics.error import UserError
 from scripts.container.log import LEVELS
 
 CONTAINER_PATH: Final = Path("/opt/worker")
@@ -135,7 +135,7 @@ class Settings:
         """Read every variable of the table.
 
         Raises:
-            Failure: one has a value that cannot be (code `setting-invalid`).
+            UserError: one has a value that cannot be (code `setting-invalid`).
         """
         text = {row.name: _checked(row, environ.get(row.name) or row.default) for row in VARIABLES}
         serverless = _is_serverless(text["WORKER_MODE"], environ)
@@ -194,8 +194,8 @@ def _number(name: str, value: str) -> float:
 def _credentials(value: str) -> str:
     # As the WebUI takes them apart: at commas, then at the one colon.
     if value and not all(re.fullmatch(r"[^:]+:[^:]+", part) for part in value.split(",")):
-        cure = "say user:password, with no further colon or comma; several with commas"
-        raise Failure("API_AUTH is no user:password", cure=cure, code="setting-invalid")
+        hint = "say user:password, with no further colon or comma; several with commas"
+        raise UserError("API_AUTH is no user:password", hint=hint, code="setting-invalid")
     return value
 
 
@@ -215,5 +215,5 @@ def _warmup(value: str) -> Warmup | None:
     return Warmup(int(match[1]), int(match[2]), int(match[3]))
 
 
-def _invalid(name: str, value: str, cure: str) -> Failure:
-    return Failure(f"{name} is {value!r}", cure=cure, code="setting-invalid")
+def _invalid(name: str, value: str, hint: str) -> UserError:
+    return UserError(f"{name} is {value!r}", hint=hint, code="setting-invalid")

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from scripts.host.config.load import Loaded
+from scripts.host.config.load import LoadedConfig
 
 FILE = "ca_bundle"
 
 
 @contextmanager
-def certificate_context(loaded: Loaded) -> Iterator[Path | None]:
+def certificate_context(loaded: LoadedConfig) -> Iterator[Path | None]:
     """A folder with one file, the named context `certificates`; None where the config names none.
 
     The file holds the public authorities too: `mirrors.ca_bundle` may have been named for one

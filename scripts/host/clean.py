@@ -10,15 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from scripts.common.errors import Failure
-from scripts.host.config.load import Loaded
-from scripts.host.docker import sessions
+from scripts.common.diagnostics.error import UserError
+from scripts.host.config.load import LoadedConfig
+from scripts.host.engine import containers
 from scripts.host.models.store import Store
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
-STANDIN_REGISTRY: Final = "standin.invalid"  # where tests/standins/images.py puts its images
+STANDIN_REGISTRY: Final = "standin.invalid"  # where tests/support/images.py puts its images
 TEST_REPOSITORY: Final = "a1111-worker-test"  # what engine tests call the images they build
 _TOOL_CACHES: Final = (".hypothesis", ".mypy_cache", ".nox", ".pytest_cache", ".ruff_cache")
 
@@ -40,7 +40,7 @@ class Leftover:
     remove: Callable[[], None]
 
 
-def leftovers(loaded: Loaded, *, everything: bool = False) -> tuple[Leftover, ...]:
+def leftovers(loaded: LoadedConfig, *, everything: bool = False) -> tuple[Leftover, ...]:
     """What is there to clean.
 
     Args:
@@ -58,7 +58,7 @@ def remove(found: Sequence[Leftover]) -> None:
     """Remove them all.
 
     Raises:
-        Failure: one cannot be removed; those before it are gone.
+        UserError: one cannot be removed; those before it are gone.
     """
     for leftover in found:
         try:
@@ -66,10 +66,10 @@ def remove(found: Sequence[Leftover]) -> None:
         except FileNotFoundError:
             continue  # somebody was faster
         except OSError as error:
-            raise Failure(
+            raise UserError(
                 f"cannot be removed: {error.strerror}",
-                where=leftover.name,
-                cure="remove it as the user who owns it",
+                location=leftover.name,
+                hint="remove it as the user who owns it",
             ) from None
 
 
@@ -116,10 +116,10 @@ def _of_killed_sessions(root: Path) -> Iterator[Leftover]:
     engine = _engine()
     if engine is None:
         return
-    with sessions.alone(root) as nobody_runs:
+    with containers.alone(root) as nobody_runs:
         if not nobody_runs:
             return
-    [(name, value)] = sessions.label_of(root).items()
+    [(name, value)] = containers.label_of(root).items()
     ours = {"label": f"{name}={value}"}
     for container in engine.containers.list(all=True, filters=ours):
         end = partial(container.remove, force=True, v=True)
@@ -140,10 +140,10 @@ def _own_sizes(engine: DockerClient) -> dict[str, int]:
 
 def _while_alone(root: Path, name: str, end: Callable[[], None]) -> Callable[[], None]:
     def ended() -> None:
-        with sessions.alone(root) as nobody_runs:
+        with containers.alone(root) as nobody_runs:
             if not nobody_runs:
-                raise Failure(
-                    "a session has begun meanwhile", where=name, cure="run it again after that"
+                raise UserError(
+                    "a session has begun meanwhile", location=name, hint="run it again after that"
                 )
             _asked(name, end)
 
@@ -154,7 +154,7 @@ def _asked(name: str, end: Callable[[], None]) -> None:
     """Have the engine remove something.
 
     Raises:
-        Failure: it refuses.
+        UserError: it refuses.
     """
     from docker.errors import APIError, NotFound
 
@@ -163,19 +163,19 @@ def _asked(name: str, end: Callable[[], None]) -> None:
     except NotFound:
         return  # somebody was faster
     except APIError as error:
-        raise Failure(
+        raise UserError(
             f"the engine keeps it: {error.explanation}",
-            where=name,
-            cure="remove the containers that use it",
+            location=name,
+            hint="remove the containers that use it",
         ) from None
 
 
 def _engine() -> DockerClient | None:
-    from scripts.host.docker.engine import client
+    from scripts.host.engine.client import client
 
     try:
         return client()
-    except Failure:
+    except UserError:
         return None
 
 

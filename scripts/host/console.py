@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
-from scripts.common.errors import Failure
+from scripts.common.diagnostics.error import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,11 +36,11 @@ def progress_mode(mode: str) -> Iterator[None]:
     """Inside, progress does not move when `mode` is plain or quiet.
 
     Raises:
-        Failure: there is no such mode.
+        UserError: there is no such mode.
     """
     global _forced_plain
     if mode not in ("auto", "plain", "quiet"):
-        raise Failure(f"there is no progress mode {mode}", cure="one of: auto, plain, quiet")
+        raise UserError(f"there is no progress mode {mode}", hint="one of: auto, plain, quiet")
     before, _forced_plain = _forced_plain, mode != "auto"
     try:
         yield
@@ -83,7 +83,7 @@ def warn(text: str) -> None:
     note(f"{painted('warning:', '33')} {text}")
 
 
-def fail(failure: Failure) -> None:
+def fail(failure: UserError) -> None:
     """Print a failure as its one line."""
     note(f"{painted('error:', '31')} {failure}")
 

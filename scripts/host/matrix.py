@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.common.errors import Failure
+from scripts.common.diagnostics.error import UserError
 from scripts.host.config.load import ROOT, load
 
 _REQUIRES = re.compile(r'^requires-python = ">=3\.(\d+),<3\.(\d+)"$', re.MULTILINE)
@@ -39,7 +39,7 @@ def matrix(root: Path = ROOT) -> Matrix:
     """The matrix of a checkout.
 
     Raises:
-        Failure: the config does not load, for some variant.
+        UserError: the config does not load, for some variant.
     """
     from docker.auth import resolve_repository_name
 
@@ -63,13 +63,13 @@ def pythons(root: Path = ROOT) -> tuple[str, ...]:
     """The versions of Python that `pyproject.toml` allows.
 
     Raises:
-        Failure: it does not say so as a range of minor versions.
+        UserError: it does not say so as a range of minor versions.
     """
     match = _REQUIRES.search((root / "pyproject.toml").read_text(encoding="utf-8"))
     if not match:
-        raise Failure(
+        raise UserError(
             "requires-python is no range of minor versions",
-            where="pyproject.toml",
-            cure='write it like ">=3.10,<3.14"',
+            location="pyproject.toml",
+            hint='write it like ">=3.10,<3.14"',
         )
     return tuple(f"3.{minor}" for minor in range(int(match[1]), int(match[2])))

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from scripts.common.errors import Failure
-from scripts.host.config.load import Loaded
+from scripts.common.diagnostics.error import UserError
+from scripts.host.build.inputs import references, source_of
+from scripts.host.config.load import LoadedConfig
 from scripts.host.console import note, say
-from scripts.host.docker.engine import client as connect
-from scripts.host.docker.plan import references, source_of
-from scripts.host.docker.sessions import started_by
+from scripts.host.engine.client import client as connect
+from scripts.host.engine.containers import started_by
 
 PORT = "3000/tcp"
 LABEL = "a1111-worker.serve"
@@ -21,7 +21,7 @@ _PAUSE = 0.5  # seconds between two looks at the container's health
 
 
 def serve(
-    loaded: Loaded, *, image: str = "", port: int = 3000, environment: Sequence[str] = ()
+    loaded: LoadedConfig, *, image: str = "", port: int = 3000, environment: Sequence[str] = ()
 ) -> None:
     """Run the image, print its address when it has drawn a picture, and its log until Ctrl-C.
 
@@ -32,7 +32,7 @@ def serve(
         environment: NAME=VALUE for the worker, or NAME to pass the value on.
 
     Raises:
-        Failure: no such image, no GPU, a taken port, or the worker ended by itself.
+        UserError: no such image, no GPU, a taken port, or the worker ended by itself.
     """
     reference = image or references(loaded, source_of(loaded.root))[0]
     with _running(loaded, reference, port, environment) as container:
@@ -53,7 +53,7 @@ def address(container: Any) -> str:  # noqa: ANN401 - the SDK is untyped
 
 @contextmanager
 def _running(
-    loaded: Loaded, reference: str, port: int, environment: Sequence[str]
+    loaded: LoadedConfig, reference: str, port: int, environment: Sequence[str]
 ) -> Iterator[Any]:
     """A container of the image; stopped as politely as the config says, and removed."""
     import docker
@@ -71,10 +71,10 @@ def _running(
         )
     except docker.errors.ImageNotFound:
         client.close()
-        raise Failure(
+        raise UserError(
             "this checkout's image is not built",
-            where=reference,
-            cure=f"run: invoke build --variant {loaded.variant}",
+            location=reference,
+            hint=f"run: invoke build --variant {loaded.variant}",
         ) from None
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stop leaves nothing running
     try:
@@ -90,19 +90,19 @@ def _running(
         client.close()
 
 
-def _not_started(error: Any, port: int) -> Failure:  # noqa: ANN401 - the SDK is untyped
+def _not_started(error: Any, port: int) -> UserError:  # noqa: ANN401 - the SDK is untyped
     reason = str(error.explanation or error)
     if "could not select device driver" in reason or "nvidia" in reason.lower():
-        return Failure(
+        return UserError(
             "the engine cannot give the container a GPU",
-            cure="install the NVIDIA container toolkit, or draw on the processor: --cpu",
+            hint="install the NVIDIA container toolkit, or draw on the processor: --cpu",
             code="gpu-not-given",
         )
     if "port is already allocated" in reason or "address already in use" in reason:
-        return Failure(
-            f"port {port} is taken", cure="choose another: --port 3001", code="port-taken"
+        return UserError(
+            f"port {port} is taken", hint="choose another: --port 3001", code="port-taken"
         )
-    return Failure(f"the container does not start: {reason}", cure="see: docker info")
+    return UserError(f"the container does not start: {reason}", hint="see: docker info")
 
 
 def _show_log(container: Any) -> None:  # noqa: ANN401 - the SDK is untyped
@@ -125,7 +125,7 @@ def _await_ready(container: Any, ended: threading.Event) -> None:  # noqa: ANN40
     """Return when the worker has drawn its first picture.
 
     Raises:
-        Failure: it ended before.
+        UserError: it ended before.
     """
     health = ["/opt/runpod/bin/python", "-m", "scripts.container", "health"]
     while not ended.wait(_PAUSE):
@@ -135,9 +135,9 @@ def _await_ready(container: Any, ended: threading.Event) -> None:  # noqa: ANN40
     raise _ended(container)
 
 
-def _ended(container: Any) -> Failure:  # noqa: ANN401 - the SDK is untyped
+def _ended(container: Any) -> UserError:  # noqa: ANN401 - the SDK is untyped
     container.reload()
     code = container.attrs["State"]["ExitCode"]
-    return Failure(
-        f"the worker ended by itself with exit code {code}", cure="its log above says why"
+    return UserError(
+        f"the worker ended by itself with exit code {code}", hint="its log above says why"
     )

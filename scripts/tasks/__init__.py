@@ -1,7 +1,7 @@
 """The words users type: thin invoke tasks, one module a namespace.
 
 A task parses its words, calls `scripts.host` and prints the result. `task` is invoke's own
-decorator with one addition: a `Failure` becomes its one line and exit code 1.
+decorator with one addition: a `UserError` becomes its one line and exit code 1.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from invoke.parser.argument import Argument
 from invoke.tasks import Task
 from invoke.tasks import task as invoke_task
 
-from scripts.common.errors import Failure
+from scripts.common.diagnostics.error import UserError
 
 Body = TypeVar("Body", bound=Callable[..., Any])
 
@@ -50,7 +50,7 @@ def _one_line(body: Body) -> Body:
 
         try:
             return body(*args, **kwargs)
-        except Failure as failure:
+        except UserError as failure:
             if debugging():
                 raise
             fail(failure)
@@ -65,7 +65,7 @@ def _one_line(body: Body) -> Body:
             if debugging():
                 raise
             kind = type(error).__name__
-            fail(Failure(f"unexpected {kind}: {error}", cure="see more with: invoke --debug ..."))
+            fail(UserError(f"unexpected {kind}: {error}", hint="see more with: invoke --debug ..."))
             sys.exit(1)
 
     return guarded  # type: ignore[return-value]  # same signature as body, by functools.wraps

@@ -9,7 +9,7 @@ from scripts.tasks import CONFIG_HELP, task
 if TYPE_CHECKING:
     from invoke.context import Context
 
-    from scripts.host.cache import Where
+    from scripts.host.pip_cache import Where
 
 _WHERE = {
     "container": "name of a running worker",
@@ -31,7 +31,7 @@ def stats(
     json: bool = False,
 ) -> None:
     """Show what pip's cache holds and saves."""
-    from scripts.host.cache import run
+    from scripts.host.pip_cache import run
 
     words = ["report" if largest else "stats", *(["--json"] if json else [])]
     run(_where(container, volume, path, variant), words)
@@ -57,7 +57,7 @@ def prune(
     json: bool = False,
 ) -> None:
     """Delete what pip's cache used least recently."""
-    from scripts.host.cache import run
+    from scripts.host.pip_cache import run
 
     words = ["prune", *(["--dry-run"] if dry_run else []), *(["--json"] if json else [])]
     words += ["--older-than", older_than] if older_than else []
@@ -66,12 +66,12 @@ def prune(
 
 
 def _where(container: str, volume: str, path: str, variant: str) -> Where:
-    from scripts.host.cache import Where
+    from scripts.host.pip_cache import Where
 
     image = ""
     if volume:
+        from scripts.host.build.inputs import references, source_of
         from scripts.host.config.load import load
-        from scripts.host.docker.plan import references, source_of
 
         loaded = load(variant)
         image = references(loaded, source_of(loaded.root))[0]

@@ -40,16 +40,18 @@ def build(
     locked: bool = False,
 ) -> None:
     """Prefetch and verify the models, then build the image."""
-    from scripts.common.errors import Failure
+    from scripts.common.diagnostics.error import UserError
+    from scripts.host.build.buildx import FINAL_STAGE
+    from scripts.host.build.inputs import Words
+    from scripts.host.build.pipeline import make
     from scripts.host.config.load import load as load_config
     from scripts.host.console import progress_mode, say
-    from scripts.host.docker.build import FINAL_STAGE
-    from scripts.host.docker.plan import Words
-    from scripts.host.docker.report import summary
-    from scripts.host.make import make
+    from scripts.host.reports.build_report import summary
 
     if push and target != FINAL_STAGE:
-        raise Failure(f"only {FINAL_STAGE} can be pushed", where="--target", cure="leave it out")
+        raise UserError(
+            f"only {FINAL_STAGE} can be pushed", location="--target", hint="leave it out"
+        )
     loaded = load_config(variant, define)
     words = Words(target, tuple(tag), no_cache=not cache, builder=builder or None)
     with progress_mode(progress):
@@ -67,13 +69,13 @@ def build(
 )
 def config(_: Context, define: list[str], variant: str = "cuda128", schema: bool = False) -> None:
     """Print the merged config and where each value came from."""
-    from scripts.host import readme
-    from scripts.host.config import show
+    from scripts.host.config import describe
     from scripts.host.config.load import load
     from scripts.host.console import say
+    from scripts.reference import tables
 
     if schema:
-        for path in (show.write_schema(), readme.rewrite()):
+        for path in (describe.write_schema(), tables.rewrite()):
             say(f"wrote {path.name}")
     else:
-        say(show.rendered(load(variant, define)))
+        say(describe.rendered(load(variant, define)))

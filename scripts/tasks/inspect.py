@@ -35,16 +35,16 @@ def inspect(
     """
     from pathlib import Path
 
-    from scripts.common.errors import Failure
+    from scripts.common.diagnostics.error import UserError
+    from scripts.host.build.inputs import references, source_of
     from scripts.host.config.load import load
     from scripts.host.console import note, say
-    from scripts.host.docker import inspect as inside
-    from scripts.host.docker import inspect_view as view
-    from scripts.host.docker import sbom as bill
-    from scripts.host.docker.checks import failed
-    from scripts.host.docker.engine import client
-    from scripts.host.docker.plan import references, source_of
-    from scripts.host.docker.report import write_text
+    from scripts.host.engine.client import client
+    from scripts.host.inspect import image as inside
+    from scripts.host.inspect import inspect_view as view
+    from scripts.host.inspect import sbom as bill
+    from scripts.host.inspect.rules import failed
+    from scripts.host.reports.build_report import write_text
 
     loaded, engine = load(variant, define), client()
     smoke, models = loaded.config.smoke, inside.model_paths(loaded)
@@ -61,9 +61,9 @@ def inspect(
         text = bill.sbom(found, inside.known_repositories(loaded))
         note(f"wrote {write_text(text, Path(sbom))}")
     if codes := failed(found, smoke):
-        raise Failure(
+        raise UserError(
             f"structure checks failed: {', '.join(codes)}",
-            where=found.image,
+            location=found.image,
             code=codes[0],
-            cure="the README's troubleshooting table has the cure of each",
+            hint="the README's troubleshooting table has the hint of each",
         )

@@ -44,7 +44,7 @@ def prefetch(
         say("\n".join(known.events) if json else table_of(known.rows))
         return
     from scripts.host.config.load import load
-    from scripts.host.models.display import leave_receipt, prefetch_shown
+    from scripts.host.models.progress_display import leave_receipt, prefetch_shown
 
     loaded = load(variant, define)
     results = prefetch_shown(
@@ -62,7 +62,7 @@ def verify(_: Context, define: list[str], variant: str = "cuda128", delete: bool
     from scripts.host.config.load import load
     from scripts.host.console import say, size, table, terminal_width, warn
     from scripts.host.models import upkeep
-    from scripts.host.models.display import display
+    from scripts.host.models.progress_display import display
     from scripts.host.models.store import Store
 
     store = Store(load(variant, define).store)

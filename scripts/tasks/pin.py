@@ -29,15 +29,15 @@ def pin(
     upgrade: bool = False,
 ) -> None:
     """Lock what the network answers: digests, commits, sums."""
-    from scripts.common.errors import Failure
+    from scripts.common.diagnostics.error import UserError
     from scripts.host.config.load import load
     from scripts.host.config.lock import LOCK_NAME
     from scripts.host.console import say
     from scripts.host.pin.network import pin_network
-    from scripts.host.pin.python import pin_python
+    from scripts.host.pin.python_packages import pin_python
 
     if upgrade and not python:
-        raise Failure("only packages are upgraded", where="--upgrade", cure="add --python")
+        raise UserError("only packages are upgraded", location="--upgrade", hint="add --python")
     variants = [load(name, define) for name in variant or load(define=define).config.variants]
     if python:
         again, changes = "invoke pin --python", pin_python(variants, check=check, upgrade=upgrade)
@@ -46,7 +46,7 @@ def pin(
     for line in changes:
         say(line)
     if check and changes:
-        raise Failure("the locks are not what they would be now", cure=f"look, then: {again}")
+        raise UserError("the locks are not what they would be now", hint=f"look, then: {again}")
     if not changes:
         say("nothing changed")
     elif not python:

@@ -25,15 +25,15 @@ def lint(
     """Lint everything, show all findings, fail if there is one."""
     from pathlib import Path
 
-    from scripts.common.errors import Failure
+    from scripts.common.diagnostics.error import UserError
     from scripts.host.config.load import ROOT
     from scripts.host.console import note, say
-    from scripts.host.lint.lint import judge, lint, shown
+    from scripts.host.lint.run_linters import judge, lint, shown
     from scripts.host.lint.sarif import sarif
 
     renderers = {"text": shown, "sarif": sarif}
     if format not in renderers:
-        raise Failure(f"there is no format {format}", cure="one of: text, sarif")
+        raise UserError(f"there is no format {format}", hint="one of: text, sarif")
     verdicts = lint(ROOT, only=only, fix=fix)
     text = renderers[format](verdicts).rstrip("\n")
     say(shown(verdicts) if output else text)
@@ -86,27 +86,27 @@ def matrix(_: Context, only: str = "") -> None:
     import json
     from dataclasses import asdict
 
-    from scripts.common.errors import Failure
+    from scripts.common.diagnostics.error import UserError
     from scripts.host.console import say
     from scripts.host.matrix import matrix
 
     found = asdict(matrix())
     if only and only not in found:
-        raise Failure(f"the matrix has no {only}", cure=f"one of: {', '.join(found)}")
+        raise UserError(f"the matrix has no {only}", hint=f"one of: {', '.join(found)}")
     say(json.dumps(found[only] if only else found))
 
 
 @task(iterable=["define"], help={**CONFIG_HELP, "json": "print the verdicts as JSON"})
 def doctor(_: Context, define: list[str], variant: str = "cuda128", json: bool = False) -> None:
-    """Say what this machine lacks to build, and the cure.
+    """Say what this machine lacks to build, and the hint.
 
     Engine, disk, store, locks, every outside source, GPU.
     """
     from scripts.host.config.load import load
     from scripts.host.console import say, terminal_width
-    from scripts.host.doctor.checks import judge
+    from scripts.host.doctor.doctor_checks import judge
+    from scripts.host.doctor.doctor_report import as_json, refuse_failures, shown
     from scripts.host.doctor.gather import gather
-    from scripts.host.doctor.show import as_json, refuse_failures, shown
 
     verdicts = judge(gather(load(variant, define)))
     say(as_json(verdicts) if json else shown(verdicts, terminal_width()))

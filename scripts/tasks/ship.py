@@ -10,7 +10,7 @@ from scripts.tasks import CONFIG_HELP, task
 if TYPE_CHECKING:
     from invoke.context import Context
 
-    from scripts.host.config.load import Loaded
+    from scripts.host.config.load import LoadedConfig
 
 
 @task(
@@ -37,14 +37,16 @@ def push(
     push_image(load(variant, define), tag, untested=untested)
 
 
-def push_image(loaded: Loaded, further: Sequence[str] = (), *, untested: bool = False) -> None:
+def push_image(
+    loaded: LoadedConfig, further: Sequence[str] = (), *, untested: bool = False
+) -> None:
     """Push and print each reference with its digest.
 
     Raises:
-        Failure: as `scripts.host.docker.push.push`.
+        UserError: as `scripts.host.registry.push.push`.
     """
     from scripts.host.console import say
-    from scripts.host.docker.push import push as push_now
+    from scripts.host.registry.push import push as push_now
 
     record = push_now(loaded, further, untested=untested)
     for pushed in record.references:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from scripts.common.errors import Failure
-from scripts.host.docker.engine import client, probe
-from tests.engine.running import invoke
-from tests.standins.up import StandIns, stand_ins
+from scripts.common.diagnostics.error import UserError
+from scripts.host.engine.client import client, probe
+from tests.support.running import invoke
+from tests.support.up import StandIns, stand_ins
 
 PROGRAMS = ("docker-registry", "git", "mmdebstrap")
 """What the stand-ins are made with and served by."""
@@ -24,7 +24,7 @@ def _hindrance() -> str:
     """Why these tests cannot run here; empty when they can."""
     try:
         probe()
-    except Failure as failure:
+    except UserError as failure:
         return f"engine tests need a Docker engine: {failure}"
     missing = [name for name in PROGRAMS if not shutil.which(name)]
     if missing:

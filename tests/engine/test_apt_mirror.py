@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from scripts.host.config.load import ROOT
-from scripts.host.docker.engine import client
-from tests.standins.images import debian_root
-from tests.standins.serving import Quiet, Server, running
+from scripts.host.engine.client import client
+from tests.support.images import debian_root
+from tests.support.serving import Quiet, Server, running
 
 pytestmark = pytest.mark.engine
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.running import error_line, invoke
+from tests.support.running import error_line, invoke
 
 pytestmark = pytest.mark.engine
 

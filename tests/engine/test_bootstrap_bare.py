@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.engine.running import container, copy_of_the_checkout
-from tests.standins import images
-from tests.standins.up import StandIns
+from tests.support import images
+from tests.support.running import container, copy_of_the_checkout
+from tests.support.up import StandIns
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -97,7 +97,7 @@ def test_then_one_command_builds_the_image_without_git_or_a_network(
     give(machine, standins.base_download, standins.base_runtime)
     assert run(machine, "apt-get install -qq --yes docker-registry git mmdebstrap")[0] == 0
     # The stand-ins are a part of the test and need git; the build is not, and finds none.
-    stands = "python -m tests.standins.up --config /standins.yaml"
+    stands = "python -m tests.support.up --config /standins.yaml"
     build = "env PATH=/nogit:/checkout/.venv/bin invoke build --variant cpu"
     shelf = "mkdir /nogit && ln -s $(command -v docker) $(command -v env) /nogit"
     code, said = run(machine, f"{shelf} && scripts/bootstrap {stands} -- {build}")

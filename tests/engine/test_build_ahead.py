@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from scripts.common.hashing import sha256_of
-from tests.engine.running import copy_of_the_checkout, invoke, output
-from tests.standins.hub import HubServer
-from tests.standins.serving import running
+from scripts.common.fetch.hashing import sha256_of
+from tests.support.hub import HubServer
+from tests.support.running import copy_of_the_checkout, invoke, output
+from tests.support.serving import running
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 

@@ -16,9 +16,9 @@ import pytest
 import yaml
 
 from scripts.host.config.load import ROOT
-from tests.engine.running import invoke
-from tests.standins.buildkit import buildkit
-from tests.standins.engine import copy_image, engine
+from tests.support.buildkit import buildkit
+from tests.support.engine import copy_image, engine
+from tests.support.running import invoke
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from scripts.common.hashing import sha256_of
-from tests.engine.running import invoke, output
-from tests.standins.inputs import make_checkpoint
+from scripts.common.fetch.hashing import sha256_of
+from tests.support.inputs import make_checkpoint
+from tests.support.running import invoke, output
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 

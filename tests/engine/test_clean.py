@@ -14,12 +14,12 @@ from pathlib import Path
 import docker
 import pytest
 
-from scripts.common.errors import Failure
+from scripts.common.diagnostics.error import UserError
 from scripts.host.clean import Leftover, leftovers, remove
 from scripts.host.config.load import ROOT, load
-from scripts.host.docker.sessions import label_of
-from tests.engine.running import build_image, copy_of_the_checkout, eventually, invoke
-from tests.standins.images import debian_root
+from scripts.host.engine.containers import label_of
+from tests.support.images import debian_root
+from tests.support.running import build_image, copy_of_the_checkout, eventually, invoke
 
 pytestmark = pytest.mark.engine
 
@@ -27,8 +27,8 @@ pytestmark = pytest.mark.engine
 SESSION = """
 import sys, time
 from pathlib import Path
-from scripts.host.docker.engine import client
-from scripts.host.docker.sessions import started_by
+from scripts.host.engine.client import client
+from scripts.host.engine.containers import started_by
 labels = started_by(Path(sys.argv[1]))
 running = client().containers.run(sys.argv[2], ["sleep", "600"], labels=labels, detach=True)
 instructions = [f"LABEL {name}={value}" for name, value in labels.items()]
@@ -96,7 +96,7 @@ def test_what_a_running_session_uses_is_neither_shown_nor_removed(checkout: Path
         kill(process)
         shown = found(checkout)
         with session(checkout) as (_, names):
-            with pytest.raises(Failure, match="a session has begun meanwhile"):
+            with pytest.raises(UserError, match="a session has begun meanwhile"):
                 remove(list(shown.values()))
             assert all(map(there, names))
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from scripts.host.docker.engine import client
-from scripts.host.doctor.facts import ImageTorch
+from scripts.host.doctor.doctor_facts import ImageTorch
 from scripts.host.doctor.gather import torch_of
-from tests.engine.running import invoke
-from tests.standins.images import base_download
+from scripts.host.engine.client import client
+from tests.support.images import base_download
+from tests.support.running import invoke
 
 Python = Callable[[str], str]
 

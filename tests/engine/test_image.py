@@ -19,8 +19,8 @@ from benchmarks.contestants import plain_command
 from scripts.host.certificates import certificate_context
 from scripts.host.config.load import load
 from tests.engine.conftest import built_image
-from tests.engine.running import container, copy_of_the_checkout, eventually, invoke, output
-from tests.standins.registry import layers_of
+from tests.support.registry import layers_of
+from tests.support.running import container, copy_of_the_checkout, eventually, invoke, output
 
 pytestmark = pytest.mark.engine
 

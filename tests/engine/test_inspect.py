@@ -12,13 +12,13 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from scripts.host.docker.inspect import Structure, structure
-from scripts.host.docker.saved import saved_trees
-from scripts.host.docker.waste import settle, wasted
-from tests.engine.running import build_image, error_line, invoke
+from scripts.host.inspect.export import saved_trees
+from scripts.host.inspect.image import Structure, structure
+from scripts.host.inspect.overlay import settle, wasted
 from tests.engine.test_build_cache import second_engine, short_folder  # noqa: F401 - fixtures
-from tests.standins.engine import copy_image
-from tests.standins.images import debian_root
+from tests.support.engine import copy_image
+from tests.support.images import debian_root
+from tests.support.running import build_image, error_line, invoke
 
 pytestmark = pytest.mark.engine
 

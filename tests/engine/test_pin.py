@@ -15,12 +15,12 @@ from typing import Any
 import docker
 import pytest
 
-from scripts.common.errors import Failure
-from scripts.host.config.load import Loaded, load
+from scripts.common.diagnostics.error import UserError
+from scripts.host.build.arguments import base_reference
+from scripts.host.config.load import LoadedConfig, load
 from scripts.host.config.lock import Lock
-from scripts.host.docker.arguments import base_reference
-from scripts.host.pin.images import digest_of
-from tests.standins.registry import PASSWORD, USER, Registry, registry
+from scripts.host.pin.base_images import digest_of
+from tests.support.registry import PASSWORD, USER, Registry, registry
 
 pytestmark = pytest.mark.engine
 
@@ -68,7 +68,7 @@ def published(there: Registry, reference: str = BASE) -> str:
         engine.close()
 
 
-def through(there: Registry) -> Loaded:
+def through(there: Registry) -> LoadedConfig:
     return load("cpu", [f"mirrors.registry={there.address}"])
 
 
@@ -90,7 +90,7 @@ def test_a_tag_that_moved_gives_its_new_digest_although_the_lock_knows_the_old(
 
 
 def test_an_image_that_is_not_there_is_one_line_with_its_whole_name(mirror: Registry) -> None:
-    with pytest.raises(Failure) as failed:
+    with pytest.raises(UserError) as failed:
         digest_of(through(mirror), "alpine/git:gone")
     assert f"{mirror.address}/alpine/git:gone" in str(failed.value)
     assert "\n" not in str(failed.value)
@@ -99,7 +99,7 @@ def test_an_image_that_is_not_there_is_one_line_with_its_whole_name(mirror: Regi
 def test_a_registry_that_asks_for_a_password_is_given_the_one_of_docker_login(
     guarded: Registry, docker_config: Path
 ) -> None:
-    with pytest.raises(Failure, match="docker login"):
+    with pytest.raises(UserError, match="docker login"):
         digest_of(through(guarded), BASE)
     secret = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
     docker_config.write_text(json.dumps({"auths": {guarded.address: {"auth": secret}}}))

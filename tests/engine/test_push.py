@@ -19,13 +19,13 @@ from typing import Any
 import docker
 import pytest
 
-from scripts.common.errors import Failure
-from scripts.host.config.load import ROOT, Loaded, load
-from scripts.host.docker.push import names_of, push
-from tests.engine.running import error_line, invoke
-from tests.smoked import write_report
-from tests.standins.registry import PASSWORD, USER, Registry, registry
-from tests.standins.wire import wire
+from scripts.common.diagnostics.error import UserError
+from scripts.host.config.load import ROOT, LoadedConfig, load
+from scripts.host.registry.push import names_of, push
+from tests.support.registry import PASSWORD, USER, Registry, registry
+from tests.support.running import error_line, invoke
+from tests.support.smoke_reports import write_report
+from tests.support.wire import wire
 
 pytestmark = pytest.mark.engine
 
@@ -101,7 +101,7 @@ class Work:
     engine: Any
     repository: str
 
-    def loaded(self, address: str, variant: str = "cpu") -> Loaded:
+    def loaded(self, address: str, variant: str = "cpu") -> LoadedConfig:
         """The config of a checkout that pushes to a registry under two tags that never move."""
         define = (
             f"image.repository={address}/{self.repository}",
@@ -110,7 +110,7 @@ class Work:
         )
         return replace(load(variant, define), root=self.root)
 
-    def built(self, loaded: Loaded, *, size: int = 1000) -> str:
+    def built(self, loaded: LoadedConfig, *, size: int = 1000) -> str:
         """Make an image of random bytes and name it as `invoke build` would; its ID."""
         data = io.BytesIO()
         with tarfile.open(fileobj=data, mode="w") as archive:
@@ -166,10 +166,10 @@ def test_an_image_without_a_passing_smoke_report_stays_here(
 ) -> None:
     loaded = work.loaded(open_registry.address)
     image_id = work.built(loaded)
-    with pytest.raises(Failure, match="no smoke report"):
+    with pytest.raises(UserError, match="no smoke report"):
         push(loaded)
     write_report(work.root / "reports", image_id, outcome="failed")
-    with pytest.raises(Failure, match="smoke test of this image failed"):
+    with pytest.raises(UserError, match="smoke test of this image failed"):
         push(loaded)
     assert held(open_registry, work.repository) == {}
     assert not work.record.exists()
@@ -181,7 +181,7 @@ def test_an_image_for_gpus_is_pushed_once_it_drew_on_one(
     loaded = work.loaded(open_registry.address, "cuda128")
     image_id = work.built(loaded)
     write_report(work.root / "reports", image_id, variant="cuda128", drew=False)
-    with pytest.raises(Failure, match=r"drew no picture.*nox -s gpu_smoke"):
+    with pytest.raises(UserError, match=r"drew no picture.*nox -s gpu_smoke"):
         push(loaded)
     assert held(open_registry, work.repository) == {}
     write_report(work.root / "reports", image_id, variant="cuda128")
@@ -204,7 +204,7 @@ def test_an_immutable_tag_of_another_image_is_neither_moved_nor_passed_by(
     push(loaded, untested=True)
     before = held(open_registry, work.repository)
     work.built(loaded)
-    with pytest.raises(Failure, match="taken by another image"):
+    with pytest.raises(UserError, match="taken by another image"):
         push(loaded, untested=True)
     assert held(open_registry, work.repository) == before
 
@@ -236,7 +236,7 @@ def test_no_moving_tag_is_up_before_every_immutable_one(
     with wire(open_registry.address, b"/manifests/two HTTP", forever=True) as way:
         loaded = work.loaded(way.address)
         work.built(loaded)
-        with pytest.raises(Failure, match="registry-lost"):
+        with pytest.raises(UserError, match="registry-lost"):
             push(loaded, untested=True, pauses=AT_ONCE)
     assert way.broken.is_set()
     assert "latest" not in held(open_registry, work.repository)
@@ -259,7 +259,7 @@ def test_after_a_registry_died_the_next_push_goes_all_the_way(
     with wire(open_registry.address, at, forever=True) as way:
         loaded = work.loaded(way.address)
         work.built(loaded)
-        with pytest.raises(Failure, match="registry-lost"):
+        with pytest.raises(UserError, match="registry-lost"):
             push(loaded, untested=True, pauses=AT_ONCE)
         assert held(open_registry, work.repository) == {}
         assert not work.record.exists()
@@ -288,7 +288,7 @@ def checkout(work: Work) -> Path:
     return work.root
 
 
-def words_for(loaded: Loaded) -> tuple[str, ...]:
+def words_for(loaded: LoadedConfig) -> tuple[str, ...]:
     """`invoke push` with the config of a test."""
     image = loaded.config.image
     tags = [f"image.tags=[{', '.join(image.tags)}]", f"image.moving_tags={[*image.moving_tags]}"]

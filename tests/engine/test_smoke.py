@@ -20,14 +20,14 @@ from xml.etree import ElementTree as Xml
 import docker
 import pytest
 
+from scripts.common.checks.api import Api
+from scripts.common.checks.report import SmokeReport
+from scripts.common.gpu import judge
 from scripts.host.config.load import ROOT, load
-from scripts.host.docker.push import doubt_about
-from scripts.host.smoke import gpu
-from scripts.host.smoke.api import Api
-from scripts.host.smoke.report import SmokeReport
-from scripts.host.smoke.worker import PORT, device_requests
-from tests.engine.running import container, eventually, output
-from tests.smoked import write_report
+from scripts.host.registry.push import doubt_about
+from tests.smoke.container_under_test import PORT, device_requests
+from tests.support.running import container, eventually, output
+from tests.support.smoke_reports import write_report
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 PASSWORD = secrets.token_hex(8)
@@ -89,7 +89,7 @@ def test_one_check_of_them_proves_nothing(cpu_image: str, tmp_path: Path) -> Non
     assert not found.passed
     doubt = doubt_about(replace(load("cpu"), root=tmp_path), found.image_id)
     assert doubt
-    assert "only a part" in doubt.what
+    assert "only a part" in doubt.message
 
 
 def test_a_kept_container_still_serves_after_the_stop_was_tested(
@@ -181,7 +181,7 @@ def test_without_a_gpu_a_run_leaves_the_proof_of_one_with_a_gpu_until_something_
     nox("smoke", *words, "labels_say")  # which this image does not have
     doubt = doubt_about(loaded, small.id)
     assert doubt
-    assert "failed" in doubt.what
+    assert "failed" in doubt.message
     assert not docker.from_env().containers.list(all=True, filters={"ancestor": small.id})
 
 
@@ -203,14 +203,14 @@ def test_the_engine_is_asked_for_the_gpus_that_were_named(
 def test_without_a_gpu_the_probe_tells_of_each_kernel_instead_of_crashing(
     cuda_image: str,
 ) -> None:
-    code = Path(gpu.__file__).with_name("gpu_probe.py").read_text(encoding="utf-8")
+    code = Path(judge.__file__).with_name("kernel_probe.py").read_text(encoding="utf-8")
     told = json.loads(output(cuda_image, "/opt/webui/bin/python", "-c", code).splitlines()[-1])
     kernels = ("matmul", "convolution", "attention")
     assert told["devices"] == []
     assert set(told["errors"]) == {
         f"{kernel} {kind}" for kernel in kernels for kind in ("float16", "bfloat16")
     }
-    assert len(gpu.wrong(told["errors"], 0.03)) == 6
+    assert len(judge.wrong(told["errors"], 0.03)) == 6
 
 
 def without_gpus() -> None:

@@ -12,8 +12,8 @@ import docker
 import pytest
 
 from scripts.host.config.load import ROOT
-from tests.engine.running import output
-from tests.standins.up import StandIns
+from tests.support.running import output
+from tests.support.up import StandIns
 
 pytestmark = pytest.mark.engine
 

@@ -15,7 +15,7 @@ import pytest
 
 from scripts.host.config.load import ROOT
 from scripts.host.serve import LABEL
-from tests.engine.running import container, eventually
+from tests.support.running import container, eventually
 
 START = 240.0  # seconds for importing torch on a machine that does other things too
 WORKER = ["/opt/runpod/bin/python", "-m", "scripts.container"]

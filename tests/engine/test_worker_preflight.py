@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.engine.running import container
-from tests.standins.nvml import library, needs_compiler
+from tests.support.nvml import library, needs_compiler
+from tests.support.running import container
 
 DRIVER = "/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1"
 

@@ -25,14 +25,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scripts.common import png
-from scripts.container.api import Api
-from scripts.container.state import read_jobs
+from scripts.common.checks import png
+from scripts.common.webui_client import Api
+from scripts.container.status.state import read_jobs
 from scripts.host.config.load import ROOT
-from tests.standins import bucket, images, runpod
-from tests.unit.worker import Worker, free_port
+from tests.support import bucket, images, runpod
+from tests.support.worker import Worker, free_port
 
-WEBUI = ROOT / "tests/standins/a1111/AUTOMATIC1111/stable-diffusion-webui"
+WEBUI = ROOT / "tests/support/a1111/AUTOMATIC1111/stable-diffusion-webui"
 LOCK = ROOT / "requirements/runpod.txt"
 JOB = {"prompt": "a lighthouse", "seed": 1, "steps": 2, "width": 64, "height": 64}
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from scripts.common import png
-from tests.engine.running import container, eventually
-from tests.standins import runpod
-from tests.unit.worker import free_port
+from scripts.common.checks import png
+from tests.support import runpod
+from tests.support.running import container, eventually
+from tests.support.worker import free_port
 
 START = 240.0
 HANDLER = "pgrep -f [c]ontainer.handler$"

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from scripts.common.checks.report import SmokeReport
 from scripts.host.config.load import ROOT
-from scripts.host.docker.engine import client
-from scripts.host.smoke.report import SmokeReport
+from scripts.host.engine.client import client
 from tests.engine.conftest import (  # noqa: F401 - what engine tests need, these need too
     cpu_image,
     cuda_image,
@@ -27,7 +27,7 @@ from tests.engine.conftest import (  # noqa: F401 - what engine tests need, thes
     pytest_runtest_setup,
     standins,
 )
-from tests.engine.running import build_image
+from tests.support.running import build_image
 
 HERE = Path(__file__).parent
 

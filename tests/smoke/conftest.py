@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from scripts.common.errors import Failure
-from scripts.host.config.load import Loaded
+from scripts.common.checks.api import Api, Picture
+from scripts.common.diagnostics.error import UserError
+from scripts.host.config.load import LoadedConfig
 from scripts.host.console import warn
-from scripts.host.docker.engine import client
-from scripts.host.docker.inspect import Structure, model_paths, structure
-from scripts.host.smoke import facts, subject, worker
-from scripts.host.smoke.api import Api, Picture
+from scripts.host.engine.client import client
+from scripts.host.inspect.image import Structure, model_paths, structure
+from tests.smoke import container_under_test, image_facts, target
 from tests.smoke.recording import (
     EVIDENCE,
     RUN,
@@ -50,7 +50,9 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "fails_as(code): the failure's name in findings.py")
+    config.addinivalue_line(
+        "markers", "fails_as(code): the failure's name in the table of diagnostics"
+    )
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -60,13 +62,13 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         return
     try:
         if options.url:
-            chosen = subject.at_address(options.url, options.variant)
+            chosen = target.at_address(options.url, options.variant)
         else:
-            words = subject.Words(options.image, options.variant, options.gpu)
-            chosen = subject.in_image(client(), words)
-    except Failure as failure:
+            words = target.Words(options.image, options.variant, options.gpu)
+            chosen = target.in_image(client(), words)
+    except UserError as failure:
         if failure.code == "gpu-not-visible" and options.allow_no_gpu:
-            warn(f"nothing is proven: {failure.what}")
+            warn(f"nothing is proven: {failure.message}")
             return
         raise pytest.UsageError(str(failure)) from None
     folder = Path(options.reports or chosen.loaded.root / "reports")
@@ -85,11 +87,11 @@ def _whole(config: pytest.Config) -> bool:
     return here == [str(HERE)] and not config.option.keyword and not config.option.markexpr
 
 
-def _facts(chosen: subject.Chosen) -> dict[str, Any]:
-    return facts.ask(client(), chosen.image.id) if chosen.image else {}
+def _facts(chosen: target.Chosen) -> dict[str, Any]:
+    return image_facts.ask(client(), chosen.image.id) if chosen.image else {}
 
 
-def _layers(chosen: subject.Chosen) -> Structure:
+def _layers(chosen: target.Chosen) -> Structure:
     return structure(client(), chosen.image.id, model_paths(chosen.loaded))
 
 
@@ -113,7 +115,7 @@ def run(pytestconfig: pytest.Config) -> Run:
 
 
 @pytest.fixture(scope="session")
-def loaded(run: Run) -> Loaded:
+def loaded(run: Run) -> LoadedConfig:
     """The config of the variant under test."""
     return run.chosen.loaded
 
@@ -141,14 +143,16 @@ def inspection(run: Run, image: Any) -> Structure:
 
 
 @pytest.fixture(scope="session")
-def started(pytestconfig: pytest.Config, image: Any, run: Run) -> Iterator[worker.Worker]:
+def started(
+    pytestconfig: pytest.Config, image: Any, run: Run
+) -> Iterator[container_under_test.Worker]:
     """The image, started as on a pod."""
     gpu = pytestconfig.getoption("--gpu")
     if run.chosen.loaded.config.build.accelerator == "cuda" and not gpu:
         variant = run.chosen.loaded.variant
         pytest.skip(f"drawing needs a GPU: nox -s gpu_smoke -- --variant {variant}")
     keep = pytestconfig.getoption("--keep")
-    run.worker = worker.start(client(), image.id, gpu, keep=keep)
+    run.worker = container_under_test.start(client(), image.id, gpu, keep=keep)
     yield run.worker
     run.log = run.worker.log
     if keep:
@@ -159,18 +163,22 @@ def started(pytestconfig: pytest.Config, image: Any, run: Run) -> Iterator[worke
 
 
 @pytest.fixture(scope="session")
-def readiness(started: worker.Worker, loaded: Loaded, pytestconfig: pytest.Config) -> list[Failure]:
+def readiness(
+    started: container_under_test.Worker, loaded: LoadedConfig, pytestconfig: pytest.Config
+) -> list[UserError]:
     """Why the worker did not get ready, once it had its time; empty when it did."""
     limit = pytestconfig.getoption("--timeout") or loaded.config.smoke.ready_timeout
     try:
         started.wait_until_ready(limit)
-    except Failure as failure:
+    except UserError as failure:
         return [failure]
     return []
 
 
 @pytest.fixture
-def ready(started: worker.Worker, readiness: list[Failure], run: Run) -> worker.Worker:
+def ready(
+    started: container_under_test.Worker, readiness: list[UserError], run: Run
+) -> container_under_test.Worker:
     """The worker, once it has drawn."""
     run.needs(next(iter(readiness), None))
     return started
@@ -179,7 +187,7 @@ def ready(started: worker.Worker, readiness: list[Failure], run: Run) -> worker.
 @pytest.fixture(scope="session")
 def answering(
     pytestconfig: pytest.Config, request: pytest.FixtureRequest, run: Run
-) -> tuple[Api, list[Failure]]:
+) -> tuple[Api, list[UserError]]:
     """The worker's API, and why it does not answer, if so."""
     url = pytestconfig.getoption("--url")
     patience = ANSWER_SECONDS
@@ -190,13 +198,13 @@ def answering(
         request.getfixturevalue("readiness")
         try:
             url = ready.url
-        except Failure as failure:
+        except UserError as failure:
             return Api(""), [failure]
     api = Api(url, auth=os.environ.get("API_AUTH", "") if run.chosen.image is None else "")
     try:
         api.wait(patience)
         run.gpu_used = api.gpu_used()  # before the first picture that is asked for here
-    except Failure as failure:
+    except UserError as failure:
         return api, [failure]
     return api, []
 

@@ -14,13 +14,15 @@ from typing import Any
 
 import pytest
 
-from scripts.common.errors import Failure
+from scripts.common.checks import report
+from scripts.common.diagnostics.error import UserError
+from scripts.common.diagnostics.signatures import excerpt, named
+from scripts.common.gpu.judge import Device
 from scripts.host.console import say
-from scripts.host.docker.engine import client
-from scripts.host.docker.inspect import Structure
-from scripts.host.smoke import facts, report, show, subject, worker
-from scripts.host.smoke.gpu import Device
-from scripts.host.smoke.naming import excerpt, named
+from scripts.host.engine.client import client
+from scripts.host.inspect.image import Structure
+from scripts.host.reports import smoke_summary
+from tests.smoke import container_under_test, image_facts, target
 
 EVIDENCE = pytest.StashKey["list[str]"]()
 SETUP_SECONDS = pytest.StashKey[float]()
@@ -30,13 +32,13 @@ SETUP_SECONDS = pytest.StashKey[float]()
 class Run:
     """What is tested, and what was found so far."""
 
-    chosen: subject.Chosen
+    chosen: target.Chosen
     folder: Path
     told: Future[dict[str, Any]]
     layers: Future[Structure] | None
     began: float = field(default_factory=time.monotonic)
     started: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
-    worker: worker.Worker | None = None
+    worker: container_under_test.Worker | None = None
     gpus: tuple[Device, ...] = ()
     gpu_used: int = 0
     log: str = ""
@@ -46,13 +48,13 @@ class Run:
     checks: list[report.Check] = field(default_factory=list)
     pictures: list[str] = field(default_factory=list)
 
-    def needs(self, failure: Failure | None) -> None:
+    def needs(self, failure: UserError | None) -> None:
         """Fail the first check that meets a failure, skip every other one."""
         if failure is None:
             return
-        if failure.what in self.blamed:
-            pytest.skip(failure.what)
-        self.blamed.add(failure.what)
+        if failure.message in self.blamed:
+            pytest.skip(failure.message)
+        self.blamed.add(failure.message)
         raise failure
 
 
@@ -127,16 +129,16 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         seconds=round(time.monotonic() - run.began, 1),
         # Interrupted, or stopped at the first failure: not every check had its turn.
         whole=run.whole and len(run.checks) == session.testscollected,
-        host=facts.host_of(client()) if run.chosen.image else report.Host(),
+        host=image_facts.host_of(client()) if run.chosen.image else report.Host(),
         gpus=run.gpus,
-        versions=facts.versions(run.told.result(), release) if run.chosen.image else {},
+        versions=image_facts.versions(run.told.result(), release) if run.chosen.image else {},
         phases=found.phases if found else {},
         memory=tuple(found.samples) if found else (),
         pictures=tuple(run.pictures),
     )
     made = report.made(run.chosen.subject, tuple(run.checks), scene)
     say()
-    say(show.summary(made, shutil.get_terminal_size((100, 24)).columns))
+    say(smoke_summary.summary(made, shutil.get_terminal_size((100, 24)).columns))
     page = os.path.relpath(run.folder / f"smoke-{made.variant}.html")
     if report.outdone(made, run.folder):
         say(f"the earlier report stays, in which this image drew: {page}")

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from scripts.common.errors import Failure
-from scripts.common.findings import FINDINGS
-from scripts.host.config.load import Loaded
+from scripts.common.checks.api import Api
+from scripts.common.diagnostics.error import UserError
+from scripts.common.diagnostics.table import DIAGNOSTICS
+from scripts.common.gpu import judge
+from scripts.host.config.load import LoadedConfig
 from scripts.host.console import size
-from scripts.host.smoke import gpu
-from scripts.host.smoke.api import Api
-from scripts.host.smoke.worker import Worker
+from tests.smoke.container_under_test import Worker
 
 Saw = Callable[[object], None]
 
@@ -26,11 +26,11 @@ def test_gpu_memory_returns_after_the_jobs(api: Api, run: Any, saw: Saw) -> None
         pytest.skip("the worker has no GPU whose memory it could tell")
     used = api.gpu_used()
     saw(f"{size(run.gpu_used)} before the jobs, {size(used)} after")
-    assert not gpu.kept(run.gpu_used, used), gpu.kept(run.gpu_used, used)
+    assert not judge.kept(run.gpu_used, used), judge.kept(run.gpu_used, used)
 
 
 @pytest.mark.fails_as("stop-late")
-def test_stops_within_its_deadline(started: Worker, loaded: Loaded, saw: Saw) -> None:
+def test_stops_within_its_deadline(started: Worker, loaded: LoadedConfig, saw: Saw) -> None:
     limit = loaded.config.smoke.stop_timeout
     began = time.monotonic()
     started.container.stop(timeout=limit + 2)
@@ -41,7 +41,7 @@ def test_stops_within_its_deadline(started: Worker, loaded: Loaded, saw: Saw) ->
 
 def test_the_log_speaks_of_no_known_failure(ready: Worker, saw: Saw) -> None:
     log = ready.log
-    for row in FINDINGS.values():
+    for row in DIAGNOSTICS.values():
         if row.signature and (found := re.search(row.signature, log)):
-            raise Failure(f"the log says: {found[0]}", code=row.code)
+            raise UserError(f"the log says: {found[0]}", code=row.code)
     saw(f"{len(log.splitlines())} lines")

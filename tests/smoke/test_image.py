@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from scripts.common.cuda import capability, carrier
-from scripts.host.config.load import Loaded
+from scripts.common.gpu.capability import capability, carrier
+from scripts.host.config.load import LoadedConfig
 from scripts.host.console import size
-from scripts.host.docker import sessions
-from scripts.host.docker.checks import judged
-from scripts.host.docker.engine import client
-from scripts.host.docker.inspect import Structure
+from scripts.host.engine import containers
+from scripts.host.engine.client import client
+from scripts.host.inspect.image import Structure
+from scripts.host.inspect.rules import judged
 
 Saw = Callable[[object], None]
 
@@ -23,13 +23,13 @@ WEBUI = "/opt/webui/bin/python"
 
 def output(image: Any, *words: str) -> str:
     """What a command prints in the image, with no network; a failed one raises with its stderr."""
-    return sessions.output(client(), image.id, words).decode()
+    return containers.output(client(), image.id, words).decode()
 
 
 @pytest.mark.fails_as("model-corrupt")
 def test_checkpoint_is_a_whole_safetensors_file(image: Any, saw: Saw) -> None:
     code = (
-        "from scripts.common.safetensors import check\n"
+        "from scripts.common.fetch.safetensors_header import check\n"
         "from pathlib import Path\n"
         "found = check(Path('/model.safetensors'))\n"
         "print(found.tensors, found.data)"
@@ -48,7 +48,7 @@ def test_torch_comes_from_the_base_image(image: Any, saw: Saw) -> None:
 
 @pytest.mark.fails_as("no-kernel-image")
 def test_torch_carries_code_for_every_target(
-    told: dict[str, Any], loaded: Loaded, saw: Saw
+    told: dict[str, Any], loaded: LoadedConfig, saw: Saw
 ) -> None:
     targets = loaded.config.smoke.targets
     if not targets:
@@ -60,7 +60,7 @@ def test_torch_carries_code_for_every_target(
 
 
 @pytest.mark.fails_as("xformers-mismatch")
-def test_attention_library_fits_torch(image: Any, loaded: Loaded, saw: Saw) -> None:
+def test_attention_library_fits_torch(image: Any, loaded: LoadedConfig, saw: Saw) -> None:
     if loaded.config.build.accelerator == "cpu":
         find = "import importlib.util as u; print(bool(u.find_spec('xformers')))"
         assert output(image, WEBUI, "-c", find).strip() == "False", "it breaks drawing on the CPU"
@@ -98,14 +98,14 @@ def test_the_tokenizer_loads_without_a_network(image: Any, saw: Saw) -> None:
 
 @pytest.mark.fails_as("tcmalloc-missing")
 def test_tcmalloc_can_be_preloaded(image: Any, saw: Saw) -> None:
-    code = "from scripts.container.environment import tcmalloc; print(tcmalloc('auto'))"
+    code = "from scripts.container.webui.environment import tcmalloc; print(tcmalloc('auto'))"
     found = output(image, "/opt/runpod/bin/python", "-c", code).strip()
     saw(found)
     assert found, "no library that the linker would preload"
 
 
 @pytest.mark.fails_as("labels-wrong")
-def test_labels_say_what_it_is(image: Any, loaded: Loaded, saw: Saw) -> None:
+def test_labels_say_what_it_is(image: Any, loaded: LoadedConfig, saw: Saw) -> None:
     labels = image.labels
     version = labels.get("org.opencontainers.image.version", "")
     revision = labels.get("org.opencontainers.image.revision", "")
@@ -117,38 +117,42 @@ def test_labels_say_what_it_is(image: Any, loaded: Loaded, saw: Saw) -> None:
 
 
 def test_nothing_of_the_build_is_left_in_any_layer(
-    inspection: Structure, loaded: Loaded, saw: Saw
+    inspection: Structure, loaded: LoadedConfig, saw: Saw
 ) -> None:
     saw(f"{len(inspection.layers)} layers looked into")
     judged("leftovers", inspection, loaded.config.smoke)
 
 
-def test_no_file_may_be_changed_by_anybody(inspection: Structure, loaded: Loaded, saw: Saw) -> None:
+def test_no_file_may_be_changed_by_anybody(
+    inspection: Structure, loaded: LoadedConfig, saw: Saw
+) -> None:
     saw(f"{len(inspection.layers)} layers looked into")
     judged("world-writable", inspection, loaded.config.smoke)
 
 
-def test_no_file_lends_its_owners_rights(inspection: Structure, loaded: Loaded, saw: Saw) -> None:
+def test_no_file_lends_its_owners_rights(
+    inspection: Structure, loaded: LoadedConfig, saw: Saw
+) -> None:
     saw(f"{len(inspection.layers)} layers looked into")
     judged("setuid-file", inspection, loaded.config.smoke)
 
 
 def test_no_secret_is_in_its_layers_environment_or_history(
-    inspection: Structure, loaded: Loaded, saw: Saw
+    inspection: Structure, loaded: LoadedConfig, saw: Saw
 ) -> None:
     saw(f"{len(inspection.layers)} layers looked into")
     judged("secret-in-image", inspection, loaded.config.smoke)
 
 
 def test_few_bytes_lie_hidden_below_later_layers(
-    inspection: Structure, loaded: Loaded, saw: Saw
+    inspection: Structure, loaded: LoadedConfig, saw: Saw
 ) -> None:
     saw(f"{size(inspection.wasted_bytes)} hidden")
     judged("wasted-bytes", inspection, loaded.config.smoke)
 
 
 def test_image_and_layers_are_within_their_budgets(
-    inspection: Structure, loaded: Loaded, saw: Saw
+    inspection: Structure, loaded: LoadedConfig, saw: Saw
 ) -> None:
     saw(f"{size(inspection.own_size)} over base and models")
     judged("image-too-large", inspection, loaded.config.smoke)

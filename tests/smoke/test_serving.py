@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from scripts.common.errors import Failure
-from scripts.host.config.load import Loaded
-from scripts.host.docker.arguments import checkpoint
-from scripts.host.smoke.api import Api, Picture, difference
+from scripts.common.checks.api import Api, Picture, difference
+from scripts.common.diagnostics.error import UserError
+from scripts.host.build.arguments import checkpoint
+from scripts.host.config.load import LoadedConfig
 
 Saw = Callable[[object], None]
 Keep = Callable[[str, Picture], None]
@@ -24,7 +24,7 @@ NOISE_OF_GPUS = 1.0
 
 
 @pytest.fixture
-def draw(api: Api, loaded: Loaded) -> Draw:
+def draw(api: Api, loaded: LoadedConfig) -> Draw:
     """Draws one small picture, the same one every time."""
     smoke = loaded.config.smoke
     fields = {"prompt": "a lighthouse at dusk", "seed": SEED, "steps": smoke.steps}
@@ -44,7 +44,7 @@ def first(draw: Draw, drawn: list[Picture], run: Any) -> Picture:
     if not drawn:
         try:
             drawn.append(draw())
-        except Failure as failure:
+        except UserError as failure:
             run.needs(failure)
     return drawn[0]
 
@@ -55,14 +55,14 @@ def look(picture: Picture, edge: int, saw: Saw) -> None:
     colours = "more than 255" if picture.colours > 255 else picture.colours
     saw(f"{shown}, {colours} colours")
     if picture.size != (edge, edge):
-        raise Failure(f"the picture is {shown}, not {edge}x{edge}", code="picture-size")
+        raise UserError(f"the picture is {shown}, not {edge}x{edge}", code="picture-size")
     if picture.colours == 1:
-        raise Failure("the picture has one colour throughout", code="picture-flat")
+        raise UserError("the picture has one colour throughout", code="picture-flat")
 
 
 @pytest.mark.fails_as("model-not-loaded")
 def test_lists_the_checkpoint(
-    api: Api, loaded: Loaded, saw: Saw, pytestconfig: pytest.Config
+    api: Api, loaded: LoadedConfig, saw: Saw, pytestconfig: pytest.Config
 ) -> None:
     models = api.call("/sdapi/v1/sd-models").body
     assert isinstance(models, list), "no list of models"
@@ -77,14 +77,16 @@ def test_lists_the_checkpoint(
 
 
 def test_draws_a_picture_of_the_asked_size(
-    first: Picture, loaded: Loaded, saw: Saw, keep: Keep
+    first: Picture, loaded: LoadedConfig, saw: Saw, keep: Keep
 ) -> None:
     keep("txt2img", first)
     look(first, loaded.config.smoke.image_size, saw)
 
 
 @pytest.mark.fails_as("labels-wrong")
-def test_the_webui_is_the_configured_release(first: Picture, loaded: Loaded, saw: Saw) -> None:
+def test_the_webui_is_the_configured_release(
+    first: Picture, loaded: LoadedConfig, saw: Saw
+) -> None:
     if not first.version:
         pytest.skip("the API does not tell the WebUI's version")
     saw(first.version)
@@ -113,11 +115,11 @@ def test_the_same_seed_draws_the_same_picture(
     on_cpu = not (pytestconfig.getoption("--gpu") or pytestconfig.getoption("--url"))
     if apart > (0.0 if on_cpu else NOISE_OF_GPUS):
         keep("again", second)
-        raise Failure("the same seed drew two pictures", code="not-repeatable")
+        raise UserError("the same seed drew two pictures", code="not-repeatable")
 
 
 def test_img2img_draws_on_a_picture(
-    api: Api, first: Picture, loaded: Loaded, saw: Saw, keep: Keep
+    api: Api, first: Picture, loaded: LoadedConfig, saw: Saw, keep: Keep
 ) -> None:
     edge = loaded.config.smoke.image_size
     second = api.draw(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from scripts.host.smoke.worker import Worker
+from tests.smoke.container_under_test import Worker
 
 Saw = Callable[[object], None]
 

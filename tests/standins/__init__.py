@@ -1,1 +1,1 @@
-"""Small replacements for outside sources, for tests and for machines that cannot reach them."""
+"""Former home of the stand-ins, which are in `tests.support` now."""

@@ -9,11 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.common.errors import Failure
-from scripts.host.config.load import ROOT, Loaded, load
-from scripts.host.config.lock import Lock
-from scripts.host.docker.ahead import empty_models, without_models
-from scripts.host.docker.arguments import (
+from scripts.common.diagnostics.error import UserError
+from scripts.host.build.arguments import (
     BASE_DIGEST,
     BASE_NAME,
     base_labels,
@@ -21,10 +18,13 @@ from scripts.host.docker.arguments import (
     build_arguments,
     unpinned,
 )
-from scripts.host.docker.build import Plan, command, explain
-from scripts.host.docker.progress import Progress
-from scripts.host.docker.report import hit_ratio, layer_records, step_records
-from scripts.host.docker.view import line
+from scripts.host.build.buildx import Plan, command, explain
+from scripts.host.build.prebuild import empty_models, without_models
+from scripts.host.build.progress import Progress
+from scripts.host.build.progress_view import line
+from scripts.host.config.load import ROOT, LoadedConfig, load
+from scripts.host.config.lock import Lock
+from scripts.host.reports.build_report import hit_ratio, layer_records, step_records
 
 
 @pytest.fixture(autouse=True)
@@ -32,9 +32,11 @@ def _only_the_shipped_config(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("IMAGE_CONFIG", raising=False)
 
 
-def shipped(variant: str = "cuda128", define: tuple[str, ...] = (), **lock: object) -> Loaded:
+def shipped(variant: str = "cuda128", define: tuple[str, ...] = (), **lock: object) -> LoadedConfig:
     loaded = load(variant, define)
-    return Loaded(loaded.config, variant, loaded.origins, Lock.model_validate(lock), loaded.root)
+    return LoadedConfig(
+        loaded.config, variant, loaded.origins, Lock.model_validate(lock), loaded.root
+    )
 
 
 def test_the_dockerfiles_defaults_are_those_of_config_yaml() -> None:
@@ -189,7 +191,7 @@ def test_a_failing_build_names_stage_instruction_and_last_lines(
 
     failure = explain(progress, "cpu")
 
-    assert (failure.where, failure.code) == ("packages", "disk-full")
+    assert (failure.location, failure.code) == ("packages", "disk-full")
     assert "RUN install" in str(failure)
     assert "No space left on device" in capfd.readouterr().err
 
@@ -199,14 +201,14 @@ def test_an_unknown_failure_says_how_to_build_that_stage_of_that_variant() -> No
     name = "[packages 3/4] RUN install"
     progress.feed(vertex("x", name, started="2026-11-23T10:00:00Z"))
     progress.feed(vertex("x", name, completed="2026-11-23T10:00:09Z", error="never seen before"))
-    cure = explain(progress, "cpu").cure
-    assert cure == "look closer with: invoke build --variant cpu --target packages"
+    hint = explain(progress, "cpu").hint
+    assert hint == "look closer with: invoke build --variant cpu --target packages"
 
 
 def test_a_build_that_never_starts_repeats_the_engines_words() -> None:
     progress = Progress()
     progress.feed('ERROR: no builder "nope" found\n')
-    with pytest.raises(Failure, match='no builder "nope" found'):
+    with pytest.raises(UserError, match='no builder "nope" found'):
         raise explain(progress, "cpu")
 
 

@@ -9,10 +9,10 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from scripts.host.certificates import FILE, certificate_context
 from scripts.host.config.load import load
-from scripts.host.pin.sources import commit_of
-from tests.standins.git_server import GitServer, repositories
-from tests.standins.serving import running
-from tests.standins.tls import serve_tls
+from scripts.host.pin.git_sources import commit_of
+from tests.support.git_server import GitServer, repositories
+from tests.support.serving import running
+from tests.support.tls import serve_tls
 
 
 def test_one_mirrors_certificate_takes_no_trust_from_the_public_sources(tmp_path: Path) -> None:

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from scripts.common.errors import Failure
-from scripts.common.partial import locked_partial
+from scripts.common.diagnostics.error import UserError
+from scripts.common.fetch.partial import locked_partial
 from scripts.host.clean import STANDIN_REGISTRY, Leftover, is_of_tests, leftovers, remove
-from scripts.host.config.load import ROOT, Loaded, load
+from scripts.host.config.load import ROOT, LoadedConfig, load
 from scripts.host.models.store import Store
-from tests.standins.images import REGISTRY
+from tests.support.images import REGISTRY
 
 
 @pytest.fixture
-def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loaded:
+def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LoadedConfig:
     monkeypatch.delenv("IMAGE_CONFIG", raising=False)
     monkeypatch.delenv("MODELS_STORE", raising=False)
     (tmp_path / "config.yaml").write_text((ROOT / "config.yaml").read_text())
@@ -29,11 +29,13 @@ def write(path: Path, text: str = "x") -> Path:
     return path
 
 
-def test_a_fresh_checkout_has_nothing_to_clean(loaded: Loaded) -> None:
+def test_a_fresh_checkout_has_nothing_to_clean(loaded: LoadedConfig) -> None:
     assert leftovers(loaded) == ()
 
 
-def test_reports_contexts_and_partial_downloads_go_and_verified_files_stay(loaded: Loaded) -> None:
+def test_reports_contexts_and_partial_downloads_go_and_verified_files_stay(
+    loaded: LoadedConfig,
+) -> None:
     store = Store(loaded.store)
     kept = write(store.object_path("a" * 64))
     gone = [
@@ -50,14 +52,14 @@ def test_reports_contexts_and_partial_downloads_go_and_verified_files_stay(loade
     assert leftovers(loaded) == ()
 
 
-def test_looking_removes_nothing(loaded: Loaded) -> None:
+def test_looking_removes_nothing(loaded: LoadedConfig) -> None:
     report = write(loaded.root / "reports" / "build.json", "12345")
     (found,) = leftovers(loaded)
     assert (found.kind, found.size) == ("reports", 5)
     assert report.exists()
 
 
-def test_a_running_download_keeps_its_partial_file(loaded: Loaded) -> None:
+def test_a_running_download_keeps_its_partial_file(loaded: LoadedConfig) -> None:
     dest = Store(loaded.store).object_path("c" * 64)
     with locked_partial(dest, lambda: None) as partial:
         write(partial.path.with_name(f"{partial.path.name}.json"), "{}")
@@ -65,7 +67,7 @@ def test_a_running_download_keeps_its_partial_file(loaded: Loaded) -> None:
     assert len(leftovers(loaded)) == 2
 
 
-def test_a_staged_context_frees_only_what_no_other_name_holds(loaded: Loaded) -> None:
+def test_a_staged_context_frees_only_what_no_other_name_holds(loaded: LoadedConfig) -> None:
     stored = write(Store(loaded.store).object_path("d" * 64), "a gigabyte, really")
     link = loaded.store / "context-y" / "model.safetensors"
     link.parent.mkdir()
@@ -75,7 +77,7 @@ def test_a_staged_context_frees_only_what_no_other_name_holds(loaded: Loaded) ->
     assert found.size == 3
 
 
-def test_tool_caches_go_only_with_everything(loaded: Loaded) -> None:
+def test_tool_caches_go_only_with_everything(loaded: LoadedConfig) -> None:
     write(loaded.root / ".nox" / "tests" / "file")
     assert leftovers(loaded) == ()
     kinds = {each.kind for each in leftovers(loaded, everything=True)}
@@ -89,7 +91,7 @@ def test_what_vanished_meanwhile_is_no_failure(tmp_path: Path) -> None:
 
 def test_what_cannot_be_removed_is_named(tmp_path: Path) -> None:
     folder = write(tmp_path / "folder" / "file").parent
-    with pytest.raises(Failure, match="folder"):
+    with pytest.raises(UserError, match="folder"):
         remove([Leftover("reports", str(folder), 0, folder.unlink)])
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from scripts.common.errors import Failure
+from scripts.common.diagnostics.error import UserError
+from scripts.host.config.describe import SCHEMA_NAME, rendered, schema_text
 from scripts.host.config.load import ROOT, load
-from scripts.host.config.show import SCHEMA_NAME, rendered, schema_text
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_a_wrong_config_is_one_line_with_file_line_and_key(
     checkout: Path, text: str, expected: str
 ) -> None:
     (checkout / "config.local.yaml").write_text(text)
-    with pytest.raises(Failure) as caught:
+    with pytest.raises(UserError) as caught:
         load(root=checkout)
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -102,14 +102,14 @@ def test_a_mirror_that_holds_a_password_is_refused_and_not_repeated(
     checkout: Path, key: str
 ) -> None:
     scheme = "" if key == "registry" else "https://"
-    with pytest.raises(Failure, match=f"^mirrors.{key}: ") as caught:
+    with pytest.raises(UserError, match=f"^mirrors.{key}: ") as caught:
         load(define=[f"mirrors.{key}={scheme}joe:s3cret@mirror.example:8443/x"], root=checkout)
     assert "s3cret" not in str(caught.value)
     assert "joe" not in str(caught.value)
 
 
 def test_a_source_whose_url_holds_a_token_is_refused_and_not_repeated(checkout: Path) -> None:
-    with pytest.raises(Failure, match=r"a1111.sources.blip.repo: expected .*history") as caught:
+    with pytest.raises(UserError, match=r"a1111.sources.blip.repo: expected .*history") as caught:
         load(define=["a1111.sources.blip.repo=https://s3cret@git.example/a/b"], root=checkout)
     assert "s3cret" not in str(caught.value)
     ssh = load(define=["a1111.sources.blip.repo=ssh://git@git.example/a/b"], root=checkout)
@@ -120,7 +120,7 @@ def test_a_models_url_that_holds_a_password_is_refused_and_not_repeated(checkout
     url = "https://joe:s3cret@models.example/a.safetensors"
     model = f"models: [{{name: a, path: /model.safetensors, source: {{url: '{url}'}}}}]\n"
     (checkout / "config.local.yaml").write_text(model)
-    with pytest.raises(Failure, match=r"^models.0.source.url: expected an address") as caught:
+    with pytest.raises(UserError, match=r"^models.0.source.url: expected an address") as caught:
         load(root=checkout)
     assert "s3cret" not in str(caught.value)
 
@@ -145,26 +145,26 @@ def test_a_mirror_may_end_in_a_slash(checkout: Path, kind: str) -> None:
 def test_a_mirror_that_is_no_address_is_told_what_one_is(
     checkout: Path, words: str, expected: str
 ) -> None:
-    with pytest.raises(Failure, match=r"^mirrors\.") as caught:
+    with pytest.raises(UserError, match=r"^mirrors\.") as caught:
         load(define=[f"mirrors.{words}"], root=checkout)
     assert expected in str(caught.value)
     assert "(-D mirrors." in str(caught.value)
 
 
 def test_an_unknown_variant_is_answered_with_the_known_ones(checkout: Path) -> None:
-    with pytest.raises(Failure, match=r"no variant cud.*cuda128, cpu"):
+    with pytest.raises(UserError, match=r"no variant cud.*cuda128, cpu"):
         load("cud", root=checkout)
 
 
 def test_a_definition_that_is_none_is_refused(checkout: Path) -> None:
-    with pytest.raises(Failure, match=r"key\.path=value"):
+    with pytest.raises(UserError, match=r"key\.path=value"):
         load(define=["smoke.steps"], root=checkout)
 
 
 def test_two_models_cannot_share_a_path(checkout: Path) -> None:
     model = "{name: %s, path: /model.safetensors, source: {url: 'https://h/x'}}"
     (checkout / "config.local.yaml").write_text(f"models: [{model % 'a'}, {model % 'b'}]\n")
-    with pytest.raises(Failure, match="path used twice"):
+    with pytest.raises(UserError, match="path used twice"):
         load(root=checkout)
 
 
@@ -193,11 +193,11 @@ def test_a_model_of_several_files_says_nothing_that_is_for_one(checkout: Path, s
     (checkout / "config.local.yaml").write_text(
         f"models: [{{name: m, source: {source}, {said}}}]\n"
     )
-    with pytest.raises(Failure, match="several files need"):
+    with pytest.raises(UserError, match="several files need"):
         load(root=checkout)
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../elsewhere.txt", "a/../../b.txt"])
 def test_the_lock_of_packages_lies_in_the_checkout(checkout: Path, path: str) -> None:
-    with pytest.raises(Failure, match=r"build\.requirements"):
+    with pytest.raises(UserError, match=r"build\.requirements"):
         load(define=[f"build.requirements={path}"], root=checkout)

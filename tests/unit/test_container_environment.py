@@ -13,18 +13,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.common import png
-from scripts.common.errors import Failure
-from scripts.common.volume import VolumeModel, as_json
-from scripts.common.wanted import Wanted
-from scripts.container import health, places
-from scripts.container.environment import preloads, server_environment, tcmalloc
-from scripts.container.flags import webui_flags
+from scripts.common.checks import png
+from scripts.common.diagnostics.error import UserError
+from scripts.common.fetch.artifact import ArtifactSpec
+from scripts.common.fetch.volume_models import VolumeModel, as_json
+from scripts.container import paths
 from scripts.container.log import line
 from scripts.container.settings import VARIABLES, Settings, Warmup
-from scripts.container.state import State, write_state
+from scripts.container.status import health
+from scripts.container.status.state import State, write_state
+from scripts.container.webui.environment import preloads, server_environment, tcmalloc
+from scripts.container.webui.flags import webui_flags
 from scripts.host.config.load import ROOT
-from tests.standins import webui
+from tests.support import webui
 
 
 def settings(**environ: str) -> Settings:
@@ -60,21 +61,21 @@ def test_a_pod_serves_everyone_and_a_serverless_worker_only_its_handler() -> Non
 )
 def test_a_wrong_value_is_refused_by_name(environ: dict[str, str]) -> None:
     (name,) = environ
-    with pytest.raises(Failure, match=name) as caught:
+    with pytest.raises(UserError, match=name) as caught:
         settings(**environ)
-    assert caught.value.cure
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize("value", ["unseen", "unseen:", "unseen:a:b", "unseen:a,b"])
 def test_wrong_credentials_are_refused_and_not_shown(value: str) -> None:
-    with pytest.raises(Failure, match="API_AUTH") as caught:
+    with pytest.raises(UserError, match="API_AUTH") as caught:
         settings(API_AUTH=value)
     assert "unseen" not in str(caught.value)
 
 
 @given(st.sampled_from([row.name for row in VARIABLES]), st.text(max_size=30))
 def test_no_value_of_any_variable_ends_in_a_traceback(name: str, value: str) -> None:
-    with suppress(Failure):
+    with suppress(UserError):
         settings(**{name: value})
 
 
@@ -119,7 +120,7 @@ def test_a_pickle_is_found_wherever_models_are_configured(tmp_path: Path, place:
         path.with_name("whole.safetensors").touch()
     assert "--disable-safe-unpickle" in made_flags(configured)
     if place == "VOLUME_MODELS":
-        wanted = Wanted(url="https://example.invalid/x", name="x.ckpt", sha256="0" * 64)
+        wanted = ArtifactSpec(url="https://example.invalid/x", name="x.ckpt", sha256="0" * 64)
         model = VolumeModel("x", "/runpod-volume/x.ckpt", wanted, "TOKEN_OF_TEST")
         (tmp_path / "volume-models.json").write_text(as_json([model]))
     else:
@@ -130,7 +131,7 @@ def test_a_pickle_is_found_wherever_models_are_configured(tmp_path: Path, place:
 def made_flags(environ: dict[str, str]) -> list[str]:
     """The flags as the supervisor gives them."""
     configured = settings(**environ)
-    return webui_flags(configured, places.models(configured))
+    return webui_flags(configured, paths.models(configured))
 
 
 def test_a_vae_given_by_name_counts_too() -> None:
@@ -195,24 +196,24 @@ def test_a_missing_volume_costs_a_warning_and_not_the_start(
         PIP_CACHE_DIR=str(volume / ".cache/pip"),
         WORKER_DIR=str(tmp_path / "worker"),
     )
-    assert places.pip_cache(configured) == tmp_path / "worker" / "pip-cache"
+    assert paths.pip_cache(configured) == tmp_path / "worker" / "pip-cache"
     assert not volume.exists()
     assert capsys.readouterr().err.count("pip-cache-ephemeral") == 1
     volume.mkdir()
-    assert places.pip_cache(configured) == volume / ".cache/pip"
+    assert paths.pip_cache(configured) == volume / ".cache/pip"
     assert capsys.readouterr().err == ""
 
 
 def test_a_file_in_the_way_of_the_cache_is_a_warning_too(tmp_path: Path) -> None:
     (tmp_path / "pip").write_text("a file")
     configured = settings(PIP_CACHE_DIR=str(tmp_path / "pip"), WORKER_DIR=str(tmp_path / "worker"))
-    assert places.pip_cache(configured) == tmp_path / "worker" / "pip-cache"
+    assert paths.pip_cache(configured) == tmp_path / "worker" / "pip-cache"
 
 
 def test_without_a_writable_folder_the_worker_says_what_to_mount(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(Failure, match="tmpfs"):
-        places.require(settings(WORKER_DIR=str(tmp_path / "file" / "below")))
+    with pytest.raises(UserError, match="tmpfs"):
+        paths.require(settings(WORKER_DIR=str(tmp_path / "file" / "below")))
 
 
 def test_health_says_ready_only_for_a_living_supervisor(tmp_path: Path) -> None:

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from scripts.common.errors import Failure
-from scripts.container import jobs, pictures
-from scripts.container.api import Api
-from scripts.container.jobs import Surroundings, run
-from tests.standins.webui import png
+from scripts.common.diagnostics.error import UserError
+from scripts.common.webui_client import Api
+from scripts.container.serverless import job_output, jobs
+from scripts.container.serverless.jobs import Surroundings, run
+from tests.support.webui import png
 
 PICTURE = base64.b64encode(png(64, 64, 1)).decode()
 DRAWN = {"images": [PICTURE], "parameters": {}, "info": "{}"}
@@ -254,7 +254,7 @@ def test_an_answer_that_never_ends_does_not_outlast_the_job(
 def test_an_answer_without_bounds_is_garbage_and_not_read_to_its_end(
     webui: WebUI, around: Surroundings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scripts.container.api.MOST", 1_000_000)
+    monkeypatch.setattr("scripts.common.webui_client.MOST", 1_000_000)
     webui.on("txt2img", lambda _: itertools.repeat(b"[" * 1000))
     assert "[answer-garbage]" in run({"input": {}}, webui.api, around)["error"]
 
@@ -347,7 +347,7 @@ def test_a_bucket_that_fails_is_an_error_without_its_secrets(
 def test_an_answer_too_large_for_runpod_says_so(
     webui: WebUI, around: Surroundings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pictures, "MAX_ANSWER", 1000)
+    monkeypatch.setattr(job_output, "MAX_ANSWER", 1000)
     webui.on("txt2img", DRAWN)
     assert "[answer-too-large]" in run({"input": {}}, webui.api, around)["error"]
 
@@ -370,7 +370,7 @@ def test_a_caption_that_is_none_is_an_error(
 
 def test_a_worker_that_is_not_ready_says_why(webui: WebUI, around: Surroundings) -> None:
     def never(_: float) -> None:
-        raise Failure("the WebUI is not ready: the model did not load", code="not-ready")
+        raise UserError("the WebUI is not ready: the model did not load", code="not-ready")
 
     result = run({"input": {}}, webui.api, replace(around, wait_until_ready=never))
     assert "the model did not load" in result["error"]
@@ -389,4 +389,4 @@ def test_a_worker_that_is_not_ready_says_why(webui: WebUI, around: Surroundings)
     ],
 )
 def test_a_picture_is_known_by_its_beginning_and_its_end(data: bytes, expected: str) -> None:
-    assert pictures.suffix(data[:48], data[-48:]) == expected
+    assert job_output.suffix(data[:48], data[-48:]) == expected

@@ -15,15 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from scripts.common.volume import VolumeModel, as_json
-from scripts.common.wanted import Wanted
-from scripts.container import inside, metrics
-from scripts.container.environment import tcmalloc
+from scripts.common.fetch.artifact import ArtifactSpec
+from scripts.common.fetch.volume_models import VolumeModel, as_json
 from scripts.container.settings import Settings
-from scripts.container.state import Jobs, State, write_jobs, write_state
+from scripts.container.status import metrics
+from scripts.container.status.state import Jobs, State, write_jobs, write_state
+from scripts.container.webui import launcher
+from scripts.container.webui.environment import tcmalloc
 from scripts.host.config.load import ROOT
-from tests.standins.nvml import library, needs_compiler
-from tests.unit.worker import Worker, free_port
+from tests.support.nvml import library, needs_compiler
+from tests.support.worker import Worker, free_port
 
 
 def settings(tmp_path: Path) -> Settings:
@@ -106,7 +107,7 @@ def test_pips_cache_is_counted_by_kind(tmp_path: Path) -> None:
 
 @needs_compiler
 def test_a_scrape_shows_what_the_driver_says_of_each_gpu(tmp_path: Path) -> None:
-    code = "from scripts.container import metrics, settings; "
+    code = "from scripts.container import settings; from scripts.container.status import metrics; "
     code += "print(metrics.text(settings.Settings.from_environment({})), end='')"
     run = subprocess.run(
         [sys.executable, "-c", code],
@@ -159,7 +160,7 @@ def test_a_script_run_inside_notices_nothing(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text("import sys; print(sys.argv, sys.path[0], __name__, 'inside' in sys.modules)")
     heap = str(tmp_path / "heap.json")
-    words = [inside.__file__, heap, "127.0.0.1", str(free_port()), "script.py", "--flag"]
+    words = [launcher.__file__, heap, "127.0.0.1", str(free_port()), "script.py", "--flag"]
     plain = subprocess.run(
         [sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, check=True
     )
@@ -177,7 +178,14 @@ def test_garbage_is_collected_from_when_it_serves(tmp_path: Path) -> None:
     )
     address = ("127.0.0.1", str(free_port()))
     done = subprocess.run(
-        [sys.executable, inside.__file__, str(tmp_path / "heap"), *address, str(script), *address],
+        [
+            sys.executable,
+            launcher.__file__,
+            str(tmp_path / "heap"),
+            *address,
+            str(script),
+            *address,
+        ],
         capture_output=True,
         text=True,
         check=True,
@@ -192,7 +200,7 @@ def test_tcmalloc_tells_the_size_of_its_heap(tmp_path: Path) -> None:
     nowhere = ("127.0.0.1", str(free_port()))
     script.write_text("import pathlib, sys\nwhile not pathlib.Path(sys.argv[1]).exists(): pass")
     subprocess.run(
-        [sys.executable, inside.__file__, str(target), *nowhere, str(script), str(target)],
+        [sys.executable, launcher.__file__, str(target), *nowhere, str(script), str(target)],
         env={"LD_PRELOAD": tcmalloc("auto")},
         check=True,
         timeout=30,
@@ -205,7 +213,7 @@ def volume_model(tmp_path: Path, content: bytes, digest: str) -> dict[str, str]:
     """A list with one model; the environment that names it."""
     source, listed = tmp_path / "source.bin", tmp_path / "volume-models.json"
     source.write_bytes(content)
-    wanted = Wanted(url=source.as_uri(), name="model.json", sha256=digest)
+    wanted = ArtifactSpec(url=source.as_uri(), name="model.json", sha256=digest)
     model = VolumeModel("model", str(tmp_path / "volume" / "model.json"), wanted, "TOKEN_OF_TEST")
     listed.write_text(as_json([model]))
     return {"VOLUME_MODELS": str(listed)}

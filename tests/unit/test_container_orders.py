@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.common.errors import Failure
-from scripts.container.orders import APIS, RULES, read_order
+from scripts.common.diagnostics.error import UserError
+from scripts.container.serverless.job_input import APIS, RULES, read_order
 
 LONGEST = 600.0
 
 
 def refused(given: object) -> str:
-    with pytest.raises(Failure) as caught:
+    with pytest.raises(UserError) as caught:
         read_order(given, LONGEST)
     assert caught.value.code == "input-invalid"
     return str(caught.value)
@@ -143,7 +143,7 @@ def test_any_json_is_understood_or_refused_and_never_crashes(asked: object) -> N
     order, refusal = None, None
     try:
         order = read_order(asked, LONGEST)
-    except Failure as failure:
+    except UserError as failure:
         refusal = failure
     if order is None:
         assert refusal is not None

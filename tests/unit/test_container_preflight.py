@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from scripts.container import nvml
+from scripts.common.gpu import nvml
 from scripts.container.__main__ import main as worker
 from scripts.container.preflight import table
 from scripts.container.preflight.checks import Level, Verdict, judge
-from scripts.container.preflight.facts import Facts, Torch
-from scripts.container.preflight.gather import gather, start_torch, torch_facts
+from scripts.container.preflight.preflight_facts import Facts, Torch
+from scripts.container.preflight.probes import gather, start_torch, torch_facts
 from scripts.container.settings import Settings
-from tests.standins.nvml import library, needs_compiler
+from tests.support.nvml import library, needs_compiler
 
 ADA = nvml.Gpu("NVIDIA RTX 6000 Ada Generation", (8, 9), 51_527_024_640, 614_400_000, 0)
 DRIVER = nvml.Driver("570.124.06", (12, 8), (ADA,))

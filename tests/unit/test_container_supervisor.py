@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.container.patience import HEALED, Patience, served
-from tests.unit.worker import Worker, alive
+from scripts.container.supervisor.restart_policy import HEALED, Patience, served
+from tests.support.worker import Worker, alive
 
 Start = Callable[..., Worker]
 
@@ -189,7 +189,7 @@ def test_a_line_without_end_costs_no_memory(start: Start) -> None:
 def slow_to_ask_torch(tmp_path: Path) -> Path:
     """A Python that serves at once, but takes for ever to tell about torch."""
     python = tmp_path / "python"
-    lines = ["#!/bin/sh", 'case "$1" in *torch_facts.py) exec sleep 600 ;; esac']
+    lines = ["#!/bin/sh", 'case "$1" in *torch_probe.py) exec sleep 600 ;; esac']
     python.write_text("\n".join([*lines, f'exec {sys.executable} "$@"', ""]))
     python.chmod(0o755)
     return python

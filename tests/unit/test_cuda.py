@@ -6,7 +6,7 @@ the wheels named; of cu128 as reported for 2.7.0, the rest made up to reach a ru
 
 import pytest
 
-from scripts.common.cuda import capability, carrier
+from scripts.common.gpu.capability import capability, carrier
 
 CU118 = ["sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_37", "sm_90"]
 CU126 = ["sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90"]

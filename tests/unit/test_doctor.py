@@ -15,18 +15,18 @@ from typing import Any
 
 import pytest
 
-from scripts.common.errors import Failure
-from scripts.common.findings import FINDINGS
-from scripts.host.config.load import ROOT, Loaded, load
-from scripts.host.docker import engine
+from scripts.common.diagnostics.error import UserError
+from scripts.common.diagnostics.table import DIAGNOSTICS
+from scripts.host.config.load import ROOT, LoadedConfig, load
 from scripts.host.doctor import mirrors, nvidia
-from scripts.host.doctor.checks import Verdict, judge
-from scripts.host.doctor.facts import Disk, Driver, Facts, Gpu, ImageTorch, Mirror
+from scripts.host.doctor.doctor_checks import Verdict, judge
+from scripts.host.doctor.doctor_facts import Disk, Driver, Facts, Gpu, ImageTorch, Mirror
+from scripts.host.doctor.doctor_report import as_json, refuse_failures, shown
 from scripts.host.doctor.gather import has_toolkit, insecure_registries, nearest, unwritable
 from scripts.host.doctor.mirrors import Probe
-from scripts.host.doctor.show import as_json, refuse_failures, shown
-from tests.standins.serving import Quiet, Server, running
-from tests.standins.tls import serve_tls
+from scripts.host.engine import client
+from tests.support.serving import Quiet, Server, running
+from tests.support.tls import serve_tls
 
 ADA = Driver("570.86.15", "12.8", (Gpu("NVIDIA RTX 6000 Ada Generation", (8, 9)),))
 
@@ -67,11 +67,11 @@ def test_a_healthy_machine_has_nothing_to_cure() -> None:
     ("change", "expected"),
     [
         (
-            {"engine": "", "buildx": "", "engine_trouble": Failure("no socket")},
+            {"engine": "", "buildx": "", "engine_trouble": UserError("no socket")},
             {"engine": "fail engine-missing"},
         ),
         (
-            {"buildx": "", "engine_trouble": Failure("buildx v0.9 is too old")},
+            {"buildx": "", "engine_trouble": UserError("buildx v0.9 is too old")},
             {"buildx": "fail buildx-missing"},
         ),
         ({"disks": (Disk("/d", free=1, needed=2),)}, {"disk": "fail disk-low"}),
@@ -117,9 +117,9 @@ def test_an_image_for_the_cpu_asks_for_no_gpu() -> None:
 def test_each_finding_shows_its_cure_and_failures_are_named() -> None:
     verdicts = judge(replace(HEALTHY, has_toolkit=False, unpinned=("model x",)))
     text = shown(verdicts)
-    assert f"{FINDINGS['toolkit-missing'].cure} [toolkit-missing]" in text
+    assert f"{DIAGNOSTICS['toolkit-missing'].hint} [toolkit-missing]" in text
     assert "warn  pins" in text
-    with pytest.raises(Failure, match="not fit: toolkit"):
+    with pytest.raises(UserError, match="not fit: toolkit"):
         refuse_failures(verdicts)
 
 
@@ -141,7 +141,7 @@ def test_warnings_alone_are_no_failure() -> None:
 def test_programs_read_level_code_and_cure() -> None:
     rows = {row["check"]: row for row in json.loads(as_json(judge(replace(HEALTHY, buildx=""))))}
     assert rows["buildx"]["level"] == "fail"
-    assert rows["buildx"]["cure"] == FINDINGS["buildx-missing"].cure
+    assert rows["buildx"]["cure"] == DIAGNOSTICS["buildx-missing"].hint
     assert rows["engine"] == {**rows["engine"], "level": "ok", "code": "", "cure": ""}
 
 
@@ -297,13 +297,13 @@ def test_a_host_that_is_down_is_told() -> None:
 
 
 @pytest.fixture
-def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Loaded]:
+def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., LoadedConfig]:
     monkeypatch.delenv("IMAGE_CONFIG", raising=False)
     (tmp_path / "config.yaml").write_text((ROOT / "config.yaml").read_text())
     return lambda *define: load(define=define, root=tmp_path)
 
 
-def test_every_mirror_setting_changes_where_is_asked(loaded: Callable[..., Loaded]) -> None:
+def test_every_mirror_setting_changes_where_is_asked(loaded: Callable[..., LoadedConfig]) -> None:
     settings = ("github", "huggingface", "pytorch", "python", "apt", "apk")
     define = [f"mirrors.{name}=http://{name}.invalid/x" for name in settings]
     asked = mirrors.probes(loaded(*define, "mirrors.registry=registry.invalid"))
@@ -313,20 +313,22 @@ def test_every_mirror_setting_changes_where_is_asked(loaded: Callable[..., Loade
 
 
 def test_docker_hub_is_asked_by_the_name_that_its_registry_has(
-    loaded: Callable[..., Loaded],
+    loaded: Callable[..., LoadedConfig],
 ) -> None:
     written = loaded("base.download=docker.io/alpine/git:2", "base.runtime=debian:12")
     asked = {probe.url for probe in mirrors.probes(written) if probe.setting == "registry"}
     assert asked == {"https://registry-1.docker.io/v2/"}
 
 
-def test_base_images_that_the_engine_has_need_no_registry(loaded: Callable[..., Loaded]) -> None:
+def test_base_images_that_the_engine_has_need_no_registry(
+    loaded: Callable[..., LoadedConfig],
+) -> None:
     config = loaded().config
     local = frozenset({config.base.download, config.base.runtime})
     assert not [probe for probe in mirrors.probes(loaded(), local) if probe.setting == "registry"]
 
 
-def test_every_source_repository_is_asked_for(loaded: Callable[..., Loaded]) -> None:
+def test_every_source_repository_is_asked_for(loaded: Callable[..., LoadedConfig]) -> None:
     asked = [probe.url for probe in mirrors.probes(loaded()) if probe.setting == "github"]
     assert len(asked) == len(loaded().config.a1111.sources)
 
@@ -344,7 +346,7 @@ def test_answers_are_one_row_a_setting() -> None:
 
 
 def test_a_ca_bundle_that_is_not_there_is_told_beside_the_rest(
-    loaded: Callable[..., Loaded], url: str
+    loaded: Callable[..., LoadedConfig], url: str
 ) -> None:
     everywhere = [f"mirrors.{name}={url}/200" for name in ("github", "huggingface", "python")]
     words = (*everywhere, "mirrors.registry=127.0.0.1:1", "mirrors.ca_bundle=absent.pem")
@@ -357,7 +359,7 @@ def test_a_ca_bundle_that_is_not_there_is_told_beside_the_rest(
 
 
 def test_an_untrusted_certificate_points_at_the_bundle_that_cures_it(
-    loaded: Callable[..., Loaded], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    loaded: Callable[..., LoadedConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with running(Server(("127.0.0.1", 0), Statuses)) as server:
@@ -371,14 +373,14 @@ def test_an_untrusted_certificate_points_at_the_bundle_that_cures_it(
     assert cured.troubles == ()
 
 
-def reached(loaded: Loaded, setting: str) -> Mirror:
+def reached(loaded: LoadedConfig, setting: str) -> Mirror:
     """One setting's row."""
     [row] = [each for each in mirrors.reach(loaded, ()) if each.setting == setting]
     return row
 
 
 def test_a_source_that_never_finishes_its_answer_does_not_hold_the_rest(
-    loaded: Callable[..., Loaded], monkeypatch: pytest.MonkeyPatch
+    loaded: Callable[..., LoadedConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr(mirrors, "_PATIENCE", 1.0)
@@ -406,7 +408,7 @@ def test_a_host_that_is_no_name_is_told() -> None:
 
 
 def test_an_apt_mirror_that_wants_a_password_does_not_serve(
-    loaded: Callable[..., Loaded], url: str
+    loaded: Callable[..., LoadedConfig], url: str
 ) -> None:
     assert reached(loaded(f"mirrors.apt={url}/401"), "apt").troubles == (
         f"{url}/401/: 401 Unauthorized",
@@ -425,7 +427,7 @@ def test_an_apt_mirror_that_wants_a_password_does_not_serve(
     ],
 )
 def test_a_registry_is_asked_as_the_engine_asks_it(
-    loaded: Callable[..., Loaded], prefix: str, asked: str
+    loaded: Callable[..., LoadedConfig], prefix: str, asked: str
 ) -> None:
     info = {
         "RegistryConfig": {
@@ -440,10 +442,10 @@ def test_a_registry_is_asked_as_the_engine_asks_it(
 def test_an_engine_that_says_nothing_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "_TIMEOUT", 1)
+    monkeypatch.setattr(client, "_TIMEOUT", 1)
     (tmp_path / "docker").write_text("#!/bin/sh\nexec sleep 30\n")
     (tmp_path / "docker").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    with pytest.raises(Failure, match=r"docker info took more than 1 s") as caught:
-        engine.probe()
+    with pytest.raises(UserError, match=r"docker info took more than 1 s") as caught:
+        client.probe()
     assert caught.value.code == "engine-missing"

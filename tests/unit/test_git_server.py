@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from scripts.host.config.load import load
-from tests.standins.git_server import RELEASES, WEBUI, repositories, serving
+from tests.support.git_server import RELEASES, WEBUI, repositories, serving
 
 
 def git(*words: str, cwd: Path) -> str:

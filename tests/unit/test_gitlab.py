@@ -14,7 +14,7 @@ import yaml
 
 from scripts.host.config.load import ROOT
 from scripts.host.matrix import matrix
-from tests.unit.ci import check, checkout, noted, shell, stage
+from tests.support.ci import check, checkout, noted, shell, stage
 
 
 @pytest.fixture(scope="module")

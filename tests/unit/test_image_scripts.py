@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from scripts.common.hashing import layer_time, sha256_of
+from scripts.common.fetch.hashing import layer_time, sha256_of
 from scripts.host.config.load import ROOT, load
-from tests.standins import pip_index
-from tests.standins.hub import HubServer, hub
+from tests.support import pip_index
+from tests.support.hub import HubServer, hub
 
 REPO = "owner/repo"
 COMMIT = "c" * 40

@@ -9,13 +9,12 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from scripts.common.errors import Failure
-from scripts.common.findings import FINDINGS
+from scripts.common.diagnostics.error import UserError
+from scripts.common.diagnostics.table import DIAGNOSTICS
+from scripts.host.build.arguments import BASE_DIGEST, BASE_NAME
 from scripts.host.config.load import load
 from scripts.host.config.schema import Smoke
-from scripts.host.docker.arguments import BASE_DIGEST, BASE_NAME
-from scripts.host.docker.checks import CHECKS, failed, judged
-from scripts.host.docker.inspect import (
+from scripts.host.inspect.image import (
     Found,
     Inspection,
     Layer,
@@ -23,10 +22,11 @@ from scripts.host.docker.inspect import (
     model_paths,
     own_steps,
 )
-from scripts.host.docker.inspect_view import shown, shown_difference
-from scripts.host.docker.manifest import parsed
-from scripts.host.docker.sbom import sbom
-from scripts.host.docker.waste import Wasted
+from scripts.host.inspect.inspect_view import shown, shown_difference
+from scripts.host.inspect.overlay import Wasted
+from scripts.host.inspect.packages import parsed
+from scripts.host.inspect.rules import CHECKS, failed, judged
+from scripts.host.inspect.sbom import sbom
 
 COMMIT = "1c0a0c4c26f78c32095ebc7f8af82f5c04fca8c0"
 SAID = f"""\
@@ -117,17 +117,17 @@ def test_an_image_without_flaws_passes_every_check() -> None:
     assert failed(GOOD, NO_LIMITS) == ()
     for code in CHECKS:
         judged(code, GOOD, NO_LIMITS)
-        assert code in FINDINGS
+        assert code in DIAGNOSTICS
 
 
 def test_a_flaw_fails_its_own_check_and_says_where() -> None:
     flawed = GOOD.model_copy(update={"found": (LEFT,) * 7})
     assert failed(flawed, NO_LIMITS) == ("leftovers",)
-    with pytest.raises(Failure) as failure:
+    with pytest.raises(UserError) as failure:
         judged("leftovers", flawed, NO_LIMITS)
     assert failure.value.code == "leftovers"
-    assert "/srv/.git (history of git, layer 2, deleted later)" in failure.value.what
-    assert failure.value.what.endswith("and 2 more")
+    assert "/srv/.git (history of git, layer 2, deleted later)" in failure.value.message
+    assert failure.value.message.endswith("and 2 more")
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scripts.common.errors import Failure
-from scripts.host.docker.flaws import has_token, redacted, secrets_told
-from scripts.host.docker.inspect import found_in
-from scripts.host.docker.layers import Tree
-from scripts.host.docker.saved import saved_trees
-from scripts.host.docker.waste import Wasted, doubtful, settle, wasted
-from tests.unit.tars import (
+from scripts.common.diagnostics.error import UserError
+from scripts.host.inspect.export import saved_trees
+from scripts.host.inspect.image import found_in
+from scripts.host.inspect.layer import Tree
+from scripts.host.inspect.overlay import Wasted, doubtful, settle, wasted
+from scripts.host.inspect.violations import has_token, redacted, secrets_told
+from tests.support.tars import (
     chunks,
     diff_id,
     file,
@@ -238,12 +238,12 @@ def test_a_stream_cut_off_anywhere_is_one_failure(layout: str) -> None:
     whole = saved(layers, layout)
     end = whole.rindex(b"config.json")  # all layers came by then
     for cut in range(0, end, 97):
-        with pytest.raises(Failure, match="cannot be read to its end"):
+        with pytest.raises(UserError, match="cannot be read to its end"):
             saved_trees(chunks(whole[:cut]), wanted)
 
 
 def test_zstd_is_refused_with_a_cure() -> None:
-    with pytest.raises(Failure, match=r"zstd.*gzip"):
+    with pytest.raises(UserError, match=r"zstd.*gzip"):
         saved_trees([tar(file("blobs/sha256/1", b"\x28\xb5\x2f\xfd" + bytes(600)))], [])
 
 
@@ -277,6 +277,6 @@ def test_a_damaged_stream_is_a_failure_and_never_another_error(
         whole[at] = data.draw(st.integers(0, 255))
     try:
         trees = saved_trees(chunks(bytes(whole)), [diff_id(layers[0])])
-    except Failure:
+    except UserError:
         return
     assert sorted(trees[0].files) == ["/a", "/b", "/é"]

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from scripts.common.errors import Failure
+from scripts.common.diagnostics.error import UserError
 from scripts.host.config.load import ROOT
 from scripts.host.lint.files import is_dockerfile, is_shell_line
-from scripts.host.lint.lint import judge, lint, shown
 from scripts.host.lint.problems import Problem, Verdict
+from scripts.host.lint.run_linters import judge, lint, shown
 from scripts.host.lint.sarif import sarif
 
 Checkout = Callable[..., Path]
@@ -82,7 +82,7 @@ def test_each_linter_finds_its_flaw_in_its_file(checkout: Checkout, tool: str) -
     name, text, rule = FLAWS[tool]
     (verdict,) = lint(checkout(**{name: text}), only=[tool])
     assert (name, rule) in problems((verdict,))[tool]
-    with pytest.raises(Failure, match=tool):
+    with pytest.raises(UserError, match=tool):
         judge([verdict])
 
 
@@ -146,12 +146,12 @@ def test_without_fix_no_file_changes(checkout: Checkout) -> None:
 
 
 def test_an_unknown_linter_is_named_with_those_there_are(checkout: Checkout) -> None:
-    with pytest.raises(Failure, match=r"no linter flake8.*ruff, ruff-format"):
+    with pytest.raises(UserError, match=r"no linter flake8.*ruff, ruff-format"):
         lint(checkout(), only=["flake8"])
 
 
 def test_outside_a_git_checkout_lint_says_so(tmp_path: Path) -> None:
-    with pytest.raises(Failure, match="git cannot list"):
+    with pytest.raises(UserError, match="git cannot list"):
         lint(tmp_path)
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from scripts.common.errors import Failure
-from scripts.host.config.load import ROOT, Loaded, load
+from scripts.common.diagnostics.error import UserError
+from scripts.host.build.arguments import build_arguments, unpinned
+from scripts.host.config.load import ROOT, LoadedConfig, load
 from scripts.host.config.lock import (
     LOCK_NAME,
     Lock,
@@ -18,9 +19,8 @@ from scripts.host.config.lock import (
     read_lock,
     update_lock,
 )
-from scripts.host.docker.arguments import build_arguments, unpinned
-from scripts.host.docker.sessions import started_by
-from tests.unit.small_world import in_small_world, needs_namespaces
+from scripts.host.engine.containers import started_by
+from tests.support.small_world import in_small_world, needs_namespaces
 
 DIGEST = "sha256:" + "b" * 64
 FILE = LockedFile(sha256="a" * 64, size=3)
@@ -42,7 +42,7 @@ def write(root: Path, lock: Lock) -> None:
     update_lock(root, lambda _: lock)
 
 
-def with_model(root: Path, source: str) -> Loaded:
+def with_model(root: Path, source: str) -> LoadedConfig:
     """A config with one model, whose lock knows main's f.safetensors."""
     write(root, Lock(models={"m": PINNED}))
     return load(
@@ -107,22 +107,22 @@ def test_a_broken_lock_is_one_line_with_place_and_a_cure_that_works(
     tmp_path: Path, text: str, said: str, place: str
 ) -> None:
     (tmp_path / LOCK_NAME).write_text(text)
-    with pytest.raises(Failure) as failed:
+    with pytest.raises(UserError) as failed:
         read_lock(tmp_path)
     message = str(failed.value)
     assert said in message
-    assert failed.value.where == place
+    assert failed.value.location == place
     assert "delete it, then run: invoke pin" in message
     assert "\n" not in message
 
 
 def test_a_lock_that_is_no_text_or_no_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / LOCK_NAME).write_bytes(b"\xff\xfe")
-    with pytest.raises(Failure, match="not UTF-8"):
+    with pytest.raises(UserError, match="not UTF-8"):
         read_lock(tmp_path)
     (tmp_path / LOCK_NAME).unlink()
     (tmp_path / LOCK_NAME).mkdir()
-    with pytest.raises(Failure, match="the lock is broken"):
+    with pytest.raises(UserError, match="the lock is broken"):
         read_lock(tmp_path)
 
 
@@ -159,10 +159,11 @@ def test_a_session_that_runs_in_the_checkout_holds_up_no_change(tmp_path: Path) 
 )
 def test_a_lock_that_cannot_be_written_is_one_line(tmp_path: Path, mount: str, reason: str) -> None:
     program = (
-        "import sys; from pathlib import Path; from scripts.common.errors import Failure;"
+        "import sys; from pathlib import Path;"
+        "from scripts.common.diagnostics.error import UserError;"
         "from scripts.host.config.lock import update_lock\n"
         "try: update_lock(Path(sys.argv[1]), lambda lock: lock)\n"
-        "except Failure as failure: print(failure)"
+        "except UserError as failure: print(failure)"
     )
     words = [sys.executable, "-c", program, str(tmp_path)]
     answer = in_small_world(mount.format(tmp_path), words)
@@ -173,6 +174,6 @@ def test_a_lock_that_cannot_be_written_is_one_line(tmp_path: Path, mount: str, r
 
 def test_a_lock_that_is_broken_stays_as_it_is(checkout: Path) -> None:
     (checkout / LOCK_NAME).write_text("images: 3\n")
-    with pytest.raises(Failure, match="expected a map"):
+    with pytest.raises(UserError, match="expected a map"):
         write(checkout, Lock())
     assert (checkout / LOCK_NAME).read_text() == "images: 3\n"

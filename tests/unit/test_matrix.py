@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import noxfile
-from scripts.common.errors import Failure
+from scripts.common.diagnostics.error import UserError
 from scripts.host.config.load import ROOT
 from scripts.host.matrix import matrix, pythons
 
@@ -80,5 +80,5 @@ def test_another_range_is_counted_out(checkout: Path) -> None:
 
 def test_a_range_without_end_is_a_failure(checkout: Path) -> None:
     (checkout / "pyproject.toml").write_text('requires-python = ">=3.10"\n')
-    with pytest.raises(Failure, match=r"pyproject\.toml"):
+    with pytest.raises(UserError, match=r"pyproject\.toml"):
         pythons(checkout)

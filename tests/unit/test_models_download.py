@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from scripts.common.download import fetch_verified
-from scripts.common.errors import Failure
-from scripts.common.hashing import layer_time
-from scripts.common.line import Line
-from scripts.common.partial import partial_path
-from scripts.common.wanted import Wanted
-from tests.standins.fault_server import Behaviour, misbehaving
-from tests.unit.downloading import CONTENT, HALF, OTHER, QUICK, fetch, leftovers, sha, wanted
+from scripts.common.diagnostics.error import UserError
+from scripts.common.fetch.artifact import ArtifactSpec
+from scripts.common.fetch.download import fetch_verified
+from scripts.common.fetch.hashing import layer_time
+from scripts.common.fetch.partial import partial_path
+from scripts.common.fetch.retry_policy import RetryPolicy
+from tests.support.downloading import CONTENT, HALF, OTHER, QUICK, fetch, leftovers, sha, wanted
+from tests.support.fault_server import Behaviour, misbehaving
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_a_broken_connection_is_resumed_where_it_broke(dest: Path, how: str, chu
 
 
 def test_corrupted_bytes_are_discarded_with_one_clear_line(dest: Path) -> None:
-    with misbehaving(CONTENT, Behaviour(flip=True)) as server, pytest.raises(Failure) as caught:
+    with misbehaving(CONTENT, Behaviour(flip=True)) as server, pytest.raises(UserError) as caught:
         fetch(server, dest)
     assert caught.value.code == "wrong-bytes"
     assert "discarded" in str(caught.value)
@@ -69,7 +69,10 @@ def test_corrupted_bytes_are_discarded_with_one_clear_line(dest: Path) -> None:
 
 @pytest.mark.parametrize("length", [len(CONTENT) - 7, len(CONTENT) + 7])
 def test_a_wrong_length_header_never_makes_a_file(dest: Path, length: int) -> None:
-    with misbehaving(CONTENT, Behaviour(length=length)) as server, pytest.raises(Failure) as caught:
+    with (
+        misbehaving(CONTENT, Behaviour(length=length)) as server,
+        pytest.raises(UserError) as caught,
+    ):
         fetch(server, dest)
     assert caught.value.code == "wrong-bytes"
     assert not dest.exists()
@@ -77,7 +80,7 @@ def test_a_wrong_length_header_never_makes_a_file(dest: Path, length: int) -> No
 
 def test_a_wrong_length_is_noticed_without_a_pin(dest: Path) -> None:
     act = Behaviour(length=len(CONTENT) + 7, ranges=False)
-    with misbehaving(CONTENT, act) as server, pytest.raises(Failure) as caught:
+    with misbehaving(CONTENT, act) as server, pytest.raises(UserError) as caught:
         fetch(server, dest, sha256="", size=None)
     assert caught.value.code == "download-broken"
     assert not dest.exists()
@@ -92,7 +95,7 @@ def test_a_passing_error_is_tried_again(dest: Path, status: int) -> None:
 
 def test_tries_are_bounded(dest: Path) -> None:
     with misbehaving(CONTENT, Behaviour(status=503)) as server:
-        with pytest.raises(Failure, match="503") as caught:
+        with pytest.raises(UserError, match="503") as caught:
             fetch(server, dest)
         assert len(server.asked) == QUICK.attempts
     assert caught.value.code == "download-broken"
@@ -132,18 +135,18 @@ def test_retry_after_as_a_date_is_read_by_the_servers_clock(dest: Path) -> None:
 
 def test_a_server_that_asks_for_too_much_patience_gets_none(dest: Path) -> None:
     busy = Behaviour(status=429, headers={"Retry-After": "3600"})
-    with misbehaving(CONTENT, busy) as server, pytest.raises(Failure, match="3600 s"):
+    with misbehaving(CONTENT, busy) as server, pytest.raises(UserError, match="3600 s"):
         fetch(server, dest)
 
 
-@pytest.mark.parametrize(("status", "cure"), [(401, "token"), (403, "token"), (404, "address")])
-def test_a_refusal_is_not_repeated_and_says_what_to_do(dest: Path, status: int, cure: str) -> None:
+@pytest.mark.parametrize(("status", "hint"), [(401, "token"), (403, "token"), (404, "address")])
+def test_a_refusal_is_not_repeated_and_says_what_to_do(dest: Path, status: int, hint: str) -> None:
     with misbehaving(CONTENT, Behaviour(status=status)) as server:
-        with pytest.raises(Failure) as caught:
+        with pytest.raises(UserError) as caught:
             fetch(server, dest)
         assert len(server.asked) == 1
     assert caught.value.code == "download-refused"
-    assert cure in caught.value.cure
+    assert hint in caught.value.hint
 
 
 def test_a_file_that_changed_between_tries_is_fetched_anew(dest: Path) -> None:
@@ -173,8 +176,8 @@ def test_an_unpinned_file_is_never_made_of_two(
 
 
 def test_resumed_bytes_of_another_file_are_noticed_and_replaced(dest: Path) -> None:
-    with misbehaving(OTHER, Behaviour(stop_at=HALF, etag="")) as server, pytest.raises(Failure):
-        fetch(server, dest, line=Line(attempts=1))
+    with misbehaving(OTHER, Behaviour(stop_at=HALF, etag="")) as server, pytest.raises(UserError):
+        fetch(server, dest, line=RetryPolicy(attempts=1))
     assert partial_path(dest).stat().st_size == HALF
     with misbehaving(CONTENT, Behaviour(etag="")) as server:
         assert fetch(server, dest).sha256 == sha(CONTENT)
@@ -182,8 +185,8 @@ def test_resumed_bytes_of_another_file_are_noticed_and_replaced(dest: Path) -> N
 
 
 def test_without_pin_and_validator_nothing_is_resumed(dest: Path) -> None:
-    with misbehaving(OTHER, Behaviour(stop_at=HALF, etag="")) as server, pytest.raises(Failure):
-        fetch(server, dest, line=Line(attempts=1), sha256="", size=None)
+    with misbehaving(OTHER, Behaviour(stop_at=HALF, etag="")) as server, pytest.raises(UserError):
+        fetch(server, dest, line=RetryPolicy(attempts=1), sha256="", size=None)
     with misbehaving(CONTENT, Behaviour(etag="")) as server:
         fetch(server, dest, sha256="", size=None)
         assert "Range" not in server.asked[0].headers
@@ -192,7 +195,7 @@ def test_without_pin_and_validator_nothing_is_resumed(dest: Path) -> None:
 
 def test_the_next_run_resumes(dest: Path) -> None:
     with misbehaving(CONTENT, Behaviour(stop_at=HALF), Behaviour(status=503)) as server:
-        with pytest.raises(Failure, match=f"{HALF} bytes are kept"):
+        with pytest.raises(UserError, match=f"{HALF} bytes are kept"):
             fetch(server, dest)
         server.script = [Behaviour()]
         found = fetch(server, dest)
@@ -202,7 +205,7 @@ def test_the_next_run_resumes(dest: Path) -> None:
 
 def test_a_run_killed_after_the_last_byte_has_nothing_to_fetch(dest: Path) -> None:
     with misbehaving(CONTENT, Behaviour(stop_at=HALF), Behaviour(status=503)) as server:
-        with pytest.raises(Failure):
+        with pytest.raises(UserError):
             fetch(server, dest, sha256="", size=None)
         with partial_path(dest).open("ab") as stream:
             stream.write(CONTENT[HALF:])
@@ -222,7 +225,7 @@ def test_a_server_that_ignores_ranges_starts_the_file_again(dest: Path) -> None:
 def test_a_body_longer_than_expected_is_cut_off_and_discarded(dest: Path, chunked: bool) -> None:
     act = Behaviour(content=CONTENT * 20, chunked=chunked)
     taken: list[int] = []
-    with misbehaving(CONTENT, act) as server, pytest.raises(Failure) as caught:
+    with misbehaving(CONTENT, act) as server, pytest.raises(UserError) as caught:
         fetch_verified(
             wanted(server), dest, line=QUICK, watch=lambda _, done, *__: taken.append(done)
         )
@@ -244,7 +247,7 @@ def test_a_resumed_download_keeps_its_place_through_a_redirect(dest: Path) -> No
 
 def test_a_redirect_loop_ends(dest: Path) -> None:
     loop = Behaviour(status=302, headers={"Location": "/file"})
-    with misbehaving(CONTENT, loop) as server, pytest.raises(Failure, match="without end"):
+    with misbehaving(CONTENT, loop) as server, pytest.raises(UserError, match="without end"):
         fetch(server, dest)
 
 
@@ -262,14 +265,14 @@ def test_a_token_goes_to_its_own_host_and_to_no_other(dest: Path) -> None:
 def test_a_redirect_to_a_local_file_is_refused(dest: Path, tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(CONTENT)
     away = Behaviour(status=302, headers={"Location": (tmp_path / "secret").as_uri()})
-    with misbehaving(b"", away) as server, pytest.raises(Failure) as caught:
+    with misbehaving(b"", away) as server, pytest.raises(UserError) as caught:
         fetch(server, dest)
     assert caught.value.code == "download-refused"
 
 
 def test_messages_never_show_a_query(dest: Path) -> None:
     with misbehaving(CONTENT, Behaviour(status=404)) as server:
-        asked = Wanted(f"{server.url}/file?token=secret", "file.dat")
-        with pytest.raises(Failure) as caught:
+        asked = ArtifactSpec(f"{server.url}/file?token=secret", "file.dat")
+        with pytest.raises(UserError) as caught:
             fetch_verified(asked, dest, line=QUICK)
     assert "secret" not in str(caught.value)

@@ -15,17 +15,17 @@ from pathlib import Path
 
 import pytest
 
-from scripts.common.download import fetch_verified
-from scripts.common.errors import Failure
-from scripts.common.line import Line
-from scripts.common.partial import partial_path
-from scripts.common.wanted import Fetched, Wanted
+from scripts.common.diagnostics.error import UserError
+from scripts.common.fetch.artifact import ArtifactSpec, VerifiedFile
+from scripts.common.fetch.download import fetch_verified
+from scripts.common.fetch.partial import partial_path
+from scripts.common.fetch.retry_policy import RetryPolicy
 from scripts.host.config.load import ROOT
-from tests.standins.fault_server import Behaviour, FaultServer, misbehaving
-from tests.standins.tls import serve_tls
-from tests.unit.checkout import from_url, make_checkout
-from tests.unit.downloading import CONTENT, HALF, QUICK, fetch, leftovers, sha, wanted
-from tests.unit.small_world import in_small_world, needs_namespaces
+from tests.support.checkout import from_url, make_checkout
+from tests.support.downloading import CONTENT, HALF, QUICK, fetch, leftovers, sha, wanted
+from tests.support.fault_server import Behaviour, FaultServer, misbehaving
+from tests.support.small_world import in_small_world, needs_namespaces
+from tests.support.tls import serve_tls
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def dest(tmp_path: Path) -> Path:
 
 
 def test_two_at_once_share_one_download(dest: Path) -> None:
-    found: list[Fetched] = []
+    found: list[VerifiedFile] = []
     waiting = threading.Event()
 
     def second() -> None:
@@ -66,7 +66,7 @@ def test_a_changed_file_in_the_store_is_reported_not_used(dest: Path) -> None:
         fetch(server, dest)
         with dest.open("r+b") as stream:
             stream.write(b"damage")
-        with pytest.raises(Failure) as caught:
+        with pytest.raises(UserError) as caught:
             fetch(server, dest)
     assert caught.value.code == "model-damaged"
 
@@ -74,17 +74,18 @@ def test_a_changed_file_in_the_store_is_reported_not_used(dest: Path) -> None:
 FETCH = """
 import sys
 from pathlib import Path
-from scripts.common.download import fetch_verified
-from scripts.common.errors import Failure
-from scripts.common.line import Line
-from scripts.common.wanted import Wanted
+from scripts.common.fetch.download import fetch_verified
+from scripts.common.diagnostics.error import UserError
+from scripts.common.fetch.retry_policy import RetryPolicy
+from scripts.common.fetch.artifact import ArtifactSpec
 url, dest, sha256, size = sys.argv[1:]
 def watch(state, *_):
     print(state, flush=True)
 try:
-    wanted = Wanted(url, "file.dat", sha256, int(size) or None)
-    print(fetch_verified(wanted, Path(dest), line=Line(attempts=2, pause=0.01), watch=watch).state)
-except Failure as failure:
+    wanted = ArtifactSpec(url, "file.dat", sha256, int(size) or None)
+    print(fetch_verified(wanted, Path(dest), line=RetryPolicy(attempts=2, pause=0.01),
+        watch=watch).state)
+except UserError as failure:
     print(failure)
     sys.exit(1)
 """
@@ -166,22 +167,26 @@ def test_an_untrusted_certificate_is_named_and_a_bundle_cures_it(
 ) -> None:
     with misbehaving(CONTENT) as server:
         cert = serve_tls(server, tmp_path)
-        asked = Wanted(f"{server.url.replace('http:', 'https:')}/file", "file.dat", sha(CONTENT))
-        with pytest.raises(Failure) as caught:
+        asked = ArtifactSpec(
+            f"{server.url.replace('http:', 'https:')}/file", "file.dat", sha(CONTENT)
+        )
+        with pytest.raises(UserError) as caught:
             fetch_verified(asked, dest, line=QUICK)
         assert caught.value.code == "certificate"
-        assert "ca_bundle" in caught.value.cure
-        fetch_verified(asked, dest, line=Line(ca_bundle=str(cert)))
+        assert "ca_bundle" in caught.value.hint
+        fetch_verified(asked, dest, line=RetryPolicy(ca_bundle=str(cert)))
     assert dest.read_bytes() == CONTENT
 
 
 def test_a_certificate_out_of_its_time_points_at_the_clock(dest: Path, tmp_path: Path) -> None:
     with misbehaving(CONTENT) as server:
         cert = serve_tls(server, tmp_path, days=0)
-        asked = Wanted(f"{server.url.replace('http:', 'https:')}/file", "file.dat", sha(CONTENT))
-        with pytest.raises(Failure, match="expired") as caught:
-            fetch_verified(asked, dest, line=Line(ca_bundle=str(cert)))
-    assert "clock" in caught.value.cure
+        asked = ArtifactSpec(
+            f"{server.url.replace('http:', 'https:')}/file", "file.dat", sha(CONTENT)
+        )
+        with pytest.raises(UserError, match="expired") as caught:
+            fetch_verified(asked, dest, line=RetryPolicy(ca_bundle=str(cert)))
+    assert "clock" in caught.value.hint
     assert not dest.exists()
 
 
@@ -190,7 +195,7 @@ def test_a_proxy_in_the_environment_is_used(dest: Path, monkeypatch: pytest.Monk
         monkeypatch.setenv("http_proxy", proxy.url)
         monkeypatch.delenv("no_proxy", raising=False)
         monkeypatch.delenv("NO_PROXY", raising=False)
-        asked = Wanted("http://models.invalid/file", "file.dat", sha(CONTENT))
+        asked = ArtifactSpec("http://models.invalid/file", "file.dat", sha(CONTENT))
         fetch_verified(asked, dest, line=QUICK)
         assert proxy.asked[0].path == "http://models.invalid/file"
     assert dest.read_bytes() == CONTENT

@@ -13,12 +13,9 @@ from typing import Any
 
 import pytest
 
-from scripts.common.errors import Failure
+from scripts.common.diagnostics.error import UserError
 from scripts.host.models.prefetch import Manner, verified_path
-from tests.standins.fault_server import Behaviour, misbehaving
-from tests.standins.hub import HubServer, commit_of, hub
-from tests.standins.tls import serve_tls
-from tests.unit.checkout import (
+from tests.support.checkout import (
     MANNER,
     from_url,
     loaded_from,
@@ -28,6 +25,9 @@ from tests.unit.checkout import (
     safetensors_bytes,
     sha,
 )
+from tests.support.fault_server import Behaviour, misbehaving
+from tests.support.hub import HubServer, commit_of, hub
+from tests.support.tls import serve_tls
 
 CHECKPOINT = safetensors_bytes()
 TOKENIZER = {"config.json": b"{}", "vocab.json": b'{"a": 1}', "merges.txt": b"a b\n"}
@@ -93,7 +93,7 @@ def test_a_small_hub_file_is_held_to_its_git_blob(tmp_path: Path) -> None:
         liar.RequestHandlerClass.do_HEAD = liar.RequestHandlerClass.do_GET  # type: ignore[attr-defined]  # answers HEAD alike
         model = {**tokenizer(), "source": {**tokenizer()["source"], "files": ["config.json"]}}
         root = make_checkout(tmp_path / "c", model, mirrors={"huggingface": liar.url})
-        with pytest.raises(Failure) as caught:
+        with pytest.raises(UserError) as caught:
             run(root)
     assert caught.value.code == "wrong-bytes"
     assert "git blob" in str(caught.value)
@@ -101,7 +101,7 @@ def test_a_small_hub_file_is_held_to_its_git_blob(tmp_path: Path) -> None:
 
 def test_what_the_lock_says_must_match(tmp_path: Path, server: HubServer) -> None:
     root = checkout(tmp_path, server, checkpoint(sha256="0" * 64))
-    with pytest.raises(Failure) as caught:
+    with pytest.raises(UserError) as caught:
         run(root)
     assert caught.value.code == "wrong-bytes"
     assert not [path for path in (root / "models").rglob("*") if path.is_file()]
@@ -112,13 +112,13 @@ def test_a_gated_model_says_what_to_do_and_a_token_opens_it(
 ) -> None:
     (tmp_path / "hub" / "o" / "big" / ".gated").write_text("letmein")
     root = checkout(tmp_path, server, checkpoint())
-    with pytest.raises(Failure, match="gated") as caught:
+    with pytest.raises(UserError, match="gated") as caught:
         run(root)
-    assert "HF_TOKEN" in caught.value.cure
+    assert "HF_TOKEN" in caught.value.hint
     pinned = checkout(tmp_path, server, checkpoint(sha256=sha(CHECKPOINT)))
-    with pytest.raises(Failure, match="refused") as caught:
+    with pytest.raises(UserError, match="refused") as caught:
         run(pinned)
-    assert "terms" in caught.value.cure
+    assert "terms" in caught.value.hint
     monkeypatch.setenv("HF_TOKEN", "letmein")
     assert run(root)[0].state == "fetched"
 
@@ -142,11 +142,11 @@ def test_a_stamp_is_believed_until_the_file_changes_and_rehash_never_believes_it
         stream.write(b"0123456789")
     os.utime(path, ns=(time, time))  # as if nothing had happened: only reading can tell
     assert run(root)[0].state == "cached"
-    with pytest.raises(Failure) as caught:
+    with pytest.raises(UserError) as caught:
         run(root, manner=dataclasses.replace(MANNER, rehash=True))
     assert caught.value.code == "model-damaged"
     os.utime(path, (1, 1))
-    with pytest.raises(Failure) as caught:
+    with pytest.raises(UserError) as caught:
         run(root)
     assert caught.value.code == "model-damaged"
 
@@ -177,7 +177,7 @@ def test_one_content_under_two_names_is_kept_once(tmp_path: Path, server: HubSer
 def test_a_failure_of_one_model_lets_the_others_finish(tmp_path: Path, server: HubServer) -> None:
     bad = checkpoint(name="bad", path="/bad.safetensors", sha256="0" * 64)
     root = checkout(tmp_path, server, bad, checkpoint())
-    with pytest.raises(Failure):
+    with pytest.raises(UserError):
         run(root)
     assert run(root, "big")[0].state == "cached"
 
@@ -203,7 +203,7 @@ def test_downloads_run_side_by_side_up_to_the_limit(tmp_path: Path) -> None:
 
 def test_path_prints_where_a_verified_file_lies_or_fails(tmp_path: Path, server: HubServer) -> None:
     root = checkout(tmp_path, server, checkpoint(sha256=sha(CHECKPOINT)), tokenizer())
-    with pytest.raises(Failure, match="has not been fetched"):
+    with pytest.raises(UserError, match="has not been fetched"):
         verified_path(loaded_from(root), "big")
     run(root)
     assert verified_path(loaded_from(root), "big").read_bytes() == CHECKPOINT
@@ -248,7 +248,7 @@ def test_a_bundle_is_trusted_by_the_hubs_client_and_the_download_alike(
     server.cdn = url = server.url.replace("http:", "https:")
     hub_of = {"huggingface": url}
     root = make_checkout(tmp_path / "c", checkpoint(), mirrors=hub_of)
-    with pytest.raises(Failure) as caught:
+    with pytest.raises(UserError) as caught:
         run(root)
     assert caught.value.code == "certificate"
     hub_of["ca_bundle"] = str(cert)

@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import SafetensorError, deserialize
 
-from scripts.common.errors import Failure
-from scripts.common.safetensors import MAX_HEADER, check, check_header, header_length
+from scripts.common.diagnostics.error import UserError
+from scripts.common.fetch.safetensors_header import MAX_HEADER, check, check_header, header_length
 
 TENSOR = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
 VALID: dict[str, Any] = {
@@ -107,7 +107,7 @@ def test_a_file_must_be_exactly_as_long_as_its_header_says(tmp_path: Path) -> No
     assert check(path).tensors == 4
     with path.open("ab") as stream:
         stream.write(b"\0")
-    with pytest.raises(Failure) as caught:
+    with pytest.raises(UserError) as caught:
         check(path)
     assert caught.value.code == "not-safetensors"
 

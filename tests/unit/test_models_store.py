@@ -9,17 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from scripts.common.errors import Failure
-from scripts.common.hashing import layer_time
-from scripts.common.volume import fetch_all, read_list
+from scripts.common.diagnostics.error import UserError
+from scripts.common.fetch.hashing import layer_time
+from scripts.common.fetch.volume_models import fetch_all, read_list
 from scripts.host.config.load import ROOT, load
 from scripts.host.models import edit, upkeep
 from scripts.host.models.context import staged_context
 from scripts.host.models.prefetch import Manner, prefetch
 from scripts.host.models.store import Store
-from tests.standins.fault_server import misbehaving
-from tests.standins.hub import hub
-from tests.unit.checkout import (
+from tests.support.checkout import (
     MANNER,
     forget,
     loaded_from,
@@ -29,6 +27,8 @@ from tests.unit.checkout import (
     safetensors_bytes,
     sha,
 )
+from tests.support.fault_server import misbehaving
+from tests.support.hub import hub
 
 ONE, TWO = safetensors_bytes(seed=1), safetensors_bytes(seed=2)
 COMMIT = "32bd64288804d66eefd0ccbe215aa642df71cc41"
@@ -123,7 +123,7 @@ def test_an_unpinned_volume_model_is_refused(tmp_path: Path) -> None:
         "path": "/v/m.safetensors",
     }
     root = make_checkout(tmp_path / "c", {**model, "placement": "volume"})
-    with pytest.raises(Failure, match="not pinned"), staged_context(loaded_from(root), ()):
+    with pytest.raises(UserError, match="not pinned"), staged_context(loaded_from(root), ()):
         pass
 
 
@@ -207,7 +207,7 @@ def test_add_and_remove_change_their_own_lines_only(tmp_path: Path) -> None:
 def test_a_model_that_makes_the_config_invalid_is_not_added(tmp_path: Path) -> None:
     shutil.copy(ROOT / "config.yaml", tmp_path)
     before = (tmp_path / "config.yaml").read_text()
-    with pytest.raises(Failure):
+    with pytest.raises(UserError):
         edit.add(tmp_path, edit.entry("x", "hub:o/r/m.safetensors", "not-absolute"))
     assert (tmp_path / "config.yaml").read_text() == before
 
@@ -223,9 +223,9 @@ def test_every_model_can_be_removed_and_one_added_again(tmp_path: Path) -> None:
 
 def test_removing_an_unknown_model_names_the_known_ones(tmp_path: Path) -> None:
     shutil.copy(ROOT / "config.yaml", tmp_path)
-    with pytest.raises(Failure) as caught:
+    with pytest.raises(UserError) as caught:
         edit.remove(tmp_path, "nothing")
-    assert "clip-tokenizer" in caught.value.cure
+    assert "clip-tokenizer" in caught.value.hint
 
 
 def test_trust_is_not_needed_for_what_is_pinned(root: Path) -> None:

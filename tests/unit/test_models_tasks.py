@@ -20,11 +20,10 @@ import pytest
 from rich.console import Console
 
 from scripts.host.config.load import ROOT
-from scripts.host.models.bars import bars
 from scripts.host.models.prefetch import prefetch
+from scripts.host.models.progress_bars import bars
 from scripts.host.models.store import Store
-from tests.standins.fault_server import Behaviour, misbehaving
-from tests.unit.checkout import (
+from tests.support.checkout import (
     MANNER,
     forget,
     from_url,
@@ -35,7 +34,8 @@ from tests.unit.checkout import (
     safetensors_bytes,
     sha,
 )
-from tests.unit.small_world import in_small_world, needs_namespaces
+from tests.support.fault_server import Behaviour, misbehaving
+from tests.support.small_world import in_small_world, needs_namespaces
 
 ONE, TWO = safetensors_bytes(seed=1), safetensors_bytes(seed=2)
 

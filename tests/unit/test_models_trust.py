@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from scripts.common.errors import Failure
+from scripts.common.diagnostics.error import UserError
 from scripts.host.config.lock import read_lock
 from scripts.host.models.prefetch import verified_path
-from tests.standins.fault_server import Behaviour, misbehaving
-from tests.unit.checkout import (
+from tests.support.checkout import (
     MANNER,
     from_url,
     loaded_from,
@@ -21,6 +20,7 @@ from tests.unit.checkout import (
     safetensors_bytes,
     sha,
 )
+from tests.support.fault_server import Behaviour, misbehaving
 
 CHECKPOINT = safetensors_bytes()
 TRUSTING = dataclasses.replace(MANNER, trust_on_first_use=True)
@@ -34,7 +34,7 @@ def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_unpinned_url_is_refused_then_trusted_once_and_pinned(tmp_path: Path) -> None:
     with misbehaving(CHECKPOINT) as server:
         root = make_checkout(tmp_path / "c", from_url(f"{server.url}/m.safetensors?key=secret"))
-        with pytest.raises(Failure) as caught:
+        with pytest.raises(UserError) as caught:
             run(root)
         assert caught.value.code == "unpinned-url"
         assert "secret" not in str(caught.value)
@@ -51,7 +51,7 @@ def test_a_url_that_changed_after_it_was_trusted_is_refused(tmp_path: Path) -> N
         path = run(root, manner=TRUSTING)[0].path
         path.unlink()
         server.content = safetensors_bytes(seed=2)
-        with pytest.raises(Failure) as caught:
+        with pytest.raises(UserError) as caught:
             run(root)
     assert caught.value.code == "wrong-bytes"
 
@@ -72,7 +72,7 @@ def test_a_pickle_is_refused_by_its_name_before_anything_is_fetched(
 ) -> None:
     with misbehaving(b"") as server:
         root = make_checkout(tmp_path / "c", from_url(f"{server.url}/{name}", path=f"/{name}"))
-        with pytest.raises(Failure) as caught:
+        with pytest.raises(UserError) as caught:
             run(root)
         assert server.asked == []
     assert caught.value.code == "pickle-refused"
@@ -85,7 +85,7 @@ def test_a_pickle_under_another_name_is_refused_unless_allowed(
     content = start + bytes(100)
     with misbehaving(content) as server:
         model = from_url(f"{server.url}/download/7", path="/embedding", sha256=sha(content))
-        with pytest.raises(Failure) as caught:
+        with pytest.raises(UserError) as caught:
             run(make_checkout(tmp_path / "1", model))
         assert caught.value.code == "pickle-refused"
         allowed = make_checkout(tmp_path / "2", {**model, "allow_pickle": True})
@@ -93,7 +93,7 @@ def test_a_pickle_under_another_name_is_refused_unless_allowed(
         # What one checkout allowed, another that shares the store still refuses.
         (tmp_path / "1" / "models").rename(tmp_path / "gone")
         (tmp_path / "1" / "models").symlink_to(allowed / "models")
-        with pytest.raises(Failure) as caught:
+        with pytest.raises(UserError) as caught:
             run(tmp_path / "1")
         assert caught.value.code == "pickle-refused"
 
@@ -103,7 +103,7 @@ def test_a_name_sent_by_the_server_is_judged_too(tmp_path: Path) -> None:
     sent = {"Content-Disposition": 'attachment; filename="evil.ckpt"'}
     with misbehaving(content, Behaviour(headers=sent)) as server:
         model = from_url(f"{server.url}/download/7", path="/embedding", sha256=sha(content))
-        with pytest.raises(Failure) as caught:
+        with pytest.raises(UserError) as caught:
             run(make_checkout(tmp_path / "c", model))
     assert caught.value.code == "pickle-refused"
     assert "evil.ckpt" in str(caught.value)
@@ -114,7 +114,7 @@ def test_what_is_no_safetensors_file_never_gets_the_name(tmp_path: Path) -> None
     with misbehaving(broken) as server:
         model = from_url(f"{server.url}/m.safetensors", sha256=sha(broken))
         root = make_checkout(tmp_path / "c", model)
-        with pytest.raises(Failure) as caught:
+        with pytest.raises(UserError) as caught:
             run(root)
     assert caught.value.code == "not-safetensors"
     assert not list((root / "models").rglob("*.safetensors"))
@@ -125,7 +125,7 @@ def test_a_server_that_names_a_safetensors_file_must_send_one(tmp_path: Path) ->
     sent = {"Content-Disposition": 'attachment; filename="lora.safetensors"'}
     with misbehaving(content, Behaviour(headers=sent)) as server:
         model = from_url(f"{server.url}/download/7", path="/lora", sha256=sha(content))
-        with pytest.raises(Failure) as caught:
+        with pytest.raises(UserError) as caught:
             run(make_checkout(tmp_path / "c", model))
     assert caught.value.code == "not-safetensors"
 

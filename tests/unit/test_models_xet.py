@@ -10,8 +10,7 @@ import pytest
 
 from scripts.host.models import xet
 from scripts.host.models.prefetch import Result, prefetch
-from tests.standins.hub import HubServer, hub
-from tests.unit.checkout import (
+from tests.support.checkout import (
     MANNER,
     loaded_from,
     make_checkout,
@@ -19,6 +18,7 @@ from tests.unit.checkout import (
     safetensors_bytes,
     sha,
 )
+from tests.support.hub import HubServer, hub
 
 CHECKPOINT = safetensors_bytes()
 

@@ -18,15 +18,15 @@ from typing import Any
 
 import pytest
 
-from scripts.common.errors import Failure
-from scripts.host.config.load import ROOT, Loaded, load
+from scripts.common.diagnostics.error import UserError
+from scripts.host.build.arguments import unpinned
+from scripts.host.config.load import ROOT, LoadedConfig, load
 from scripts.host.config.lock import LOCK_NAME, read_lock
-from scripts.host.docker.arguments import unpinned
 from scripts.host.models.prefetch import prefetch
 from scripts.host.pin.network import pin_network
-from tests.standins.git_server import RELEASES, WEBUI, repositories, serving
-from tests.standins.hub import commit_of, hub
-from tests.standins.serving import Server, running
+from tests.support.git_server import RELEASES, WEBUI, repositories, serving
+from tests.support.hub import commit_of, hub
+from tests.support.serving import Server, running
 
 DIGEST = "sha256:" + "0" * 64
 CHECKPOINT_REPO, CHECKPOINT_FILE = "owner/checkpoint", "weights.safetensors"
@@ -64,7 +64,7 @@ class World:
         """Write the named config; JSON is YAML."""
         (self.root / "config.local.yaml").write_text(json.dumps(tree))
 
-    def variants(self, *names: str) -> list[Loaded]:
+    def variants(self, *names: str) -> list[LoadedConfig]:
         """The config of some variants, or of all."""
         chosen = names or tuple(load(root=self.root).config.variants)
         return [load(name, root=self.root) for name in chosen]
@@ -208,7 +208,7 @@ def test_what_config_yaml_says_of_a_model_must_agree_with_its_source(
 ) -> None:
     [checkpoint, _] = json.loads((world.root / "config.local.yaml").read_text())["models"]
     _configured(world, models=[checkpoint | {key: said}])
-    with pytest.raises(Failure, match=f"config.yaml says {key} {said}, the source has"):
+    with pytest.raises(UserError, match=f"config.yaml says {key} {said}, the source has"):
         pin_network(world.variants("cuda128"))
     assert not (world.root / LOCK_NAME).exists()
 
@@ -216,7 +216,7 @@ def test_what_config_yaml_says_of_a_model_must_agree_with_its_source(
 def test_a_pinned_commit_that_vanished_fails_and_nothing_is_written(world: World) -> None:
     gone = "f" * 40
     _pin_blip(world, gone)
-    with pytest.raises(Failure, match=rf"git: .*{gone}.*salesforce/BLIP"):
+    with pytest.raises(UserError, match=rf"git: .*{gone}.*salesforce/BLIP"):
         pin_network(world.variants("cuda128"))
     assert not (world.root / LOCK_NAME).exists()
 
@@ -238,7 +238,7 @@ def test_everything_that_cannot_be_pinned_is_said_before_it_fails(
 ) -> None:
     (world.hub / CHECKPOINT_REPO / CHECKPOINT_FILE).unlink()
     (world.hub / TOKENIZER_REPO / "config.json").unlink()
-    with pytest.raises(Failure, match="2 things cannot be pinned"):
+    with pytest.raises(UserError, match="2 things cannot be pinned"):
         pin_network(world.variants("cuda128"))
     said = capsys.readouterr().err
     assert CHECKPOINT_FILE in said
@@ -289,7 +289,9 @@ def test_two_variants_may_not_mean_different_files_by_one_name(world: World) -> 
     [first, *rest] = other.config.models
     other_file = first.model_copy(update={"size": 1})
     config = other.config.model_copy(update={"models": (other_file, *rest)})
-    with pytest.raises(Failure, match="two variants mean different files by the model checkpoint"):
+    with pytest.raises(
+        UserError, match="two variants mean different files by the model checkpoint"
+    ):
         pin_network([one, replace(other, config=config)])
 
 
@@ -316,7 +318,7 @@ def test_a_password_in_an_address_is_never_shown(
     model = {"name": "m", "source": {"url": address}, "path": "/model.safetensors"}
     _configured(world, models=[model])
     said = pin_network(world.variants("cuda128"))
-    with pytest.raises(Failure):
+    with pytest.raises(UserError):
         pin_network(
             [load(define=["mirrors.github=http://u:opensesame@127.0.0.1:9"], root=world.root)]
         )
@@ -362,7 +364,7 @@ def test_a_size_alone_is_held_to_as_well(world: World, size: int) -> None:
     [checkpoint, _] = json.loads((world.root / "config.local.yaml").read_text())["models"]
     _configured(world, models=[checkpoint | {"size": size}])
     [loaded] = world.variants("cuda128")
-    with pytest.raises(Failure, match=r"wrong-bytes"):
+    with pytest.raises(UserError, match=r"wrong-bytes"):
         prefetch(loaded)
 
 

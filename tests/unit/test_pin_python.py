@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from scripts.common.errors import Failure
-from scripts.host.config.load import ROOT, Loaded, load
-from scripts.host.pin.python import pin_python, without_base
-from tests.standins.serving import Server, running
-from tests.unit.small_world import in_small_world, needs_namespaces
+from scripts.common.diagnostics.error import UserError
+from scripts.host.config.load import ROOT, LoadedConfig, load
+from scripts.host.pin.python_packages import pin_python, without_base
+from tests.support.serving import Server, running
+from tests.support.small_world import in_small_world, needs_namespaces
 
 
 class _Index(SimpleHTTPRequestHandler):
@@ -72,7 +72,7 @@ class Place:
         words = ["git", "-C", str(self.webui), "rev-parse", "HEAD"]
         return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
 
-    def variant(self, name: str = "cuda128") -> Loaded:
+    def variant(self, name: str = "cuda128") -> LoadedConfig:
         """The config of a variant."""
         return load(name, root=self.root)
 
@@ -165,7 +165,7 @@ def test_versions_stay_as_locked_until_an_upgrade_is_asked_for(place: Place) -> 
 def test_packages_that_exclude_each_other_fail_and_no_lock_is_touched(place: Place) -> None:
     place.publish("torchsde", "0.3.0", "torch>=3")
     place.release("gradio", "torchsde==0.3.0")
-    with pytest.raises(Failure, match=r"cannot be locked: .*torchsde==0\.3\.0.*cuda128\.txt"):
+    with pytest.raises(UserError, match=r"cannot be locked: .*torchsde==0\.3\.0.*cuda128\.txt"):
         pin_python([place.variant()])
     assert not list(place.root.glob("requirements/*.txt")), "dev.txt was compiled before it"
 
@@ -180,7 +180,7 @@ def test_check_writes_nothing_and_names_the_locks_that_are_old(place: Place) -> 
 
 def test_two_variants_with_different_packages_need_two_locks(place: Place) -> None:
     (place.root / "config.local.yaml").write_text("build: {requirements: requirements/one.txt}\n")
-    with pytest.raises(Failure, match="name the same lock"):
+    with pytest.raises(UserError, match="name the same lock"):
         pin_python([place.variant("cuda128"), place.variant("cpu")])
 
 
@@ -205,10 +205,11 @@ def test_versions_stay_in_a_lock_that_lies_elsewhere_too(place: Place) -> None:
 @needs_namespaces
 def test_a_lock_of_packages_that_cannot_be_written_is_one_line(place: Place) -> None:
     program = (
-        "import sys; from pathlib import Path; from scripts.common.errors import Failure;"
-        "from scripts.host.pin.python import _replace\n"
+        "import sys; from pathlib import Path;"
+        "from scripts.common.diagnostics.error import UserError;"
+        "from scripts.host.pin.python_packages import _replace\n"
         "try: _replace(Path(sys.argv[1]), Path(sys.argv[2]))\n"
-        "except Failure as failure: print(failure)"
+        "except UserError as failure: print(failure)"
     )
     new, folder = place.root / "requirements" / "image.in", place.root / "locks"
     folder.mkdir()
@@ -223,7 +224,7 @@ def test_an_index_that_does_not_answer_is_one_line(
 ) -> None:
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     loaded = load("cpu", ["mirrors.python=http://127.0.0.1:9/simple"], root=place.root)
-    with pytest.raises(Failure) as failed:
+    with pytest.raises(UserError) as failed:
         pin_python([loaded])
     assert "mirrors.python" in str(failed.value)
     assert "\n" not in str(failed.value)

@@ -16,13 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.common.errors import Failure
-from scripts.common.pip_cache import measure, prune, victims
-from scripts.common.pip_entries import Entry, Kind, scan
-from scripts.common.pip_runs import QUIET, RUNS, is_busy, read_runs
-from scripts.container.pip_cache import run as command
+from scripts.common.diagnostics.error import UserError
+from scripts.common.pip_cache.entries import Entry, Kind, scan
+from scripts.common.pip_cache.log_statistics import QUIET, RUNS, is_busy, read_runs
+from scripts.common.pip_cache.prune import measure, prune, victims
+from scripts.container.pip_cache_cli import run as command
 from scripts.host.config.load import ROOT
-from tests.standins.pip_index import running
+from tests.support.pip_index import running
 
 DAY = 86_400.0
 needs_pip = pytest.mark.skipif(not find_spec("pip"), reason="this Python has no pip")
@@ -124,7 +124,7 @@ def test_hits_and_misses_are_those_of_pip_itself(cache: Path, index: str, tmp_pa
 PRUNE_ALL_THE_TIME = """
 import select, sys
 from pathlib import Path
-from scripts.common.pip_cache import prune
+from scripts.common.pip_cache.prune import prune
 
 gone = 0
 while not select.select([sys.stdin], [], [], 0)[0]:
@@ -226,14 +226,14 @@ def test_a_pip_that_was_killed_does_not_hold_the_cache_for_ever(cache: Path) -> 
 def test_two_prunes_at_once_are_one_too_many(cache: Path) -> None:
     with (cache / ".prune.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(Failure, match="another prune"):
+        with pytest.raises(UserError, match="another prune"):
             prune(cache, max_size=0)
 
 
 def test_a_cache_that_cannot_be_read_is_one_clear_line(tmp_path: Path) -> None:
     file = tmp_path / "pip"
     file.write_text("no folder")
-    with pytest.raises(Failure, match="the pip cache cannot be used: not a directory"):
+    with pytest.raises(UserError, match="the pip cache cannot be used: not a directory"):
         prune(file, max_size=0)
 
 

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from scripts.common.errors import Failure
-from scripts.host.config.load import Loaded, load
-from scripts.host.docker.push import doubt_about, names_of
-from scripts.host.docker.registry import Lost, trouble
-from scripts.host.docker.uploads import Uploads
-from tests.smoked import write_report
+from scripts.common.diagnostics.error import UserError
+from scripts.host.config.load import LoadedConfig, load
+from scripts.host.registry.client import Lost, trouble
+from scripts.host.registry.push import doubt_about, names_of
+from scripts.host.registry.upload_progress import Uploads
+from tests.support.smoke_reports import write_report
 
 IMAGE = "sha256:" + "1" * 64
 
 
 @pytest.fixture
-def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loaded:
+def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LoadedConfig:
     monkeypatch.delenv("IMAGE_CONFIG", raising=False)
     define = (
         "image.repository=host:5000/me/worker",
@@ -29,7 +29,7 @@ def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loaded:
     return replace(load("cpu", define), root=tmp_path)
 
 
-def test_names_that_never_move_come_apart_from_those_that_do(loaded: Loaded) -> None:
+def test_names_that_never_move_come_apart_from_those_that_do(loaded: LoadedConfig) -> None:
     names = names_of(loaded, ["other:1"])
     assert names.immutable == (
         "host:5000/me/worker:v1.9.3-unknown",
@@ -38,26 +38,26 @@ def test_names_that_never_move_come_apart_from_those_that_do(loaded: Loaded) -> 
     assert names.moving == ("host:5000/me/worker:cpu", "other:1")
 
 
-def test_an_image_counts_as_tested_by_its_own_passing_report_only(loaded: Loaded) -> None:
+def test_an_image_counts_as_tested_by_its_own_passing_report_only(loaded: LoadedConfig) -> None:
     write_report(loaded.root / "reports", IMAGE)
     assert doubt_about(loaded, IMAGE) is None
     assert "another image" in str(doubt_about(loaded, "sha256:" + "2" * 64))
 
 
-def test_a_failed_or_partial_run_is_a_doubt(loaded: Loaded) -> None:
+def test_a_failed_or_partial_run_is_a_doubt(loaded: LoadedConfig) -> None:
     write_report(loaded.root / "reports", IMAGE, outcome="failed")
     assert "failed" in str(doubt_about(loaded, IMAGE))
     write_report(loaded.root / "reports", IMAGE, whole=False)
     assert "only a part" in str(doubt_about(loaded, IMAGE))
 
 
-def test_an_image_for_gpus_counts_only_once_it_drew_on_one(loaded: Loaded) -> None:
+def test_an_image_for_gpus_counts_only_once_it_drew_on_one(loaded: LoadedConfig) -> None:
     cuda = replace(load("cuda128"), root=loaded.root)
     write_report(loaded.root / "reports", IMAGE, variant="cuda128", drew=False)
     doubt = doubt_about(cuda, IMAGE)
     assert doubt
-    assert "drew no picture" in doubt.what
-    assert "nox -s gpu_smoke -- --variant cuda128" in doubt.cure
+    assert "drew no picture" in doubt.message
+    assert "nox -s gpu_smoke -- --variant cuda128" in doubt.hint
     write_report(loaded.root / "reports", IMAGE, variant="cuda128")
     assert doubt_about(cuda, IMAGE) is None
 
@@ -65,7 +65,7 @@ def test_an_image_for_gpus_counts_only_once_it_drew_on_one(loaded: Loaded) -> No
 @pytest.mark.parametrize(
     "text", ["[]", '{"image_id": ', json.dumps({"image_id": IMAGE, "passed": True})]
 )
-def test_what_is_no_whole_report_is_a_doubt(loaded: Loaded, text: str) -> None:
+def test_what_is_no_whole_report_is_a_doubt(loaded: LoadedConfig, text: str) -> None:
     path = loaded.root / "reports" / "smoke-cpu.json"
     path.parent.mkdir()
     path.write_text(text)
@@ -74,7 +74,7 @@ def test_what_is_no_whole_report_is_a_doubt(loaded: Loaded, text: str) -> None:
     assert "reports/smoke-cpu.json" in str(doubt)
 
 
-def test_no_report_at_all_is_a_doubt(loaded: Loaded) -> None:
+def test_no_report_at_all_is_a_doubt(loaded: LoadedConfig) -> None:
     assert "no smoke report" in str(doubt_about(loaded, IMAGE))
 
 
@@ -91,9 +91,9 @@ def test_no_report_at_all_is_a_doubt(loaded: Loaded) -> None:
 )
 def test_a_refusal_is_final_and_says_how_to_log_in(message: str) -> None:
     meaning = trouble(message, "host:5000/me/worker:1")
-    assert isinstance(meaning, Failure)
+    assert isinstance(meaning, UserError)
     assert meaning.code == "registry-refused"
-    assert "docker login host:5000" in meaning.cure
+    assert "docker login host:5000" in meaning.hint
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_what_another_try_may_cure_is_no_failure_yet(message: str) -> None:
 )
 def test_anything_else_is_final_in_the_engines_words(message: str) -> None:
     meaning = trouble(message, "host:5000/me/worker:1")
-    assert isinstance(meaning, Failure)
+    assert isinstance(meaning, UserError)
     assert meaning.code == ""
     assert message in str(meaning)
 

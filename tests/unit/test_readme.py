@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scripts.host.readme import BLOCKS, README, updated
+from scripts.reference.tables import BLOCKS, README, updated
 
 
 def test_the_readmes_tables_are_those_of_the_code() -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from scripts.container.orders import read_order
+from scripts.container.serverless.job_input import read_order
 from scripts.container.settings import VARIABLES, Settings
-from scripts.host.cache import Where, docker_words
 from scripts.host.config.load import ROOT
+from scripts.host.pip_cache import Where, docker_words
 
 
 def read(name: str) -> Any:

@@ -9,12 +9,15 @@ from xml.etree import ElementTree as Xml
 
 import pytest
 
-from scripts.common.findings import FINDINGS
-from scripts.host.smoke import charts, facts, gpu, report, show
-from scripts.host.smoke.api import Picture, decoded, difference
-from scripts.host.smoke.page import page
-from scripts.host.smoke.report import SmokeReport
-from tests.smoked import png, write_report
+from scripts.common.checks import report
+from scripts.common.checks.api import Picture, decoded, difference
+from scripts.common.checks.report import SmokeReport
+from scripts.common.diagnostics.table import DIAGNOSTICS
+from scripts.common.gpu import judge
+from scripts.host.reports import charts, smoke_summary
+from scripts.host.reports.smoke_page import page
+from tests.smoke import image_facts
+from tests.support.smoke_reports import png, write_report
 
 SUBJECT = report.Subject(image="a/b:c", image_id="sha256:1", variant="cpu")
 SCENE = report.Scene(started="2026-11-24T07:00:00+00:00", seconds=3.0)
@@ -63,7 +66,7 @@ def test_each_code_a_check_uses_is_in_the_table() -> None:
     words = "".join(path.read_text() for path in Path("tests/smoke").glob("*.py"))
     codes = set(re.findall(r'(?:fails_as\(|code=)"([a-z0-9-]+)"', words))
     assert len(codes) > 10
-    assert codes <= set(FINDINGS)
+    assert codes <= set(DIAGNOSTICS)
 
 
 @pytest.mark.parametrize("checks", [(), (SKIPPED,), (GOOD, BAD)])
@@ -75,7 +78,7 @@ def test_a_part_of_the_checks_is_no_pass_whatever_it_found() -> None:
     part = SCENE.model_copy(update={"whole": False})
     made = report.made(SUBJECT, (GOOD,), part)
     assert not made.passed
-    assert show.verdict(made) == "NOT PROVEN: only a part of the checks ran"
+    assert smoke_summary.verdict(made) == "NOT PROVEN: only a part of the checks ran"
 
 
 def test_it_drew_when_it_passed_and_there_are_pictures() -> None:
@@ -91,7 +94,7 @@ def test_a_report_is_read_back_as_it_was_written_beside_its_other_forms(tmp_path
         started="2026-11-24T07:00:00+00:00",
         seconds=3.0,
         host=report.Host(name="builder", processors=2),
-        gpus=(gpu.Device("NVIDIA GeForce RTX 4090", 24564 * 2**20, (8, 9), "550.163.01"),),
+        gpus=(judge.Device("NVIDIA GeForce RTX 4090", 24564 * 2**20, (8, 9), "550.163.01"),),
         versions={"torch": "2.7.0"},
         phases={"answers": 2.0, "drawn": 3.0},
         memory=(report.Usage(seconds=1, memory=10), report.Usage(seconds=2, memory=20)),
@@ -111,13 +114,13 @@ def test_the_table_fits_the_terminal_and_explains_failures_below_it() -> None:
     long = GOOD.model_copy(update={"evidence": "words " * 40})
     made = report.made(SUBJECT, (long, BAD, SKIPPED, SKIPPED), SCENE)
     for width in (80, 100):
-        lines = show.summary(made, width).splitlines()
+        lines = smoke_summary.summary(made, width).splitlines()
         table = lines[: lines.index("FAIL  loads [model-corrupt]")]
         assert max(map(len, table)) <= width
     text = "\n".join(lines)
     assert "skip  2 checks   no GPU" in text
-    assert FINDINGS["model-corrupt"].sentence in text
-    assert f"cure: {FINDINGS['model-corrupt'].cure}" in text
+    assert DIAGNOSTICS["model-corrupt"].message in text
+    assert f"hint: {DIAGNOSTICS['model-corrupt'].hint}" in text
     assert "  | a [31m<b>" in text
     assert "\x1b" not in text
     assert lines[-1] == "FAILED: 1 of 2 checks, 3 s"
@@ -127,13 +130,15 @@ def test_the_table_fits_the_terminal_and_explains_failures_below_it() -> None:
     ("number", "version"), [(90701, "9.7.1"), (90501, "9.5.1"), (8902, "8.9.2"), (0, "")]
 )
 def test_cudnns_number_is_told_as_its_version(number: int, version: str) -> None:
-    assert facts.cudnn(number) == version
+    assert image_facts.cudnn(number) == version
 
 
 def test_versions_are_read_from_what_the_image_prints() -> None:
     torch = '{"version": "2.7.0+cu128", "cuda": "12.8", "cudnn": 90701, "xformers": "0.0.30"}'
-    told = facts.parse(f"1c0a0c4c26f78c\nPython 3.11.12\na warning of some library\n{torch}\n")
-    assert facts.versions(told, "v1.9.3") == {
+    told = image_facts.parse(
+        f"1c0a0c4c26f78c\nPython 3.11.12\na warning of some library\n{torch}\n"
+    )
+    assert image_facts.versions(told, "v1.9.3") == {
         "A1111": "v1.9.3 (1c0a0c4)",
         "torch": "2.7.0+cu128",
         "CUDA": "12.8",
@@ -144,7 +149,9 @@ def test_versions_are_read_from_what_the_image_prints() -> None:
 
 
 def test_an_image_that_tells_nothing_has_its_release_at_least() -> None:
-    assert facts.versions(facts.parse("sh: no such file"), "v1.9.3") == {"A1111": "v1.9.3"}
+    assert image_facts.versions(image_facts.parse("sh: no such file"), "v1.9.3") == {
+        "A1111": "v1.9.3"
+    }
 
 
 def test_pictures_are_told_apart_by_their_pixels_not_by_their_bytes() -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import docker
 import pytest
 
-from scripts.host.smoke import gpu
-from scripts.host.smoke.worker import device_requests
+from scripts.common.gpu import judge
+from tests.smoke.container_under_test import device_requests
 
 # What torch's own wheels carry. 2.7.0 for CUDA 12.6 was read from it; the CUDA 12.8 list is that of
 # 2.7.1+cu128 in public logs; 2.6.0's: https://github.com/pytorch/pytorch/issues/150733.
@@ -90,9 +90,9 @@ ARCHS = {"cu126": CU126, "cu128": CU128}
 DRIVER = "570.195.03"
 
 
-def as_smi(recorded: Recorded) -> gpu.Device:
+def as_smi(recorded: Recorded) -> judge.Device:
     """The device as nvidia-smi describes it."""
-    [device] = gpu.parse_smi(f"{recorded.smi}, {DRIVER}\n")
+    [device] = judge.parse_smi(f"{recorded.smi}, {DRIVER}\n")
     return device
 
 
@@ -100,39 +100,39 @@ def named(recorded: Recorded) -> str:
     return recorded.smi.partition(",")[0]
 
 
-def as_torch(recorded: Recorded) -> gpu.Device:
+def as_torch(recorded: Recorded) -> judge.Device:
     """The same device as torch describes it: CUDA's memory, and no driver."""
     device = as_smi(recorded)
-    return gpu.Device(device.name, int(recorded.cuda * 2**20), device.capability)
+    return judge.Device(device.name, int(recorded.cuda * 2**20), device.capability)
 
 
 @pytest.mark.parametrize("recorded", DEVICES, ids=named)
 def test_driver_and_torch_agree_on_real_devices(recorded: Recorded) -> None:
-    assert gpu.disagreement([as_smi(recorded)], [as_torch(recorded)]) == ""
+    assert judge.disagreement([as_smi(recorded)], [as_torch(recorded)]) == ""
 
 
 @pytest.mark.parametrize("recorded", DEVICES, ids=named)
 @pytest.mark.parametrize("wheel", ARCHS)
 def test_each_wheel_is_judged_by_the_rules_of_cuda(recorded: Recorded, wheel: str) -> None:
-    missing = gpu.without_code([as_torch(recorded)], ARCHS[wheel])
+    missing = judge.without_code([as_torch(recorded)], ARCHS[wheel])
     assert (missing == ()) == (wheel in recorded.on)
 
 
 @pytest.mark.parametrize("recorded", DEVICES, ids=named)
 def test_the_attention_that_is_expected_is_what_the_webui_chooses(recorded: Recorded) -> None:
-    assert gpu.attention(as_torch(recorded)) == recorded.attention
+    assert judge.attention(as_torch(recorded)) == recorded.attention
 
 
 ADA, GAMING = as_smi(DEVICES[0]), as_smi(DEVICES[3])
 
 
 def test_nvidia_smi_is_read_in_bytes_and_versions() -> None:
-    assert gpu.Device("NVIDIA RTX 6000 Ada Generation", 49140 * 2**20, (8, 9), DRIVER) == ADA
+    assert judge.Device("NVIDIA RTX 6000 Ada Generation", 49140 * 2**20, (8, 9), DRIVER) == ADA
     assert str(ADA) == "NVIDIA RTX 6000 Ada Generation, 51.5 GB, 8.9, driver 570.195.03"
 
 
 def test_torch_may_count_in_another_order() -> None:
-    assert gpu.disagreement([ADA, GAMING], [GAMING, ADA]) == ""
+    assert judge.disagreement([ADA, GAMING], [GAMING, ADA]) == ""
 
 
 @pytest.mark.parametrize(
@@ -140,16 +140,16 @@ def test_torch_may_count_in_another_order() -> None:
     [
         ([], "2 GPUs, torch 0"),
         ([ADA, ADA], "4090"),
-        ([ADA, gpu.Device(GAMING.name, GAMING.memory // 2, GAMING.capability)], "bytes"),
-        ([ADA, gpu.Device(GAMING.name, GAMING.memory, (8, 6))], "8.6"),
+        ([ADA, judge.Device(GAMING.name, GAMING.memory // 2, GAMING.capability)], "bytes"),
+        ([ADA, judge.Device(GAMING.name, GAMING.memory, (8, 6))], "8.6"),
     ],
 )
-def test_gpus_that_differ_are_told(torch: list[gpu.Device], words: str) -> None:
-    assert words in gpu.disagreement([ADA, GAMING], torch)
+def test_gpus_that_differ_are_told(torch: list[judge.Device], words: str) -> None:
+    assert words in judge.disagreement([ADA, GAMING], torch)
 
 
 def test_no_gpu_at_all_is_no_agreement() -> None:
-    assert gpu.disagreement([], []) == "nvidia-smi lists no GPU"
+    assert judge.disagreement([], []) == "nvidia-smi lists no GPU"
 
 
 def test_results_far_off_raised_or_nan_are_wrong() -> None:
@@ -159,12 +159,16 @@ def test_results_far_off_raised_or_nan_are_wrong() -> None:
         "nan": float("nan"),
         "raised": "RuntimeError: no kernel",
     }
-    assert [line.partition(":")[0] for line in gpu.wrong(errors, 0.03)] == ["far", "nan", "raised"]
+    assert [line.partition(":")[0] for line in judge.wrong(errors, 0.03)] == [
+        "far",
+        "nan",
+        "raised",
+    ]
 
 
 def test_gpu_memory_may_grow_by_workspaces_and_no_more() -> None:
-    assert gpu.kept(10**9, 10**9 + gpu.LEFT_OVER) == ""
-    assert gpu.kept(10**9, 10**9 + gpu.LEFT_OVER + 1)
+    assert judge.kept(10**9, 10**9 + judge.LEFT_OVER) == ""
+    assert judge.kept(10**9, 10**9 + judge.LEFT_OVER + 1)
 
 
 def test_gpus_are_asked_for_as_the_engines_api_wants() -> None:

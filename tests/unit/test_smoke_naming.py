@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from scripts.common.findings import FINDINGS
-from scripts.host.smoke.naming import excerpt, named
+from scripts.common.diagnostics.signatures import excerpt, named
+from scripts.common.diagnostics.table import DIAGNOSTICS
 
 A1111 = "https://github.com/AUTOMATIC1111/stable-diffusion-webui/issues"
 
@@ -100,7 +100,7 @@ LINES = (
     Line(
         "port-closed",
         'level=error event=webui-unusable reason="the API did not answer in time"',
-        "scripts/container/readiness.py, seen with the stand-in that never opens its port",
+        "scripts/container/webui/readiness.py, seen with the stand-in that never opens its port",
     ),
     Line(
         "port-taken",
@@ -116,7 +116,7 @@ LINES = (
     Line(
         "picture-flat",
         'event=webui-unusable reason="the picture has one colour throughout"',
-        "scripts/container/readiness.py, seen with the stand-in that draws one colour",
+        "scripts/container/webui/readiness.py, seen with the stand-in that draws one colour",
     ),
 )
 
@@ -129,7 +129,7 @@ def test_a_known_line_gets_its_name_and_is_quoted(line: Line) -> None:
 
 
 def test_what_the_issue_of_a_failed_start_may_be_is_all_in_the_table() -> None:
-    assert {line.code for line in LINES} <= set(FINDINGS)
+    assert {line.code for line in LINES} <= set(DIAGNOSTICS)
 
 
 def test_a_failed_load_is_named_by_its_cause_not_by_its_effect() -> None:

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from scripts.common.findings import FINDINGS
-from scripts.host.smoke import gpu, report
-from scripts.host.smoke.page import page
-from tests.smoked import png
+from scripts.common.checks import report
+from scripts.common.diagnostics.table import DIAGNOSTICS
+from scripts.common.gpu import judge
+from scripts.host.reports.smoke_page import page
+from tests.support.smoke_reports import png
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
@@ -34,7 +35,7 @@ SCENE = report.Scene(
     started="2026-11-24T07:00:00+00:00",
     seconds=31.0,
     host=report.Host(name="builder", system="Debian GNU/Linux 12", processors=8, memory=2**35),
-    gpus=(gpu.Device("NVIDIA RTX 6000 Ada Generation", 49140 * 2**20, (8, 9), "570.195.03"),),
+    gpus=(judge.Device("NVIDIA RTX 6000 Ada Generation", 49140 * 2**20, (8, 9), "570.195.03"),),
     versions={"A1111": "v1.9.3 (1c0a0c4)", "torch": "2.7.0+cu128"},
     phases={"started": 0.1, "answers": 9.0, "drawn": 16.0},
     memory=tuple(report.Usage(seconds=at, memory=at * 10**8) for at in range(1, 30)),
@@ -131,7 +132,7 @@ def test_a_failure_is_told_with_its_name_its_cure_and_its_line_of_the_log(tmp_pa
     text = str(measured(path, 1000)["text"])
     assert ": failed" in text
     assert text.index("What failed") < text.index("What was tested")
-    assert FINDINGS["model-corrupt"].cure in text
+    assert DIAGNOSTICS["model-corrupt"].hint in text
     assert "SafetensorError: Error while deserializing" in text
     assert "<script>alert(1)</script>" in text
 

@@ -11,7 +11,7 @@ from invoke.parser.context import ParserContext
 
 import tasks
 from scripts.host.config.load import ROOT
-from tests.unit.ci import contexts
+from tests.support.ci import contexts
 
 NAMES = sorted(tasks.namespace.task_names)
 

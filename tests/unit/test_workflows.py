@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from scripts.host.config.load import ROOT, load
-from scripts.host.lint.lint import lint, shown
+from scripts.host.lint.run_linters import lint, shown
 from scripts.host.matrix import matrix
-from tests.unit.ci import check, checkout, noted, sessions, shell, stage
+from tests.support.ci import check, checkout, noted, sessions, shell, stage
 
 FOLDER = ROOT / ".github" / "workflows"
 FLOWS: dict[str, Any] = {

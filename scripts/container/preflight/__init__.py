@@ -29,7 +29,7 @@ def main(settings: Settings, words: Sequence[str]) -> int:
     form.add_argument("--json", action="store_true", help="one JSON object")
     form.add_argument("--log", action="store_true", help="a log line for each finding")
     options = parser.parse_args(words)
-    from scripts.container.preflight.gather import gather
+    from scripts.container.preflight.probes import gather
 
     began = time.monotonic()
     facts = gather(settings)
@@ -48,17 +48,17 @@ def main(settings: Settings, words: Sequence[str]) -> int:
 
 
 def table(verdicts: Sequence[Verdict]) -> str:
-    """Verdicts for a person: one line each, and the cure below what needs one."""
+    """Verdicts for a person: one line each, and the hint below what needs one."""
     lines = []
     for verdict in verdicts:
         lines.append(f"{verdict.level.value:4}  {verdict.check:12}  {verdict.evidence}")
         if verdict.code:
-            lines.append(f"{'':20}[{verdict.code}] {verdict.sentence} - {verdict.cure}")
+            lines.append(f"{'':20}[{verdict.code}] {verdict.sentence} - {verdict.hint}")
     return "\n".join(lines)
 
 
 def _row(verdict: Verdict) -> dict[str, str]:
-    return {**asdict(verdict), "sentence": verdict.sentence, "cure": verdict.cure}
+    return {**asdict(verdict), "sentence": verdict.sentence, "cure": verdict.hint}
 
 
 def _write_log(verdicts: Sequence[Verdict], seconds: float) -> None:
@@ -69,7 +69,7 @@ def _write_log(verdicts: Sequence[Verdict], seconds: float) -> None:
                 level="error" if verdict.level == Level.FAIL else "warning",
                 code=verdict.code,
                 found=verdict.evidence,
-                cure=verdict.cure,
+                hint=verdict.hint,
             )
     findings = sum(1 for verdict in verdicts if verdict.code)
     log("preflight-done", checks=len(verdicts), findings=findings, seconds=seconds)

@@ -1,7 +1,7 @@
 """Judges the facts: one function a check, one table of all. Pure.
 
-A check returns a verdict, or None where it does not apply. Codes, sentences and cures come from
-`scripts.common.findings`, which `invoke doctor` and the README share.
+A check returns a verdict, or None where it does not apply. Codes, sentences and hints come from
+`scripts.common.diagnostics.table`, which `invoke doctor` and the README share.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from scripts.common.cuda import carrier
-from scripts.common.findings import FINDINGS
-from scripts.container.preflight.facts import Facts, Torch
+from scripts.common.diagnostics.table import DIAGNOSTICS
+from scripts.common.gpu.capability import carrier
+from scripts.container.preflight.preflight_facts import Facts, Torch
 
 CUDNN_MINIMUM: Final = 9
 SHM_MINIMUM: Final = 64_000_000
@@ -46,14 +46,14 @@ class Verdict:
     code: str = ""
 
     @property
-    def cure(self) -> str:
+    def hint(self) -> str:
         """What to do next, empty when nothing is to be done."""
-        return FINDINGS[self.code].cure if self.code else ""
+        return DIAGNOSTICS[self.code].hint if self.code else ""
 
     @property
     def sentence(self) -> str:
         """What is wrong, empty when nothing is."""
-        return FINDINGS[self.code].sentence if self.code else ""
+        return DIAGNOSTICS[self.code].message if self.code else ""
 
 
 Check = Callable[[Facts], Verdict | None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
-from scripts.common.errors import Failure
+from scripts.common.diagnostics.error import UserError
 from scripts.host.config.layers import Layer
 
 _EXPECTED = {  # pydantic's types of errors in the words of a config
@@ -19,21 +19,23 @@ _EXPECTED = {  # pydantic's types of errors in the words of a config
 }
 
 
-def explained(error: ValidationError, merged: Layer, *, whole: str, cure: str) -> Failure:
+def explained(error: ValidationError, merged: Layer, *, whole: str, hint: str) -> UserError:
     """The first error as one line; the number of others is said, not their text.
 
     Args:
         error: pydantic's.
         merged: what was validated, with the place of each value.
         whole: what it is, for an error that belongs to no key.
-        cure: what to do next.
+        hint: what to do next.
     """
     errors = error.errors(include_url=False)
     first = min(errors, key=lambda each: (each["type"] == "missing", len(each["loc"])))
     path = _path(first["loc"], merged)
     expected = _EXPECTED.get(first["type"], first["msg"].removeprefix("Value error, "))
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    return Failure(f"{path or whole}: {expected}{more}", where=_origin(path, merged), cure=cure)
+    return UserError(
+        f"{path or whole}: {expected}{more}", location=_origin(path, merged), hint=hint
+    )
 
 
 def _origin(path: str, merged: Layer) -> str:

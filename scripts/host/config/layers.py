@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from scripts.common.errors import Failure
+from scripts.common.diagnostics.error import UserError
 
 Tree = dict[str, Any]
 
@@ -41,35 +41,37 @@ def read_layer(path: Path, shown_as: str) -> Layer:
         shown_as: how messages name it.
 
     Raises:
-        Failure: it cannot be read, is not YAML, is not a map, or says a key twice.
+        UserError: it cannot be read, is not YAML, is not a map, or says a key twice.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise Failure(f"it cannot be read: {reason}", where=shown_as) from None
+        raise UserError(f"it cannot be read: {reason}", location=shown_as) from None
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
     try:
         node = loader.get_single_node()
         if node is None:
             return Layer({}, name=shown_as)
         if not isinstance(node, yaml.MappingNode):
-            raise Failure("expected a map of keys", where=f"{shown_as}:1")
+            raise UserError("expected a map of keys", location=f"{shown_as}:1")
         origins: dict[str, str] = {}
         _walk(node, "", shown_as, origins)
         return Layer(loader.construct_document(node), origins, shown_as)
     except yaml.reader.ReaderError as error:
-        raise Failure(f"not valid YAML: {error.reason}", where=shown_as) from None
+        raise UserError(f"not valid YAML: {error.reason}", location=shown_as) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{shown_as}:{mark.line + 1}" if mark else shown_as
-        raise Failure(
+        raise UserError(
             f"not valid YAML: {error.problem or error.context}",
-            where=where,
-            cure="mend the line; indentation and colons are the usual cause",
+            location=where,
+            hint="mend the line; indentation and colons are the usual cause",
         ) from None
     except RecursionError:
-        raise Failure("an alias contains itself", where=shown_as, cure="write it out") from None
+        raise UserError(
+            "an alias contains itself", location=shown_as, hint="write it out"
+        ) from None
     finally:
         loader.dispose()
 
@@ -80,7 +82,9 @@ def _walk(node: yaml.Node, path: str, shown_as: str, origins: dict[str, str]) ->
         below = f"{path}.{key}" if path else key
         where = f"{shown_as}:{line}"
         if below in origins:
-            raise Failure(f"the key {below} is said twice", where=where, cure="keep one of them")
+            raise UserError(
+                f"the key {below} is said twice", location=where, hint="keep one of them"
+            )
         origins[below] = where
         _walk(child, below, shown_as, origins)
 
@@ -97,13 +101,13 @@ def override(words: str) -> Layer:
     """The layer that one `-D key.path=value` makes; the value is read as YAML.
 
     Raises:
-        Failure: it is not of that form.
+        UserError: it is not of that form.
     """
     path, equals, value = words.partition("=")
     keys = path.split(".")
     if not equals or not all(keys):
-        raise Failure(
-            f"-D {words} is not key.path=value", cure="for example: -D build.network=host"
+        raise UserError(
+            f"-D {words} is not key.path=value", hint="for example: -D build.network=host"
         )
     try:
         leaf = yaml.safe_load(value)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from scripts.common.errors import Failure
+from scripts.common.diagnostics.error import UserError
 from scripts.host.config.explain import explained
 from scripts.host.config.layers import Layer, below, merge, override, read_layer
 from scripts.host.config.lock import Lock, LockedModel, read_lock
@@ -21,7 +21,7 @@ DEFAULT_VARIANT = "cuda128"
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedConfig:
     """A validated config and what is known about it.
 
     Args:
@@ -49,17 +49,17 @@ class Loaded:
         """The certificates that every download trusts, where `mirrors.ca_bundle` names some.
 
         Raises:
-            Failure: the file is not there.
+            UserError: the file is not there.
         """
         said = self.config.mirrors.ca_bundle
         if said is None:
             return None
         path = self.root / Path(said).expanduser()
         if not path.is_file():
-            raise Failure(
+            raise UserError(
                 "the CA bundle is not there",
-                where=said,
-                cure="mend mirrors.ca_bundle",
+                location=said,
+                hint="mend mirrors.ca_bundle",
                 code="ca-bundle-unusable",
             )
         return path
@@ -78,7 +78,7 @@ def load(
     *,
     root: Path = ROOT,
     environment: Mapping[str, str] = os.environ,
-) -> Loaded:
+) -> LoadedConfig:
     """Merge and validate the config.
 
     Args:
@@ -88,16 +88,16 @@ def load(
         environment: where IMAGE_CONFIG and HF_ENDPOINT are looked up.
 
     Raises:
-        Failure: naming file, line, key path and what was expected.
+        UserError: naming file, line, key path and what was expected.
     """
     files = reduce(merge, _files(root, environment))
     chosen = below(files, "variants", variant)
     names = list(files.tree.get("variants") or {})
     if variant not in names:
-        raise Failure(
+        raise UserError(
             f"there is no variant {variant}",
-            where="config.yaml",
-            cure=f"one of: {', '.join(names)}",
+            location="config.yaml",
+            hint=f"one of: {', '.join(names)}",
         )
     first, *rest = _files(root, environment)
     over = [override(words) for words in define]
@@ -105,9 +105,9 @@ def load(
     try:
         config = Config.model_validate(merged.tree)
     except ValidationError as error:
-        cure = "see config.schema.json or the config reference in the README"
-        raise explained(error, merged, whole="config", cure=cure) from None
-    return Loaded(config, variant, merged.origins, read_lock(root), root)
+        hint = "see config.schema.json or the config reference in the README"
+        raise explained(error, merged, whole="config", hint=hint) from None
+    return LoadedConfig(config, variant, merged.origins, read_lock(root), root)
 
 
 def _files(root: Path, environment: Mapping[str, str]) -> list[Layer]:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from scripts.common.errors import Failure
-from scripts.common.partial import NO_LOCKS, locked_file, partial_path
+from scripts.common.diagnostics.error import UserError
+from scripts.common.fetch.partial import NO_LOCKS, locked_file, partial_path
 from scripts.host.config.explain import explained
 from scripts.host.config.layers import read_layer
 from scripts.host.config.schema import Commit, Digest, Section, Sha256
@@ -57,20 +57,22 @@ def read_lock(root: Path) -> Lock:
     """The lock below `root`, empty where there is none.
 
     Raises:
-        Failure: it is not YAML, or not a lock; `invoke pin` does not guess what was meant either.
+        UserError: it is not YAML, or not a lock; `invoke pin` does not guess what was meant either.
     """
     path = root / LOCK_NAME
     if not path.exists():
         return Lock()
-    cure = "restore it from version control; or delete it, then run: invoke pin"
+    hint = "restore it from version control; or delete it, then run: invoke pin"
     try:
         layer = read_layer(path, LOCK_NAME)
-    except Failure as broken:
-        raise Failure(f"the lock is broken: {broken.what}", where=broken.where, cure=cure) from None
+    except UserError as broken:
+        raise UserError(
+            f"the lock is broken: {broken.message}", location=broken.location, hint=hint
+        ) from None
     try:
         return Lock.model_validate(layer.tree)
     except ValidationError as error:
-        raise explained(error, layer, whole="the lock", cure=cure) from None
+        raise explained(error, layer, whole="the lock", hint=hint) from None
 
 
 def update_lock(root: Path, change: Callable[[Lock], Lock]) -> tuple[Lock, Lock]:
@@ -86,7 +88,7 @@ def update_lock(root: Path, change: Callable[[Lock], Lock]) -> tuple[Lock, Lock]
         The lock before and after.
 
     Raises:
-        Failure: it cannot be read or written; it is as it was.
+        UserError: it cannot be read or written; it is as it was.
     """
     path = root / LOCK_NAME
     partial = partial_path(path)
@@ -104,12 +106,12 @@ def update_lock(root: Path, change: Callable[[Lock], Lock]) -> tuple[Lock, Lock]
     return before, now
 
 
-def not_written(error: OSError, where: str) -> Failure:
+def not_written(error: OSError, where: str) -> UserError:
     """The failure that an error of writing a lock is."""
-    return Failure(
+    return UserError(
         f"the lock cannot be written: {error.strerror}; it is as it was",
-        where=where,
-        cure="free space, or make the checkout writable",
+        location=where,
+        hint="free space, or make the checkout writable",
     )
 
 

@@ -10,16 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scripts.common.cuda import capability
-from scripts.common.errors import Failure
-from scripts.host.config.load import Loaded
-from scripts.host.docker.arguments import base_reference, unpinned
-from scripts.host.docker.engine import Engine, client, probe
-from scripts.host.docker.plan import references, source_of
-from scripts.host.docker.sessions import started_by
+from scripts.common.diagnostics.error import UserError
+from scripts.common.gpu.capability import capability
+from scripts.host.build.arguments import base_reference, unpinned
+from scripts.host.build.inputs import references, source_of
+from scripts.host.config.load import LoadedConfig
 from scripts.host.doctor import mirrors, nvidia
-from scripts.host.doctor.facts import Disk, Facts, ImageTorch
-from scripts.host.models.plan import plan
+from scripts.host.doctor.doctor_facts import Disk, Facts, ImageTorch
+from scripts.host.engine.client import Engine, client, probe
+from scripts.host.engine.containers import started_by
+from scripts.host.models.artifacts import plan
 from scripts.host.models.store import Store
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _TORCH = (
 )
 
 
-def gather(loaded: Loaded) -> Facts:
+def gather(loaded: LoadedConfig) -> Facts:
     """Ask everything."""
     engine, connected, engine_trouble = _engine()
     driver, driver_trouble = nvidia.ask()
@@ -145,23 +145,23 @@ def _is_there(path: Path) -> bool:
     return os.path.exists(path)  # noqa: PTH110
 
 
-def _engine() -> tuple[Engine | None, DockerClient | None, Failure | None]:
+def _engine() -> tuple[Engine | None, DockerClient | None, UserError | None]:
     try:
         return probe(), client(), None
-    except Failure as failure:
+    except UserError as failure:
         if failure.code == "engine-missing":
             return None, None, failure
         return None, client(), failure
 
 
-def _local_bases(loaded: Loaded, connected: DockerClient | None) -> tuple[str, ...]:
+def _local_bases(loaded: LoadedConfig, connected: DockerClient | None) -> tuple[str, ...]:
     """The base images that the engine has."""
     base = loaded.config.base
     wanted = [base_reference(loaded, name) for name in (base.download, base.runtime)]
     return tuple(name for name in wanted if _has(connected, name))
 
 
-def _image(loaded: Loaded, connected: DockerClient | None) -> str:
+def _image(loaded: LoadedConfig, connected: DockerClient | None) -> str:
     """The newest image of this config that the engine has; empty when none."""
     names = references(loaded, source_of(loaded.root))
     return next((name for name in names if _has(connected, name)), "")
@@ -179,7 +179,7 @@ def _has(connected: DockerClient | None, name: str) -> bool:
     return True
 
 
-def _disks(loaded: Loaded, engine_root: str, *, missing_bases: int) -> tuple[Disk, ...]:
+def _disks(loaded: LoadedConfig, engine_root: str, *, missing_bases: int) -> tuple[Disk, ...]:
     """Where this build writes, and how much; an engine elsewhere keeps its own counsel."""
     store = Store(loaded.store)
     items = plan(loaded)

@@ -14,13 +14,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from scripts.common.errors import Failure
-from scripts.common.web import trusting
-from scripts.host.config.load import Loaded
+from scripts.common.diagnostics.error import UserError
+from scripts.common.fetch.http import trusting
+from scripts.host.build.arguments import base_reference
+from scripts.host.config.load import LoadedConfig
 from scripts.host.config.schema import HubSource
-from scripts.host.docker.arguments import base_reference
-from scripts.host.doctor.facts import Mirror
-from scripts.host.pin.sources import source_url
+from scripts.host.doctor.doctor_facts import Mirror
+from scripts.host.pin.git_sources import source_url
 
 _TIMEOUT = 10.0  # seconds of silence
 _PATIENCE = 15.0  # seconds for all, names that are not looked up and answers that drip included
@@ -46,7 +46,7 @@ class Probe:
 
 
 def reach(
-    loaded: Loaded, local_images: Collection[str], insecure: Collection[str] = ()
+    loaded: LoadedConfig, local_images: Collection[str], insecure: Collection[str] = ()
 ) -> tuple[Mirror, ...]:
     """Ask all of them at once.
 
@@ -58,8 +58,8 @@ def reach(
     asked = probes(loaded, local_images, insecure)
     try:
         context = trusting(str(loaded.ca_bundle or ""))
-    except Failure as failure:
-        unusable = Mirror("ca_bundle", (), (f"{failure.where}: {failure.what}",))
+    except UserError as failure:
+        unusable = Mirror("ca_bundle", (), (f"{failure.location}: {failure.message}",))
         return unusable, *grouped(asked, _answers(asked, ssl.create_default_context()))
     return grouped(asked, _answers(asked, context))
 
@@ -83,7 +83,7 @@ def _answers(asked: Sequence[Probe], context: ssl.SSLContext) -> tuple[str, ...]
 
 
 def probes(
-    loaded: Loaded, local_images: Collection[str] = (), insecure: Collection[str] = ()
+    loaded: LoadedConfig, local_images: Collection[str] = (), insecure: Collection[str] = ()
 ) -> tuple[Probe, ...]:
     """Every question that a config raises. Pure."""
     config = loaded.config

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 
-from scripts.common.cuda import capability
-from scripts.host.doctor.facts import Driver, Gpu
+from scripts.common.gpu.capability import capability
+from scripts.host.doctor.doctor_facts import Driver, Gpu
 
 _TIMEOUT = 30.0  # seconds; waking sleeping GPUs takes some
 _FIELDS = "name,driver_version,compute_cap"

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from scripts.common.errors import Failure
+from scripts.common.diagnostics.error import UserError
 
 _SHELLS = ("sh", "bash", "dash", "ash", "ksh")
 
@@ -31,7 +31,7 @@ def sorted_files(root: Path) -> Files:
     """The files below `root` that are tracked, or would be.
 
     Raises:
-        Failure: git does not answer there.
+        UserError: git does not answer there.
     """
     words = ["git", "-C", str(root), "ls-files", "-z"]
     try:
@@ -42,13 +42,13 @@ def sorted_files(root: Path) -> Files:
             check=False,
         )
     except FileNotFoundError:
-        raise Failure("there is no git command", cure="install git") from None
+        raise UserError("there is no git command", hint="install git") from None
     if listing.returncode != 0:
         reason = listing.stderr.strip().splitlines()
-        raise Failure(
+        raise UserError(
             f"git cannot list the files: {reason[0] if reason else 'no reason given'}",
-            where=str(root),
-            cure="lint a git checkout",
+            location=str(root),
+            hint="lint a git checkout",
         )
     names = sorted({name for name in listing.stdout.split("\0") if (root / name).is_file()})
     return Files(

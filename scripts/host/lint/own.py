@@ -6,9 +6,9 @@ from pathlib import Path
 
 import yaml
 
-from scripts.common.errors import Failure
+from scripts.common.diagnostics.error import UserError
+from scripts.host.config.describe import SCHEMA_NAME, schema_text, write_schema
 from scripts.host.config.load import DEFAULT_VARIANT, load
-from scripts.host.config.show import SCHEMA_NAME, schema_text, write_schema
 from scripts.host.lint.parse import at
 from scripts.host.lint.problems import Problem
 
@@ -19,7 +19,7 @@ def check_config(root: Path) -> list[Problem]:
     for variant in _variants(root):
         try:
             load(variant, root=root)
-        except Failure as failure:
+        except UserError as failure:
             found[str(failure)] = at(failure, "config.yaml", "config")
     return list(found.values())
 

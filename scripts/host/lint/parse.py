@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from scripts.common.errors import Failure
+from scripts.common.diagnostics.error import UserError
 from scripts.host.config.layers import read_layer
 from scripts.host.lint.problems import LEVELS, Problem
 
@@ -134,7 +134,7 @@ def _line(json_path: str, root: Path, name: str) -> int:
     """The line of a key path such as `$.jobs.a.steps[0]`, or of the nearest one above it."""
     try:
         origins = read_layer(root / name, name).origins
-    except Failure:
+    except UserError:
         return 1
     key = json_path.removeprefix("$").replace("[", ".").replace("]", "").strip(".")
     while key and key not in origins:
@@ -145,14 +145,14 @@ def _line(json_path: str, root: Path, name: str) -> int:
 def _unreadable(name: str, root: Path) -> Problem:
     try:
         read_layer(root / name, name)
-    except Failure as failure:
+    except UserError as failure:
         return at(failure, name, "workflow-syntax")
     return Problem(name, 1, 1, "workflow-syntax", "cannot be parsed")
 
 
-def at(failure: Failure, path: str, rule: str) -> Problem:
+def at(failure: UserError, path: str, rule: str) -> Problem:
     """A failure as a problem, at the line its `where` names."""
-    file, colon, line = failure.where.rpartition(":")
+    file, colon, line = failure.location.rpartition(":")
     if colon and line.isdigit():
-        return Problem(file, int(line), 1, rule, failure.what)
-    return Problem(path, 1, 1, rule, failure.what)
+        return Problem(file, int(line), 1, rule, failure.message)
+    return Problem(path, 1, 1, rule, failure.message)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from scripts.common.errors import Failure
+from scripts.common.diagnostics.error import UserError
 from scripts.host.lint import own, parse
 from scripts.host.lint.files import Files
 from scripts.host.lint.problems import Problem, Verdict
@@ -100,7 +100,7 @@ def run(root: Path, *words: str, feed: str | None = None) -> subprocess.Complete
     The environment's own tools come first on PATH for the tool as well: actionlint asks shellcheck.
 
     Raises:
-        Failure: there is no such tool.
+        UserError: there is no such tool.
     """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     try:
@@ -114,8 +114,8 @@ def run(root: Path, *words: str, feed: str | None = None) -> subprocess.Complete
             check=False,
         )
     except FileNotFoundError:
-        raise Failure(
-            f"there is no {words[0]}", cure="install the tools: scripts/bootstrap invoke lint"
+        raise UserError(
+            f"there is no {words[0]}", hint="install the tools: scripts/bootstrap invoke lint"
         ) from None
 
 

@@ -14,12 +14,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from scripts.common.errors import Failure
-from scripts.common.hashing import layer_time, sha256_of
-from scripts.common.volume import LIST, VolumeModel, as_json
-from scripts.host.config.load import Loaded
+from scripts.common.diagnostics.error import UserError
+from scripts.common.fetch.hashing import layer_time, sha256_of
+from scripts.common.fetch.volume_models import LIST, VolumeModel, as_json
+from scripts.host.config.load import LoadedConfig
 from scripts.host.config.schema import HubSource
-from scripts.host.models.plan import Item, items_of
+from scripts.host.models.artifacts import Item, items_of
 from scripts.host.models.prefetch import Result
 from scripts.host.models.store import CONTEXT_PREFIX, Store, place
 from scripts.host.models.tokens import variable_for
@@ -29,7 +29,7 @@ CHECKPOINT = PurePosixPath("/model.safetensors")
 
 
 @contextmanager
-def staged_context(loaded: Loaded, results: Iterable[Result]) -> Iterator[Path]:
+def staged_context(loaded: LoadedConfig, results: Iterable[Result]) -> Iterator[Path]:
     """`stage_context` in a folder beside the store's objects, removed when the block ends."""
     root = Store(loaded.store).root
     parent = root if os.access(root, os.W_OK) else None  # elsewhere links become copies
@@ -41,7 +41,7 @@ def staged_context(loaded: Loaded, results: Iterable[Result]) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def stage_context(loaded: Loaded, results: Iterable[Result], dest: Path) -> Path:
+def stage_context(loaded: LoadedConfig, results: Iterable[Result], dest: Path) -> Path:
     """Lay out the files of `prefetch` as the image will have them.
 
     Args:
@@ -53,7 +53,7 @@ def stage_context(loaded: Loaded, results: Iterable[Result], dest: Path) -> Path
         `dest`.
 
     Raises:
-        Failure: a volume model is not pinned, or a Hub revision is not known.
+        UserError: a volume model is not pinned, or a Hub revision is not known.
     """
     (dest / "extra").mkdir(parents=True)
     for result in results:
@@ -80,11 +80,11 @@ def image_path(item: Item) -> PurePosixPath:
     return _cache_folder(item) / "snapshots" / _commit(item) / item.file
 
 
-def volume_models(loaded: Loaded) -> tuple[VolumeModel, ...]:
+def volume_models(loaded: LoadedConfig) -> tuple[VolumeModel, ...]:
     """What the worker has to fetch at its first start.
 
     Raises:
-        Failure: one of them is not pinned: a worker must not trust on first use.
+        UserError: one of them is not pinned: a worker must not trust on first use.
     """
     models = [model for model in loaded.config.models if model.placement == "volume"]
     return tuple(_volume_model(item) for model in models for item in items_of(model, loaded))
@@ -92,10 +92,10 @@ def volume_models(loaded: Loaded) -> tuple[VolumeModel, ...]:
 
 def _volume_model(item: Item) -> VolumeModel:
     if not item.is_pinned:
-        raise Failure(
+        raise UserError(
             f"the volume model {item.model.name} is not pinned",
-            where="config.lock.yaml",
-            cure="run: invoke pin",
+            location="config.lock.yaml",
+            hint="run: invoke pin",
         )
     return VolumeModel(item.model.name, str(image_path(item)), item.wanted, variable_for(item))
 
@@ -103,18 +103,18 @@ def _volume_model(item: Item) -> VolumeModel:
 def _cache_folder(item: Item) -> PurePosixPath:
     source = item.model.source
     if not isinstance(source, HubSource):
-        raise Failure(
-            f"{item.model.name}: layout hub-cache needs a Hub source", where="config.yaml"
+        raise UserError(
+            f"{item.model.name}: layout hub-cache needs a Hub source", location="config.yaml"
         )
     return PurePosixPath(item.model.path) / f"models--{source.hub.replace('/', '--')}"
 
 
 def _commit(item: Item) -> str:
     if item.origin is None:
-        raise Failure(
+        raise UserError(
             f"{item.model.name}: the Hub cache needs a commit, not {item.revision}",
-            where="config.yaml",
-            cure="run: invoke pin",
+            location="config.yaml",
+            hint="run: invoke pin",
         )
     return item.revision
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from scripts.common.errors import Failure
+from scripts.common.diagnostics.error import UserError
 from scripts.host.config.load import load
 from scripts.host.config.lock import Lock, read_lock, update_lock
 
@@ -38,11 +38,11 @@ def entry(
         allow_pickle: accept a pickle.
 
     Raises:
-        Failure: the source is neither.
+        UserError: the source is neither.
     """
     found = re.fullmatch(r"hub:([\w.-]+/[\w.-]+)/(.+)", source)
     if not found and not re.match(r"(https?|file)://", source):
-        raise Failure(f"not a source: {source}", cure="hub:owner/repo/file, or a URL")
+        raise UserError(f"not a source: {source}", hint="hub:owner/repo/file, or a URL")
     return {
         "name": name,
         "source": (
@@ -63,7 +63,7 @@ def add(root: Path, entry: dict[str, object]) -> None:
         entry: the model, as `config.yaml` says it.
 
     Raises:
-        Failure: the config would not be valid with it.
+        UserError: the config would not be valid with it.
     """
     lines, models = _models(root)
     text = yaml.safe_dump([entry], sort_keys=False, default_flow_style=None, width=1000)
@@ -86,13 +86,15 @@ def remove(root: Path, name: str) -> None:
         name: the model.
 
     Raises:
-        Failure: there is no such model.
+        UserError: there is no such model.
     """
     lines, models = _models(root)
     found = [node for node in models.value if _name(node) == name]
     if not found:
         names = ", ".join(_name(node) for node in models.value)
-        raise Failure(f"there is no model {name}", where="config.yaml", cure=f"one of: {names}")
+        raise UserError(
+            f"there is no model {name}", location="config.yaml", hint=f"one of: {names}"
+        )
     first, last = found[0].start_mark.line, _last_line(found[0])
     before = lines[:first]
     if len(models.value) == 1:
@@ -115,9 +117,9 @@ def _models(root: Path) -> tuple[list[str], yaml.SequenceNode]:
     for key, value in pairs:
         if key.value == "models" and isinstance(value, yaml.SequenceNode):
             if value.flow_style and value.value:
-                raise Failure("the models are written in one line", cure=_BY_HAND)
+                raise UserError("the models are written in one line", hint=_BY_HAND)
             return text.splitlines(keepends=True), value
-    raise Failure("the config has no list of models", where="config.yaml", cure=_BY_HAND)
+    raise UserError("the config has no list of models", location="config.yaml", hint=_BY_HAND)
 
 
 def _name(node: yaml.Node) -> str:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from scripts.common.errors import Failure
-from scripts.common.web import trusting
-from scripts.host.config.load import Loaded
+from scripts.common.diagnostics.error import UserError
+from scripts.common.fetch.http import trusting
+from scripts.host.config.load import LoadedConfig
 
 _LOCK = threading.Lock()
 
@@ -29,7 +29,7 @@ class Hub:
     ca_bundle: str = ""
 
     @classmethod
-    def of(cls, loaded: Loaded) -> Hub:
+    def of(cls, loaded: LoadedConfig) -> Hub:
         """The one that a config names."""
         return cls(loaded.config.mirrors.huggingface, str(loaded.ca_bundle or ""))
 
@@ -67,7 +67,7 @@ def describe(
         is_patient: whether passing errors are tried again.
 
     Raises:
-        Failure: it refuses, does not have it, or cannot be reached.
+        UserError: it refuses, does not have it, or cannot be reached.
     """
     with _LOCK:
         _trust(hub.ca_bundle)
@@ -96,10 +96,10 @@ def describe(
             raise _explained(error_again, errors, where, endpoint) from None
     etag, commit = found.etag or "", found.commit_hash or ""
     if not re.fullmatch(r"[0-9a-f]{40}", commit):
-        raise Failure(
+        raise UserError(
             "the answer is not a Hub's: it names no commit",
-            where=where,
-            cure=f"check mirrors.huggingface, now {endpoint}",
+            location=where,
+            hint=f"check mirrors.huggingface, now {endpoint}",
         )
     return HubFile(
         commit=commit,
@@ -124,7 +124,7 @@ def _trust(ca_bundle: str) -> None:
         )
 
 
-def _explained(error: Exception, errors: Any, where: str, endpoint: str) -> Failure:  # noqa: ANN401 - a module
+def _explained(error: Exception, errors: Any, where: str, endpoint: str) -> UserError:  # noqa: ANN401 - a module
     reached = f"check mirrors.huggingface, now {endpoint}, and the network"
     rows = (
         (errors.GatedRepoError, "the model is gated", "accept its terms, then set HF_TOKEN"),
@@ -133,15 +133,15 @@ def _explained(error: Exception, errors: Any, where: str, endpoint: str) -> Fail
         (errors.RepositoryNotFoundError, "no such repository, or private", "check it and HF_TOKEN"),
         (errors.OfflineModeIsEnabled, "the Hub is switched off", "unset HF_HUB_OFFLINE"),
     )
-    for kind, what, cure in rows:
+    for kind, what, hint in rows:
         if isinstance(error, kind):
-            return Failure(what, where=where, cure=cure, code="download-refused")
+            return UserError(what, location=where, hint=hint, code="download-refused")
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return Failure(
+        return UserError(
             "the Hub's certificate is not trusted",
-            where=endpoint,
-            cure="behind an inspecting proxy, set mirrors.ca_bundle or SSL_CERT_FILE",
+            location=endpoint,
+            hint="behind an inspecting proxy, set mirrors.ca_bundle or SSL_CERT_FILE",
             code="certificate",
         )
     first = str(error).strip().splitlines()[:1] or [type(error).__name__]
-    return Failure(f"the Hub does not answer: {first[0]}", where=where, cure=reached)
+    return UserError(f"the Hub does not answer: {first[0]}", location=where, hint=reached)

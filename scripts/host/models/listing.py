@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from scripts.common.stamps import read_stamp
-from scripts.host.config.load import Loaded
+from scripts.common.fetch.stamps import read_stamp
+from scripts.host.config.load import LoadedConfig
 from scripts.host.console import size
-from scripts.host.models.plan import Item, items_of, shown_source
+from scripts.host.models.artifacts import Item, items_of, shown_source
 from scripts.host.models.store import Store
 
 HEADER = ("model", "files", "size", "source", "placement", "path", "pinned", "here")
 
 
-def rows(loaded: Loaded) -> list[tuple[str, ...]]:
+def rows(loaded: LoadedConfig) -> list[tuple[str, ...]]:
     """One row a model, as text."""
     store = Store(loaded.store)
     result: list[tuple[str, ...]] = []

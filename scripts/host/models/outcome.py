@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from scripts.host.console import table, terminal_width
 
 if TYPE_CHECKING:
-    from scripts.host.models.plan import Item
+    from scripts.host.models.artifacts import Item
     from scripts.host.models.prefetch import Result
 
 HEADER: Final = ("model", "size", "source", "revision", "sha256", "state", "seconds", "MB/s")

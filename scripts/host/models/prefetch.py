@@ -9,17 +9,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from scripts.common.errors import Failure
-from scripts.common.line import Line
-from scripts.common.stamps import read_stamp
-from scripts.common.wanted import Fetched, Watch, existing, fits, silent
-from scripts.host.config.load import Loaded
+from scripts.common.diagnostics.error import UserError
+from scripts.common.fetch.artifact import ProgressCallback, VerifiedFile, existing, fits, silent
+from scripts.common.fetch.retry_policy import RetryPolicy
+from scripts.common.fetch.stamps import read_stamp
+from scripts.host.concurrently import side_by_side
+from scripts.host.config.load import LoadedConfig
 from scripts.host.config.lock import Lock, LockedFile, LockedModel, update_lock
 from scripts.host.config.schema import HubSource
+from scripts.host.models.artifacts import Item, hub_url, plan
 from scripts.host.models.hub import Hub, describe
-from scripts.host.models.plan import Item, hub_url, plan
 from scripts.host.models.store import Store
-from scripts.host.models.together import side_by_side
 from scripts.host.models.tokens import token_for
 from scripts.host.models.xet import bring
 
@@ -55,19 +55,19 @@ class Manner:
         rehash: distrust the stamps and read every file.
         trust_on_first_use: accept unpinned URLs, and write what they were into the lock.
         warn: told what a person should know.
-        watch: makes the `Watch` of an item.
+        watch: makes the `ProgressCallback` of an item.
         line: patience with connections; None for the default.
     """
 
     rehash: bool = False
     trust_on_first_use: bool = False
     warn: Callable[[str], None] = lambda _: None
-    watch: Callable[[Item], Watch] = lambda _: silent
-    line: Line | None = None
+    watch: Callable[[Item], ProgressCallback] = lambda _: silent
+    line: RetryPolicy | None = None
 
 
 def prefetch(
-    loaded: Loaded, names: Collection[str] = (), *, manner: Manner | None = None
+    loaded: LoadedConfig, names: Collection[str] = (), *, manner: Manner | None = None
 ) -> tuple[Result, ...]:
     """Have the files of all baked-in models, or of the named ones, verified in the store.
 
@@ -80,7 +80,7 @@ def prefetch(
         One result a file, in the config's order.
 
     Raises:
-        Failure: the first one, after the other downloads have ended.
+        UserError: the first one, after the other downloads have ended.
     """
     manner = manner or Manner()
     store = Store(loaded.store)
@@ -99,27 +99,27 @@ def prefetch(
     return results
 
 
-def all_cached(loaded: Loaded) -> bool:
+def all_cached(loaded: LoadedConfig) -> bool:
     """Whether `prefetch` would fetch nothing; asks no network and reads no model."""
     store = Store(loaded.store)
     return all(_cached(item, store, Manner()) for item in plan(loaded, ()))
 
 
-def verified_path(loaded: Loaded, name: str) -> Path:
+def verified_path(loaded: LoadedConfig, name: str) -> Path:
     """Where a model's verified file lies, or the folder of its files; asks no network.
 
     Raises:
-        Failure: it is not in the store, or is damaged there.
+        UserError: it is not in the store, or is damaged there.
     """
     store = Store(loaded.store)
     results = []
     for item in plan(loaded, [name]):
         result = _cached(item, store, Manner()) or _reread(item, store)
         if result is None:
-            raise Failure(
+            raise UserError(
                 f"{name} has not been fetched",
-                where=str(store.root),
-                cure=f"run: invoke models.prefetch --name {name}",
+                location=str(store.root),
+                hint=f"run: invoke models.prefetch --name {name}",
             )
         results.append(result)
     names = [store.name(each.sha256, name, each.item.file) for each in results]
@@ -138,10 +138,10 @@ def _reread(item: Item, store: Store) -> Result | None:
 
 def _refuse_unpinned_url(item: Item, *, trusted: bool) -> None:
     if not item.is_pinned and not isinstance(item.model.source, HubSource) and not trusted:
-        raise Failure(
+        raise UserError(
             f"nothing says what {item.model.name} must be: its URL is not pinned",
-            where=item.shown_source,
-            cure="give sha256 in config.yaml, or once: invoke models.prefetch --trust-on-first-use",
+            location=item.shown_source,
+            hint="give sha256 in config.yaml, or once: invoke models.prefetch --trust-on-first-use",
             code="unpinned-url",
         )
 
@@ -174,8 +174,8 @@ def _name(results: Iterable[Result], store: Store, manner: Manner) -> None:
     try:
         for result in results:
             store.name(result.sha256, result.item.model.name, result.item.file)
-    except Failure as failure:
-        manner.warn(f"the models are there, but not under their names: {failure.what}")
+    except UserError as failure:
+        manner.warn(f"the models are there, but not under their names: {failure.message}")
 
 
 class _Stopped(Exception):  # noqa: N818 - ends a download whose result nobody awaits any more
@@ -183,7 +183,7 @@ class _Stopped(Exception):  # noqa: N818 - ends a download whose result nobody a
 
 
 def _fetch_all(
-    items: Mapping[int, Item], store: Store, loaded: Loaded, manner: Manner
+    items: Mapping[int, Item], store: Store, loaded: LoadedConfig, manner: Manner
 ) -> dict[int, Result]:
     """Fetch several at once; one that fails lets the others end, an interrupt stops them."""
     stop, done, failures = threading.Event(), {}, []
@@ -195,7 +195,7 @@ def _fetch_all(
     }
     try:
         for i, result in side_by_side(work, loaded.config.store.concurrency):
-            if isinstance(result, Failure):
+            if isinstance(result, UserError):
                 failures.append(result)
                 watches[i]("failed", 0, items[i].wanted.size)
             else:
@@ -211,7 +211,7 @@ def _fetch_all(
     return done
 
 
-def _stoppable(watch: Watch, stop: threading.Event) -> Watch:
+def _stoppable(watch: ProgressCallback, stop: threading.Event) -> ProgressCallback:
     def watched(state: str, done: int, total: int | None, detail: str = "") -> None:
         if stop.is_set():
             raise _Stopped
@@ -220,11 +220,13 @@ def _stoppable(watch: Watch, stop: threading.Event) -> Watch:
     return watched
 
 
-def _fetch(item: Item, store: Store, loaded: Loaded, manner: Manner, watch: Watch) -> Result:
-    from scripts.common.download import fetch_verified  # not needed when all is cached
+def _fetch(
+    item: Item, store: Store, loaded: LoadedConfig, manner: Manner, watch: ProgressCallback
+) -> Result:
+    from scripts.common.fetch.download import fetch_verified  # not needed when all is cached
 
     started = time.monotonic()
-    line = manner.line or Line(ca_bundle=str(loaded.ca_bundle or ""))
+    line = manner.line or RetryPolicy(ca_bundle=str(loaded.ca_bundle or ""))
     if not item.is_pinned and isinstance(item.model.source, HubSource):
         item = _asked(item, item.model.source, loaded)
     wanted = item.wanted
@@ -247,11 +249,11 @@ def _fetch(item: Item, store: Store, loaded: Loaded, manner: Manner, watch: Watc
     return _result(item, path, found, time.monotonic() - started)
 
 
-def _result(item: Item, path: Path, found: Fetched, seconds: float) -> Result:
+def _result(item: Item, path: Path, found: VerifiedFile, seconds: float) -> Result:
     return Result(item, path, found.sha256, found.size, found.state, found.moved, seconds)
 
 
-def _asked(item: Item, source: HubSource, loaded: Loaded) -> Item:
+def _asked(item: Item, source: HubSource, loaded: LoadedConfig) -> Item:
     """An unpinned Hub file with the checksum that the Hub itself gives for it."""
     hub = Hub.of(loaded)
     found = describe(hub, source.hub, item.file, item.revision, token=token_for(item))
@@ -265,7 +267,7 @@ def _asked(item: Item, source: HubSource, loaded: Loaded) -> Item:
     return item.at(found.commit, wanted)
 
 
-def _write_trusted(loaded: Loaded, results: Collection[Result]) -> None:
+def _write_trusted(loaded: LoadedConfig, results: Collection[Result]) -> None:
     """Write what was trusted on first use into the lock."""
     trusted = {
         result.item.model.name: LockedModel(

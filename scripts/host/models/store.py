@@ -22,9 +22,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.common.errors import Failure
-from scripts.common.partial import sync_folder, unwritable
-from scripts.common.stamps import read_stamp, stamp_path, write_stamp
+from scripts.common.diagnostics.error import UserError
+from scripts.common.fetch.partial import sync_folder, unwritable
+from scripts.common.fetch.stamps import read_stamp, stamp_path, write_stamp
 
 CONTEXT_PREFIX = "context-"
 """Folders in the store that hold a build context while a build runs."""
@@ -160,11 +160,11 @@ def place(source: Path, dest: Path) -> None:
 
     Raises:
         OSError: none of the three works.
-        Failure: there is no `source`.
+        UserError: there is no `source`.
     """
     if not source.exists():
-        raise Failure(
-            "the store lost a file", where=str(source), cure="run: invoke models.prefetch"
+        raise UserError(
+            "the store lost a file", location=str(source), hint="run: invoke models.prefetch"
         )
     try:
         os.link(source, dest)

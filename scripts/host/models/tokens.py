@@ -7,7 +7,7 @@ import re
 from urllib.parse import urlsplit
 
 from scripts.host.config.schema import HubSource
-from scripts.host.models.plan import Item
+from scripts.host.models.artifacts import Item
 
 
 def variable_for(item: Item) -> str:

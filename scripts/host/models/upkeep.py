@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from scripts.common.errors import Failure
-from scripts.common.hashing import sha256_of
-from scripts.common.stamps import stamp_path
-from scripts.common.wanted import Watch, silent
-from scripts.host.config.load import Loaded, load
-from scripts.host.models.plan import items_of
+from scripts.common.diagnostics.error import UserError
+from scripts.common.fetch.artifact import ProgressCallback, silent
+from scripts.common.fetch.hashing import sha256_of
+from scripts.common.fetch.stamps import stamp_path
+from scripts.host.concurrently import side_by_side
+from scripts.host.config.load import LoadedConfig, load
+from scripts.host.models.artifacts import items_of
 from scripts.host.models.store import CONTEXT_PREFIX, Store
-from scripts.host.models.together import side_by_side
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,14 @@ class Waste:
     why: str
 
 
-def verify(store: Store, watch: Callable[[Path], Watch] = lambda _: silent) -> list[Checked]:
+def verify(
+    store: Store, watch: Callable[[Path], ProgressCallback] = lambda _: silent
+) -> list[Checked]:
     """Read every object and compare it with its name; several at once, one for each core.
 
     Args:
         store: the store.
-        watch: makes the `Watch` of an object.
+        watch: makes the `ProgressCallback` of an object.
     """
     models: dict[int, set[str]] = defaultdict(set)
     for name in store.names():
@@ -85,7 +87,7 @@ def verify(store: Store, watch: Callable[[Path], Watch] = lambda _: silent) -> l
     return [each for path in work if isinstance(each := done[path], Checked)]
 
 
-def wanted_by(loaded: Loaded, store: Store) -> set[str]:
+def wanted_by(loaded: LoadedConfig, store: Store) -> set[str]:
     """SHA-256 of everything that a config wants."""
     items = (item for model in loaded.config.models for item in items_of(model, loaded))
     return {item.wanted.sha256 or store.recall(item.origin or "") for item in items}
@@ -98,14 +100,14 @@ def _wanted_in(root: Path, store: Store, environment: Mapping[str, str]) -> set[
     return {sha256 for config in configs for sha256 in wanted_by(config, store)}
 
 
-def waste(loaded: Loaded) -> list[Waste]:
+def waste(loaded: LoadedConfig) -> list[Waste]:
     """What no variant of any checkout that uses this store wants.
 
     Args:
         loaded: this checkout; the others are those that have prefetched into the store.
 
     Raises:
-        Failure: the config of one of them cannot be read, so that what it wants is not known.
+        UserError: the config of one of them cannot be read, so that what it wants is not known.
     """
     store = Store(loaded.store)
     wanted = wanted_by(loaded, store) | _wanted_in(loaded.root, store, os.environ)
@@ -141,7 +143,7 @@ def delete(rubbish: list[Waste], store: Store) -> None:
     """Delete what `waste` found.
 
     Raises:
-        Failure: the store cannot be written to.
+        UserError: the store cannot be written to.
     """
     try:
         for each in rubbish:
@@ -151,10 +153,10 @@ def delete(rubbish: list[Waste], store: Store) -> None:
                 each.path.unlink(missing_ok=True)
                 stamp_path(each.path).unlink(missing_ok=True)
     except OSError as error:
-        raise Failure(
+        raise UserError(
             f"cannot delete: {error.strerror}",
-            where=str(store.root),
-            cure="check the store's permissions",
+            location=str(store.root),
+            hint="check the store's permissions",
             code="store-unwritable",
         ) from None
 

@@ -13,13 +13,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from scripts.common.errors import Failure
-from scripts.common.line import shown
-from scripts.common.partial import Origin, locked_partial, partial_path
-from scripts.common.wanted import Watch
+from scripts.common.diagnostics.error import UserError
+from scripts.common.fetch.artifact import ProgressCallback
+from scripts.common.fetch.partial import Origin, locked_partial, partial_path
+from scripts.common.fetch.retry_policy import shown
 from scripts.host.config.schema import HubSource
+from scripts.host.models.artifacts import Item
 from scripts.host.models.hub import Hub, describe
-from scripts.host.models.plan import Item
 
 SMALLEST = 10_000_000
 """Bytes below which one request is as fast."""
@@ -32,7 +32,12 @@ def is_available() -> bool:
 
 
 def bring(
-    item: Item, dest: Path, hub: Hub, token: str, watch: Watch, warn: Callable[[str], None]
+    item: Item,
+    dest: Path,
+    hub: Hub,
+    token: str,
+    watch: ProgressCallback,
+    warn: Callable[[str], None],
 ) -> bool:
     """Have the partial file of `dest` filled by the Hub's transfer, where that is worth it.
 
@@ -79,13 +84,13 @@ def _has_begun(dest: Path) -> bool:
 def _is_offered(source: HubSource, item: Item, hub: Hub, token: str) -> bool:
     try:
         found = describe(hub, source.hub, item.file, item.revision, token=token, is_patient=False)
-    except Failure:
+    except UserError:
         return False  # the ordinary download will say it better
     return found.is_xet and found.sha256 == item.wanted.sha256
 
 
 def _download(
-    source: HubSource, item: Item, folder: Path, endpoint: str, token: str, watch: Watch
+    source: HubSource, item: Item, folder: Path, endpoint: str, token: str, watch: ProgressCallback
 ) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]  # its documented place

@@ -9,14 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from scripts.common.errors import Failure
-from scripts.common.line import shown
-from scripts.host.config.load import Loaded
+from scripts.common.diagnostics.error import UserError
+from scripts.common.fetch.retry_policy import shown
+from scripts.host.concurrently import side_by_side
+from scripts.host.config.load import LoadedConfig
 from scripts.host.config.lock import Lock, LockedModel, update_lock
 from scripts.host.config.schema import Model
 from scripts.host.console import note, warn
-from scripts.host.models.together import side_by_side
-from scripts.host.pin import images, models, sources
+from scripts.host.pin import base_images, git_sources, model_files
 
 Answer = TypeVar("Answer")
 
@@ -41,7 +41,7 @@ class Questions:
 
 
 def pin_network(
-    variants: Sequence[Loaded], *, check: bool = False, partly: bool = False
+    variants: Sequence[LoadedConfig], *, check: bool = False, partly: bool = False
 ) -> tuple[str, ...]:
     """Ask, and write the lock.
 
@@ -54,7 +54,7 @@ def pin_network(
         What changed, or with `check` would, one line each.
 
     Raises:
-        Failure: something cannot be had, or disagrees with config.yaml; nothing was written.
+        UserError: something cannot be had, or disagrees with config.yaml; nothing was written.
     """
     found = find(variants)
 
@@ -66,11 +66,11 @@ def pin_network(
     return differences(*update_lock(variants[0].root, changed))
 
 
-def find(variants: Iterable[Loaded]) -> Lock:
+def find(variants: Iterable[LoadedConfig]) -> Lock:
     """Ask, several things at a time.
 
     Raises:
-        Failure: something cannot be had, or disagrees with config.yaml; each is shown.
+        UserError: something cannot be had, or disagrees with config.yaml; each is shown.
     """
     with tempfile.TemporaryDirectory(prefix="pin-", ignore_cleanup_errors=True) as scratch:
         return _answered(questions(variants, Path(scratch)))
@@ -96,7 +96,7 @@ def _answered(asked: Questions) -> Lock:
     )
 
 
-def questions(variants: Iterable[Loaded], scratch: Path) -> Questions:
+def questions(variants: Iterable[LoadedConfig], scratch: Path) -> Questions:
     """What some variants need to know of the outside world.
 
     Args:
@@ -104,7 +104,7 @@ def questions(variants: Iterable[Loaded], scratch: Path) -> Questions:
         scratch: a folder that goes when all is asked, or at an interrupt.
 
     Raises:
-        Failure: two of them mean different things by the same model name.
+        UserError: two of them mean different things by the same model name.
     """
     asked = Questions()
     meant: dict[str, Model] = {}
@@ -112,24 +112,24 @@ def questions(variants: Iterable[Loaded], scratch: Path) -> Questions:
         config = loaded.config
         for reference in (config.base.download, config.base.runtime):
             if "@" not in reference:
-                asked.images[reference] = partial(images.digest_of, loaded, reference)
+                asked.images[reference] = partial(base_images.digest_of, loaded, reference)
         for name, source in config.a1111.sources.items():
             repo, commit = source.repo, source.commit
             if commit and name == "webui":
                 release = config.a1111.release
                 asked.commits[f"{repo}@{commit} as {release}"] = partial(
-                    sources.prove_release, loaded, repo, commit, release, scratch
+                    git_sources.prove_release, loaded, repo, commit, release, scratch
                 )
             elif commit:
                 asked.commits[f"{repo}@{commit}"] = partial(
-                    sources.prove, loaded, repo, commit, scratch
+                    git_sources.prove, loaded, repo, commit, scratch
                 )
-            else:  # by the names that `source_commit` in scripts.host.docker.arguments looks up
+            else:  # by the names that `source_commit` in scripts.host.build.arguments looks up
                 ref = config.a1111.release if name == "webui" else "HEAD"
-                asked.sources[f"{repo}@{ref}"] = partial(sources.commit_of, loaded, repo, ref)
+                asked.sources[f"{repo}@{ref}"] = partial(git_sources.commit_of, loaded, repo, ref)
         for model in config.models:
             _refuse_two_meanings(meant.setdefault(model.name, model), model)
-            asked.models[model.name] = partial(models.locked, loaded, model)
+            asked.models[model.name] = partial(model_files.locked, loaded, model)
     return asked
 
 
@@ -181,23 +181,23 @@ def _told(kind: str, name: str, question: Callable[[], Answer]) -> Answer:
 
 def _refuse_failures(answers: Iterable[object]) -> None:
     """Raise what went wrong, all of it."""
-    failures = [answer for answer in answers if isinstance(answer, Failure)]
+    failures = [answer for answer in answers if isinstance(answer, UserError)]
     if len(failures) == 1:
         raise failures[0]
     if failures:
         for failure in failures:
             warn(str(failure))
-        raise Failure(
+        raise UserError(
             f"{len(failures)} things cannot be pinned",
-            where="the warnings above",
-            cure="mend them and run it again; nothing was written",
+            location="the warnings above",
+            hint="mend them and run it again; nothing was written",
         )
 
 
 def _refuse_two_meanings(one: Model, other: Model) -> None:
     if (one.source, one.sha256, one.size) != (other.source, other.sha256, other.size):
-        raise Failure(
+        raise UserError(
             f"two variants mean different files by the model {one.name}",
-            where="config.yaml",
-            cure="give the other one a name of its own",
+            location="config.yaml",
+            hint="give the other one a name of its own",
         )

@@ -1,0 +1,1 @@
+"""One verified download: specification, HTTP, partial file, stamps and file formats."""

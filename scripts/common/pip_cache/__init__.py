@@ -1,0 +1,1 @@
+"""The pip cache on the network volume: entries, statistics and pruning."""

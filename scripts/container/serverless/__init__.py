@@ -1,0 +1,1 @@
+"""Serve RunPod jobs: handler, job input, jobs and job output."""

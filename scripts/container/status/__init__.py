@@ -1,0 +1,1 @@
+"""The worker's state, health check and metrics."""

@@ -1,0 +1,1 @@
+"""Launch the WebUI: flags, environment and readiness."""

@@ -1,0 +1,1 @@
+"""Build the image: inputs, buildx and its progress."""

@@ -1,1 +1,0 @@
-"""Building, inspecting and pushing the image with a Docker engine."""

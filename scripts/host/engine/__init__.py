@@ -1,0 +1,1 @@
+"""The Docker engine: client, contexts and the containers of this checkout."""

@@ -1,0 +1,1 @@
+"""Inspect an image: layers, packages, SBOM and rules."""

@@ -1,0 +1,1 @@
+"""Push images and read what a registry holds."""

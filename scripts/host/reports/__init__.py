@@ -1,0 +1,1 @@
+"""Build and smoke reports as files, pages and terminal output."""

@@ -1,1 +1,0 @@
-"""Proof before shipping: talks to a worker, judges what it draws, and keeps the record."""

@@ -1,0 +1,1 @@
+"""Generate reference tables from the code."""

@@ -1,0 +1,81 @@
+"""A small checkout for tests of models: a config of their own and a Hub of their own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import shutil
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from scripts.common.fetch.retry_policy import RetryPolicy
+from scripts.host.config.load import ROOT, LoadedConfig, load
+from scripts.host.models.prefetch import Manner, Result, prefetch
+
+IMPATIENT = RetryPolicy(attempts=2, pause=0.01, longest_pause=1.0, stall=2.0)
+MANNER = Manner(line=IMPATIENT)
+
+
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take away what a developer's own environment may say of models."""
+    for name in ("MODELS_STORE", "IMAGE_CONFIG", "HF_ENDPOINT", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_TOKEN", "")
+
+
+def safetensors_bytes(size: int = 1_500_000, seed: int = 1) -> bytes:
+    """A valid file with one tensor of that many bytes."""
+    tensor = {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}
+    header = json.dumps({"t": tensor}).encode()
+    body = random.Random(seed).randbytes(size)  # noqa: S311 - content, not a secret
+    return struct.pack("<Q", len(header)) + header + body
+
+
+def sha(content: bytes) -> str:
+    """Its SHA-256."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def make_checkout(root: Path, *models: dict[str, Any], **more: Any) -> Path:
+    """A folder with the project's own config, its models replaced."""
+    root.mkdir(parents=True, exist_ok=True)
+    shutil.copy(ROOT / "config.yaml", root)
+    local = {"models": list(models), "store": {"path": str(root / "models")}, **more}
+    (root / "config.local.yaml").write_text(yaml.safe_dump(local), encoding="utf-8")
+    return root
+
+
+def loaded_from(root: Path, *define: str) -> LoadedConfig:
+    """Its config, whatever the environment says."""
+    return load(root=root, define=define)
+
+
+def run(root: Path, *names: str, manner: Manner = MANNER) -> tuple[Result, ...]:
+    """Prefetch its models."""
+    return prefetch(loaded_from(root), names, manner=manner)
+
+
+def from_url(url: str, **changes: Any) -> dict[str, Any]:
+    """A model behind a URL."""
+    return {"name": "u", "source": {"url": url}, "path": "/model.safetensors", **changes}
+
+
+def local(folder: Path, name: str, content: bytes, **changes: Any) -> dict[str, Any]:
+    """A model from a local file."""
+    file = folder / f"{name}.safetensors"
+    file.write_bytes(content)
+    model = {"name": name, "source": {"url": file.as_uri()}, "path": f"/{name}.safetensors"}
+    return {**model, "sha256": sha(content), **changes}
+
+
+def forget(root: Path, name: str) -> None:
+    """Take a model out of the checkout's local config."""
+    path = root / "config.local.yaml"
+    tree = yaml.safe_load(path.read_text())
+    tree["models"] = [model for model in tree["models"] if model["name"] != name]
+    path.write_text(yaml.safe_dump(tree))

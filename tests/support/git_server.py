@@ -1,0 +1,145 @@
+"""The WebUI's repositories, made from the folders in `a1111/` and served as a git host serves them.
+
+The same files give the same commits on every machine, so a configuration can name them. Any commit
+can be fetched by its SHA, as from GitHub. As a program:
+
+    python -m tests.support.git_server --root DIR [--port 8081]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from scripts.host.console import say
+from tests.support.serving import Quiet, Server, running
+
+SOURCES = Path(__file__).parent / "a1111"
+WEBUI = "AUTOMATIC1111/stable-diffusion-webui"
+RELEASES = ("v1.9.3", "v1.10.1")
+"""Tags of the WebUI, oldest first; `repositories` answers with the oldest one's commit."""
+
+_DATE = "2024-04-22T15:00:00Z"
+_NOT_SOURCES = "__pycache__/\n.*_cache/\n"  # what running or checking the stand-in leaves behind
+_IDENTITY = {
+    f"GIT_{role}_{field}": value
+    for role in ("AUTHOR", "COMMITTER")
+    for field, value in (("NAME", "stand-in"), ("EMAIL", "standin@invalid"), ("DATE", _DATE))
+}
+# The settings of whoever runs this (signing, hooks, line ends) would change the commits.
+_PLAIN = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+
+
+def repositories(root: Path) -> dict[str, str]:
+    """Make the bare repositories below `root`; again is harmless.
+
+    Args:
+        root: the folder that `serving` serves, as owner/name.
+
+    Returns:
+        The commit of each, by owner/name.
+    """
+    folders = sorted(path for path in SOURCES.glob("*/*") if path.is_dir())
+    return {
+        str(folder.relative_to(SOURCES)): _repository(folder, root / folder.relative_to(SOURCES))
+        for folder in folders
+    }
+
+
+def _repository(folder: Path, bare: Path) -> str:
+    """One repository; the WebUI's has a commit for each release, the others have one."""
+    _git(bare, "init", "--quiet", "--bare", "--initial-branch=main", str(bare))
+    (bare / "info" / "exclude").write_text(_NOT_SOURCES)
+    for setting in ("uploadpack.allowAnySHA1InWant", "uploadpack.allowFilter"):
+        _git(bare, "config", setting, "true")
+    _git(bare, f"--work-tree={folder}", "add", "--all", ".", cwd=folder)
+    tree = _git(bare, "write-tree")
+    releases = RELEASES if str(folder.relative_to(SOURCES)) == WEBUI else ("first",)
+    commits: list[str] = []
+    for release in releases:
+        parents = [f"-p{commit}" for commit in commits[-1:]]
+        commits.append(_git(bare, "commit-tree", tree, *parents, "-m", release))
+        _git(bare, "tag", "--force", "--annotate", "-m", release, release, commits[-1])
+    _git(bare, "update-ref", "refs/heads/main", commits[-1])
+    return commits[0]
+
+
+def _git(bare: Path, *words: str, cwd: Path | None = None) -> str:
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    environment = {**ours, **_IDENTITY, **_PLAIN}
+    run = ["git", f"--git-dir={bare}", *words]
+    done = subprocess.run(run, cwd=cwd, env=environment, stdout=subprocess.PIPE, check=True)
+    return done.stdout.decode().strip()
+
+
+class _Handler(Quiet):
+    """Git's smart protocol, by git's own CGI program (`git help http-backend`)."""
+
+    server: GitServer
+
+    def do_GET(self) -> None:  # noqa: N802 - http.server's own name
+        asked = urlsplit(self.path)
+        body = self.drain()
+        cgi = {
+            "GIT_PROJECT_ROOT": str(self.server.root),
+            "GIT_HTTP_EXPORT_ALL": "1",
+            "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
+            "REQUEST_METHOD": self.command,
+            # GitHub answers with and without the suffix too.
+            "PATH_INFO": re.sub(r"\.git(?=/)", "", asked.path, count=1),
+            "QUERY_STRING": asked.query,
+            "CONTENT_TYPE": self.headers.get("Content-Type", ""),
+            "CONTENT_LENGTH": str(len(body)),
+            "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
+        }
+        done = subprocess.run(
+            ["git", "http-backend"],
+            input=body,
+            env={"PATH": os.environ["PATH"], **_PLAIN, **cgi},
+            capture_output=True,
+        )
+        head, _, content = done.stdout.partition(b"\r\n\r\n")
+        headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n") if line)
+        status = int(headers.pop("Status", "200" if headers else "500").split()[0])
+        self.answer(status, content, headers)
+
+    do_POST = do_GET  # noqa: N815 - http.server's own name
+
+
+class GitServer(Server):
+    """A git host with the repositories below one folder."""
+
+    def __init__(self, root: Path, host: str = "127.0.0.1", port: int = 0) -> None:
+        self.root = root.resolve()
+        super().__init__((host, port), _Handler)
+
+
+@contextmanager
+def serving(root: Path) -> Iterator[str]:
+    """Serve what `repositories(root)` made, until the block ends; gives the host's address."""
+    server = GitServer(root)
+    with running(server):
+        yield server.url
+
+
+def main() -> None:
+    """Make them, print their commits, serve until interrupted."""
+    words = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    words.add_argument("--root", type=Path, required=True)
+    words.add_argument("--port", type=int, default=8081)
+    given = words.parse_args()
+    for name, commit in repositories(given.root).items():
+        say(f"{commit}  {name}")
+    server = GitServer(given.root, port=given.port)
+    say(server.url)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""Runs the project as a user does, and containers as long as a test needs them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import docker
+
+from scripts.host.config.load import ROOT
+from scripts.host.engine.containers import started_by
+
+
+def invoke(
+    *words: str, config: Path | None = None, root: Path = ROOT, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """`invoke WORDS` in a checkout, with IMAGE_CONFIG set to `config`."""
+    env = {**os.environ, **environment}
+    env.pop("IMAGE_CONFIG", None)
+    if config:
+        env["IMAGE_CONFIG"] = str(config)
+    return subprocess.run(
+        [sys.executable, "-m", "invoke", *words],
+        cwd=root,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=1800,
+        check=False,
+    )
+
+
+def error_line(answer: subprocess.CompletedProcess[str]) -> str:
+    """The one error line of a failed run; asserts that it is one, and that nothing else is said."""
+    assert answer.returncode != 0, answer.stdout
+    assert "Traceback" not in answer.stderr
+    lines = [line for line in answer.stderr.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1, answer.stderr
+    return lines[0]
+
+
+def copy_of_the_checkout(folder: Path) -> Path:
+    """What git tracks here, as it lies in the working tree."""
+    listing = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "-z"], check=True, capture_output=True, text=True
+    ).stdout
+    for name in filter(None, listing.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    return folder
+
+
+@contextmanager
+def container(image: str, **options: Any) -> Iterator[Any]:
+    """A running container, removed afterwards; options as `docker.containers.run` takes them."""
+    client = docker.from_env()
+    running = client.containers.run(image, detach=True, labels=started_by(), **options)
+    try:
+        yield running
+    finally:
+        running.remove(force=True, v=True)
+        client.close()
+
+
+def build_image(tag: str, dockerfile: str) -> None:
+    """Build a small image whose RUN steps have no network."""
+    words = ["docker", "buildx", "build", "--quiet", "--load", "--network=none", "--tag", tag]
+    words += [f"--label={name}={value}" for name, value in started_by().items()]
+    # BuildKit adds a layer in a second; the SDK's old builder takes ten on a worker's image.
+    subprocess.run(
+        [*words, "-"], input=dockerfile, text=True, check=True, capture_output=True, timeout=120
+    )
+
+
+def output(image: str, *words: str, entrypoint: str = "") -> str:
+    """What a command prints in a fresh container of an image."""
+    client = docker.from_env()
+    try:
+        text: bytes = client.containers.run(
+            image,
+            list(words),
+            entrypoint=entrypoint,
+            remove=True,
+            network_mode="none",
+            labels=started_by(),
+        )
+    finally:
+        client.close()
+    return text.decode()
+
+
+def eventually(question: Callable[[], Any], *, seconds: float, what: str) -> Any:
+    """The first true answer to a question asked again and again.
+
+    Raises:
+        AssertionError: there was none in time.
+    """
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        answer = question()
+        if answer:
+            return answer
+        time.sleep(0.2)
+    raise AssertionError(f"{what}: not within {seconds} s")

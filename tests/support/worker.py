@@ -1,0 +1,122 @@
+"""A worker for a test: the real supervisor with a small stand-in for the WebUI, as processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from scripts.common.webui_client import Answer, Api
+from scripts.container.status.state import State, read_state
+from scripts.host.config.load import ROOT
+from tests.support import webui
+
+PATIENCE = 30.0
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Worker:
+    """`python -m scripts.container`, its folders below `tmp`, and what it says."""
+
+    def __init__(self, tmp: Path, *, python: str = sys.executable, **environment: str) -> None:
+        self.dir, self.port = tmp / "worker", free_port()
+        webui_dir = tmp / "webui"
+        webui_dir.mkdir(exist_ok=True)
+        shutil.copy(webui.__file__, webui_dir / "webui.py")
+        env = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(tmp),
+            "PYTHONPATH": str(ROOT),
+            "WEBUI_DIR": str(webui_dir),
+            "WEBUI_PYTHON": sys.executable,
+            "WEBUI_PORT": str(self.port),
+            "WEBUI_HOST": "127.0.0.1",
+            "WORKER_DIR": str(self.dir),
+            "WORKER_USER": "nobody-here",
+            "MODEL_PATH": str(tmp / "model.safetensors"),
+            "PIP_CACHE_DIR": str(tmp / "pip"),
+            "PREFLIGHT": "off",
+            "METRICS_PORT": "0",
+            "RESTART_PAUSE": "0.01",
+            "STOP_TIMEOUT": "10",
+            "ACCELERATOR": "cpu",
+            **environment,
+        }
+        self.metrics_port = int(env["METRICS_PORT"])
+        self.log = tmp / "log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [python, "-m", "scripts.container"],
+                env=env,
+                cwd=tmp,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def state(self) -> State:
+        return read_state(self.dir)
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text()
+
+    @property
+    def seen(self) -> dict[str, Any]:
+        """What the WebUI was started with."""
+        found: dict[str, Any] = json.loads((self.dir / "data" / "seen.json").read_text())
+        return found
+
+    def until(self, question: Callable[[], Any], what: str) -> Any:
+        """Ask until the answer is true."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            if answer := question():
+                return answer
+            time.sleep(0.01)
+        raise AssertionError(f"{what} did not happen:\n{self.said}")
+
+    def ready(self) -> State:
+        self.until(lambda: self.state.phase == "ready" or self.process.poll() is not None, "ready")
+        assert self.state.phase == "ready", self.said
+        return self.state
+
+    def ended(self) -> int:
+        """The exit code."""
+        try:
+            return self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the worker did not end:\n{self.said}") from None
+
+    def draw(self, **order: object) -> Answer:
+        body = {"width": 64, "height": 64, **order}
+        api = Api("127.0.0.1", self.port)
+        return api.call("POST", "/sdapi/v1/txt2img", body, timeout=PATIENCE)
+
+    def stop(self) -> None:
+        """For fixtures: whatever happened, nothing is left."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
