@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.common.webui_client import Api
-from scripts.host.build.inputs import references, source_of
+from scripts.host.build.plan import references, source_of
 from scripts.host.config.load import load
 
 PICTURE = {"prompt": "a lighthouse", "width": 64, "height": 64, "steps": 1, "seed": 1}

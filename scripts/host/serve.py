@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from scripts.common.diagnostics.error import UserError
-from scripts.host.build.inputs import references, source_of
+from scripts.host.build.plan import references, source_of
 from scripts.host.config.load import LoadedConfig
 from scripts.host.console import note, say
 from scripts.host.engine.client import client as connect

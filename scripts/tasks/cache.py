@@ -70,7 +70,7 @@ def _where(container: str, volume: str, path: str, variant: str) -> Where:
 
     image = ""
     if volume:
-        from scripts.host.build.inputs import references, source_of
+        from scripts.host.build.plan import references, source_of
         from scripts.host.config.load import load
 
         loaded = load(variant)

@@ -42,8 +42,8 @@ def build(
     """Prefetch and verify the models, then build the image."""
     from scripts.common.diagnostics.error import UserError
     from scripts.host.build.buildx import FINAL_STAGE
-    from scripts.host.build.inputs import Words
     from scripts.host.build.pipeline import make
+    from scripts.host.build.plan import Words
     from scripts.host.config.load import load as load_config
     from scripts.host.console import progress_mode, say
     from scripts.host.reports.build_report import summary

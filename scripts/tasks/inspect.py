@@ -36,7 +36,7 @@ def inspect(
     from pathlib import Path
 
     from scripts.common.diagnostics.error import UserError
-    from scripts.host.build.inputs import references, source_of
+    from scripts.host.build.plan import references, source_of
     from scripts.host.config.load import load
     from scripts.host.console import note, say
     from scripts.host.engine.client import client

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from scripts.common.checks.report import Subject
 from scripts.common.diagnostics.error import UserError
-from scripts.host.build.inputs import VARIANT_LABEL, references, source_of
+from scripts.host.build.plan import VARIANT_LABEL, references, source_of
 from scripts.host.config.load import DEFAULT_VARIANT, LoadedConfig, load
 from scripts.host.engine.client import image_of
 from tests.smoke.container_under_test import require_gpu

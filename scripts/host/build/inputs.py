@@ -1,163 +1,295 @@
-"""Decides one build: arguments, tags, secrets, caches and labels, from the config and the words."""
+"""Resolve config, lock and git into the inputs of one build, once per command.
+
+The Dockerfile's own defaults equal the build arguments of the default variant with an empty lock; a
+test compares them.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 
 from scripts.common.diagnostics.error import UserError
-from scripts.host.build.arguments import base_labels, build_arguments, checkpoint
-from scripts.host.build.buildx import FINAL_STAGE, Plan
-from scripts.host.certificates import FILE
 from scripts.host.config.load import LoadedConfig
-from scripts.host.config.schema import HubSource
-from scripts.host.console import warn
-from scripts.host.engine.client import Engine, builder_driver
+from scripts.host.config.lock import Lock
+from scripts.host.config.schema import Build, Config, GitSource, HubSource, Mirrors, Smoke
+from scripts.host.models.artifacts import Item, items_of
 
-HUB_TOKEN_NAMES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+CHECKPOINT_PATH = "/model.safetensors"
 VARIANT_LABEL = "com.github.a1111-worker.variant"
+# https://github.com/opencontainers/image-spec/blob/main/annotations.md
+BASE_NAME_LABEL = "org.opencontainers.image.base.name"
+BASE_DIGEST_LABEL = "org.opencontainers.image.base.digest"
+
+_TAG_FIELD = re.compile(r"\{(release|variant|revision)\}")
 
 
 @dataclass(frozen=True)
-class Words:
-    """What the user asked of one build, beyond the config.
+class ResolvedBase:
+    """A base image.
 
     Args:
-        target: stage to stop at.
-        tags: further tags, whole references.
-        no_cache: run every step.
-        builder: buildx builder, over `build.builder`.
+        name: as the config has it, without a digest.
+        digest: `sha256:…` from config or lock; empty when unpinned.
+        reference: as `FROM` takes it, with digest and registry mirror.
     """
 
-    target: str = FINAL_STAGE
-    tags: tuple[str, ...] = ()
-    no_cache: bool = False
-    builder: str | None = None
+    name: str
+    digest: str
+    reference: str
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where the checkout stands: commit (with -dirty), and its time in seconds since the epoch."""
+class ResolvedSource:
+    """A git repository that the image contains.
 
+    Args:
+        name: key under `a1111.sources`.
+        repo: owner/name under `mirrors.github`, or a URL.
+        ref: what an unpinned build fetches: the release's tag for the WebUI, else HEAD.
+        commit: from config or lock; empty when unpinned.
+    """
+
+    name: str
+    repo: str
+    ref: str
+    commit: str
+
+    @property
+    def lock_key(self) -> str:
+        """Key of the source's commit in the lock."""
+        return f"{self.repo}@{self.ref}"
+
+
+@dataclass(frozen=True)
+class BuildInputs:
+    """Everything that decides one image, resolved from config, lock and git.
+
+    Args:
+        root: the checkout.
+        variant: name of the variant.
+        release: tag of the WebUI.
+        revision: commit of the checkout, with `-dirty` for local changes; `unknown` without git.
+        created: time of that commit, seconds since the epoch; SOURCE_DATE_EPOCH overrides it.
+        download_base: base image of stage `download`.
+        runtime_base: base image of the final stage.
+        sources: the WebUI and its components.
+        artifacts: model files baked into the image, in the config's order.
+        volume_artifacts: model files that the worker downloads to its volume.
+        arguments: build arguments of the Dockerfile that config and lock decide.
+        unpinned: inputs that may change between two builds, one phrase each.
+        tags: immutable references, `repository:tag`.
+        moving_tags: references that move from build to build.
+        labels: labels of the image that the Dockerfile does not set itself.
+        mirrors: where outside sources are reached.
+        build: settings of the build.
+        smoke: limits and settings of the smoke tests.
+        store: folder of the model store.
+    """
+
+    root: Path
+    variant: str
+    release: str
     revision: str
     created: int
+    download_base: ResolvedBase
+    runtime_base: ResolvedBase
+    sources: tuple[ResolvedSource, ...]
+    artifacts: tuple[Item, ...]
+    volume_artifacts: tuple[Item, ...]
+    arguments: Mapping[str, str]
+    unpinned: tuple[str, ...]
+    tags: tuple[str, ...]
+    moving_tags: tuple[str, ...]
+    labels: Mapping[str, str]
+    mirrors: Mirrors
+    build: Build
+    smoke: Smoke
+    store: Path
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """All references of the image, immutable ones first."""
+        return self.tags + self.moving_tags
 
 
-def source_of(root: Path) -> Source:
-    """The revision and time of the checkout; SOURCE_DATE_EPOCH in the environment wins.
-
-    See https://reproducible-builds.org/specs/source-date-epoch/.
-    """
-
-    def git(*words: str) -> str:
-        try:
-            answer = subprocess.run(
-                ["git", "-C", str(root), *words], capture_output=True, text=True, check=False
-            )
-        except FileNotFoundError:  # an unpacked archive on a machine without git builds too
-            return ""
-        return answer.stdout.strip() if answer.returncode == 0 else ""
-
-    stamp = os.environ.get("SOURCE_DATE_EPOCH", "")
-    commit, _, time = git("log", "-1", "--format=%H %ct").partition(" ")
-    dirty = "-dirty" if commit and git("status", "--porcelain", "--untracked-files=no") else ""
-    return Source(f"{commit}{dirty}" or "unknown", int(stamp or time or 0))
-
-
-def make_plan(
-    loaded: LoadedConfig,
-    words: Words,
-    engine: Engine,
-    certificates: Path | None,
-    *,
-    downloads: bool,
-) -> Plan:
-    """The plan of a build, without the named context `models`.
-
-    Args:
-        loaded: the config.
-        words: what the user asked.
-        engine: what the engine can do.
-        certificates: folder of the named context `certificates`; None where the system's do.
-        downloads: whether the Dockerfile's download stage has to bring the models.
+def resolve(loaded: LoadedConfig) -> BuildInputs:
+    """Resolve a loaded config: one walk over what it pins, one call of git.
 
     Raises:
-        UserError: the download stage cannot fetch what the config names.
+        UserError: no model has the path `/model.safetensors`, config and lock disagree about a
+            model, or a pickle is not allowed.
     """
-    if downloads and not isinstance(checkpoint(loaded).source, HubSource):
-        raise UserError(
-            f"the download stage fetches from the Hub only, not model {checkpoint(loaded).name}",
-            location="--no-prefetch",
-            hint="build without --no-prefetch",
-        )
-    source = source_of(loaded.root)
-    config = loaded.config
-    created = datetime.fromtimestamp(source.created, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    labels = {
-        VARIANT_LABEL: loaded.variant,
-        **base_labels(loaded),
-        **config.image.labels,
-    }
-    return Plan(
+    config, lock = loaded.config, loaded.lock
+    download, runtime = (
+        resolve_base(name, lock, config.mirrors.registry)
+        for name in (config.base.download, config.base.runtime)
+    )
+    sources = tuple(
+        resolve_source(name, source, config.a1111.release, lock)
+        for name, source in config.a1111.sources.items()
+    )
+    items = [item for model in config.models for item in items_of(model, loaded)]
+    revision, created = read_revision(loaded.root)
+    tags, moving_tags = (
+        _references(config, loaded.variant, revision, templates)
+        for templates in (config.image.tags, config.image.moving_tags)
+    )
+    return BuildInputs(
         root=loaded.root,
-        arguments={
-            **build_arguments(loaded),
-            "VERSION": config.a1111.release,
-            "REVISION": source.revision,
-            "CREATED": created,
-            "SOURCE_DATE_EPOCH": str(source.created),
-        },
-        contexts={"certificates": certificates} if certificates else {},
-        secrets=_secrets(certificates),
-        tags=words.tags + (references(loaded, source) if words.target == FINAL_STAGE else ()),
-        target=words.target,
-        options=(
-            "--load",
-            f"--network={config.build.network}",
-            *(["--no-cache"] if words.no_cache else []),
-            *(f"--label={name}={value}" for name, value in sorted(labels.items())),
-            *(f"--cache-from={value}" for value in config.build.cache.from_),
-            *_exports(loaded, words, engine),
-        ),
-        builder=words.builder or config.build.builder,
         variant=loaded.variant,
+        release=config.a1111.release,
+        revision=revision,
+        created=created,
+        download_base=download,
+        runtime_base=runtime,
+        sources=sources,
+        artifacts=tuple(item for item in items if item.model.placement == "image"),
+        volume_artifacts=tuple(item for item in items if item.model.placement == "volume"),
+        arguments=_arguments(config, (download, runtime), sources, items),
+        unpinned=_unpinned((download, runtime), sources, items),
+        tags=tags,
+        moving_tags=moving_tags,
+        labels={
+            VARIANT_LABEL: loaded.variant,
+            BASE_NAME_LABEL: runtime.name,
+            **({BASE_DIGEST_LABEL: runtime.digest} if runtime.digest else {}),
+            **config.image.labels,
+        },
+        mirrors=config.mirrors,
+        build=config.build,
+        smoke=config.smoke,
+        store=loaded.store,
     )
 
 
-def references(loaded: LoadedConfig, source: Source) -> tuple[str, ...]:
-    """Every reference the built image gets, immutable ones first."""
-    config = loaded.config
-    short = source.revision[:12] + ("-dirty" if source.revision.endswith("-dirty") else "")
-    tags = config.tags(loaded.variant, short) + config.moving_tags(loaded.variant, short)
+def resolve_base(configured: str, lock: Lock, registry: str | None) -> ResolvedBase:
+    """Pin a base image by the lock, and address it through a registry mirror.
+
+    The rules for short names are Docker's: no host means docker.io, no slash means `library/`.
+
+    Args:
+        configured: reference in the config.
+        lock: `Lock()` for the unpinned reference.
+        registry: the mirror that serves Docker Hub's images; None for none.
+    """
+    name, _, written = configured.partition("@")
+    digest = written or lock.images.get(name, "")
+    pinned = f"{name}@{digest}" if digest else name
+    short = pinned.removeprefix("docker.io/")
+    host, slash, _ = short.partition("/")
+    if not registry or (slash and ("." in host or ":" in host or host == "localhost")):
+        return ResolvedBase(name, digest, pinned)
+    return ResolvedBase(name, digest, f"{registry}/{short if slash else f'library/{short}'}")
+
+
+def resolve_source(name: str, source: GitSource, release: str, lock: Lock) -> ResolvedSource:
+    """Pin a git repository by the config, else by the lock."""
+    ref = release if name == "webui" else "HEAD"
+    found = ResolvedSource(name, source.repo, ref, source.commit or "")
+    locked = lock.sources.get(found.lock_key, "")
+    return found if source.commit else ResolvedSource(name, source.repo, ref, locked)
+
+
+def read_revision(root: Path) -> tuple[str, int]:
+    """Ask git for the revision of a checkout and its time; SOURCE_DATE_EPOCH overrides the time.
+
+    See https://reproducible-builds.org/specs/source-date-epoch/.
+
+    Returns:
+        Commit, with `-dirty` for changes of tracked files, and its time in seconds since the epoch;
+        `unknown` and 0 without git or a repository, as in an unpacked archive.
+    """
+
+    def git(*arguments: str) -> str:
+        try:
+            answer = subprocess.run(
+                ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False
+            )
+        except FileNotFoundError:
+            return ""
+        return answer.stdout.strip() if answer.returncode == 0 else ""
+
+    commit, _, time = git("log", "-1", "--format=%H %ct").partition(" ")
+    dirty = "-dirty" if commit and git("status", "--porcelain", "--untracked-files=no") else ""
+    stamp = os.environ.get("SOURCE_DATE_EPOCH", "")
+    return f"{commit}{dirty}" or "unknown", int(stamp or time or 0)
+
+
+def _references(
+    config: Config, variant: str, revision: str, templates: Sequence[str]
+) -> tuple[str, ...]:
+    """Fill in tags; they hold twelve digits of the revision."""
+    short = revision[:12] + ("-dirty" if revision.endswith("-dirty") else "")
+    values = {"release": config.a1111.release, "variant": variant, "revision": short}
+    tags = [_TAG_FIELD.sub(lambda field: values[field[1]], template) for template in templates]
     return tuple(f"{config.image.repository}:{tag}" for tag in tags)
 
 
-def _secrets(certificates: Path | None) -> dict[str, str]:
-    """Build secrets by id: certificates as a file, the Hub's token by the name of its variable."""
-    secrets = {}
-    if certificates:
-        secrets["ca_bundle"] = f"src={certificates / FILE}"
-    name = next((name for name in HUB_TOKEN_NAMES if os.environ.get(name)), None)
-    if name:
-        secrets["hf_token"] = f"env={name}"
-    return secrets
+def _arguments(
+    config: Config,
+    bases: tuple[ResolvedBase, ResolvedBase],
+    sources: Sequence[ResolvedSource],
+    items: Sequence[Item],
+) -> dict[str, str]:
+    """Return every ARG of the Dockerfile that config and lock decide, by name."""
+    mirrors = config.mirrors
+    arguments = {
+        "BASE_DOWNLOAD": bases[0].reference,
+        "BASE_RUNTIME": bases[1].reference,
+        "GITHUB": mirrors.github,
+        "HF_ENDPOINT": mirrors.huggingface,
+        "PYTHON_INDEX": mirrors.python or "",
+        "PYTORCH_INDEX": mirrors.pytorch or "",
+        "APT_MIRROR": mirrors.apt or "",
+        "APK_MIRROR": mirrors.apk or "",
+        "A1111_RELEASE": config.a1111.release,
+        "ACCELERATOR": config.build.accelerator,
+        "REQUIREMENTS": config.build.requirements,
+    }
+    for source in sources:
+        prefix = source.name.upper().replace("-", "_")
+        arguments |= {f"{prefix}_REPO": source.repo, f"{prefix}_COMMIT": source.commit}
+    return arguments | _model_arguments(items)
 
 
-def _exports(loaded: LoadedConfig, words: Words, engine: Engine) -> list[str]:
-    """Cache export and provenance, where the builder can do them.
+def _model_arguments(items: Sequence[Item]) -> dict[str, str]:
+    """Arguments of stage `download`; other models reach the image by the `models` context."""
+    arguments: dict[str, str] = {}
+    for item in items:
+        source = item.model.source
+        if not isinstance(source, HubSource):
+            continue
+        if item.model.layout == "hub-cache":
+            arguments |= {"VOCABULARY_REPO": source.hub, "VOCABULARY_REVISION": item.revision}
+        elif item.model.path == CHECKPOINT_PATH:
+            arguments |= {
+                "MODEL_REPO": source.hub,
+                "MODEL_FILE": item.file,
+                "MODEL_REVISION": item.revision,
+                "MODEL_SHA256": item.wanted.sha256,
+                "MODEL_SIZE": str(item.wanted.size or ""),
+            }
+    if not any(item.model.path == CHECKPOINT_PATH for item in items):
+        raise UserError(
+            f"no model has the path {CHECKPOINT_PATH}",
+            location="models",
+            hint="give one of them that path",
+        )
+    return arguments
 
-    The `docker` driver without the containerd image store can do neither
-    (https://docs.docker.com/build/builders/drivers/docker/): a warning, never a failed build.
-    """
-    wanted = loaded.config.build.cache.to
-    driver = builder_driver(words.builder or loaded.config.build.builder)
-    if driver == "docker" and not engine.containerd_store:
-        kept = [value for value in wanted if value.startswith("type=inline")]
-        if len(kept) < len(wanted):
-            warn("build.cache.to is left out: this builder cannot export it; see build.builder")
-        return [f"--cache-to={value}" for value in kept]
-    provenance = ["--provenance=mode=max"] if driver == "docker" else []
-    return [*(f"--cache-to={value}" for value in wanted), *provenance]
+
+def _unpinned(
+    bases: Sequence[ResolvedBase], sources: Sequence[ResolvedSource], items: Sequence[Item]
+) -> tuple[str, ...]:
+    """Name each input that neither config nor lock pins."""
+    models = [item.model.name for item in items if not item.is_pinned]
+    return (
+        *(f"base image {base.name}" for base in bases if not base.digest),
+        *(f"source {source.name} ({source.repo})" for source in sources if not source.commit),
+        *(f"model {name}" for name in dict.fromkeys(models)),
+    )

@@ -9,7 +9,7 @@ from dataclasses import replace
 from scripts.common.diagnostics.error import UserError
 from scripts.host.build import buildx
 from scripts.host.build.arguments import unpinned
-from scripts.host.build.inputs import Words, make_plan
+from scripts.host.build.plan import Words, make_plan
 from scripts.host.build.prebuild import built_ahead
 from scripts.host.build.progress import Progress
 from scripts.host.certificates import certificate_context

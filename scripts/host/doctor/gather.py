@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from scripts.common.diagnostics.error import UserError
 from scripts.common.gpu.capability import capability
 from scripts.host.build.arguments import base_reference, unpinned
-from scripts.host.build.inputs import references, source_of
+from scripts.host.build.plan import references, source_of
 from scripts.host.config.load import LoadedConfig
 from scripts.host.doctor import mirrors, nvidia
 from scripts.host.doctor.doctor_facts import Disk, Facts, ImageTorch

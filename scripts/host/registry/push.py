@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from scripts.common.checks.report import SmokeReport
 from scripts.common.diagnostics.error import UserError
-from scripts.host.build.inputs import references, source_of
+from scripts.host.build.plan import references, source_of
 from scripts.host.config.load import LoadedConfig
 from scripts.host.console import note, warn
 from scripts.host.engine.client import client as connect
