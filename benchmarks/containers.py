@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.common.webui_client import Api
+from scripts.common.webui_client import WebuiClient
 from scripts.host.build.plan import references, source_of
 from scripts.host.config.load import load
 
@@ -78,10 +78,10 @@ def start(words: Sequence[str], port: int, *, settle: float = 2.0) -> Started:
     """
     began = time.monotonic()
     with running(*words) as name:
-        api = Api("127.0.0.1", port)
+        api = WebuiClient.local("127.0.0.1", port)
         wait_for(api)
         answers = time.monotonic() - began
-        drawn = api.call("POST", "/sdapi/v1/txt2img", PICTURE, timeout=PATIENCE)
+        drawn = api.request("POST", "/sdapi/v1/txt2img", PICTURE, timeout=PATIENCE)
         picture = time.monotonic() - began
         if drawn.status != 200 or not drawn.json()["images"]:
             raise SystemExit(f"{words[-1]} answered {drawn.status} instead of a picture")
@@ -93,16 +93,16 @@ def seconds_to_answer(words: Sequence[str], port: int) -> float:
     """Start a container; the seconds until its API answers."""
     began = time.monotonic()
     with running(*words):
-        wait_for(Api("127.0.0.1", port))
+        wait_for(WebuiClient.local("127.0.0.1", port))
         return time.monotonic() - began
 
 
-def wait_for(api: Api) -> None:
+def wait_for(api: WebuiClient) -> None:
     """Return when the API answers."""
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
-            api.call("GET", "/sdapi/v1/sd-models")
+            api.request("GET", "/sdapi/v1/sd-models")
         except OSError:
             if time.monotonic() > deadline:
                 raise SystemExit("the API does not answer") from None

@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks.containers import image_of, running, wait_for
 from benchmarks.record import Ratio, report
-from scripts.common.webui_client import Api
+from scripts.common.webui_client import WebuiClient
 from scripts.container.settings import Settings
 from scripts.container.webui.flags import webui_flags
 from tests.support.worker import free_port
@@ -36,7 +36,7 @@ JOBS = Path(__file__).with_name("worker_jobs.py")
 def seconds_to_answer(port: int) -> float:
     """Seconds until the API answers."""
     began = time.monotonic()
-    wait_for(Api("127.0.0.1", port))
+    wait_for(WebuiClient.local("127.0.0.1", port))
     return time.monotonic() - began
 
 

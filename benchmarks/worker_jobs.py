@@ -11,7 +11,7 @@ import os
 import sys
 import time
 
-from scripts.common.webui_client import Api
+from scripts.common.webui_client import WebuiClient
 from scripts.container.serverless.handler import Handler, Sdk
 from scripts.container.settings import Settings
 
@@ -21,12 +21,12 @@ ORDER = {"prompt": "a lighthouse", "width": 64, "height": 64, "steps": 1, "seed"
 async def measure(rounds: int) -> list[tuple[float, float]]:
     """Alternate, so that a busy moment hits both alike."""
     settings = Settings.from_environment(os.environ)
-    api = Api(settings.host, settings.port, settings.api_auth)
+    api = WebuiClient.local(settings.host, settings.port, settings.api_auth)
     handler = Handler(settings, Sdk(None, None, lambda: 0))
     pairs = []
     for number in range(rounds):
         began = time.perf_counter()
-        drawn = api.call("POST", "/sdapi/v1/txt2img", ORDER, timeout=60).json()
+        drawn = api.request("POST", "/sdapi/v1/txt2img", ORDER, timeout=60).json()
         between = time.perf_counter()
         handled = await handler.handle({"id": f"{number}", "input": ORDER})
         pairs.append((between - began, time.perf_counter() - between))

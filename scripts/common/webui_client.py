@@ -1,4 +1,8 @@
-"""Speaks to the WebUI's API on this machine."""
+"""Send requests to the WebUI's API: from the worker on the same machine, from smoke tests anywhere.
+
+`http.client` instead of `requests`: the whole answer must come within a deadline, however slowly
+its bytes arrive, and an import of 0.1 s would delay the worker's start.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +11,21 @@ import json
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import SplitResult, unquote, urlsplit
 
 if TYPE_CHECKING:
-    from http.client import HTTPResponse
+    from http.client import HTTPConnection, HTTPResponse
     from socket import socket
 
-MOST: Final = 2_000_000_000
-"""Bytes of an answer that are read. What is longer is none: cut off here, it is no JSON."""
+MAX_BODY: Final = 2_000_000_000
+"""Bytes of a body that are read. A longer one is cut off here and is no valid JSON."""
 
 _CHUNK: Final = 1 << 20
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the API answered.
+class Response:
+    """An HTTP response of the WebUI.
 
     Args:
         status: HTTP status.
@@ -30,8 +35,8 @@ class Answer:
     status: int
     body: bytes
 
-    def json(self) -> Any:  # noqa: ANN401 - whatever the WebUI sends
-        """The body, parsed.
+    def json(self) -> Any:  # noqa: ANN401 - any JSON
+        """Parse the body.
 
         Raises:
             ValueError: it is not JSON.
@@ -39,11 +44,11 @@ class Answer:
         return json.loads(self.body)
 
     def error(self) -> str:
-        """The WebUI's own words for what went wrong, on one line."""
+        """Return status and error message on one line, as the WebUI reports them."""
         try:
-            told = self.json()
-            words = [told.get("errors") or told.get("detail"), told.get("error")]
-            text = ": ".join(str(word) for word in reversed(words) if word)
+            fields = self.json()
+            parts = [fields.get("error"), fields.get("errors") or fields.get("detail")]
+            text = ": ".join(str(part) for part in parts if part)
         except (ValueError, AttributeError):
             text = ""
         text = text or self.body[:300].decode("utf-8", "replace") or "no reason given"
@@ -51,66 +56,112 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Api:
-    """The API at a port of this machine.
+class WebuiClient:
+    """Client of one WebUI; every request opens its own connection.
 
     Args:
-        host: where the WebUI was told to serve.
-        port: its port.
-        auth: user:password, of several the first counts; empty without.
+        url: `http://host:port` or `https://host`.
+        auth: `user:password`; of several, separated by commas, the first is used.
+        use_proxies: follow HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
     """
 
-    host: str
-    port: int
+    url: str
     auth: str = ""
+    use_proxies: bool = False
 
-    def call(self, method: str, path: str, body: object = None, *, timeout: float = 10.0) -> Answer:
-        """One request on a connection of its own.
+    @classmethod
+    def local(cls, host: str, port: int, auth: str = "") -> WebuiClient:
+        """Return a client for a WebUI on this machine that listens on `host`."""
+        # A wildcard address serves loopback too; any other is the only one served.
+        reachable = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host  # noqa: S104
+        return cls(f"http://{f'[{reachable}]' if ':' in reachable else reachable}:{port}", auth)
+
+    def request(
+        self, method: str, path: str, body: object = None, *, timeout: float = 10.0
+    ) -> Response:
+        """Send one request and read the whole response.
 
         Args:
             method: GET or POST.
-            path: such as /sdapi/v1/txt2img.
-            body: sent as JSON, or nothing when None.
-            timeout: seconds until the whole answer must be there.
+            path: such as `/sdapi/v1/txt2img`.
+            body: sent as JSON unless None.
+            timeout: seconds until the whole response must be there.
 
         Raises:
-            OSError: nothing answers, or not in time.
-            http.client.HTTPException: what answers does not speak HTTP.
+            OSError: no response, or not in time.
+            http.client.HTTPException: the response is not HTTP.
+            ValueError: the URL is not of http or https.
         """
-        import http.client  # a tenth of a second that the start of the server need not wait for
-
-        # A wildcard address serves loopback too; any other is the only one served.
-        host = "127.0.0.1" if self.host in ("0.0.0.0", "::", "") else self.host  # noqa: S104
-        headers = {"Content-Type": "application/json"}
+        # Some proxies refuse requests without a name, or with the name of a Python library.
+        headers = {"Content-Type": "application/json", "User-Agent": "a1111-worker"}
         if self.auth:
-            first = self.auth.partition(",")[0].encode()
-            headers["Authorization"] = f"Basic {base64.b64encode(first).decode()}"
+            headers["Authorization"] = _basic(self.auth.partition(",")[0])
         deadline = time.monotonic() + timeout
-        connection = http.client.HTTPConnection(host, self.port, timeout=timeout)
+        connection, target = self._connection(path, headers, timeout)
         try:
-            data = None if body is None else json.dumps(body)
             connection.connect()
-            line = connection.sock  # the response takes it over
-            connection.request(method, path, data, headers)
+            sock = connection.sock  # the response takes it over
+            data = None if body is None else json.dumps(body)
+            connection.request(method, target, data, headers)
             response = connection.getresponse()
-            return Answer(response.status, _body(response, line, deadline))
+            return Response(response.status, _read_body(response, sock, deadline))
         finally:
             connection.close()
 
+    def _connection(
+        self, path: str, headers: dict[str, str], timeout: float
+    ) -> tuple[HTTPConnection, str]:
+        """Return a connection to the WebUI or its proxy, and the request's target on it."""
+        import http.client  # 0.1 s that the start of the worker need not wait for
 
-def _body(response: HTTPResponse, line: socket, deadline: float) -> bytes:
-    """All of an answer, from a server that may send byte after byte without an end.
+        address = urlsplit(self.url)
+        host, target = address.hostname, address.path.rstrip("/") + path
+        if not host or address.scheme not in ("http", "https"):
+            raise ValueError(f"{self.url} is no http or https address")
+        secure = address.scheme == "https"
+        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        proxy = _find_proxy(address) if self.use_proxies else None
+        if not proxy:
+            return kind(host, address.port, timeout=timeout), target
+        connection = kind(str(proxy.hostname), proxy.port, timeout=timeout)
+        login = (
+            f"{unquote(proxy.username)}:{unquote(proxy.password or '')}" if proxy.username else ""
+        )
+        credentials = {"Proxy-Authorization": _basic(login)} if login else {}
+        if secure:
+            connection.set_tunnel(host, address.port, credentials)
+            return connection, target
+        headers.update(credentials)
+        return connection, f"http://{address.netloc}{target}"
+
+
+def _basic(login: str) -> str:
+    return f"Basic {base64.b64encode(login.encode()).decode()}"
+
+
+def _find_proxy(address: SplitResult) -> SplitResult | None:
+    """Return the proxy that the environment names for an address."""
+    from urllib.request import getproxies, proxy_bypass
+
+    proxy = getproxies().get(address.scheme)
+    if not proxy or proxy_bypass(address.netloc.rpartition("@")[2]):
+        return None
+    return urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+
+
+def _read_body(response: HTTPResponse, sock: socket, deadline: float) -> bytes:
+    """Read a whole body, also from a server that sends byte after byte without an end.
 
     Raises:
-        OSError: it was not whole by the deadline, or the connection broke.
+        OSError: it was incomplete at the deadline, or the connection broke.
     """
     parts: list[bytes] = []
-    left = MOST
+    left = MAX_BODY
     while left > 0 and not response.isclosed():  # Python 3.13 closes it with the last byte
         seconds = deadline - time.monotonic()
         if seconds <= 0:
             raise TimeoutError("the answer does not end")
-        line.settimeout(seconds)
+        sock.settimeout(seconds)
         part = response.read1(min(left, _CHUNK))
         if not part:
             if response.length:

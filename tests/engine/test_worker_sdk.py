@@ -26,7 +26,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scripts.common.checks import png
-from scripts.common.webui_client import Api
+from scripts.common.webui_client import WebuiClient
 from scripts.container.status.state import read_jobs
 from scripts.host.config.load import ROOT
 from tests.support import bucket, images, runpod
@@ -277,6 +277,7 @@ def test_a_worker_whose_webui_is_reached_by_hand_answers_the_same(
     local: tuple[Worker, LocalApi],
 ) -> None:
     worker, api = local
-    direct = Api("127.0.0.1", worker.port).call("POST", "/sdapi/v1/txt2img", JOB, timeout=60).json()
+    client = WebuiClient.local("127.0.0.1", worker.port)
+    direct = client.request("POST", "/sdapi/v1/txt2img", JOB, timeout=60).json()
     _, answer = api.runsync(JOB)
     assert answer["output"]["images"] == direct["images"]

@@ -64,10 +64,10 @@ def look(picture: Picture, edge: int, saw: Saw) -> None:
 def test_lists_the_checkpoint(
     api: Api, loaded: LoadedConfig, saw: Saw, pytestconfig: pytest.Config
 ) -> None:
-    models = api.call("/sdapi/v1/sd-models").body
+    models = api.call("/sdapi/v1/sd-models").json()
     assert isinstance(models, list), "no list of models"
     titles = [model["title"] for model in models]
-    chosen = api.call("/sdapi/v1/options").body["sd_model_checkpoint"]
+    chosen = api.call("/sdapi/v1/options").json()["sd_model_checkpoint"]
     saw(f"{', '.join(titles)}; chosen: {chosen}")
     names = [title.partition(" [")[0] for title in titles]
     assert chosen.partition(" [")[0] in names, f"{chosen} is chosen, but not listed"
@@ -98,7 +98,7 @@ def test_the_webui_is_the_configured_release(
 @pytest.mark.fails_as("model-not-loaded")
 def test_the_picture_is_by_the_chosen_model(api: Api, first: Picture, saw: Saw) -> None:
     told = first.model
-    chosen = api.call("/sdapi/v1/options").body["sd_model_checkpoint"]
+    chosen = api.call("/sdapi/v1/options").json()["sd_model_checkpoint"]
     saw(f"drawn by {told or 'an unnamed model'}")
     assert told, "the WebUI does not say which model drew"
     wanted = PurePosixPath(chosen.partition(" [")[0]).stem

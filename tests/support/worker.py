@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from scripts.common.webui_client import Answer, Api
+from scripts.common.webui_client import Response, WebuiClient
 from scripts.container.status.state import State, read_state
 from scripts.host.config.load import ROOT
 from tests.support import webui
@@ -102,10 +102,10 @@ class Worker:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"the worker did not end:\n{self.said}") from None
 
-    def draw(self, **order: object) -> Answer:
+    def draw(self, **order: object) -> Response:
         body = {"width": 64, "height": 64, **order}
-        api = Api("127.0.0.1", self.port)
-        return api.call("POST", "/sdapi/v1/txt2img", body, timeout=PATIENCE)
+        api = WebuiClient.local("127.0.0.1", self.port)
+        return api.request("POST", "/sdapi/v1/txt2img", body, timeout=PATIENCE)
 
     def stop(self) -> None:
         """For fixtures: whatever happened, nothing is left."""

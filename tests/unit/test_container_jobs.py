@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.webui_client import Api
+from scripts.common.webui_client import WebuiClient
 from scripts.container.serverless import job_output, jobs
 from scripts.container.serverless.jobs import Surroundings, run
 from tests.support.webui import png
@@ -77,7 +77,7 @@ class WebUI:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
         threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
-        self.api = Api("127.0.0.1", self.server.server_port)
+        self.api = WebuiClient.local("127.0.0.1", self.server.server_port)
 
     def on(self, name: str, answer: Any) -> None:
         """Answer one part of the API: with a value, or with a function of the request."""
@@ -254,7 +254,7 @@ def test_an_answer_that_never_ends_does_not_outlast_the_job(
 def test_an_answer_without_bounds_is_garbage_and_not_read_to_its_end(
     webui: WebUI, around: Surroundings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scripts.common.webui_client.MOST", 1_000_000)
+    monkeypatch.setattr("scripts.common.webui_client.MAX_BODY", 1_000_000)
     webui.on("txt2img", lambda _: itertools.repeat(b"[" * 1000))
     assert "[answer-garbage]" in run({"input": {}}, webui.api, around)["error"]
 

@@ -9,22 +9,13 @@ import io
 import json
 import re
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.diagnostics.signatures import named
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A status and a decoded body; None where the body is not JSON."""
-
-    status: int
-    body: Any
+from scripts.common.webui_client import Response, WebuiClient
 
 
 @dataclass(frozen=True)
@@ -57,41 +48,30 @@ class Api:
 
     def __init__(self, url: str, timeout: float = 600.0, auth: str = "") -> None:
         self.url, self.timeout = url.rstrip("/"), timeout
-        # Named, because proxies turn away what calls itself Python-urllib.
-        self._headers = {"Content-Type": "application/json", "User-Agent": "a1111-worker-smoke"}
-        if auth:
-            self._headers["Authorization"] = f"Basic {base64.b64encode(auth.encode()).decode()}"
+        self._client = WebuiClient(self.url, auth, use_proxies=True)
 
-    def call(self, path: str, body: dict[str, Any] | None = None) -> Answer:
+    def call(self, path: str, body: dict[str, Any] | None = None) -> Response:
         """GET, or POST where there is a body.
 
         Raises:
             UserError: nothing answers, or it wants another login.
         """
-        request = urllib.request.Request(
-            f"{self.url}{path}",
-            data=None if body is None else json.dumps(body).encode(),
-            headers=self._headers,
-        )
+        method = "GET" if body is None else "POST"
         try:
-            with urllib.request.urlopen(request, timeout=self.timeout) as answer:
-                return Answer(answer.status, _decoded(answer.read()))
-        except urllib.error.HTTPError as error:
-            if error.code == 401:
-                raise UserError(
-                    "the API wants a login", location=self.url, code="api-locked"
-                ) from None
-            return Answer(error.code, _decoded(error.read()))
+            response = self._client.request(method, path, body, timeout=self.timeout)
         except (ConnectionResetError, http.client.HTTPException) as error:
             raise UserError(
                 f"the connection broke: {error!r}", location=f"{self.url}{path}", code="webui-died"
             ) from None
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise UserError(
                 f"the API does not answer: {error}",
                 location=f"{self.url}{path}",
                 code="port-closed",
             ) from None
+        if response.status == 401:
+            raise UserError("the API wants a login", location=self.url, code="api-locked")
+        return response
 
     def draw(self, path: str = "/sdapi/v1/txt2img", **fields: Any) -> Picture:  # noqa: ANN401
         """Draw one picture.
@@ -100,19 +80,20 @@ class Api:
             UserError: no answer, an error, or no picture; named by the WebUI's words.
         """
         answer = self.call(path, fields)
+        body = _decoded(answer.body)
         if answer.status != 200:
-            detail = answer.body.get("errors") if isinstance(answer.body, dict) else answer.body
+            detail = body.get("errors") if isinstance(body, dict) else body
             code = named("not-drawn", str(detail))
             raise UserError(f"{path} answered {answer.status}: {detail}", code=code)
-        images = answer.body.get("images") if isinstance(answer.body, dict) else None
+        images = body.get("images") if isinstance(body, dict) else None
         if not images:
             raise UserError(f"{path} answered without a picture", code="not-drawn")
-        model, version = _drawn_by(answer.body)
+        model, version = _drawn_by(body)
         return replace(decoded(str(images[0])), model=model, version=version)
 
     def gpu_used(self) -> int:
         """Bytes of GPU memory in use, by whomever; 0 where the worker draws on the processor."""
-        told = self.call("/sdapi/v1/memory").body
+        told = _decoded(self.call("/sdapi/v1/memory").body)
         cuda = told.get("cuda", {}) if isinstance(told, dict) else {}
         return int(cuda.get("system", {}).get("used", 0))
 

@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.webui_client import Api
+from scripts.common.webui_client import WebuiClient
 from scripts.container.log import log
 from scripts.container.serverless import jobs
 from scripts.container.settings import Settings
@@ -108,7 +108,7 @@ class Handler:
 
     def __init__(self, settings: Settings, sdk: Sdk) -> None:
         self._settings, self._sdk = settings, sdk
-        self._api = Api(settings.host, settings.port, settings.api_auth)
+        self._api = WebuiClient.local(settings.host, settings.port, settings.api_auth)
         self._record, self._lock = Jobs(), threading.Lock()
         self._settling: set[asyncio.Task[None]] = set()
         self._note()

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.diagnostics.table import DIAGNOSTICS
-from scripts.common.webui_client import Answer, Api
+from scripts.common.webui_client import Response, WebuiClient
 from scripts.container.log import log
 from scripts.container.serverless.job_input import Order, read_order
 from scripts.container.serverless.job_output import Result, delivered, garbage, in_answer, whole
@@ -55,7 +55,7 @@ class PoisonedError(UserError):
     """Only a new process can draw again; RunPod should replace the worker."""
 
 
-def run(job: dict[str, Any], api: Api, around: Surroundings) -> Result:
+def run(job: dict[str, Any], api: WebuiClient, around: Surroundings) -> Result:
     """Do a job.
 
     Args:
@@ -82,13 +82,13 @@ def run(job: dict[str, Any], api: Api, around: Surroundings) -> Result:
     return {**result, **({"warnings": list(order.warnings)} if order.warnings else {})}
 
 
-def stop_drawing(api: Api) -> bool:
+def stop_drawing(api: WebuiClient) -> bool:
     """Interrupt what is being drawn; whether the WebUI is idle afterwards."""
     deadline = time.monotonic() + _INTERRUPTED
     try:
-        api.call("POST", "/sdapi/v1/interrupt", timeout=_QUICK)
+        api.request("POST", "/sdapi/v1/interrupt", timeout=_QUICK)
         while time.monotonic() < deadline:
-            state = api.call("GET", _PROGRESS, timeout=_QUICK).json()["state"]
+            state = api.request("GET", _PROGRESS, timeout=_QUICK).json()["state"]
             if not state["job_count"]:
                 return True
             time.sleep(_POLL)
@@ -97,7 +97,7 @@ def stop_drawing(api: Api) -> bool:
     return False
 
 
-def _do(order: Order, api: Api, around: Surroundings, deadline: float) -> Result:
+def _do(order: Order, api: WebuiClient, around: Surroundings, deadline: float) -> Result:
     around.wait_until_ready(deadline - time.monotonic())
     with _options_kept(order, api), _progress_told(order, api, around):
         answer = _asked(order, api, around, deadline)
@@ -115,11 +115,11 @@ def _do(order: Order, api: Api, around: Surroundings, deadline: float) -> Result
     return result
 
 
-def _asked(order: Order, api: Api, around: Surroundings, deadline: float) -> Answer:
+def _asked(order: Order, api: WebuiClient, around: Surroundings, deadline: float) -> Response:
     """The WebUI's answer, or a UserError that says why there is none."""
     left = max(deadline - time.monotonic(), 0.1)
     try:
-        return api.call(order.api.method, order.api.path, order.body, timeout=left)
+        return api.request(order.api.method, order.api.path, order.body, timeout=left)
     except TimeoutError:
         if not stop_drawing(api):
             around.replace_webui()
@@ -138,7 +138,7 @@ def _asked(order: Order, api: Api, around: Surroundings, deadline: float) -> Ans
         raise UserError(f"the input cannot be sent: {error}", code="input-invalid") from None
 
 
-def _refused(answer: Answer) -> UserError:
+def _refused(answer: Response) -> UserError:
     """The WebUI's own words, with a hint where they are known."""
     text = answer.error()
     for row in DIAGNOSTICS.values():
@@ -149,7 +149,7 @@ def _refused(answer: Answer) -> UserError:
     return UserError(text)
 
 
-def _parsed(answer: Answer) -> Result:
+def _parsed(answer: Response) -> Result:
     try:
         told = answer.json()
     except (ValueError, RecursionError):
@@ -159,7 +159,7 @@ def _parsed(answer: Answer) -> Result:
 
 
 @contextmanager
-def _options_kept(order: Order, api: Api) -> Iterator[None]:
+def _options_kept(order: Order, api: WebuiClient) -> Iterator[None]:
     """Put options back that a job changed and the WebUI did not: it was interrupted, or failed."""
     if not (order.body and order.body.get("override_settings")):
         yield
@@ -175,24 +175,24 @@ def _options_kept(order: Order, api: Api) -> Iterator[None]:
             _set_options(api, changed)
 
 
-def _options(api: Api) -> dict[str, Any]:
+def _options(api: WebuiClient) -> dict[str, Any]:
     """The WebUI's options, or none where it cannot say."""
     try:
-        told = api.call("GET", "/sdapi/v1/options", timeout=_QUICK).json()
+        told = api.request("GET", "/sdapi/v1/options", timeout=_QUICK).json()
     except (OSError, HTTPException, ValueError):
         return {}
     return told if isinstance(told, dict) else {}
 
 
-def _set_options(api: Api, options: dict[str, Any]) -> None:
+def _set_options(api: WebuiClient, options: dict[str, Any]) -> None:
     try:
-        api.call("POST", "/sdapi/v1/options", options, timeout=_QUICK)
+        api.request("POST", "/sdapi/v1/options", options, timeout=_QUICK)
     except (OSError, HTTPException) as error:
         log("options-not-restored", level="error", reason=str(error))
 
 
 @contextmanager
-def _progress_told(order: Order, api: Api, around: Surroundings) -> Iterator[None]:
+def _progress_told(order: Order, api: WebuiClient, around: Surroundings) -> Iterator[None]:
     """Report progress until the block ends; a report that fails is not worth a job."""
     if not (around.progress and order.api.draws):
         yield
@@ -202,7 +202,7 @@ def _progress_told(order: Order, api: Api, around: Surroundings) -> Iterator[Non
     def watch() -> None:
         while not done.wait(around.beat):
             try:
-                told = api.call("GET", _PROGRESS, timeout=_QUICK).json()
+                told = api.request("GET", _PROGRESS, timeout=_QUICK).json()
                 state = told["state"]
                 words = {
                     "progress": round(float(told["progress"]), 3),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from scripts.common.webui_client import Api
+from scripts.common.webui_client import WebuiClient
 from scripts.container.settings import Settings
 from scripts.container.supervisor.process import Child
 from scripts.container.webui.readiness import LIVELY, NotDrawn, wait_until_drawn
@@ -48,7 +48,7 @@ def watch(
         settings: where it serves, and how long anything may take.
         tell: called from the watching thread.
     """
-    api = Api(settings.host, settings.port, settings.api_auth)
+    api = WebuiClient.local(settings.host, settings.port, settings.api_auth)
 
     def look() -> None:
         try:
@@ -71,7 +71,7 @@ def watch(
     threading.Thread(target=look, daemon=True).start()
 
 
-def _until_silent(api: Api, child: Child, patience: float) -> None:
+def _until_silent(api: WebuiClient, child: Child, patience: float) -> None:
     """Return when nothing has answered for `patience` seconds, or the process has ended."""
     from http.client import HTTPException
 
@@ -80,7 +80,7 @@ def _until_silent(api: Api, child: Child, patience: float) -> None:
         if child.ended.wait(patience / _PATIENCE):
             return
         try:
-            api.call("GET", LIVELY, timeout=patience / _PATIENCE)
+            api.request("GET", LIVELY, timeout=patience / _PATIENCE)
         except (OSError, HTTPException):
             continue
         heard = time.monotonic()

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from threading import Event
 from typing import Final
 
-from scripts.common.webui_client import Answer, Api
+from scripts.common.webui_client import Response, WebuiClient
 from scripts.container.settings import Warmup
 
 LIVELY: Final = "/sdapi/v1/progress?skip_current_image=true"
@@ -29,7 +29,7 @@ class NotDrawn(Exception):  # noqa: N818 - an answer, not a fault of this progra
 
 
 def wait_until_drawn(
-    api: Api,
+    api: WebuiClient,
     warmup: Warmup | None,
     *,
     timeout: float,
@@ -63,7 +63,7 @@ def wait_until_drawn(
             return
 
 
-def draw(api: Api, asked: Warmup, *, timeout: float) -> None:
+def draw(api: WebuiClient, asked: Warmup, *, timeout: float) -> None:
     """Have one picture drawn, and look at it.
 
     Raises:
@@ -81,7 +81,7 @@ def draw(api: Api, asked: Warmup, *, timeout: float) -> None:
         "save_images": False,
     }
     try:
-        answer = api.call("POST", "/sdapi/v1/txt2img", order, timeout=timeout)
+        answer = api.request("POST", "/sdapi/v1/txt2img", order, timeout=timeout)
     except TimeoutError:
         raise NotDrawn(f"no picture within {timeout:.0f} s") from None
     except (OSError, HTTPException) as error:
@@ -89,7 +89,7 @@ def draw(api: Api, asked: Warmup, *, timeout: float) -> None:
     _look(answer, asked)
 
 
-def _look(answer: Answer, asked: Warmup) -> None:
+def _look(answer: Response, asked: Warmup) -> None:
     from scripts.common.checks import png
 
     if answer.status != 200:
@@ -106,12 +106,12 @@ def _look(answer: Answer, asked: Warmup) -> None:
         raise NotDrawn("the picture has one colour throughout")
 
 
-def _wait_for_port(api: Api, deadline: float, gone: Event) -> None:
+def _wait_for_port(api: WebuiClient, deadline: float, gone: Event) -> None:
     from http.client import HTTPException
 
     while time.monotonic() < deadline and not gone.wait(_POLL):
         try:
-            api.call("GET", LIVELY, timeout=_PAUSE)
+            api.request("GET", LIVELY, timeout=_PAUSE)
         except (OSError, HTTPException):
             continue
         return
