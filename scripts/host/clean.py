@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from scripts.common.diagnostics.error import UserError
+from scripts.common.files import is_locked
 from scripts.host.config.load import LoadedConfig
 from scripts.host.engine import containers
 from scripts.host.models.store import Store
@@ -83,7 +83,7 @@ def _store_leftovers(store: Store) -> Iterator[Leftover]:
     for path in sorted(store.root.glob("context-*")):
         yield _folder("staged context", path)
     for path in store.partials():
-        if not _in_use(path):
+        if not is_locked(path.with_name(path.name.removesuffix(".json"))):
             yield Leftover("partial download", str(path), path.stat().st_size, path.unlink)
 
 
@@ -187,16 +187,3 @@ def _freed(folder: Path) -> int:
     """Bytes below a folder that no other name holds."""
     stats = (path.lstat() for path in folder.rglob("*") if path.is_symlink() or path.is_file())
     return sum(stat.st_size for stat in stats if stat.st_nlink == 1)
-
-
-def _in_use(path: Path) -> bool:
-    """Whether a download holds the file, or the one it belongs to, locked."""
-    partial = path.with_name(path.name.removesuffix(".json"))
-    try:
-        with partial.open("rb") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False  # nothing to belong to
-    return False

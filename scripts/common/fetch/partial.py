@@ -7,23 +7,17 @@ lock is on the partial file itself, so it ends with the process and leaves nothi
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import socket
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.hashing import layer_time
-
-_OFTEN = 0.1  # seconds between two looks at a lock; asking lets an interrupt through
-_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-"""What a network file system without locks answers."""
+from scripts.common.files import NO_LOCKS, open_locked, sync_folder
 
 
 @dataclass(frozen=True)
@@ -92,16 +86,6 @@ def partial_path(dest: Path) -> Path:
     return dest.with_name(f"{dest.name}.partial")
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder last; file systems that cannot are left to their own ways."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):
-            os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 @contextmanager
 def locked_partial(dest: Path, waiting: Callable[[], None]) -> Iterator[Partial]:
     """The partial file of `dest`, for this process alone.
@@ -117,7 +101,7 @@ def locked_partial(dest: Path, waiting: Callable[[], None]) -> Iterator[Partial]
     try:
         dest.parent.mkdir(parents=True, exist_ok=True)
         try:
-            fd = locked_file(path, waiting)
+            fd = open_locked(path, waiting)
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise
@@ -125,7 +109,7 @@ def locked_partial(dest: Path, waiting: Callable[[], None]) -> Iterator[Partial]
             # but nobody waits for it, and nobody resumes it.
             path.unlink(missing_ok=True)  # it was just made, and is empty
             path = dest.with_name(f"{dest.name}.{socket.gethostname()}-{os.getpid()}.partial")
-            fd = os.open(path, _FLAGS, 0o644)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise unwritable(error, path) from None
     try:
@@ -136,43 +120,6 @@ def locked_partial(dest: Path, waiting: Callable[[], None]) -> Iterator[Partial]
         raise
     finally:
         os.close(fd)
-
-
-def locked_file(path: Path, waiting: Callable[[], None]) -> int:
-    """Open a file, which is made if need be, and lock it for this process alone.
-
-    Args:
-        path: the file; whoever held the lock before may have renamed or removed it.
-        waiting: called again and again while another process holds the lock.
-
-    Returns:
-        The open file, whose closing gives the lock back.
-
-    Raises:
-        OSError: it cannot be opened, or (one of NO_LOCKS) not locked.
-    """
-    while True:
-        fd = os.open(path, _FLAGS, 0o644)
-        try:
-            while not _has_locked(fd):
-                waiting()
-                time.sleep(_OFTEN)
-            # The one before may have renamed or removed it: then this lock guards nothing.
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(fd), path.stat()):
-                    return fd
-        except BaseException:
-            os.close(fd)
-            raise
-        os.close(fd)
-
-
-def _has_locked(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def unwritable(error: OSError, path: Path) -> UserError:

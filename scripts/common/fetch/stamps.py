@@ -12,6 +12,8 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from scripts.common.files import write_atomically
+
 
 def stamp_path(path: Path) -> Path:
     """Where the stamp of a file lies."""
@@ -37,11 +39,8 @@ class Stamp:
 
 def write_stamp(path: Path, stamp: Stamp) -> None:
     """Note what `path` holds; silently nothing on a read-only store."""
-    target = stamp_path(path)
-    partial = target.with_name(f"{target.name}.{os.getpid()}")
     with contextlib.suppress(OSError):
-        partial.write_text(json.dumps({**asdict(stamp), **_facts(path.stat())}), encoding="utf-8")
-        partial.replace(target)
+        write_atomically(stamp_path(path), json.dumps({**asdict(stamp), **_facts(path.stat())}))
 
 
 def read_stamp(path: Path) -> Stamp | None:

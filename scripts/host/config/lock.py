@@ -13,7 +13,8 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.fetch.partial import NO_LOCKS, locked_file, partial_path
+from scripts.common.fetch.partial import partial_path
+from scripts.common.files import NO_LOCKS, open_locked
 from scripts.host.config.explain import explained
 from scripts.host.config.layers import read_layer
 from scripts.host.config.schema import Commit, Digest, Section, Sha256
@@ -118,7 +119,7 @@ def not_written(error: OSError, where: str) -> UserError:
 def _opened(partial: Path) -> int:
     """The partial file, locked where the file system has locks."""
     try:
-        return locked_file(partial, lambda: None)
+        return open_locked(partial)
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise

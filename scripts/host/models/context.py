@@ -17,13 +17,13 @@ from pathlib import Path, PurePosixPath
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.hashing import layer_time, sha256_of
 from scripts.common.fetch.volume_models import LIST, VolumeModel, as_json
+from scripts.common.files import shared_lock
 from scripts.host.config.load import LoadedConfig
 from scripts.host.config.schema import HubSource
 from scripts.host.models.artifacts import Item, items_of
 from scripts.host.models.prefetch import Result
 from scripts.host.models.store import CONTEXT_PREFIX, Store, place
 from scripts.host.models.tokens import variable_for
-from scripts.host.models.upkeep import in_use
 
 CHECKPOINT = PurePosixPath("/model.safetensors")
 
@@ -35,7 +35,7 @@ def staged_context(loaded: LoadedConfig, results: Iterable[Result]) -> Iterator[
     parent = root if os.access(root, os.W_OK) else None  # elsewhere links become copies
     folder = Path(tempfile.mkdtemp(prefix=CONTEXT_PREFIX, dir=parent))
     try:
-        with in_use(folder):
+        with shared_lock(folder):
             yield stage_context(loaded, results, folder)
     finally:
         shutil.rmtree(folder)

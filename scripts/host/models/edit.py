@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import shutil
 import tempfile
 from pathlib import Path
 
 import yaml
 
 from scripts.common.diagnostics.error import UserError
+from scripts.common.files import write_atomically
 from scripts.host.config.load import load
 from scripts.host.config.lock import Lock, read_lock, update_lock
 
@@ -145,7 +145,4 @@ def _replace(root: Path, lines: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.yaml").write_text(text, encoding="utf-8")
         load(root=Path(folder), environment={})  # config.yaml by itself
-    partial = root / "config.yaml.partial"
-    partial.write_text(text, encoding="utf-8")
-    shutil.copymode(root / "config.yaml", partial)
-    partial.replace(root / "config.yaml")
+    write_atomically(root / "config.yaml", text)

@@ -15,6 +15,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from scripts.common.files import write_atomically
+
 ROOT = Path(__file__).resolve().parents[3]
 _PATH = ROOT / "reports" / "models.json"
 
@@ -73,10 +75,7 @@ def write(
     """Keep a receipt; a checkout that cannot be written to just goes without."""
     with suppress(OSError):
         receipt = Receipt(key, _facts(map(str, files)), tuple(rows), tuple(events))
-        _PATH.parent.mkdir(exist_ok=True)
-        partial = _PATH.with_name(f"{_PATH.name}.{os.getpid()}")
-        partial.write_text(json.dumps(asdict(receipt)), encoding="utf-8")
-        partial.replace(_PATH)
+        write_atomically(_PATH, json.dumps(asdict(receipt)))
 
 
 def _facts(paths: Iterable[str]) -> tuple[tuple[str, int, int, int], ...]:

@@ -23,8 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.fetch.partial import sync_folder, unwritable
+from scripts.common.fetch.partial import unwritable
 from scripts.common.fetch.stamps import read_stamp, stamp_path, write_stamp
+from scripts.common.files import sync_folder, write_atomically
 
 CONTEXT_PREFIX = "context-"
 """Folders in the store that hold a build context while a build runs."""
@@ -139,10 +140,7 @@ def _short(text: str) -> str:
 def _note(path: Path, text: str) -> None:
     """Write a small file in one step; in a read-only store not at all, which only costs time."""
     with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        write_atomically(path, text)
 
 
 def _keep_stamp(old: Path, new: Path) -> None:

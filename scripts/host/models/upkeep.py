@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +14,7 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.artifact import ProgressCallback, silent
 from scripts.common.fetch.hashing import sha256_of
 from scripts.common.fetch.stamps import stamp_path
+from scripts.common.files import is_locked
 from scripts.host.concurrently import side_by_side
 from scripts.host.config.load import LoadedConfig, load
 from scripts.host.models.artifacts import items_of
@@ -129,12 +128,12 @@ def waste(loaded: LoadedConfig) -> list[Waste]:
         *(
             Waste(path, path.stat().st_size, "an unfinished download")
             for path in store.partials()
-            if path.name.split(".")[0] not in wanted and not _in_use(path)
+            if path.name.split(".")[0] not in wanted and not is_locked(path)
         ),
         *(
             Waste(path, 0, "left behind by a build that was killed")
             for path in store.root.glob(f"{CONTEXT_PREFIX}*")
-            if not _in_use(path)
+            if not is_locked(path)
         ),
     ]
 
@@ -159,29 +158,3 @@ def delete(rubbish: list[Waste], store: Store) -> None:
             hint="check the store's permissions",
             code="store-unwritable",
         ) from None
-
-
-@contextmanager
-def in_use(folder: Path) -> Iterator[Path]:
-    """Mark a folder of the store as needed by this process, until the block ends."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # some network file systems have no locks
-            fcntl.flock(fd, fcntl.LOCK_SH)
-        yield folder
-    finally:
-        os.close(fd)
-
-
-def _in_use(path: Path) -> bool:
-    """Whether a process holds a lock on it."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(fd)
-    return False
