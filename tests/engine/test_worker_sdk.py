@@ -5,7 +5,6 @@ The SDK's packages are those of the image: its hashed lock, in an environment ma
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import os
@@ -25,7 +24,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scripts.common.checks import png
+from scripts.common.checks.images import Png, decode_base64, decode_png
 from scripts.common.webui_client import WebuiClient
 from scripts.container.status.state import read_jobs
 from scripts.host.config.load import ROOT
@@ -84,8 +83,8 @@ def serverless(tmp_path: Path, python: Path, **environment: str) -> Iterator[Wor
         worker.stop()
 
 
-def picture(result: Any) -> png.Picture:
-    return png.decode(base64.b64decode(result["output"]["images"][0]))
+def picture(result: Any) -> Png:
+    return decode_png(decode_base64(result["output"]["images"][0]))
 
 
 def test_jobs_from_runpods_queue_are_drawn_and_bad_ones_cost_nothing(
@@ -96,7 +95,7 @@ def test_jobs_from_runpods_queue_are_drawn_and_bad_ones_cost_nothing(
         with serverless(tmp_path, runpod_python, **environment) as worker:
             slow = platform.send({**JOB, "steps": 5})
             drawn = picture(platform.result(slow))
-            assert (drawn.width, drawn.height, drawn.flat) == (64, 64, False)
+            assert (drawn.width, drawn.height, drawn.colours == 1) == (64, 64, False)
             steps = [told["step"] for told in platform.progress[slow]]
             assert steps
             assert steps == sorted(steps)
@@ -135,7 +134,7 @@ def test_pictures_go_to_a_bucket_when_one_is_configured(
             assert address.startswith(store.address)
             path = address.removeprefix(store.address).partition("?")[0]
             assert "/job-1/" in path
-            assert png.decode(store.stored[path]).width == 64
+            assert decode_png(store.stored[path]).width == 64
             assert "not-a-secret" not in worker.said
 
 

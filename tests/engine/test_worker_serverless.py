@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import signal
 import time
@@ -15,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from scripts.common.checks import png
+from scripts.common.checks.images import decode_base64, decode_png
 from tests.support import runpod
 from tests.support.running import container, eventually
 from tests.support.worker import free_port
@@ -70,7 +69,7 @@ def worker(cpu_image: str) -> Iterator[Worker]:
 
 
 def size(result: Any) -> tuple[int, int]:
-    picture = png.decode(base64.b64decode(result["output"]["images"][0]))
+    picture = decode_png(decode_base64(result["output"]["images"][0]))
     return picture.width, picture.height
 
 

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.common.checks import png
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.artifact import ArtifactSpec
 from scripts.common.fetch.volume_models import VolumeModel, as_json
@@ -25,7 +24,6 @@ from scripts.container.status.state import State, write_state
 from scripts.container.webui.environment import preloads, server_environment, tcmalloc
 from scripts.container.webui.flags import webui_flags
 from scripts.host.config.load import ROOT
-from tests.support import webui
 
 
 def settings(**environ: str) -> Settings:
@@ -252,23 +250,6 @@ def test_a_log_line_is_one_line_whatever_is_said() -> None:
     assert said == (
         'time=2026-11-23T10:00:00.000Z level=error event=job-failed job="a b" why="x=\\"1\\"\\ny"'
     )
-
-
-def test_a_whole_picture_is_told_from_a_damaged_one() -> None:
-    whole = webui.png(16, 8, seed=1)
-    assert png.decode(whole) == png.Picture(16, 8, flat=False)
-    for at in range(0, len(whole), 7):
-        damaged = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
-        with pytest.raises(ValueError, match=r"PNG"):
-            png.decode(damaged)
-        with pytest.raises(ValueError, match=r"PNG"):
-            png.decode(whole[:at])
-
-
-@given(st.binary(max_size=200))
-def test_no_bytes_make_the_picture_check_stumble(data: bytes) -> None:
-    with pytest.raises(ValueError, match=r"PNG"):
-        png.decode(webui.png(8, 8, 1)[:8] + data)
 
 
 def test_the_warmup_can_be_made_larger_or_left_out() -> None:

@@ -6,8 +6,6 @@ picture warms the GPU up, so that the first job is as fast as the second.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import time
 from collections.abc import Callable
 from threading import Event
@@ -90,19 +88,17 @@ def draw(api: WebuiClient, asked: Warmup, *, timeout: float) -> None:
 
 
 def _look(answer: Response, asked: Warmup) -> None:
-    from scripts.common.checks import png
+    from scripts.common.checks.images import decode_base64, decode_png
 
     if answer.status != 200:
         raise NotDrawn(f"the WebUI answered {answer.error()}")
     try:
-        picture = png.decode(base64.b64decode(answer.json()["images"][0], validate=True))
-    except (ValueError, KeyError, IndexError, TypeError, binascii.Error) as error:
+        picture = decode_png(decode_base64(answer.json()["images"][0]))
+    except (ValueError, KeyError, IndexError, TypeError) as error:
         raise NotDrawn(f"the WebUI's answer holds no picture: {error!r}") from None
     if (picture.width, picture.height) != (asked.width, asked.height):
-        raise NotDrawn(
-            f"the picture is {picture.width}x{picture.height}, not {asked.width}x{asked.height}"
-        )
-    if picture.flat:
+        raise NotDrawn(f"the picture is {picture.size}, not {asked.width}x{asked.height}")
+    if picture.colours == 1:
         raise NotDrawn("the picture has one colour throughout")
 
 
