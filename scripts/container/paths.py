@@ -57,7 +57,6 @@ def require(settings: Settings) -> None:
             raise UserError(
                 f"the worker cannot write there: {reason}",
                 location=str(folder),
-                hint="mount a tmpfs on /tmp, or set WORKER_DIR to a writable folder",
                 code="not-writable",
             )
 

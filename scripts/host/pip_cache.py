@@ -67,7 +67,7 @@ def run(where: Where, words: Sequence[str]) -> None:
     try:
         told = subprocess.run(docker_words(where, words), check=False)
     except FileNotFoundError:
-        raise UserError("there is no docker command", code="engine-missing") from None
+        raise UserError("the docker command is not installed", code="engine-missing") from None
     if told.returncode:
         target = where.container or where.volume
         hint = "its message is above"

@@ -93,11 +93,7 @@ def _running(
 def _not_started(error: Any, port: int) -> UserError:  # noqa: ANN401 - the SDK is untyped
     reason = str(error.explanation or error)
     if "could not select device driver" in reason or "nvidia" in reason.lower():
-        return UserError(
-            "the engine cannot give the container a GPU",
-            hint="install the NVIDIA container toolkit, or draw on the processor: --cpu",
-            code="gpu-not-given",
-        )
+        return UserError(code="gpu-not-given")
     if "port is already allocated" in reason or "address already in use" in reason:
         return UserError(
             f"port {port} is taken", hint="choose another: --port 3001", code="port-taken"

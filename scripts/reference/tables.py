@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from scripts.common.diagnostics.table import DIAGNOSTICS
+from scripts.common.diagnostics.table import diagnostics
 from scripts.container.settings import VARIABLES
 from scripts.host.config.load import ROOT
 from scripts.host.config.schema import Config
@@ -62,7 +62,7 @@ def troubleshooting() -> str:
     """Every known failure with its hint, as a Markdown table."""
     rows = [
         f"| `{row.code}` | {row.message} | {row.hint} |".replace("\n", " ")
-        for row in DIAGNOSTICS.values()
+        for row in diagnostics().values()
     ]
     return "\n".join(["| code | what is wrong | what to do |", "|---|---|---|", *rows])
 

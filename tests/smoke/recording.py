@@ -16,7 +16,7 @@ import pytest
 
 from scripts.common.checks import report
 from scripts.common.diagnostics.error import UserError
-from scripts.common.diagnostics.signatures import excerpt, named
+from scripts.common.diagnostics.signatures import excerpt, refine_code
 from scripts.common.gpu.judge import Device
 from scripts.host.console import say
 from scripts.host.engine.client import client
@@ -80,7 +80,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Generator[None, A
         code, said = "", ""
         if result.failed:
             said = _said(run, call.excinfo.value)
-            code = named(_own(item, call.excinfo.value), said)
+            code = refine_code(_own(item, call.excinfo.value), said)
         run.checks.append(
             report.Check(
                 name=item.name.removeprefix("test_").replace("_", " "),
@@ -97,7 +97,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Generator[None, A
 
 def _in_words(error: BaseException) -> str:
     """What a failure says, on one line; a failed command's last words."""
-    text = getattr(error, "what", "") or _stderr(error) or str(error)
+    text = getattr(error, "message", "") or _stderr(error) or str(error)
     lines = text.strip().splitlines() or [type(error).__name__]
     return lines[-1] if _stderr(error) else lines[0]
 

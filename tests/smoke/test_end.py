@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 
 from scripts.common.checks.api import Api
 from scripts.common.diagnostics.error import UserError
-from scripts.common.diagnostics.table import DIAGNOSTICS
+from scripts.common.diagnostics.signatures import match
 from scripts.common.gpu import judge
 from scripts.host.config.load import LoadedConfig
 from scripts.host.console import size
@@ -41,7 +40,6 @@ def test_stops_within_its_deadline(started: Worker, loaded: LoadedConfig, saw: S
 
 def test_the_log_speaks_of_no_known_failure(ready: Worker, saw: Saw) -> None:
     log = ready.log
-    for row in DIAGNOSTICS.values():
-        if row.signature and (found := re.search(row.signature, log)):
-            raise UserError(f"the log says: {found[0]}", code=row.code)
+    if (row := match(log)) and (found := row.search(log)):
+        raise UserError(f"the log contains: {found[0]}", code=row.code)
     saw(f"{len(log.splitlines())} lines")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.diagnostics.signatures import named
+from scripts.common.diagnostics.signatures import refine_code
 from scripts.common.gpu import judge
 from tests.smoke.container_under_test import Worker
 from tests.smoke.image_facts import cudnn
@@ -50,7 +50,9 @@ def told(answers: dict[str, str], worker: Worker, *words: str) -> str:
         code, output = worker.container.exec_run(list(words))
         text = output.decode("utf-8", "replace").strip()
         if code:
-            raise UserError(f"{words[0]} ended with {code}: {text[-300:]}", code=named("", text))
+            raise UserError(
+                f"{words[0]} ended with {code}: {text[-300:]}", code=refine_code("", text)
+            )
         answers[key] = text
     return answers[key]
 

@@ -377,7 +377,7 @@ def test_only_packages_are_upgraded() -> None:
         check=False,
     )
     assert answer.returncode == 1
-    assert answer.stderr == "error: only packages are upgraded (--upgrade) - add --python\n"
+    assert answer.stderr == "error: only packages are upgraded: --upgrade - add --python\n"
 
 
 def test_invoke_pin_check_fails_with_one_line_and_lists_the_changes(

@@ -12,7 +12,7 @@ import pytest
 from scripts.common.checks import report
 from scripts.common.checks.api import Picture, decoded, difference
 from scripts.common.checks.report import SmokeReport
-from scripts.common.diagnostics.table import DIAGNOSTICS
+from scripts.common.diagnostics.table import diagnostics
 from scripts.common.gpu import judge
 from scripts.host.reports import charts, smoke_summary
 from scripts.host.reports.smoke_page import page
@@ -66,7 +66,7 @@ def test_each_code_a_check_uses_is_in_the_table() -> None:
     words = "".join(path.read_text() for path in Path("tests/smoke").glob("*.py"))
     codes = set(re.findall(r'(?:fails_as\(|code=)"([a-z0-9-]+)"', words))
     assert len(codes) > 10
-    assert codes <= set(DIAGNOSTICS)
+    assert codes <= set(diagnostics())
 
 
 @pytest.mark.parametrize("checks", [(), (SKIPPED,), (GOOD, BAD)])
@@ -119,8 +119,8 @@ def test_the_table_fits_the_terminal_and_explains_failures_below_it() -> None:
         assert max(map(len, table)) <= width
     text = "\n".join(lines)
     assert "skip  2 checks   no GPU" in text
-    assert DIAGNOSTICS["model-corrupt"].message in text
-    assert f"hint: {DIAGNOSTICS['model-corrupt'].hint}" in text
+    assert diagnostics()["model-corrupt"].message in text
+    assert f"hint: {diagnostics()['model-corrupt'].hint}" in text
     assert "  | a [31m<b>" in text
     assert "\x1b" not in text
     assert lines[-1] == "FAILED: 1 of 2 checks, 3 s"

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from scripts.common.checks import report
-from scripts.common.diagnostics.table import DIAGNOSTICS
+from scripts.common.diagnostics.table import diagnostics
 from scripts.common.gpu import judge
 from scripts.host.reports.smoke_page import page
 from tests.support.smoke_reports import png
@@ -132,7 +132,7 @@ def test_a_failure_is_told_with_its_name_its_cure_and_its_line_of_the_log(tmp_pa
     text = str(measured(path, 1000)["text"])
     assert ": failed" in text
     assert text.index("What failed") < text.index("What was tested")
-    assert DIAGNOSTICS["model-corrupt"].hint in text
+    assert diagnostics()["model-corrupt"].hint in text
     assert "SafetensorError: Error while deserializing" in text
     assert "<script>alert(1)</script>" in text
 

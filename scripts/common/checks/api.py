@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.diagnostics.signatures import named
+from scripts.common.diagnostics.signatures import refine_code
 from scripts.common.webui_client import Response, WebuiClient
 
 
@@ -83,7 +83,7 @@ class Api:
         body = _decoded(answer.body)
         if answer.status != 200:
             detail = body.get("errors") if isinstance(body, dict) else body
-            code = named("not-drawn", str(detail))
+            code = refine_code("not-drawn", str(detail))
             raise UserError(f"{path} answered {answer.status}: {detail}", code=code)
         images = body.get("images") if isinstance(body, dict) else None
         if not images:

@@ -1,24 +1,31 @@
-"""The one exception a user sees: what failed, where, and what to do next."""
+"""The exception that users see: what failed, where, and the next step."""
 
 from __future__ import annotations
 
 
 class UserError(Exception):
-    """A failure with a hint, shown as one line and exit code 1.
+    """A failure that is shown without a traceback and ends a command with exit code 1.
 
     Args:
-        message: what failed, as a short sentence without a full stop.
-        location: the file, URL, stage or image it concerns; empty when `message` says it.
-        hint: what to do next, as an imperative; empty only when nothing can be done.
-        code: the failure's name in `scripts.common.diagnostics.table`, empty when it has none.
+        message: what failed, as a clause without a full stop; by default the table's for `code`.
+        location: file, URL, stage or image; empty where `message` names it.
+        hint: next step, as an imperative; by default the table's for `code`.
+        code: of a failure in `scripts.common.diagnostics.table`; empty when it is not listed.
     """
 
-    def __init__(self, message: str, *, location: str = "", hint: str = "", code: str = "") -> None:
+    def __init__(
+        self, message: str = "", *, location: str = "", hint: str = "", code: str = ""
+    ) -> None:
+        if code and not (message and hint):
+            from scripts.common.diagnostics.table import diagnostics
+
+            if row := diagnostics().get(code):
+                message, hint = message or row.message, hint or row.hint
         self.message, self.location, self.hint, self.code = message, location, hint, code
         super().__init__(str(self))
 
     def __str__(self) -> str:
-        place = f" ({self.location})" if self.location else ""
-        name = f" [{self.code}]" if self.code else ""
+        location = f": {self.location}" if self.location else ""
         hint = f" - {self.hint}" if self.hint else ""
-        return f"{self.message}{place}{name}{hint}"
+        code = f" [{self.code}]" if self.code else ""
+        return f"{self.message}{location}{hint}{code}"

@@ -272,7 +272,6 @@ class _Transfer:
             raise UserError(
                 f"the disk is too full: {missing} bytes to fetch, {free} free",
                 location=str(self.partial.path.parent),
-                hint="free space: invoke models.prune, docker builder prune",
                 code="disk-full",
             )
 
@@ -291,7 +290,6 @@ class _Transfer:
         return UserError(
             f"{self.wanted.name} is not the expected file and was discarded: {how}",
             location=shown(self.wanted.url),
-            hint="if the source has changed on purpose, run: invoke pin; otherwise distrust it",
             code="wrong-bytes",
         )
 

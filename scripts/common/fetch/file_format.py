@@ -72,6 +72,5 @@ def _refused(name: str) -> UserError:
     return UserError(
         "a pickle can run code when it is loaded, so it is refused",
         location=name,
-        hint="use a .safetensors file, or say allow_pickle: true for this model",
         code="pickle-refused",
     )

@@ -128,12 +128,10 @@ def unwritable(error: OSError, path: Path) -> UserError:
         return UserError(
             "the disk is full; what was fetched is kept and the next run resumes it",
             location=str(path.parent),
-            hint="free space: invoke models.prune, docker builder prune",
             code="disk-full",
         )
     return UserError(
         f"the store cannot be written to: {error.strerror}",
         location=str(path.parent),
-        hint="check its permissions, or point MODELS_STORE at another folder",
         code="store-unwritable",
     )

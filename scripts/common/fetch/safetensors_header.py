@@ -69,7 +69,6 @@ def check(path: Path, *, name: str = "") -> Summary:
             raise UserError(
                 f"not a whole safetensors file: {error}",
                 location=name or path.name,
-                hint="fetch it again, or check that the source really is a .safetensors file",
                 code="not-safetensors",
             ) from None
 

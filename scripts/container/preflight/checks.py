@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from scripts.common.diagnostics.table import DIAGNOSTICS
+from scripts.common.diagnostics.table import diagnostics
 from scripts.common.gpu.capability import carrier
 from scripts.container.preflight.preflight_facts import Facts, Torch
 
@@ -48,12 +48,12 @@ class Verdict:
     @property
     def hint(self) -> str:
         """What to do next, empty when nothing is to be done."""
-        return DIAGNOSTICS[self.code].hint if self.code else ""
+        return diagnostics()[self.code].hint if self.code else ""
 
     @property
     def sentence(self) -> str:
         """What is wrong, empty when nothing is."""
-        return DIAGNOSTICS[self.code].message if self.code else ""
+        return diagnostics()[self.code].message if self.code else ""
 
 
 Check = Callable[[Facts], Verdict | None]

@@ -182,7 +182,6 @@ def _wait_until_ready(settings: Settings, seconds: float) -> None:
         if time.monotonic() > deadline or (state.phase in _ENDED and state.supervisor):
             raise UserError(
                 f"the WebUI is not ready: {state.reason or state.phase}",
-                hint="the worker's log says why",
                 code="not-ready",
             )
         time.sleep(_POLL)

@@ -36,7 +36,6 @@ def delivered(
     if sum(map(len, pictures)) > MAX_ANSWER:
         raise UserError(
             f"the pictures are larger than the {MAX_ANSWER // 10**6} MB that RunPod takes",
-            hint="ask for fewer, for samples_format jpg, or set BUCKET_ENDPOINT_URL",
             code="answer-too-large",
         )
     return result
@@ -85,7 +84,6 @@ def garbage(what: str) -> UserError:
     """The failure of an answer that holds no whole picture."""
     return UserError(
         f"the WebUI's answer holds {what}",
-        hint="try again; the worker's log may say more",
         code="answer-garbage",
     )
 
@@ -97,6 +95,5 @@ def _uploaded(pictures: list[str], upload: Callable[[bytes, str], str]) -> list[
     except Exception as error:  # whatever a storage client raises, the job is lost, not the worker
         raise UserError(
             f"the pictures were drawn, but not stored: {type(error).__name__}",
-            hint="check BUCKET_ENDPOINT_URL and its keys",
             code="upload-failed",
         ) from error

@@ -15,7 +15,7 @@ from http.client import HTTPException
 from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.diagnostics.table import DIAGNOSTICS
+from scripts.common.diagnostics.signatures import match
 from scripts.common.webui_client import Response, WebuiClient
 from scripts.container.log import log
 from scripts.container.serverless.job_input import Order, read_order
@@ -125,13 +125,11 @@ def _asked(order: Order, api: WebuiClient, around: Surroundings, deadline: float
             around.replace_webui()
         raise UserError(
             f"the job took longer than {order.timeout:g} s and was stopped",
-            hint="ask for less, or set input.timeout or JOB_TIMEOUT higher",
             code="job-timeout",
         ) from None
     except (OSError, HTTPException) as error:
         raise UserError(
             f"the WebUI ended while it worked on this job: {error}",
-            hint="it is started again; the log says why it ended",
             code="webui-died",
         ) from None
     except (ValueError, RecursionError) as error:
@@ -141,12 +139,10 @@ def _asked(order: Order, api: WebuiClient, around: Surroundings, deadline: float
 def _refused(answer: Response) -> UserError:
     """The WebUI's own words, with a hint where they are known."""
     text = answer.error()
-    for row in DIAGNOSTICS.values():
-        if row.signature and re.search(row.signature, text):
-            poisoned = row.code in _POISON and _RAISED_BY_TORCH.match(text)
-            kind = PoisonedError if poisoned else UserError
-            return kind(text, hint=row.hint, code=row.code)
-    return UserError(text)
+    known = match(text)
+    code = known.code if known else ""
+    poisoned = code in _POISON and _RAISED_BY_TORCH.match(text)
+    return (PoisonedError if poisoned else UserError)(text, code=code)
 
 
 def _parsed(answer: Response) -> Result:

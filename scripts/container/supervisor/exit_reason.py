@@ -33,18 +33,15 @@ def explain(child: Child, *, oom: bool) -> dict[str, str]:
         child: what has ended.
         oom: whether the kernel has killed for memory since the last end.
     """
-    from scripts.common.diagnostics.table import DIAGNOSTICS
+    from scripts.common.diagnostics.signatures import match
 
     lines = child.tail()
-    text = "\n".join(lines)
-    known = [
-        row for row in DIAGNOSTICS.values() if row.signature and re.search(row.signature, text)
-    ]
+    known = match("\n".join(lines))
     killed = child.code == -signal.SIGKILL and oom
     return {
         "how": described(child.code),
         "hint": "the kernel killed for memory in this container" if killed else "",
-        "finding": known[0].code if known else "",
-        "cure": known[0].hint if known else "",
+        "finding": known.code if known else "",
+        "cure": known.hint if known else "",
         "last": " | ".join(lines[-5:]),
     }

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.diagnostics.table import DIAGNOSTICS
+from scripts.common.diagnostics.signatures import match
 from scripts.host.build.progress import Progress, Step
 from scripts.host.build.progress_view import View
 from scripts.host.config.load import DEFAULT_VARIANT
@@ -115,19 +115,13 @@ def explain(progress: Progress, variant: str) -> UserError:
     for line in lines[-LAST_LINES:]:
         note(f"  | {line}")
     text = "\n".join([*lines, step.error if step else "", *progress.other_lines])
-    known = next((row for row in DIAGNOSTICS.values() if _speaks(row.signature, text)), None)
+    known = match(text)
     return UserError(
         _what(step, progress),
         location=step.stage if step else "",
         code=known.code if known else "",
-        hint=known.hint if known else _next_step(step, variant),
+        hint="" if known else _next_step(step, variant),
     )
-
-
-def _speaks(signature: str, text: str) -> bool:
-    import re
-
-    return bool(signature) and re.search(signature, text) is not None
 
 
 def _what(step: Step | None, progress: Progress) -> str:

@@ -56,12 +56,7 @@ class LoadedConfig:
             return None
         path = self.root / Path(said).expanduser()
         if not path.is_file():
-            raise UserError(
-                "the CA bundle is not there",
-                location=said,
-                hint="mend mirrors.ca_bundle",
-                code="ca-bundle-unusable",
-            )
+            raise UserError(location=said, code="ca-bundle-unusable")
         return path
 
     def pin_of(self, model: Model) -> LockedModel | None:

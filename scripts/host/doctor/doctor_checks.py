@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from scripts.common.diagnostics.table import DIAGNOSTICS
+from scripts.common.diagnostics.table import diagnostics
 from scripts.common.gpu.capability import carrier
 from scripts.host.console import size
 from scripts.host.doctor.doctor_facts import Disk, Facts, Mirror
@@ -38,7 +38,7 @@ class Verdict:
     @property
     def hint(self) -> str:
         """What to do next, empty when nothing is to be done."""
-        return DIAGNOSTICS[self.code].hint if self.code else ""
+        return diagnostics()[self.code].hint if self.code else ""
 
 
 Check = Callable[[Facts], Iterator[Verdict]]
@@ -196,7 +196,7 @@ def _reached(mirror: Mirror) -> Verdict:
 def _code(mirror: Mirror) -> str:
     if mirror.setting == "ca_bundle":
         return "ca-bundle-unusable"
-    untrusted = re.search(DIAGNOSTICS["certificate"].signature, mirror.troubles[0])
+    untrusted = diagnostics()["certificate"].search(mirror.troubles[0])
     return "certificate" if untrusted else "mirror-unreachable"
 
 

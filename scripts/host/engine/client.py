@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from scripts.common.diagnostics.error import UserError
+from scripts.common.run import run_program
 
 if TYPE_CHECKING:
     import docker
@@ -33,23 +34,14 @@ class Engine:
 
 
 def _docker(*words: str) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(
-            ["docker", *words], capture_output=True, text=True, check=False, timeout=_TIMEOUT
-        )
-    except subprocess.TimeoutExpired:
-        raise UserError(
-            f"no Docker engine answers: docker {words[0]} took more than {_TIMEOUT} s",
-            location=os.environ.get("DOCKER_HOST", ""),
-            code="engine-missing",
-            hint="restart the engine, or check DOCKER_HOST and the network",
-        ) from None
-    except FileNotFoundError:
-        raise UserError(
-            "there is no docker command",
-            code="engine-missing",
-            hint="install a Docker engine: scripts/bootstrap --yes invoke doctor",
-        ) from None
+    return run_program(
+        ["docker", *words],
+        timeout=_TIMEOUT,
+        location=os.environ.get("DOCKER_HOST", ""),
+        missing_hint="install a Docker engine: scripts/bootstrap --yes invoke doctor",
+        timeout_hint="restart the engine, or check DOCKER_HOST and the network",
+        code="engine-missing",
+    )
 
 
 def probe() -> Engine:
@@ -66,7 +58,6 @@ def probe() -> Engine:
             f"no Docker engine answers: {last[-1] if last else 'no reason given'}",
             location=os.environ.get("DOCKER_HOST", ""),
             code="engine-missing",
-            hint="start it, or install one: scripts/bootstrap --yes invoke doctor",
         )
     store = any("containerd.snapshotter" in str(pair) for pair in facts.get("DriverStatus") or [])
     return Engine(str(facts["ServerVersion"]), _buildx_version(), store)
@@ -76,11 +67,7 @@ def _buildx_version() -> tuple[int, int]:
     answer = _docker("buildx", "version")
     words = answer.stdout.split()
     if answer.returncode != 0 or len(words) < 2:
-        raise UserError(
-            "the Docker engine has no buildx",
-            code="buildx-missing",
-            hint="install it (Debian, Ubuntu: apt-get install docker-buildx)",
-        )
+        raise UserError("the Docker engine has no buildx", code="buildx-missing")
     major, minor = (int(part) for part in words[1].lstrip("v").split(".")[:2])
     if (major, minor) < MINIMUM_BUILDX:
         raise UserError(
@@ -119,11 +106,7 @@ def client() -> docker.DockerClient:
         connected = docker.from_env()
         connected.ping()
     except docker.errors.DockerException as error:
-        raise UserError(
-            f"no Docker engine answers: {error}",
-            code="engine-missing",
-            hint="start it, or install one: scripts/bootstrap --yes invoke doctor",
-        ) from None
+        raise UserError(f"no Docker engine answers: {error}", code="engine-missing") from None
     return connected
 
 

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Final
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.diagnostics.table import DIAGNOSTICS
 from scripts.host.config.schema import Smoke
 from scripts.host.console import size
 from scripts.host.inspect.image import Structure
@@ -81,8 +80,7 @@ def judged(code: str, image: Structure, smoke: Smoke) -> None:
         UserError: it does not pass; the code is the check's.
     """
     if lines := CHECKS[code](image, smoke):
-        hint = DIAGNOSTICS[code].hint
-        raise UserError("; ".join(lines), location=image.image, code=code, hint=hint)
+        raise UserError("; ".join(lines), location=image.image, code=code)
 
 
 def failed(image: Structure, smoke: Smoke) -> tuple[str, ...]:

@@ -140,7 +140,6 @@ def _explained(error: Exception, errors: Any, where: str, endpoint: str) -> User
         return UserError(
             "the Hub's certificate is not trusted",
             location=endpoint,
-            hint="behind an inspecting proxy, set mirrors.ca_bundle or SSL_CERT_FILE",
             code="certificate",
         )
     first = str(error).strip().splitlines()[:1] or [type(error).__name__]

@@ -141,7 +141,6 @@ def _refuse_unpinned_url(item: Item, *, trusted: bool) -> None:
         raise UserError(
             f"nothing says what {item.model.name} must be: its URL is not pinned",
             location=item.shown_source,
-            hint="give sha256 in config.yaml, or once: invoke models.prefetch --trust-on-first-use",
             code="unpinned-url",
         )
 

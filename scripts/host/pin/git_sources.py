@@ -8,7 +8,6 @@ import tempfile
 from pathlib import Path
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.diagnostics.table import DIAGNOSTICS
 from scripts.common.fetch.retry_policy import shown
 from scripts.host.certificates import FILE, certificate_context
 from scripts.host.config.load import LoadedConfig
@@ -106,7 +105,6 @@ def _git(loaded: LoadedConfig, url: str, *words: str) -> str:
         raise UserError(
             f"git: {last.removeprefix('fatal: ')}",
             location=shown(url),
-            hint=DIAGNOSTICS["source-gone"].hint,
             code="source-gone",
         )
     return answer.stdout

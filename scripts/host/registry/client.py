@@ -12,7 +12,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.diagnostics.table import DIAGNOSTICS
+from scripts.common.diagnostics.table import diagnostics
 
 if TYPE_CHECKING:
     import docker
@@ -70,12 +70,11 @@ def trouble(message: str, reference: str) -> Lost | UserError:
         reference: what was pushed or asked for.
     """
     message = " ".join(message.split())
-    refused = DIAGNOSTICS["registry-refused"]
-    if re.search(refused.signature, message):
+    if diagnostics()["registry-refused"].search(message):
         return UserError(
             f"the registry refuses: {message}",
             location=reference,
-            code=refused.code,
+            code="registry-refused",
             hint=f"log in: docker login {host(reference)}",
         )
     if _MAY_PASS.search(message):

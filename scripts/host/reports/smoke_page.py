@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Final
 
-from scripts.common.diagnostics.table import DIAGNOSTICS
+from scripts.common.diagnostics.table import diagnostics
 from scripts.host.console import size
 from scripts.host.reports import charts
 
@@ -170,7 +170,7 @@ def _place(report: SmokeReport) -> str:
 def _failure(check: Check) -> str:
     code = f" <code>{escape(check.code)}</code>" if check.code else ""
     told = [f"<p><strong>{escape(check.name)}</strong>{code}</p>"]
-    if finding := DIAGNOSTICS.get(check.code):
+    if finding := diagnostics().get(check.code):
         told.append(f"<p>{escape(finding.message)}</p><p>Cure: {escape(finding.hint)}</p>")
     told.append(f"<p class=soft>Seen: {escape(check.evidence)}</p>")
     if check.excerpt:

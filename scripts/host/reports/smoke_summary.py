@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from scripts.common.checks.report import Check, SmokeReport
-from scripts.common.diagnostics.table import DIAGNOSTICS
+from scripts.common.diagnostics.table import diagnostics
 from scripts.host.console import painted
 
 _WORDS: Final = {"passed": "ok", "failed": "FAIL"}
@@ -76,7 +76,7 @@ def _failure(check: Check, width: int) -> Iterator[str]:
     """What failed, what that means, what to do, and the lines of the log that show it."""
     code = f" [{check.code}]" if check.code else ""
     yield f"{_painted('FAIL', '31')}  {_cut(f'{check.name}{code}', width - 6)}"
-    if finding := DIAGNOSTICS.get(check.code):
+    if finding := diagnostics().get(check.code):
         yield f"  {finding.message}"
         yield f"  hint: {finding.hint}"
     yield _cut(f"  seen: {_one_line(check.evidence)}", 4 * width)

@@ -1,23 +1,28 @@
-"""Real lines of real logs get the name under which the README and the doctor know the failure."""
+"""The table of known failures, its signatures, and the error that reads it."""
 
 from __future__ import annotations
 
+import ast
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 
-from scripts.common.diagnostics.signatures import excerpt, named
-from scripts.common.diagnostics.table import DIAGNOSTICS
+from scripts.common.diagnostics.error import UserError
+from scripts.common.diagnostics.signatures import excerpt, match, refine_code
+from scripts.common.diagnostics.table import diagnostics
+from scripts.host.config.load import ROOT
 
 A1111 = "https://github.com/AUTOMATIC1111/stable-diffusion-webui/issues"
 
 
 @dataclass(frozen=True)
 class Line:
-    """What a log said, what it means here, and where it was seen."""
+    """A line of a real log, the code of its failure, and where it was seen."""
 
     code: str
-    said: str
+    text: str
     source: str
 
 
@@ -75,7 +80,7 @@ LINES = (
     Line(
         "cuda-error",
         "RuntimeError: CUDA error: an illegal memory access was encountered",
-        "torch's words for cudaErrorIllegalAddress, "
+        "torch's message for cudaErrorIllegalAddress, "
         "https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__TYPES.html",
     ),
     Line(
@@ -106,7 +111,7 @@ LINES = (
         "port-taken",
         "[Errno 98] error while attempting to bind on address ('0.0.0.0', 3000): address already "
         "in use",
-        "uvicorn's words for EADDRINUSE",
+        "uvicorn's message for EADDRINUSE",
     ),
     Line(
         "libgl-missing",
@@ -121,47 +126,78 @@ LINES = (
 )
 
 
-@pytest.mark.parametrize("line", LINES, ids=lambda line: f"{line.code}-{len(line.said)}")
-def test_a_known_line_gets_its_name_and_is_quoted(line: Line) -> None:
-    log = f"Loading weights\n{line.said}\nUvicorn running\n"
-    assert named("not-ready", log) == line.code
-    assert line.said in excerpt(line.code, log)
+@pytest.mark.parametrize("line", LINES, ids=lambda line: f"{line.code}-{len(line.text)}")
+def test_known_line_gives_code_and_excerpt(line: Line) -> None:
+    log = f"Loading weights\n{line.text}\nUvicorn running\n"
+    assert refine_code("not-ready", log) == line.code
+    assert line.text in excerpt(line.code, log)
 
 
-def test_what_the_issue_of_a_failed_start_may_be_is_all_in_the_table() -> None:
-    assert {line.code for line in LINES} <= set(DIAGNOSTICS)
-
-
-def test_a_failed_load_is_named_by_its_cause_not_by_its_effect() -> None:
-    log = f"{LINES[11].said}\n\nStable diffusion model failed to load\n"
-    assert named("not-ready", log) == "model-corrupt"
+def test_cause_wins_over_its_effect() -> None:
+    log = f"{LINES[11].text}\n\nStable diffusion model failed to load\n"
+    assert refine_code("not-ready", log) == "model-corrupt"
 
 
 @pytest.mark.parametrize(
-    "said",
+    "line",
     [
         "time=x level=error event=preflight code=cudnn-too-old found=8902",
         "time=x level=error event=webui-died how=exit finding=cudnn-too-old last=…",
     ],
 )
-def test_the_workers_own_name_counts_first(said: str) -> None:
-    log = f"Stable diffusion model failed to load\n{said}"
-    assert named("not-ready", log) == "cudnn-too-old"
-    assert said in excerpt("cudnn-too-old", log)
+def test_code_named_by_the_worker_counts_first(line: str) -> None:
+    log = f"Stable diffusion model failed to load\n{line}"
+    assert refine_code("not-ready", log) == "cudnn-too-old"
+    assert line in excerpt("cudnn-too-old", log)
 
 
-def test_a_memory_monitor_that_misses_a_gpu_is_no_failure() -> None:
-    words = "Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU"
-    assert named("", f"Warning: caught exception '{words}', memory monitor disabled") == ""
-    assert named("", f"RuntimeError: {words}") == "gpu-not-visible"
+def test_memory_monitor_without_gpu_is_no_failure() -> None:
+    text = "Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU"
+    assert match(f"Warning: caught exception '{text}', memory monitor disabled") is None
+    assert refine_code("", f"RuntimeError: {text}") == "gpu-not-visible"
 
 
-def test_a_clear_failure_keeps_its_name() -> None:
-    assert named("picture-flat", LINES[0].said) == "picture-flat"
+def test_specific_code_is_kept() -> None:
+    assert refine_code("picture-flat", LINES[0].text) == "picture-flat"
 
 
-def test_a_vague_failure_that_nothing_explains_shows_the_end_of_the_log() -> None:
+def test_vague_failure_without_signature_shows_end_of_log() -> None:
     log = "\n".join(f"line {number}" for number in range(20))
-    assert named("port-closed", log) == "port-closed"
+    assert refine_code("port-closed", log) == "port-closed"
     assert excerpt("port-closed", log).splitlines()[-1] == "line 19"
     assert excerpt("picture-size", log) == ""
+
+
+def test_every_row_has_message_and_hint_and_a_valid_signature() -> None:
+    for row in diagnostics().values():
+        assert row.message
+        assert not row.message.endswith(".")
+        assert row.hint
+        re.compile(row.signature)
+
+
+def _codes_in_source() -> Iterator[tuple[str, str]]:
+    """Yield each literal `code=` given to an error, with its place."""
+    for path in sorted((ROOT / "scripts").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and "Error" in ast.unparse(node.func):
+                for keyword in node.keywords:
+                    if keyword.arg == "code" and isinstance(keyword.value, ast.Constant):
+                        yield keyword.value.value, f"{path.relative_to(ROOT)}:{node.lineno}"
+
+
+def test_every_code_of_an_error_is_in_the_table() -> None:
+    codes = dict(_codes_in_source())
+    assert codes
+    assert {code: place for code, place in codes.items() if code not in diagnostics()} == {}
+
+
+def test_error_takes_message_and_hint_from_the_table() -> None:
+    row = diagnostics()["api-locked"]
+    assert str(UserError(code="api-locked")) == f"{row.message} - {row.hint} [api-locked]"
+    error = UserError("the API refuses", location="http://x", hint="log in", code="api-locked")
+    assert str(error) == "the API refuses: http://x - log in [api-locked]"
+    assert (
+        str(UserError("the API refuses", code="no-such-code")) == "the API refuses [no-such-code]"
+    )
+    assert str(UserError("the API refuses")) == "the API refuses"
