@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from scripts.common.checks.check_result import CheckResult, format_results
-from scripts.common.diagnostics.table import DIAGNOSTICS
+from scripts.common.diagnostics.table import diagnostics
 
 GOOD = CheckResult("model", "passed", "2 tensors")
 BAD = CheckResult("gpu", "failed", "the driver\nlists no GPU\x1b[31m", "gpu-not-visible")
 
 
 def test_a_failed_check_is_explained_below_its_row() -> None:
-    row = DIAGNOSTICS["gpu-not-visible"]
+    row = diagnostics()["gpu-not-visible"]
     assert format_results([GOOD, BAD]).splitlines() == [
         "ok    model  2 tensors",
         "fail  gpu    the driver lists no GPU [31m",
@@ -40,7 +40,7 @@ def test_only_the_outcome_is_painted() -> None:
 
 
 def test_json_fields_stay_those_that_programs_read() -> None:
-    row = DIAGNOSTICS["gpu-not-visible"]
+    row = diagnostics()["gpu-not-visible"]
     assert BAD.to_json() == {
         "check": "gpu",
         "level": "fail",

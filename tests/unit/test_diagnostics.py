@@ -183,7 +183,7 @@ def _codes_in_source() -> Iterator[tuple[str, str]]:
             if isinstance(node, ast.Call) and "Error" in ast.unparse(node.func):
                 for keyword in node.keywords:
                     if keyword.arg == "code" and isinstance(keyword.value, ast.Constant):
-                        yield keyword.value.value, f"{path.relative_to(ROOT)}:{node.lineno}"
+                        yield str(keyword.value.value), f"{path.relative_to(ROOT)}:{node.lineno}"
 
 
 def test_every_code_of_an_error_is_in_the_table() -> None:

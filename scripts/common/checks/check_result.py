@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from scripts.common.diagnostics.table import DIAGNOSTICS, Diagnostic
+from scripts.common.diagnostics.table import Diagnostic, diagnostics
 
 Outcome = Literal["passed", "warned", "failed", "skipped"]
 LEVELS: Final = {"passed": "ok", "warned": "warn", "failed": "fail", "skipped": "skip"}
@@ -44,7 +44,7 @@ class CheckResult:
     @property
     def diagnostic(self) -> Diagnostic | None:
         """Return the entry of the diagnostics table that explains the result, if any."""
-        return DIAGNOSTICS.get(self.code)
+        return diagnostics().get(self.code)
 
     @property
     def message(self) -> str:
