@@ -10,10 +10,13 @@ from pathlib import Path
 
 import docker
 import pytest
+import requests
+import yaml
 
 from scripts.host.config.load import ROOT
+from tests.support.git_server import WEBUI, repositories
 from tests.support.running import output
-from tests.support.up import StandIns
+from tests.support.up import StandIns, stand_ins
 
 pytestmark = pytest.mark.engine
 
@@ -49,6 +52,30 @@ def test_the_runtime_base_is_python_3_11_with_the_real_torch(standins: StandIns)
     said = output(standins.base_runtime, "/opt/conda/bin/python", "-c", code)
     assert said.startswith("(3, 11) 2.7.0")
     assert "None" not in said
+
+
+def test_given_repositories_models_and_overlay_are_served(tmp_path: Path) -> None:
+    given = tmp_path / "given"
+    commit = repositories(given / "git")[WEBUI]
+    model = given / "hub/owner/name/model.safetensors"
+    model.parent.mkdir(parents=True)
+    model.write_bytes(b"model")
+    overlay = given / "overlay.yaml"
+    overlay.write_text(f"a1111: {{sources: {{webui: {{commit: {commit}}}}}}}\nmodels: []\n")
+    folder, config = tmp_path / "own", tmp_path / "config.yaml"
+    folder.mkdir()
+    with stand_ins(
+        folder, config, git_root=given / "git", hub_root=given / "hub", overlay=overlay
+    ) as up:
+        written = yaml.safe_load(config.read_text())
+        assert written["a1111"] == {"sources": {"webui": {"commit": commit}}}
+        assert written["models"] == []
+        assert written["mirrors"]["github"] == up.git
+        refs = subprocess.check_output(["git", "ls-remote", f"{up.git}/{WEBUI}"], text=True)
+        assert commit in refs
+        path = "/owner/name/resolve/main/model.safetensors"
+        assert requests.get(up.hub.url + path, timeout=10).content == b"model"
+    assert not (folder / "git").exists()
 
 
 def test_without_the_programs_that_make_them_tests_are_skipped_by_name(tmp_path: Path) -> None:

@@ -34,6 +34,17 @@ _IDENTITY = {
 }
 # The settings of whoever runs this (signing, hooks, line ends) would change the commits.
 _PLAIN = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+# Served as by GitHub, whoever made or owns the repositories.
+_SERVED = {
+    "uploadpack.allowAnySHA1InWant": "true",
+    "uploadpack.allowFilter": "true",
+    "safe.directory": "*",
+}
+_SERVED_ENVIRONMENT = {"GIT_CONFIG_COUNT": str(len(_SERVED))} | {
+    f"GIT_CONFIG_{part}_{number}": text
+    for number, setting in enumerate(_SERVED.items())
+    for part, text in zip(("KEY", "VALUE"), setting, strict=True)
+}
 
 
 def repositories(root: Path) -> dict[str, str]:
@@ -56,8 +67,6 @@ def _repository(folder: Path, bare: Path) -> str:
     """One repository; the WebUI's has a commit for each release, the others have one."""
     _git(bare, "init", "--quiet", "--bare", "--initial-branch=main", str(bare))
     (bare / "info" / "exclude").write_text(_NOT_SOURCES)
-    for setting in ("uploadpack.allowAnySHA1InWant", "uploadpack.allowFilter"):
-        _git(bare, "config", setting, "true")
     _git(bare, f"--work-tree={folder}", "add", "--all", ".", cwd=folder)
     tree = _git(bare, "write-tree")
     releases = RELEASES if str(folder.relative_to(SOURCES)) == WEBUI else ("first",)
@@ -101,7 +110,7 @@ class _Handler(Quiet):
         done = subprocess.run(
             ["git", "http-backend"],
             input=body,
-            env={"PATH": os.environ["PATH"], **_PLAIN, **cgi},
+            env={"PATH": os.environ["PATH"], **_PLAIN, **_SERVED_ENVIRONMENT, **cgi},
             capture_output=True,
         )
         head, _, content = done.stdout.partition(b"\r\n\r\n")

@@ -117,6 +117,7 @@ class Registry:
             with self._news:
                 self._lines.append(line)
                 self._news.notify_all()
+        self._process.wait()  # its output ends a moment before it can be polled as ended
         with self._news:
             self._news.notify_all()
 

@@ -1,10 +1,13 @@
-"""Brings up everything the build reaches for outside, and says so in one config file.
+"""Start local replacements for every outside service that a build uses, and write their config.
 
-For whoever has no network, or wants no gigabytes:
+For machines without a network, or for builds without gigabytes:
 
     python -m tests.support.up --config standins.yaml -- invoke build --variant cpu
 
-runs the command with IMAGE_CONFIG naming that file; without a command it stays until interrupted.
+runs the command with IMAGE_CONFIG set to that file; without a command the services stay up until
+interrupted. `--git` and `--hub` serve given repositories and models instead of made-up ones, and
+`--overlay` is a config file that is merged over the one written, for the commits and checksums of
+what is served.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,6 +29,7 @@ from typing import Any, TypeVar
 import yaml
 
 from scripts.common.diagnostics.error import UserError
+from scripts.host.config.layers import Layer, merge, read_layer
 from scripts.host.config.load import ROOT
 from scripts.host.console import fail, note
 from tests.support import git_server, images
@@ -33,8 +38,8 @@ from tests.support.inputs import CHECKPOINT_FILE, CHECKPOINT_REPO, make_hub
 from tests.support.registry import Registry
 from tests.support.serving import Server, running
 
-# The same addresses each time, where they are free: they are build arguments, and so part of what
-# BuildKit's cache goes by.
+# The same addresses each time, where they are free: they are build arguments, and so part of
+# BuildKit's cache keys.
 _GIT_PORT, _HUB_PORT, _REGISTRY_PORT = 18081, 18082, 18083
 
 AnyServer = TypeVar("AnyServer", bound=Server)
@@ -42,14 +47,14 @@ AnyServer = TypeVar("AnyServer", bound=Server)
 
 @dataclass(frozen=True)
 class StandIns:
-    """What is up.
+    """The running services.
 
     Args:
         base_download: image in place of alpine/git.
         base_runtime: image in place of pytorch/pytorch.
         config: file for IMAGE_CONFIG that points every outside source at a stand-in.
-        checkpoint: the model file that the Hub serves.
-        hub: the Hub, with the requests it was sent.
+        checkpoint: the model file that the Hub serves for config.yaml's checkpoint.
+        hub: the Hub, with the requests that it received.
         git: address of the git host.
         registry: host:port of the registry that image.repository is in.
     """
@@ -64,44 +69,64 @@ class StandIns:
 
 
 @contextmanager
-def stand_ins(folder: Path, config: Path) -> Iterator[StandIns]:
-    """Everything up until the block ends.
+def stand_ins(
+    folder: Path,
+    config: Path,
+    *,
+    git_root: Path | None = None,
+    hub_root: Path | None = None,
+    overlay: Path | None = None,
+) -> Iterator[StandIns]:
+    """Run every service until the block ends.
 
     Args:
-        folder: for repositories, models and blobs.
+        folder: for made-up repositories and models, and for the registry's blobs.
         config: the config file to write.
+        git_root: bare repositories to serve (OWNER/NAME); made up in `folder` by default.
+        hub_root: models to serve (OWNER/NAME/files); made up in `folder` by default.
+        overlay: config file that is merged over the one written.
 
     Raises:
-        UserError: a program is missing, or a base image cannot be made.
+        UserError: a program, a given folder or the overlay is missing, or a base image cannot be
+            made.
     """
+    for given in filter(None, (git_root, hub_root)):
+        if not given.is_dir():
+            raise UserError("there is no such folder", location=str(given))
+    over = read_layer(overlay, str(overlay)) if overlay else Layer({})
+    settings: dict[str, Any] = {}
+    if not git_root:
+        git_root = folder / "git"
+        settings["a1111"] = {"sources": _sources(git_server.repositories(git_root))}
+    checkpoint = (hub_root or folder / "hub") / CHECKPOINT_REPO / CHECKPOINT_FILE
+    if not hub_root:
+        hub_root = make_hub(folder / "hub")
+        settings["models"] = _models(checkpoint)
     download, runtime = images.base_download(), images.base_runtime()
-    commits = git_server.repositories(folder / "git")
-    checkpoint = make_hub(folder / "hub") / CHECKPOINT_REPO / CHECKPOINT_FILE
     with ExitStack() as up:
-        git = _on(_GIT_PORT, lambda port: git_server.GitServer(folder / "git", port=port))
+        git = _on(_GIT_PORT, lambda port: git_server.GitServer(git_root, port=port))
         up.enter_context(running(git))
-        hub = _on(_HUB_PORT, lambda port: HubServer(folder / "hub", port=port))
+        hub = _on(_HUB_PORT, lambda port: HubServer(hub_root, port=port))
         up.enter_context(running(hub))
         blobs = _registry(folder / "registry")
         up.callback(blobs.kill)
-        settings = {
+        settings |= {
             "image": {"repository": f"{blobs.address}/a1111-worker-test"},
             "base": {"download": download, "runtime": runtime},
-            "a1111": {"sources": _sources(commits)},
             "mirrors": {
                 "github": git.url,
                 "huggingface": hub.url,
                 "ca_bundle": str(images.ca_bundle()),
             },
-            "models": _models(checkpoint),
             "build": {"network": "host"},  # where the loopback is this machine's
         }
-        config.write_text(yaml.safe_dump(settings, sort_keys=False))
+        tree = merge(Layer(settings), over).tree
+        config.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
         yield StandIns(download, runtime, config, checkpoint, hub, git.url, blobs.address)
 
 
 def _on(port: int, make: Callable[[int], AnyServer]) -> AnyServer:
-    """A server on its usual port, or on any other when that is taken."""
+    """Make a server on its usual port, or on any other when that is taken."""
     try:
         return make(port)
     except OSError:
@@ -109,7 +134,7 @@ def _on(port: int, make: Callable[[int], AnyServer]) -> AnyServer:
 
 
 def _registry(root: Path) -> Registry:
-    """A registry likewise."""
+    """Start a registry on its usual port, or on any other when that is taken."""
     try:
         return Registry(root, port=_REGISTRY_PORT)
     except UserError:
@@ -117,12 +142,12 @@ def _registry(root: Path) -> Registry:
 
 
 def _configured() -> dict[str, Any]:
-    config: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text())
+    config: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
     return config
 
 
 def _sources(commits: dict[str, str]) -> dict[str, dict[str, str]]:
-    """The sources that config.yaml names, at the commits of their stand-ins."""
+    """Return the sources that config.yaml names, at the commits of their stand-ins."""
     sources = _configured()["a1111"]["sources"]
     return {
         name: {"repo": source["repo"], "commit": commits[source["repo"]]}
@@ -131,7 +156,7 @@ def _sources(commits: dict[str, str]) -> dict[str, dict[str, str]]:
 
 
 def _models(checkpoint: Path) -> list[dict[str, Any]]:
-    """The models that config.yaml names, with the size and checksum of the small checkpoint."""
+    """Return config.yaml's models, with the size and checksum of the small checkpoint."""
     models: list[dict[str, Any]] = _configured()["models"]
     for model in models:
         if model["source"].get("hub") == CHECKPOINT_REPO:
@@ -141,17 +166,26 @@ def _models(checkpoint: Path) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Bring everything up, then run a command or wait."""
-    words = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    words.add_argument("--config", type=Path, required=True, help="the config file to write")
-    words.add_argument("command", nargs="*", help="run this, with IMAGE_CONFIG set, then end")
-    given = words.parse_args()
-    config = given.config.resolve()
+    """Start the services, then run a command or wait."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--config", type=Path, required=True, help="the config file to write")
+    parser.add_argument(
+        "--git", type=Path, metavar="DIR", help="serve bare repositories DIR/OWNER/NAME"
+    )
+    parser.add_argument("--hub", type=Path, metavar="DIR", help="serve models DIR/OWNER/NAME/files")
+    parser.add_argument(
+        "--overlay", type=Path, metavar="FILE", help="config merged over the one written"
+    )
+    parser.add_argument("command", nargs="*", help="run this with IMAGE_CONFIG set, then end")
+    options = parser.parse_args()
+    config = options.config.resolve()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the registry must not outlive it
+    given = {"git_root": options.git, "hub_root": options.hub, "overlay": options.overlay}
     try:
-        with tempfile.TemporaryDirectory() as folder, stand_ins(Path(folder), config):
-            if given.command:
+        with tempfile.TemporaryDirectory() as folder, stand_ins(Path(folder), config, **given):
+            if options.command:
                 environment = {**os.environ, "IMAGE_CONFIG": str(config)}
-                sys.exit(subprocess.run(given.command, env=environment).returncode)
+                sys.exit(subprocess.run(options.command, env=environment, check=False).returncode)
             note(f"stand-ins are up; use them with: IMAGE_CONFIG={config} invoke build")
             threading.Event().wait()
     except UserError as failure:

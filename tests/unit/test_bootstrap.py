@@ -110,22 +110,31 @@ def test_without_an_engine_one_line_says_how_and_the_command_still_runs(ready: P
     ]
 
 
-def test_what_tests_need_is_asked_for_only_before_nox(ready: Path, tmp_path: Path) -> None:
-    nox = ready / ".venv/bin/nox"
-    nox.write_text("#!/bin/sh\necho ran\n")
-    nox.chmod(0o755)
+@pytest.mark.parametrize(
+    ("command", "missing"),
+    [
+        ("nox", "busybox chromium curl dash docker-registry mmdebstrap tcc wget"),
+        ("python -m tests.support.up", "docker-registry mmdebstrap"),
+        ("python -m tests.standins.up", "docker-registry mmdebstrap"),
+        ("python -m pytest", ""),
+        ("true", ""),
+    ],
+)
+def test_only_missing_programs_of_the_command_are_named(
+    ready: Path, tmp_path: Path, command: str, missing: str
+) -> None:
     tools = tmp_path / "bin"
     tools.mkdir()
     for name in ("dirname", "cksum", "cat", "sh", "echo", "git", "true"):
         (tools / name).symlink_to(shutil.which(name) or "")
-    shell = shutil.which("sh") or "sh"
-    answer = bootstrap(ready, "nox", shell=shell, PATH=str(tools))
-    assert answer.stdout.strip() == "ran"
-    line = answer.stderr.splitlines()[-1]
-    assert line.startswith("bootstrap: tests are skipped that need: busybox chromium curl")
-    assert " git" not in line
-    assert line.endswith("scripts/bootstrap --yes nox")
-    assert "tests are skipped" not in bootstrap(ready, "true", shell=shell, PATH=str(tools)).stderr
+    for name in ("nox", "python"):  # in the place of .venv/bin/NAME, which bootstrap would run
+        (tools / name).write_text("#!/bin/sh\n")
+        (tools / name).chmod(0o755)
+    words = [str(tools / word) if word in ("nox", "python") else word for word in command.split()]
+    answer = bootstrap(ready, *words, shell=shutil.which("sh") or "sh", PATH=str(tools))
+    lines = [line for line in answer.stderr.splitlines() if "missing programs" in line]
+    again = f"on Debian and Ubuntu: scripts/bootstrap --yes {' '.join(words)}"
+    assert lines == ([f"bootstrap: missing programs: {missing}; {again}"] if missing else [])
 
 
 def test_no_usable_python_is_one_line(checkout: Path, tmp_path: Path) -> None:
