@@ -40,9 +40,9 @@ def _run(command: str, settings: Settings, words: Sequence[str]) -> int:
 
         return health.main(settings.worker_dir)
     if command == "preflight":
-        from scripts.container import preflight
+        from scripts.container.preflight import preflight_cli
 
-        return preflight.main(settings, words)
+        return preflight_cli.main(settings, words)
     if command == "handler":
         from scripts.container.serverless import handler
 

@@ -15,6 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from scripts.common.diagnostics.error import UserError
+from scripts.common.units import size as size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -133,13 +134,3 @@ def _cut(cell: str, width: int) -> str:
 def terminal_width() -> int:
     """Columns of the terminal that results go to; 0 where they go elsewhere."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
-
-
-def size(count: int) -> str:
-    """A number of bytes for a person, decimal units as registries and disks count them."""
-    value = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 999.5:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.3g} {unit}"
-        value /= 1000
-    return f"{value:.3g} TB"

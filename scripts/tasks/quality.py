@@ -102,12 +102,12 @@ def doctor(_: Context, define: list[str], variant: str = "cuda128", json: bool =
 
     Engine, disk, store, locks, every outside source, GPU.
     """
+    from scripts.common.checks.check_result import format_results
     from scripts.host.config.load import load
     from scripts.host.console import say, terminal_width
-    from scripts.host.doctor.doctor_checks import judge
-    from scripts.host.doctor.doctor_report import as_json, refuse_failures, shown
+    from scripts.host.doctor.doctor_checks import as_json, refuse_failures, run_checks
     from scripts.host.doctor.gather import gather
 
-    verdicts = judge(gather(load(variant, define)))
-    say(as_json(verdicts) if json else shown(verdicts, terminal_width()))
-    refuse_failures(verdicts)
+    results = run_checks(gather(load(variant, define)))
+    say(as_json(results) if json else format_results(results, terminal_width()))
+    refuse_failures(results)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.host.doctor.doctor_facts import ImageTorch
+from scripts.common.gpu.torch_facts import TorchFacts
 from scripts.host.doctor.gather import torch_of
 from scripts.host.engine.client import client
 from tests.support.images import base_download
@@ -44,8 +44,9 @@ def image() -> Iterator[Python]:
 
 
 def test_the_images_torch_is_asked_and_no_container_stays(image: Python) -> None:
-    reference = image('echo "a warning first"; echo "[\\\\"12.8\\\\", \\\\"sm_80 sm_90\\\\"]"')
-    assert torch_of(client(), reference) == (ImageTorch("12.8", ("sm_80", "sm_90")), "")
+    facts = '{\\\\"cuda\\\\": \\\\"12.8\\\\", \\\\"archs\\\\": [\\\\"sm_80\\\\", \\\\"sm_90\\\\"]}'
+    reference = image(f'echo "a warning first"; echo "{facts}"')
+    assert torch_of(client(), reference) == (TorchFacts(cuda="12.8", archs=("sm_80", "sm_90")), "")
     assert client().containers.list(all=True, filters={"ancestor": reference}) == []
 
 

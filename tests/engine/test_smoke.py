@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 import secrets
@@ -22,7 +21,8 @@ import pytest
 
 from scripts.common.checks.api import Api
 from scripts.common.checks.report import SmokeReport
-from scripts.common.gpu import judge
+from scripts.common.gpu.judge import kernel_error
+from scripts.common.gpu.torch_facts import PROBE, parse_facts
 from scripts.host.config.load import ROOT, load
 from scripts.host.registry.push import doubt_about
 from tests.smoke.container_under_test import PORT, device_requests
@@ -203,14 +203,13 @@ def test_the_engine_is_asked_for_the_gpus_that_were_named(
 def test_without_a_gpu_the_probe_tells_of_each_kernel_instead_of_crashing(
     cuda_image: str,
 ) -> None:
-    code = Path(judge.__file__).with_name("kernel_probe.py").read_text(encoding="utf-8")
-    told = json.loads(output(cuda_image, "/opt/webui/bin/python", "-c", code).splitlines()[-1])
-    kernels = ("matmul", "convolution", "attention")
-    assert told["devices"] == []
-    assert set(told["errors"]) == {
-        f"{kernel} {kind}" for kernel in kernels for kind in ("float16", "bfloat16")
-    }
-    assert len(judge.wrong(told["errors"], 0.03)) == 6
+    argv = ("/opt/webui/bin/python", "-c", PROBE.read_text(), "float16", "bfloat16")
+    facts = parse_facts(output(cuda_image, *argv))
+    assert facts.devices == ()
+    assert set(facts.kernels) == {"matmul", "convolution", "attention"}
+    for results in facts.kernels.values():
+        assert set(results) == {"float16", "bfloat16"}
+        assert kernel_error(results).count("Error: ") == 2
 
 
 def without_gpus() -> None:

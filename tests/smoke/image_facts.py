@@ -6,6 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from scripts.common.checks.report import Host
+from scripts.common.gpu.device import dotted
+from scripts.common.gpu.judge import cudnn_version
 from scripts.host.engine.containers import output
 
 if TYPE_CHECKING:
@@ -60,16 +62,8 @@ def versions(facts: dict[str, Any], release: str) -> dict[str, str]:
         "A1111": f"{release} ({commit})" if commit else release,
         "torch": facts.get("version", ""),
         "CUDA": facts.get("cuda", ""),
-        "cuDNN": cudnn(facts.get("cudnn", 0)),
+        "cuDNN": dotted(cudnn_version(facts.get("cudnn", 0))),
         "xformers": facts.get("xformers", ""),
         "Python": facts.get("python", ""),
     }
     return {name: value for name, value in named.items() if value}
-
-
-def cudnn(number: int) -> str:
-    """CuDNN's version from its number: 90701 is 9.7.1, and before version 9 8902 is 8.9.2."""
-    if not number:
-        return ""
-    thousands = 10_000 if number >= 90_000 else 1_000
-    return f"{number // thousands}.{number % thousands // 100}.{number % 100}"

@@ -17,7 +17,7 @@ import pytest
 from scripts.common.checks import report
 from scripts.common.diagnostics.error import UserError
 from scripts.common.diagnostics.signatures import excerpt, refine_code
-from scripts.common.gpu.judge import Device
+from scripts.common.gpu.device import Device
 from scripts.host.console import say
 from scripts.host.engine.client import client
 from scripts.host.inspect.image import Structure

@@ -13,7 +13,6 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.diagnostics.signatures import match
 from scripts.common.gpu import judge
 from scripts.host.config.load import LoadedConfig
-from scripts.host.console import size
 from tests.smoke.container_under_test import Worker
 
 Saw = Callable[[object], None]
@@ -23,9 +22,9 @@ Saw = Callable[[object], None]
 def test_gpu_memory_returns_after_the_jobs(api: Api, run: Any, saw: Saw) -> None:
     if not run.gpu_used:
         pytest.skip("the worker has no GPU whose memory it could tell")
-    used = api.gpu_used()
-    saw(f"{size(run.gpu_used)} before the jobs, {size(used)} after")
-    assert not judge.kept(run.gpu_used, used), judge.kept(run.gpu_used, used)
+    judgement = judge.judge_memory_after_jobs(run.gpu_used, api.gpu_used())
+    saw(judgement.evidence)
+    assert judgement.outcome == "passed", judgement.evidence
 
 
 @pytest.mark.fails_as("stop-late")

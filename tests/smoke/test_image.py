@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from scripts.common.gpu.capability import capability, carrier
+from scripts.common.gpu.device import parse_capability
+from scripts.common.gpu.judge import judge_code
 from scripts.host.config.load import LoadedConfig
 from scripts.host.console import size
 from scripts.host.engine import containers
@@ -54,9 +55,9 @@ def test_torch_carries_code_for_every_target(
     if not targets:
         pytest.skip("this variant has no GPU target")
     assert "archs" in told, f"torch cannot be imported: {told.get('error', 'no answer')}"
-    saw(f"for {', '.join(targets)}: {' '.join(told['archs'])}")
-    missing = [target for target in targets if not carrier(capability(target), told["archs"])]
-    assert not missing, f"no code for {', '.join(missing)}"
+    judgement = judge_code(map(parse_capability, targets), told["archs"])
+    saw(judgement.evidence)
+    assert judgement.outcome == "passed", judgement.evidence
 
 
 @pytest.mark.fails_as("xformers-mismatch")

@@ -1,184 +1,195 @@
-"""The container's checks of itself: each verdict over recorded facts, and the gathering of them."""
+"""The container's checks of itself: each over recorded facts, and how the facts are determined."""
 
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from scripts.common.gpu import nvml
+from scripts.common.checks.check_result import CheckResult, Outcome, format_results
+from scripts.common.gpu.device import Device, Driver, Gpu
+from scripts.common.gpu.torch_facts import TorchFacts
 from scripts.container.__main__ import main as worker
-from scripts.container.preflight import table
-from scripts.container.preflight.checks import Level, Verdict, judge
-from scripts.container.preflight.preflight_facts import Facts, Torch
-from scripts.container.preflight.probes import gather, start_torch, torch_facts
-from scripts.container.settings import Settings
-from tests.support.nvml import library, needs_compiler
+from scripts.container.preflight.preflight_checks import run_checks
+from scripts.container.preflight.preflight_facts import Facts, start_torch_probe, wait_for_torch
+from scripts.host.config.load import ROOT
+from tests.support.nvml import no_driver
 
-ADA = nvml.Gpu("NVIDIA RTX 6000 Ada Generation", (8, 9), 51_527_024_640, 614_400_000, 0)
-DRIVER = nvml.Driver("570.124.06", (12, 8), (ADA,))
-TORCH = Torch(
+ADA = Gpu("NVIDIA RTX 6000 Ada Generation", (8, 9), 51_527_024_640, 614_400_000, 0)
+DRIVER = Driver("570.124.06", (12, 8), (ADA,))
+TORCH = TorchFacts(
     version="2.7.0+cu128",
     cuda="12.8",
     cudnn=90701,
     archs=("sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120"),
     xformers="0.0.30",
     xformers_torch="2.7.0+cu126",
-    kernels={"matmul": "", "convolution": "", "attention": ""},
-    capability=(8, 9),
+    devices=(Device(ADA.name, 50_980_000_000, (8, 9)),),
+    kernels={name: {"float16": 0.0005} for name in ("matmul", "convolution", "attention")},
 )
-HEALTHY = Facts(
-    accelerator="cuda",
-    driver=DRIVER,
-    driver_error="",
-    torch=TORCH,
-    tcmalloc="/usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4",
-    model="/model.safetensors",
-    model_error="",
-    volume="/runpod-volume",
-    volume_error="",
-    volume_there=True,
-    memory=32_000_000_000,
-    memory_needed=3_000_000_000,
-    shm=67_108_864,
-)
+HEALTHY = {
+    "accelerator": "cuda",
+    "driver": DRIVER,
+    "driver_error": "",
+    "torch": TORCH,
+    "tcmalloc": "/usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4",
+    "model": "/model.safetensors",
+    "model_missing": False,
+    "model_error": "",
+    "volume": "/runpod-volume",
+    "volume_error": "",
+    "volume_there": True,
+    "memory": 32_000_000_000,
+    "memory_needed": 3_000_000_000,
+    "shm": 67_108_864,
+}
 
 
-def findings(facts: Facts) -> dict[str, tuple[str, Level]]:
-    """What is not well: check to code and level."""
-    return {row.check: (row.code, row.level) for row in judge(facts) if row.level != Level.OK}
+def check(**changes: object) -> tuple[CheckResult, ...]:
+    """Run the checks over the facts of a healthy worker, changed."""
+    facts = object.__new__(Facts)
+    vars(facts).update(HEALTHY, **changes)  # as if they had been determined
+    return run_checks(facts)
 
 
-def with_torch(**changes: object) -> Facts:
-    return replace(HEALTHY, torch=replace(TORCH, **changes))  # type: ignore[arg-type]  # any field
+def findings(**changes: object) -> dict[str, tuple[str, Outcome]]:
+    """What has not passed: check to code and outcome."""
+    results = check(**changes)
+    return {each.name: (each.code, each.outcome) for each in results if each.outcome != "passed"}
 
 
-def with_gpu(capability: tuple[int, int]) -> Facts:
-    cards = (replace(ADA, capability=capability),)
-    return replace(HEALTHY, driver=replace(DRIVER, gpus=cards))
+def with_torch(**changes: object) -> dict[str, object]:
+    return {"torch": replace(TORCH, **changes)}  # type: ignore[arg-type]  # any field
+
+
+def with_driver(**changes: object) -> dict[str, object]:
+    return {"driver": replace(DRIVER, **changes)}  # type: ignore[arg-type]  # any field
+
+
+def with_kernel(error: str) -> dict[str, object]:
+    return with_torch(kernels={**TORCH.kernels, "attention": {"float16": error}})
+
+
+def with_gpu(capability: tuple[int, int]) -> dict[str, object]:
+    return with_driver(gpus=(ADA, replace(ADA, capability=capability)))
 
 
 def test_an_rtx_6000_ada_with_the_shipped_stack_has_no_finding() -> None:
-    assert findings(HEALTHY) == {}
-    assert "8.9 runs sm_86" in next(
-        row.evidence for row in judge(HEALTHY) if row.check == "code-for-gpu"
-    )
+    assert findings() == {}
+    evidence = {each.name: each.evidence for each in check()}
+    assert "8.9 runs sm_86" in evidence["code-for-gpu"]
+    assert evidence["gpu"] == "NVIDIA RTX 6000 Ada Generation, 48 GiB, 8.9"
 
 
 @pytest.mark.parametrize(
-    ("facts", "check", "code", "level"),
+    ("changes", "check", "code", "outcome"),
     [
-        (replace(HEALTHY, driver=None, driver_error="no"), "gpu", "gpu-not-visible", "fail"),
-        (
-            replace(HEALTHY, driver=replace(DRIVER, gpus=())),
-            "gpu",
-            "gpu-not-visible",
-            "fail",
-        ),
-        (replace(HEALTHY, driver=replace(DRIVER, cuda=(12, 4))), "driver", "driver-older", "warn"),
-        (
-            replace(HEALTHY, driver=replace(DRIVER, cuda=(11, 8))),
-            "driver",
-            "driver-too-old",
-            "fail",
-        ),
-        (with_gpu((6, 1)), "code-for-gpu", "no-kernel-image", "fail"),
-        (with_gpu((7, 0)), "code-for-gpu", "no-kernel-image", "fail"),
-        (with_torch(error="ImportError: libcudart"), "torch", "torch-broken", "fail"),
-        (with_torch(cuda="", archs=()), "torch", "torch-broken", "fail"),
-        (with_torch(cudnn=8902), "cudnn", "cudnn-too-old", "fail"),
-        (with_torch(cudnn=0), "cudnn", "cudnn-too-old", "fail"),
-        (with_torch(xformers=""), "xformers", "xformers-mismatch", "fail"),
-        (with_torch(xformers_torch="2.8.0+cu128"), "xformers", "xformers-mismatch", "fail"),
-        (
-            with_torch(kernels={"matmul": "", "attention": "RuntimeError: no kernel image is"}),
-            "kernels",
-            "no-kernel-image",
-            "fail",
-        ),
-        (
-            with_torch(kernels={"convolution": "RuntimeError: CUDNN_STATUS_INTERNAL_ERROR"}),
-            "kernels",
-            "kernel-failed",
-            "fail",
-        ),
-        (replace(HEALTHY, tcmalloc=""), "tcmalloc", "tcmalloc-missing", "warn"),
-        (replace(HEALTHY, model_error="it is not there"), "model", "model-missing", "fail"),
-        (replace(HEALTHY, model_error="not whole"), "model", "model-corrupt", "fail"),
-        (replace(HEALTHY, volume_error="read-only"), "volume", "volume-unwritable", "warn"),
-        (replace(HEALTHY, memory=2_000_000_000), "memory", "memory-low", "warn"),
-        (replace(HEALTHY, shm=1_000_000), "shm", "shm-small", "warn"),
+        ({"driver": None, "driver_error": "no"}, "gpu", "gpu-not-visible", "failed"),
+        (with_driver(gpus=()), "gpu", "gpu-not-visible", "failed"),
+        (with_driver(cuda=(12, 4)), "driver", "driver-older", "warned"),
+        (with_driver(cuda=(11, 8)), "driver", "driver-too-old", "failed"),
+        (with_gpu((6, 1)), "code-for-gpu", "no-kernel-image", "failed"),
+        (with_torch(error="ImportError: libcudart"), "torch", "torch-broken", "failed"),
+        (with_torch(cuda="", archs=()), "torch", "torch-broken", "failed"),
+        (with_torch(cudnn=8902), "cudnn", "cudnn-too-old", "failed"),
+        (with_torch(cudnn=0), "cudnn", "cudnn-too-old", "failed"),
+        (with_torch(xformers=""), "xformers", "xformers-mismatch", "failed"),
+        (with_torch(xformers_torch="2.8.0+cu128"), "xformers", "xformers-mismatch", "failed"),
+        (with_kernel("RuntimeError: no kernel image is"), "kernels", "no-kernel-image", "failed"),
+        (with_kernel("RuntimeError: CUDNN_STATUS"), "kernels", "kernel-failed", "failed"),
+        ({"tcmalloc": ""}, "tcmalloc", "tcmalloc-missing", "warned"),
+        ({"model_error": "no", "model_missing": True}, "model", "model-missing", "failed"),
+        ({"model_error": "not whole"}, "model", "model-corrupt", "failed"),
+        ({"volume_error": "read-only"}, "volume", "volume-unwritable", "warned"),
+        ({"memory": 2_000_000_000}, "memory", "memory-low", "warned"),
+        ({"shm": 1_000_000}, "shm", "shm-small", "warned"),
     ],
 )
 def test_each_fault_is_found_and_nothing_else(
-    facts: Facts, check: str, code: str, level: str
+    changes: dict[str, object], check: str, code: str, outcome: Outcome
 ) -> None:
-    assert findings(facts) == {check: (code, Level(level))}
-
-
-@pytest.mark.parametrize("driver", [(12, 8), (12, 9), (13, 0)])
-def test_a_driver_as_new_as_torch_or_newer_is_fine(driver: tuple[int, int]) -> None:
-    assert findings(replace(HEALTHY, driver=replace(DRIVER, cuda=driver))) == {}
+    assert findings(**changes) == {check: (code, outcome)}
 
 
 def test_a_cpu_worker_needs_neither_gpu_nor_xformers() -> None:
-    facts = replace(HEALTHY, accelerator="cpu", driver=None, driver_error="none", torch=None)
-    assert findings(facts) == {}
+    assert findings(accelerator="cpu", driver=None, driver_error="none", torch=None) == {}
 
 
-def test_a_second_gpu_that_torch_does_not_serve_is_found() -> None:
-    cards = (ADA, replace(ADA, name="GTX 1080", capability=(6, 1)))
-    assert "code-for-gpu" in findings(replace(HEALTHY, driver=replace(DRIVER, gpus=cards)))
+def test_kernels_are_not_judged_where_torch_sees_no_gpu() -> None:
+    torch = replace(TORCH, devices=(), kernels={"matmul": {"float16": "RuntimeError: no GPU"}})
+    assert findings(torch=torch) == {}
 
 
 def test_a_missing_volume_is_no_finding_because_pods_have_none() -> None:
-    assert findings(replace(HEALTHY, volume_there=False)) == {}
+    assert findings(volume_there=False) == {}
 
 
-def test_every_finding_in_the_table_says_what_to_do() -> None:
-    bad = Verdict("gpu", Level.FAIL, "the driver lists no GPU", "gpu-not-visible")
-    shown = table([bad])
-    assert "fail  gpu" in shown
-    assert bad.sentence in shown
-    assert "--gpus all" in shown
+def test_every_finding_is_printed_with_message_and_hint() -> None:
+    result = CheckResult("gpu", "failed", "the driver lists no GPU", "gpu-not-visible")
+    printed = format_results([result])
+    assert "fail  gpu" in printed
+    assert result.message in printed
+    assert "--gpus all" in printed
 
 
-def test_a_python_without_torch_is_told_not_raised() -> None:
-    told = torch_facts(start_torch(Path(sys.executable)))
-    assert told.error == "ModuleNotFoundError: No module named 'torch'"
+def test_a_python_without_torch_is_an_error_of_torch() -> None:
+    facts = wait_for_torch(start_torch_probe(Path(sys.executable)))
+    assert facts.error == "ModuleNotFoundError: No module named 'torch'"
 
 
-def test_a_probe_that_crashes_is_told_with_its_last_words(tmp_path: Path) -> None:
-    crashing = tmp_path / "python"
-    crashing.write_text("#!/bin/sh\necho 'Illegal instruction' >&2\nexit 132\n")
-    crashing.chmod(0o755)
-    assert torch_facts(start_torch(crashing)).error == (
-        "its process ended with 132: Illegal instruction"
-    )
+def script(path: Path, body: str) -> Path:
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+    return path
 
 
-def test_a_probe_that_hangs_is_ended(tmp_path: Path) -> None:
-    hanging = tmp_path / "python"
-    hanging.write_text("#!/bin/sh\nexec sleep 600\n")
-    hanging.chmod(0o755)
-    asked = start_torch(hanging)
-    assert "no answer" in torch_facts(asked, timeout=0.2).error
-    assert asked.returncode is not None
+def test_a_crashed_probe_is_reported_with_its_last_line(tmp_path: Path) -> None:
+    crashing = script(tmp_path / "python", "echo 'Illegal instruction' >&2; exit 132")
+    facts = wait_for_torch(start_torch_probe(crashing))
+    assert facts.error == "its process ended with 132: Illegal instruction"
 
 
-def test_facts_of_this_machine_are_gathered_without_a_gpu(tmp_path: Path) -> None:
+def test_a_probe_that_hangs_is_killed(tmp_path: Path) -> None:
+    probe = start_torch_probe(script(tmp_path / "python", "exec sleep 600"))
+    assert "no answer" in wait_for_torch(probe, timeout=0.2).error
+    assert probe.returncode is not None
+
+
+def test_facts_are_determined_without_a_gpu(tmp_path: Path) -> None:
     model = tmp_path / "model.safetensors"
     model.write_bytes(b"\xff" * 64)
+    no_driver(tmp_path)
     env = {"ACCELERATOR": "cpu", "MODEL_PATH": str(model), "WORKER_DIR": str(tmp_path)}
-    facts = gather(Settings.from_environment(env), library="libnothing.so")
-    assert facts.driver is None
-    assert "libnothing.so" in facts.driver_error
-    assert "safetensors" in facts.model_error
-    assert facts.memory > 0
-    assert facts.shm > 0
+    env |= {"LD_LIBRARY_PATH": str(tmp_path)}
+    argv = [sys.executable, "-m", "scripts.container", "preflight", "--json"]
+    done = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    facts = json.loads(done.stdout)["facts"]
+    assert facts["driver"] is None
+    assert "libnvidia-ml.so.1" in facts["driver_error"]
+    assert "safetensors" in facts["model_error"]
+    assert facts["memory"] > 0
+    assert facts["shm"] > 0
+    assert facts["torch"] is None
+
+
+def test_the_json_report_keeps_its_fields(tmp_path: Path) -> None:
+    devices = [{"name": "X", "memory": 1, "capability": [8, 9]}]
+    probe = {"version": "2.7.0", "devices": devices, "kernels": {"matmul": {"float16": 0.5}}}
+    python = script(tmp_path / "python", f"echo '{json.dumps(probe)}'")
+    env = {"WEBUI_PYTHON": str(python), "MODEL_PATH": "/none", "WORKER_DIR": str(tmp_path)}
+    argv = [sys.executable, "-m", "scripts.container", "preflight", "--json"]
+    done = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    report = json.loads(done.stdout)
+    assert set(report) == {"passed", "seconds", "verdicts", "facts"}
+    assert {*HEALTHY} == {*report["facts"]}
+    assert {*report["verdicts"][0]} == {"check", "level", "evidence", "code", "sentence", "cure"}
+    torch = report["facts"]["torch"]
+    assert torch["kernels"] == {"matmul": "float16 0.5 off"}
+    assert torch["capability"] == [8, 9]
 
 
 def test_the_command_prints_json_and_fails_on_a_missing_model(
@@ -193,25 +204,3 @@ def test_the_command_prints_json_and_fails_on_a_missing_model(
     codes = {row["code"]: row["cure"] for row in report["verdicts"]}
     assert codes["model-missing"]
     assert report["seconds"] < 5
-
-
-@needs_compiler
-def test_the_driver_is_asked_through_its_own_library(tmp_path: Path) -> None:
-    told = nvml.ask(str(library(tmp_path)))
-    assert told == nvml.Driver("570.124.06", (12, 8), (replace(ADA, utilisation=37),))
-
-
-@needs_compiler
-def test_a_gpu_slice_has_no_utilisation(tmp_path: Path) -> None:
-    assert nvml.ask(str(library(tmp_path, utilisation=3))).gpus[0].utilisation is None
-
-
-@needs_compiler
-def test_a_broken_driver_says_what_it_says(tmp_path: Path) -> None:
-    with pytest.raises(nvml.NvmlError, match="nvmlInit_v2: Driver/library version mismatch"):
-        nvml.ask(str(library(tmp_path, init=18)))
-
-
-def test_a_driver_without_a_function_is_too_old() -> None:
-    with pytest.raises(nvml.NvmlError, match="too old for nvmlInit_v2"):
-        nvml.ask("libc.so.6")

@@ -15,20 +15,29 @@ from typing import Any
 
 import pytest
 
+from scripts.common.checks.check_result import CheckResult, format_results
 from scripts.common.diagnostics.error import UserError
 from scripts.common.diagnostics.table import diagnostics
+from scripts.common.gpu.device import Driver, Gpu
+from scripts.common.gpu.torch_facts import TorchFacts
 from scripts.host.config.load import ROOT, LoadedConfig, load
-from scripts.host.doctor import mirrors, nvidia
-from scripts.host.doctor.doctor_checks import Verdict, judge
-from scripts.host.doctor.doctor_facts import Disk, Driver, Facts, Gpu, ImageTorch, Mirror
-from scripts.host.doctor.doctor_report import as_json, refuse_failures, shown
-from scripts.host.doctor.gather import has_toolkit, insecure_registries, nearest, unwritable
+from scripts.host.doctor import mirrors
+from scripts.host.doctor.doctor_checks import as_json, refuse_failures, run_checks
+from scripts.host.doctor.doctor_facts import Disk, Facts, Mirror
+from scripts.host.doctor.gather import (
+    has_toolkit,
+    insecure_registries,
+    nearest,
+    read_driver,
+    unwritable,
+)
 from scripts.host.doctor.mirrors import Probe
 from scripts.host.engine import client
+from tests.support.nvml import library, needs_compiler, no_driver
 from tests.support.serving import Quiet, Server, running
 from tests.support.tls import serve_tls
 
-ADA = Driver("570.86.15", "12.8", (Gpu("NVIDIA RTX 6000 Ada Generation", (8, 9)),))
+ADA = Driver("570.86.15", (12, 8), (Gpu("NVIDIA RTX 6000 Ada Generation", (8, 9), 49140 << 20),))
 
 HEALTHY = Facts(
     accelerator="cuda",
@@ -41,7 +50,7 @@ HEALTHY = Facts(
     driver_trouble="",
     has_toolkit=True,
     image="example/worker:v1",
-    torch=ImageTorch("12.8", ("sm_80", "sm_86", "compute_120")),
+    torch=TorchFacts(cuda="12.8", archs=("sm_80", "sm_86", "compute_120")),
     torch_trouble="",
     mirrors=(Mirror("github", ("https://github.com",)),),
     unpinned=(),
@@ -52,14 +61,14 @@ HEALTHY = Facts(
 )
 
 
-def found(facts: Facts) -> dict[str, str]:
+def findings(facts: Facts) -> dict[str, str]:
     """Code of every finding, by check."""
-    return {each.check: f"{each.level} {each.code}" for each in judge(facts) if each.code}
+    return {each.name: f"{each.level} {each.code}" for each in run_checks(facts) if each.code}
 
 
 def test_a_healthy_machine_has_nothing_to_cure() -> None:
-    verdicts = judge(HEALTHY)
-    assert {each.level for each in verdicts} == {"ok"}
+    verdicts = run_checks(HEALTHY)
+    assert {each.outcome for each in verdicts} == {"passed"}
     refuse_failures(verdicts)
 
 
@@ -85,38 +94,38 @@ def test_a_healthy_machine_has_nothing_to_cure() -> None:
         ),
         ({"driver": None, "driver_trouble": "there is none"}, {"gpu": "warn gpu-not-here"}),
         ({"has_toolkit": False}, {"toolkit": "fail toolkit-missing"}),
-        ({"driver": replace(ADA, cuda="11.8")}, {"driver": "fail driver-too-old"}),
-        ({"driver": replace(ADA, cuda="12.4")}, {"driver": "warn driver-older"}),
-        ({"torch": ImageTorch("12.8", ("sm_90",))}, {"image": "fail no-kernel-image"}),
-        ({"torch": ImageTorch("", ())}, {"image": "fail no-kernel-image"}),
+        ({"driver": replace(ADA, cuda=(11, 8))}, {"driver": "fail driver-too-old"}),
+        ({"driver": replace(ADA, cuda=(12, 4))}, {"driver": "warn driver-older"}),
+        ({"torch": TorchFacts(cuda="12.8", archs=("sm_90",))}, {"image": "fail no-kernel-image"}),
+        ({"torch": TorchFacts(cuda="", archs=())}, {"image": "fail no-kernel-image"}),
         ({"torch": None, "image": ""}, {"image": "warn image-unknown"}),
     ],
 )
 def test_each_trouble_is_found_once_and_by_its_name(
     change: dict[str, Any], expected: dict[str, str]
 ) -> None:
-    assert found(replace(HEALTHY, **change)) == expected
+    assert findings(replace(HEALTHY, **change)) == expected
 
 
 def test_a_newer_driver_than_the_images_cuda_is_fine() -> None:
-    assert found(replace(HEALTHY, driver=replace(ADA, cuda="13.0"))) == {}
+    assert findings(replace(HEALTHY, driver=replace(ADA, cuda=(13, 0)))) == {}
 
 
 def test_the_gpus_of_the_config_are_judged_on_a_machine_that_has_none() -> None:
     blackwell = replace(
-        HEALTHY, driver=None, targets=((10, 0),), torch=ImageTorch("12.8", ("sm_90",))
+        HEALTHY, driver=None, targets=((10, 0),), torch=TorchFacts(cuda="12.8", archs=("sm_90",))
     )
-    assert found(blackwell)["image"] == "fail no-kernel-image"
+    assert findings(blackwell)["image"] == "fail no-kernel-image"
 
 
 def test_an_image_for_the_cpu_asks_for_no_gpu() -> None:
     bare = replace(HEALTHY, accelerator="cpu", driver=None, has_toolkit=False, torch=None)
-    assert not {"gpu", "toolkit", "driver", "image"} & {each.check for each in judge(bare)}
+    assert not {"gpu", "toolkit", "driver", "image"} & {each.name for each in run_checks(bare)}
 
 
 def test_each_finding_shows_its_cure_and_failures_are_named() -> None:
-    verdicts = judge(replace(HEALTHY, has_toolkit=False, unpinned=("model x",)))
-    text = shown(verdicts)
+    verdicts = run_checks(replace(HEALTHY, has_toolkit=False, unpinned=("model x",)))
+    text = format_results(verdicts)
     assert f"{diagnostics()['toolkit-missing'].hint} [toolkit-missing]" in text
     assert "warn  pins" in text
     with pytest.raises(UserError, match="not fit: toolkit"):
@@ -125,21 +134,25 @@ def test_each_finding_shows_its_cure_and_failures_are_named() -> None:
 
 def test_on_a_narrow_terminal_a_line_goes_on_below_its_own_text() -> None:
     address = "https://example.org/" + 30 * "x"
-    verdicts = [Verdict("mirrors.github", "fail", f"{address}: no route", "mirror-unreachable")]
-    lines = shown(verdicts, 60).splitlines()
+    verdicts = [
+        CheckResult("mirrors.github", "failed", f"{address}: no route", "mirror-unreachable")
+    ]
+    lines = format_results(verdicts, 60).splitlines()
     start = len("fail  mirrors.github  ")
     assert lines[0] == f"fail  mirrors.github  {address}:"
     assert all(line[:start].isspace() and len(line) <= 60 for line in lines[1:])
     flat = " ".join(line.strip() for line in lines)
-    assert flat == " ".join(line.strip() for line in shown(verdicts).splitlines())
+    assert flat == " ".join(line.strip() for line in format_results(verdicts).splitlines())
 
 
 def test_warnings_alone_are_no_failure() -> None:
-    refuse_failures([Verdict("pins", "warn", "model x", "unpinned")])
+    refuse_failures([CheckResult("pins", "warned", "model x", "unpinned")])
 
 
 def test_programs_read_level_code_and_cure() -> None:
-    rows = {row["check"]: row for row in json.loads(as_json(judge(replace(HEALTHY, buildx=""))))}
+    rows = {
+        row["check"]: row for row in json.loads(as_json(run_checks(replace(HEALTHY, buildx=""))))
+    }
     assert rows["buildx"]["level"] == "fail"
     assert rows["buildx"]["cure"] == diagnostics()["buildx-missing"].hint
     assert rows["engine"] == {**rows["engine"], "level": "ok", "code": "", "cure": ""}
@@ -216,47 +229,43 @@ def test_without_an_engine_the_rest_is_still_examined_and_it_ends_in_one_line(
     assert done.stderr.count("\n") == 1
 
 
-# --- nvidia-smi -----------------------------------------------------------------------------------
+# --- the driver -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Puts an `nvidia-smi` with a given body on PATH."""
-
-    def make(body: str) -> None:
-        path = tmp_path / "nvidia-smi"
-        path.write_text(f"#!/bin/sh\n{body}\n")
-        path.chmod(0o755)
-
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/usr/bin{os.pathsep}/bin")
-    return make
+def driver_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder whose libnvidia-ml.so.1 is the driver's."""
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+    return tmp_path
 
 
-def test_the_driver_is_asked_for_its_gpus_and_its_cuda(smi: Callable[[str], None]) -> None:
-    smi(
-        'case $1 in -q) echo "CUDA Version                              : 12.8" ;;\n'
-        '*) echo "NVIDIA RTX 6000 Ada Generation, 570.86.15, 8.9";;\nesac'
-    )
-    assert nvidia.ask() == (ADA, "")
+@needs_compiler
+def test_the_driver_is_asked_for_its_gpus_and_its_cuda(driver_folder: Path) -> None:
+    library(driver_folder)
+    found, trouble = read_driver()
+    assert found
+    assert (found.version, found.cuda, trouble) == ("570.124.06", (12, 8), "")
+    assert [gpu.name for gpu in found.gpus] == ["NVIDIA RTX 6000 Ada Generation"]
 
 
-def test_a_driver_that_fails_says_why(smi: Callable[[str], None]) -> None:
-    smi('echo "Failed to initialize NVML: Driver/library version mismatch"; exit 18')
-    driver, trouble = nvidia.ask()
-    assert driver is None
+@needs_compiler
+def test_a_driver_that_fails_gives_its_reason(driver_folder: Path) -> None:
+    library(driver_folder, init=18)
+    found, trouble = read_driver()
+    assert found is None
     assert "version mismatch" in trouble
 
 
-def test_no_driver_is_no_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert nvidia.ask() == (None, "there is no NVIDIA driver")
+@needs_compiler
+def test_a_driver_without_gpus_is_a_machine_without_one(driver_folder: Path) -> None:
+    library(driver_folder, count=0)
+    found, _ = read_driver()
+    assert findings(replace(HEALTHY, driver=found))["gpu"] == "warn gpu-not-here"
 
 
-def test_an_answer_without_gpus_or_sense_is_told() -> None:
-    assert nvidia.parsed("", "12.8") == (None, "it lists no GPU")
-    driver, trouble = nvidia.parsed("Old GPU, 390.1, [N/A]\n", "")
-    assert driver is None
-    assert "Old GPU" in trouble
+def test_no_driver_is_no_error(driver_folder: Path) -> None:
+    no_driver(driver_folder)
+    assert read_driver() == (None, "no NVIDIA driver: libnvidia-ml.so.1 cannot be loaded")
 
 
 # --- outside sources ------------------------------------------------------------------------------
@@ -355,7 +364,7 @@ def test_a_ca_bundle_that_is_not_there_is_told_beside_the_rest(
     assert bundle == Mirror("ca_bundle", (), (f"absent.pem: {missing}",))
     troubled = {mirror.setting for mirror in others if mirror.troubles}
     assert (len(others), troubled) == (4, {"registry"})
-    verdicts = judge(replace(HEALTHY, mirrors=(bundle,)))
+    verdicts = run_checks(replace(HEALTHY, mirrors=(bundle,)))
     assert [each.code for each in verdicts if each.code] == ["ca-bundle-unusable"]
 
 
@@ -368,7 +377,7 @@ def test_an_untrusted_certificate_points_at_the_bundle_that_cures_it(
         words = [f"mirrors.python={server.url.replace('http:', 'https:')}/200"]
         unknown = reached(loaded(*words), "python")
         cured = reached(loaded(*words, f"mirrors.ca_bundle={cert}"), "python")
-    [verdict] = [each for each in judge(replace(HEALTHY, mirrors=(unknown,))) if each.code]
+    [verdict] = [each for each in run_checks(replace(HEALTHY, mirrors=(unknown,))) if each.code]
     assert verdict.code == "certificate"
     assert "self-signed" in verdict.evidence.replace("self signed", "self-signed")
     assert cured.troubles == ()

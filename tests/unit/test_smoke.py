@@ -13,7 +13,7 @@ from scripts.common.checks import report
 from scripts.common.checks.api import Picture, decoded, difference
 from scripts.common.checks.report import SmokeReport
 from scripts.common.diagnostics.table import diagnostics
-from scripts.common.gpu import judge
+from scripts.common.gpu.device import Device
 from scripts.host.reports import charts, smoke_summary
 from scripts.host.reports.smoke_page import page
 from tests.smoke import image_facts
@@ -94,7 +94,7 @@ def test_a_report_is_read_back_as_it_was_written_beside_its_other_forms(tmp_path
         started="2026-11-24T07:00:00+00:00",
         seconds=3.0,
         host=report.Host(name="builder", processors=2),
-        gpus=(judge.Device("NVIDIA GeForce RTX 4090", 24564 * 2**20, (8, 9), "550.163.01"),),
+        gpus=(Device("NVIDIA GeForce RTX 4090", 24564 * 2**20, (8, 9), "550.163.01"),),
         versions={"torch": "2.7.0"},
         phases={"answers": 2.0, "drawn": 3.0},
         memory=(report.Usage(seconds=1, memory=10), report.Usage(seconds=2, memory=20)),
@@ -124,13 +124,6 @@ def test_the_table_fits_the_terminal_and_explains_failures_below_it() -> None:
     assert "  | a [31m<b>" in text
     assert "\x1b" not in text
     assert lines[-1] == "FAILED: 1 of 2 checks, 3 s"
-
-
-@pytest.mark.parametrize(
-    ("number", "version"), [(90701, "9.7.1"), (90501, "9.5.1"), (8902, "8.9.2"), (0, "")]
-)
-def test_cudnns_number_is_told_as_its_version(number: int, version: str) -> None:
-    assert image_facts.cudnn(number) == version
 
 
 def test_versions_are_read_from_what_the_image_prints() -> None:

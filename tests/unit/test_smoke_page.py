@@ -15,7 +15,7 @@ from PIL import Image
 
 from scripts.common.checks import report
 from scripts.common.diagnostics.table import diagnostics
-from scripts.common.gpu import judge
+from scripts.common.gpu.device import Device
 from scripts.host.reports.smoke_page import page
 from tests.support.smoke_reports import png
 
@@ -35,7 +35,7 @@ SCENE = report.Scene(
     started="2026-11-24T07:00:00+00:00",
     seconds=31.0,
     host=report.Host(name="builder", system="Debian GNU/Linux 12", processors=8, memory=2**35),
-    gpus=(judge.Device("NVIDIA RTX 6000 Ada Generation", 49140 * 2**20, (8, 9), "570.195.03"),),
+    gpus=(Device("NVIDIA RTX 6000 Ada Generation", 49140 * 2**20, (8, 9), "570.195.03"),),
     versions={"A1111": "v1.9.3 (1c0a0c4)", "torch": "2.7.0+cu128"},
     phases={"started": 0.1, "answers": 9.0, "drawn": 16.0},
     memory=tuple(report.Usage(seconds=at, memory=at * 10**8) for at in range(1, 30)),

@@ -8,7 +8,7 @@ from xml.etree import ElementTree as Xml
 
 from pydantic import BaseModel, ConfigDict
 
-from scripts.common.gpu.judge import Device
+from scripts.common.gpu.device import Device
 from scripts.host.reports.build_report import write as write_json
 
 Outcome = Literal["passed", "failed", "skipped"]

@@ -1,1 +1,1 @@
-"""Facts about GPUs, their driver and torch, and one judge of all three."""
+"""Devices, driver and torch: how each is asked, and one judge of the answers."""

@@ -1,96 +1,181 @@
-"""Judges what the driver and torch say of the GPUs, and what they computed. Pure."""
+"""Judge GPUs, driver, torch and what was computed. Pure; used by doctor, preflight and smoke."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, Literal, NamedTuple
 
-from scripts.common.gpu.capability import Capability, capability, carrier
-from scripts.host.console import size
+from scripts.common.gpu.device import Capability, Device, Driver, best_arch, dotted
+from scripts.common.gpu.torch_facts import Kernels, TorchFacts
+from scripts.common.units import size
 
-SMI: Final = (
-    "nvidia-smi",
-    "--query-gpu=name,memory.total,compute_cap,driver_version",
-    "--format=csv,noheader,nounits",
-)
-# The driver keeps a part of the memory that it counts; torch sees what CUDA may use.
+# Relative to the CPU's single precision: bfloat16 keeps 8 bits, so 2**-8 for each of a few
+# roundings; float16 keeps more.
+TOLERANCE: Final = 0.03
+# The driver reserves a part of the memory that it counts; torch counts what CUDA may use.
 MEMORY_TOLERANCE: Final = 0.05
 LEFT_OVER: Final = 512 * 2**20
 """Bytes that jobs may leave behind: workspaces of cuDNN and cuBLAS."""
+CUDNN_MINIMUM: Final = 9
 # Where the WebUI prefers xformers; on newer GPUs it takes torch's own attention. Source:
 # SdOptimizationXformers.is_available in its modules/sd_hijack_optimizations.py.
 _XFORMERS: Final = ((6, 0), (9, 0))
+_ERROR_LENGTH: Final = 300
 
 
-@dataclass(frozen=True)
-class Device:
-    """A GPU as one side sees it; memory in bytes, the driver only where that side tells it."""
-
-    name: str
-    memory: int
-    capability: Capability
-    driver: str = ""
-
-    def __str__(self) -> str:
-        """For a person: `NVIDIA RTX 6000 Ada Generation, 51.5 GB, 8.9, driver 570.195.03`."""
-        major, minor = self.capability
-        driver = f", driver {self.driver}" if self.driver else ""
-        return f"{self.name}, {size(self.memory)}, {major}.{minor}{driver}"
-
-
-def parse_smi(text: str) -> tuple[Device, ...]:
-    """The devices that `nvidia-smi` lists when asked with SMI."""
-    rows = csv.reader(text.strip().splitlines(), skipinitialspace=True)
-    return tuple(Device(row[0], int(row[1]) * 2**20, capability(row[2]), row[3]) for row in rows)
-
-
-def disagreement(smi: Sequence[Device], torch: Sequence[Device]) -> str:
-    """What driver and torch do not agree on, empty when they do."""
-    if not smi:
-        return "nvidia-smi lists no GPU"
-    if len(smi) != len(torch):
-        return f"nvidia-smi lists {len(smi)} GPUs, torch {len(torch)}"
-    # The driver counts by bus, CUDA by speed.
-    for one, other in zip(sorted(smi, key=_order), sorted(torch, key=_order), strict=True):
-        if (one.name, one.capability) != (other.name, other.capability):
-            return f"nvidia-smi says {one}, torch {other}"
-        if abs(one.memory - other.memory) > MEMORY_TOLERANCE * one.memory:
-            return f"{one.name}: nvidia-smi counts {one.memory} bytes, torch {other.memory}"
-    return ""
-
-
-def without_code(devices: Sequence[Device], archs: Sequence[str]) -> tuple[str, ...]:
-    """Names of the devices that run none of a library's code."""
-    return tuple(device.name for device in devices if not carrier(device.capability, archs))
-
-
-def wrong(errors: Mapping[str, float | str], tolerance: float) -> tuple[str, ...]:
-    """The computations that failed, or are further from the CPU's answer than tolerated.
+class Judgement(NamedTuple):
+    """Outcome of one check, without its name.
 
     Args:
-        errors: largest relative difference by name, or a text where it raised.
-        tolerance: of the relative difference; half precision keeps about three digits.
+        outcome: `failed` makes serving pointless, `warned` may do so later.
+        evidence: facts that the outcome rests on.
+        code: entry of the table of diagnostics; empty when passed.
     """
-    return tuple(
-        f"{name}: {error}"
-        for name, error in errors.items()
-        if isinstance(error, str) or not error <= tolerance  # so that NaN is wrong, too
+
+    outcome: Literal["passed", "warned", "failed"]
+    evidence: str
+    code: str = ""
+
+
+def passed(evidence: str) -> Judgement:
+    """Return that a check passed."""
+    return Judgement("passed", evidence)
+
+
+def warned(code: str, evidence: str) -> Judgement:
+    """Return that a check found what may fail later."""
+    return Judgement("warned", evidence, code)
+
+
+def failed(code: str, evidence: str) -> Judgement:
+    """Return that a check failed."""
+    return Judgement("failed", evidence, code)
+
+
+def judge_driver(driver: Driver, cuda: str) -> Judgement:
+    """Judge whether a driver supports the CUDA version that torch was built for.
+
+    Within one major version an older driver runs newer code, but compiles no PTX:
+    https://docs.nvidia.com/deploy/cuda-compatibility/ (minor version compatibility).
+    """
+    needed = tuple(int(part) for part in re.findall(r"\d+", cuda)[:2])
+    evidence = (
+        f"driver {driver.version} supports CUDA {dotted(driver.cuda)}, torch was built for {cuda}"
+    )
+    if driver.cuda[:1] < needed[:1]:
+        return failed("driver-too-old", evidence)
+    if driver.cuda < needed:
+        return warned("driver-older", evidence)
+    return passed(evidence)
+
+
+def judge_code(devices: Iterable[Capability], archs: Sequence[str]) -> Judgement:
+    """Judge whether every device runs some of the code that torch carries."""
+    found = {device: best_arch(device, archs) for device in sorted({*devices})}
+    each = ", ".join(f"{dotted(device)} runs {arch or 'none'}" for device, arch in found.items())
+    evidence = f"torch carries {' '.join(archs) or 'no GPU code'}: {each}"
+    if all(found.values()):
+        return passed(evidence)
+    return failed("no-kernel-image", evidence)
+
+
+def judge_cudnn(number: int) -> Judgement:
+    """Judge whether cuDNN is there and new enough."""
+    version = cudnn_version(number)
+    evidence = f"cuDNN {dotted(version)}" if version else "cuDNN is missing"
+    if version < (CUDNN_MINIMUM,):
+        return failed("cudnn-too-old", evidence)
+    return passed(evidence)
+
+
+def cudnn_version(number: int) -> tuple[int, ...]:
+    """Decode cuDNN's version: 90701 is 9.7.1, and before version 9 8902 is 8.9.2; () for 0."""
+    if not number:
+        return ()
+    major = 10_000 if number >= 90_000 else 1_000
+    return number // major, number % major // 100, number % 100
+
+
+def judge_xformers(torch: TorchFacts) -> Judgement:
+    """Judge whether xformers is installed, and built for this torch where its build says so."""
+    if not torch.xformers:
+        return failed("xformers-mismatch", "xformers is not installed")
+    built_for, installed = public_version(torch.xformers_torch), public_version(torch.version)
+    evidence = f"xformers {torch.xformers} for torch {built_for or 'unknown'}, torch is {installed}"
+    if built_for and built_for != installed:
+        return failed("xformers-mismatch", evidence)
+    return passed(evidence)
+
+
+def public_version(version: str) -> str:
+    """Return a version without its local part: 2.7.0 for 2.7.0+cu128."""
+    return version.partition("+")[0]
+
+
+def judge_kernels(kernels: Kernels) -> Judgement:
+    """Judge whether computations ran on the GPU, with the CPU's results."""
+    if not kernels or not all(kernels.values()):
+        return failed("kernel-failed", "nothing was computed")
+    errors = {name: error for name, each in kernels.items() if (error := kernel_error(each))}
+    if not errors:
+        each = ", ".join(f"{name} ({_listed(results)})" for name, results in kernels.items())
+        return passed(f"as on the CPU within {TOLERANCE:.0%}: {each}")
+    evidence = "; ".join(f"{name}: {error}" for name, error in errors.items())
+    return failed("no-kernel-image" if "no kernel image" in evidence else "kernel-failed", evidence)
+
+
+def kernel_error(results: Mapping[str, float | str]) -> str:
+    """Return what is wrong with a computation's results, by data type; empty when nothing is."""
+    # Not `>`, so that NaN is wrong, too.
+    return _listed({k: v for k, v in results.items() if isinstance(v, str) or not v <= TOLERANCE})
+
+
+def _listed(results: Mapping[str, float | str]) -> str:
+    """Format results on one line."""
+    return ", ".join(
+        f"{dtype} {' '.join(value.split())[:_ERROR_LENGTH]}"
+        if isinstance(value, str)
+        else f"{dtype} {value:.2g} off"
+        for dtype, value in results.items()
     )
 
 
-def attention(device: Device) -> str:
-    """What the worker's flags make the WebUI choose on a device: xformers, or torch's own sdp."""
-    oldest, newest = _XFORMERS
-    return "xformers" if oldest <= device.capability <= newest else "sdp"
+def judge_devices(driver: Sequence[Device], torch: Sequence[Device]) -> Judgement:
+    """Judge whether driver and torch see the same GPUs."""
+    difference = _difference(driver, torch)
+    if difference:
+        return failed("gpus-differ", difference)
+    return passed("; ".join(map(str, driver)))
 
 
-def kept(before: int, after: int) -> str:
-    """What is wrong with the GPU memory in use after the jobs, empty when nothing is."""
-    more = after - before
-    return f"{more} bytes more than before the jobs" if more > LEFT_OVER else ""
+def _difference(driver: Sequence[Device], torch: Sequence[Device]) -> str:
+    if not driver:
+        return "the driver lists no GPU"
+    if len(driver) != len(torch):
+        return f"the driver lists {len(driver)} GPUs, torch {len(torch)}"
+    # The driver counts by bus, CUDA by speed.
+    for one, other in zip(sorted(driver, key=_order), sorted(torch, key=_order), strict=True):
+        if (one.name, one.capability) != (other.name, other.capability):
+            return f"the driver lists {one}, torch {other}"
+        if abs(one.memory - other.memory) > MEMORY_TOLERANCE * one.memory:
+            return f"{one.name}: the driver counts {one.memory} bytes, torch {other.memory}"
+    return ""
 
 
 def _order(device: Device) -> tuple[str, Capability, int]:
     return device.name, device.capability, device.memory
+
+
+def expected_attention(device: Device) -> str:
+    """Return what the worker's flags make the WebUI choose on a device: xformers or torch's sdp."""
+    oldest, newest = _XFORMERS
+    return "xformers" if oldest <= device.capability <= newest else "sdp"
+
+
+def judge_memory_after_jobs(before: int, after: int) -> Judgement:
+    """Judge whether the GPU memory in use has returned to what it was before the jobs, in bytes."""
+    evidence = f"{size(before)} before the jobs, {size(after)} after"
+    if after - before > LEFT_OVER:
+        return failed("gpu-memory-kept", evidence)
+    return passed(evidence)

@@ -1,72 +1,225 @@
-"""What the preflight knows about its machine: data only, gathered here and judged there."""
+"""Facts about this container and its machine, without opinion."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import os
+import subprocess
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
 
-from scripts.common.gpu.capability import Capability
-from scripts.common.gpu.nvml import Driver
+from scripts.common.diagnostics.error import UserError
+from scripts.common.gpu.device import Driver
+from scripts.common.gpu.judge import kernel_error
+from scripts.common.gpu.nvml import NvmlError, read_driver
+from scripts.common.gpu.torch_facts import PROBE, TorchFacts, parse_facts
+from scripts.container import paths
+from scripts.container.settings import Settings
+from scripts.container.webui import environment
 
-
-@dataclass(frozen=True)
-class Torch:
-    """What the WebUI's Python says about torch.
-
-    Args:
-        version: such as 2.7.0+cu128.
-        cuda: CUDA it was built for, empty for a build without.
-        cudnn: as torch counts it: 90701 for 9.7.1; 0 without.
-        archs: what it carries machine code or PTX for.
-        xformers: version, empty when not installed.
-        xformers_torch: version of torch that xformers was built for, empty when unknown.
-        kernels: what was launched on the GPU and what went wrong, empty text when nothing did.
-        error: why torch cannot be imported; all else is then empty.
-        capability: of the first GPU, None where torch sees none.
-        seconds: that the import took.
-    """
-
-    version: str = ""
-    cuda: str = ""
-    cudnn: int = 0
-    archs: tuple[str, ...] = ()
-    xformers: str = ""
-    xformers_torch: str = ""
-    kernels: dict[str, str] = field(default_factory=dict)
-    error: str = ""
-    capability: Capability | None = None
-    seconds: float = 0.0
+_DTYPE: Final = "float16"  # what the WebUI draws with by default
+_TIMEOUT: Final = 120.0  # seconds; a cold page cache makes the import of torch slow, not this slow
+_CPU_MEMORY: Final = 5_500_000_000  # measured with an SD 1.5 checkpoint, A1111 v1.9.3
+_CUDA_MEMORY: Final = 1_000_000_000  # beside the checkpoint, which passes through main memory
+_MEMORY_LIMITS: Final = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
 
 
-@dataclass(frozen=True)
 class Facts:
-    """Everything that the checks judge. Sizes are in bytes.
+    """Facts that the checks judge; each is determined once, when it is first asked for.
 
-    Args:
-        accelerator: what the image draws with, cuda or cpu.
-        driver: the NVIDIA driver, None where there is none.
-        driver_error: why there is none.
-        torch: None when it was not asked.
-        tcmalloc: library that will be preloaded, empty when none can be.
-        model: the checkpoint's path.
-        model_error: what is wrong with it, empty when nothing is.
-        volume: where the network volume is mounted.
-        volume_error: why it cannot be written to, empty when it can.
-        volume_there: whether it is mounted at all.
-        memory: what the container may use.
-        memory_needed: what serving is known to need.
-        shm: size of /dev/shm.
+    Public attributes are the fields of the JSON report. The import of torch, the slow one, begins
+    at once in a process of its own. Sizes are in bytes.
     """
 
-    accelerator: str
-    driver: Driver | None
-    driver_error: str
-    torch: Torch | None
-    tcmalloc: str
-    model: str
-    model_error: str
-    volume: str
-    volume_error: str
-    volume_there: bool
-    memory: int
-    memory_needed: int
-    shm: int
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        # Without a GPU to judge, torch's import would only take time from the server's own.
+        is_cuda = settings.accelerator == "cuda"
+        self._probe = start_torch_probe(settings.webui_python) if is_cuda else None
+
+    @cached_property
+    def accelerator(self) -> str:
+        """What the image draws with, cuda or cpu."""
+        return self._settings.accelerator
+
+    @cached_property
+    def _driver(self) -> Driver | NvmlError:
+        try:
+            return read_driver()
+        except NvmlError as error:
+            return error
+
+    @cached_property
+    def driver(self) -> Driver | None:
+        """The NVIDIA driver, None where there is none."""
+        return self._driver if isinstance(self._driver, Driver) else None
+
+    @cached_property
+    def driver_error(self) -> str:
+        """Why there is no driver, empty when there is one."""
+        return str(self._driver) if isinstance(self._driver, NvmlError) else ""
+
+    @cached_property
+    def tcmalloc(self) -> str:
+        """Library that will be preloaded, empty when none can be."""
+        return environment.tcmalloc(self._settings.tcmalloc)
+
+    @cached_property
+    def model(self) -> str:
+        """Path of the checkpoint."""
+        return str(self._settings.model_path)
+
+    @cached_property
+    def _model_error(self) -> Exception | None:
+        from scripts.common.fetch.file_format import check_structure
+
+        path = self._settings.model_path
+        try:
+            check_structure(path, path.name, allow_pickle=True)
+        except (OSError, UserError) as error:
+            return error
+        return None
+
+    @cached_property
+    def model_missing(self) -> bool:
+        """Whether there is no checkpoint."""
+        return isinstance(self._model_error, FileNotFoundError)
+
+    @cached_property
+    def model_error(self) -> str:
+        """What is wrong with the checkpoint, as far as its header shows; empty when nothing is."""
+        error = self._model_error
+        if isinstance(error, UserError):
+            return error.message
+        if isinstance(error, OSError):
+            return (error.strerror or str(error)).lower()
+        return ""
+
+    @cached_property
+    def volume(self) -> str:
+        """Where the network volume is mounted."""
+        return str(self._settings.volume_dir)
+
+    @cached_property
+    def volume_there(self) -> bool:
+        """Whether the network volume is mounted."""
+        return self._settings.volume_dir.is_dir()
+
+    @cached_property
+    def volume_error(self) -> str:
+        """Why the volume cannot be written to, empty when it can or is not mounted.
+
+        Who owns pip's cache on the volume need not own all of it.
+        """
+        if not self.volume_there:
+            return ""
+        volume, cache = self._settings.volume_dir, self._settings.pip_cache_dir
+        return paths.usable(cache if cache.is_relative_to(volume) else volume)
+
+    @cached_property
+    def memory(self) -> int:
+        """Memory that this container may use: its own limit, or the machine's."""
+        machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        for path in _MEMORY_LIMITS:
+            try:
+                return min(int(path.read_text()), machine)
+            except (OSError, ValueError):
+                continue  # another version of cgroups, or "max"
+        return machine
+
+    @cached_property
+    def memory_needed(self) -> int:
+        """Memory that serving is known to need."""
+        if self.accelerator == "cpu":
+            return _CPU_MEMORY
+        try:
+            return _CUDA_MEMORY + self._settings.model_path.stat().st_size
+        except OSError:
+            return _CUDA_MEMORY
+
+    @cached_property
+    def shm(self) -> int:
+        """Size of /dev/shm."""
+        try:
+            found = os.statvfs("/dev/shm")  # noqa: S108 - asked for its size only
+        except OSError:
+            return 0
+        return found.f_blocks * found.f_frsize
+
+    @cached_property
+    def torch(self) -> TorchFacts | None:
+        """Torch in the WebUI's Python; None when it was not asked."""
+        return wait_for_torch(self._probe) if self._probe else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the facts as the JSON report holds them."""
+        facts: dict[str, Any] = {name: getattr(self, name) for name in _NAMES}
+        facts["driver"] = asdict(self.driver) if self.driver else None
+        if torch := self.torch:
+            facts["torch"] = {
+                **asdict(torch),
+                "kernels": {name: kernel_error(each) for name, each in torch.kernels.items()},
+                "capability": torch.devices[0].capability if torch.devices else None,
+            }
+        return facts
+
+
+_NAMES: Final = tuple(
+    name
+    for name, value in vars(Facts).items()
+    if isinstance(value, cached_property) and not name.startswith("_")
+)
+
+
+def gather_facts(settings: Settings) -> Facts:
+    """Determine every fact; torch, the last, is imported meanwhile.
+
+    Raises:
+        UserError: the WebUI's Python cannot be started.
+    """
+    facts = Facts(settings)
+    for name in _NAMES:
+        getattr(facts, name)
+    return facts
+
+
+def start_torch_probe(python: Path) -> subprocess.Popen[str]:
+    """Start the probe in the WebUI's own Python.
+
+    Raises:
+        UserError: that Python cannot be started.
+    """
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    try:
+        return subprocess.Popen(
+            [str(python), str(PROBE), _DTYPE],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=env,
+        )
+    except OSError as error:
+        raise UserError(
+            f"the WebUI's Python cannot be started: {error.strerror}",
+            location=str(python),
+            hint="set WEBUI_PYTHON, or use an image that `invoke build` made",
+        ) from None
+
+
+def wait_for_torch(probe: subprocess.Popen[str], timeout: float = _TIMEOUT) -> TorchFacts:
+    """Return the probe's facts; a crash or a timeout is an error of torch."""
+    try:
+        out, err = probe.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        probe.kill()
+        probe.communicate()
+        return TorchFacts(error=f"no answer within {timeout:.0f} s")
+    try:
+        return parse_facts(out)
+    except ValueError:
+        last = err.strip().splitlines()[-1:] or [""]
+        return TorchFacts(error=f"its process ended with {probe.returncode}: {last[0]}")

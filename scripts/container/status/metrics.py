@@ -88,10 +88,10 @@ def memory(settings: Settings) -> Iterator[Metric]:
 
 def gpus(_: Settings) -> Iterator[Metric]:
     """What the driver says."""
-    from scripts.common.gpu.nvml import NvmlError, ask
+    from scripts.common.gpu.nvml import NvmlError, read_driver
 
     try:
-        driver = ask()
+        driver = read_driver()
     except NvmlError:
         return
     for index, gpu in enumerate(driver.gpus):

@@ -1,167 +1,123 @@
-"""Judges the facts: one function a check, one table of all. Pure.
+"""Checks of the builder's machine: one function a check, one table of all. Pure.
 
-A check returns its verdicts, none where it does not apply. Codes, sentences and hints come from
-`scripts.common.diagnostics.table`.
+A check yields its results, none where it does not apply.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Final, Literal
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
+from scripts.common.checks.check_result import CheckResult
+from scripts.common.diagnostics.error import UserError
 from scripts.common.diagnostics.table import diagnostics
-from scripts.common.gpu.capability import carrier
+from scripts.common.gpu.device import Gpu, dotted
+from scripts.common.gpu.judge import judge_code, judge_driver
 from scripts.host.console import size
 from scripts.host.doctor.doctor_facts import Disk, Facts, Mirror
 
-Level = Literal["ok", "warn", "fail"]
+Check = Callable[[Facts], Iterator[CheckResult]]
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What one check found.
-
-    Args:
-        check: its name.
-        level: `fail` stops a build or a start, `warn` may do so later.
-        evidence: the facts that say so.
-        code: the finding's name, empty when all is well.
-    """
-
-    check: str
-    level: Level
-    evidence: str
-    code: str = ""
-
-    @property
-    def hint(self) -> str:
-        """What to do next, empty when nothing is to be done."""
-        return diagnostics()[self.code].hint if self.code else ""
+def run_checks(facts: Facts) -> tuple[CheckResult, ...]:
+    """Run every check, in the table's order."""
+    return tuple(result for check in CHECKS for result in check(facts))
 
 
-Check = Callable[[Facts], Iterator[Verdict]]
-
-
-def judge(facts: Facts) -> tuple[Verdict, ...]:
-    """Every verdict, in the table's order."""
-    return tuple(verdict for check in CHECKS for verdict in check(facts))
-
-
-def engine(facts: Facts) -> Iterator[Verdict]:
+def engine(facts: Facts) -> Iterator[CheckResult]:
     """An engine answers."""
     if facts.engine:
-        yield Verdict("engine", "ok", f"Docker {facts.engine}")
+        yield CheckResult("engine", "passed", f"Docker {facts.engine}")
     else:
-        yield Verdict("engine", "fail", _why(facts), "engine-missing")
+        yield CheckResult("engine", "failed", _why(facts), "engine-missing")
 
 
-def buildx(facts: Facts) -> Iterator[Verdict]:
+def buildx(facts: Facts) -> Iterator[CheckResult]:
     """It has a buildx that reports its progress as JSON."""
     if facts.buildx:
-        yield Verdict("buildx", "ok", f"buildx {facts.buildx}")
+        yield CheckResult("buildx", "passed", f"buildx {facts.buildx}")
     elif facts.engine:
-        yield Verdict("buildx", "fail", _why(facts), "buildx-missing")
+        yield CheckResult("buildx", "failed", _why(facts), "buildx-missing")
 
 
-def disk(facts: Facts) -> Iterator[Verdict]:
+def disk(facts: Facts) -> Iterator[CheckResult]:
     """This build fits, wherever it writes."""
     for place in facts.disks:
         yield _space(place)
 
 
-def store(facts: Facts) -> Iterator[Verdict]:
+def store(facts: Facts) -> Iterator[CheckResult]:
     """The model store can be written to."""
     if facts.store_trouble:
         evidence = f"{facts.store}: {facts.store_trouble}"
-        yield Verdict("store", "fail", evidence, "store-unwritable")
+        yield CheckResult("store", "failed", evidence, "store-unwritable")
     else:
-        yield Verdict("store", "ok", facts.store)
+        yield CheckResult("store", "passed", facts.store)
 
 
-def packages(facts: Facts) -> Iterator[Verdict]:
+def packages(facts: Facts) -> Iterator[CheckResult]:
     """The image's Python packages are locked."""
     if facts.has_packages:
-        yield Verdict("packages", "ok", facts.packages)
+        yield CheckResult("packages", "passed", facts.packages)
     else:
-        yield Verdict("packages", "fail", f"{facts.packages} is missing", "packages-unlocked")
+        yield CheckResult("packages", "failed", f"{facts.packages} is missing", "packages-unlocked")
 
 
-def pins(facts: Facts) -> Iterator[Verdict]:
+def pins(facts: Facts) -> Iterator[CheckResult]:
     """Two builds of this config use the same inputs."""
     if facts.unpinned:
-        yield Verdict("pins", "warn", f"not pinned: {', '.join(facts.unpinned)}", "unpinned")
+        yield CheckResult("pins", "warned", f"not pinned: {', '.join(facts.unpinned)}", "unpinned")
     else:
-        yield Verdict("pins", "ok", "every input is pinned")
+        yield CheckResult("pins", "passed", "every input is pinned")
 
 
-def mirrors(facts: Facts) -> Iterator[Verdict]:
+def mirrors(facts: Facts) -> Iterator[CheckResult]:
     """Every outside source answers."""
     for mirror in facts.mirrors:
         yield _reached(mirror)
 
 
-def gpu(facts: Facts) -> Iterator[Verdict]:
+def gpu(facts: Facts) -> Iterator[CheckResult]:
     """A GPU is here, which only proving the image needs."""
     if facts.accelerator == "cpu":
         return
-    if not facts.driver or not facts.driver.gpus:
+    gpus = _gpus(facts)
+    if not gpus:
         evidence = facts.driver_trouble or "the driver lists no GPU"
-        yield Verdict("gpu", "warn", evidence, "gpu-not-here")
+        yield CheckResult("gpu", "warned", evidence, "gpu-not-here")
         return
-    each = (f"{card.name} ({_shown(card.capability)})" for card in facts.driver.gpus)
-    yield Verdict("gpu", "ok", "; ".join(each))
+    each = (f"{gpu.name} ({dotted(gpu.capability)})" for gpu in gpus)
+    yield CheckResult("gpu", "passed", "; ".join(each))
 
 
-def toolkit(facts: Facts) -> Iterator[Verdict]:
+def toolkit(facts: Facts) -> Iterator[CheckResult]:
     """Containers can be given the GPU that is here."""
-    if facts.accelerator == "cpu" or not facts.driver or not facts.engine:
+    if facts.accelerator == "cpu" or not _gpus(facts) or not facts.engine:
         return
     if facts.has_toolkit:
-        yield Verdict("toolkit", "ok", "containers can be given a GPU")
+        yield CheckResult("toolkit", "passed", "containers can be given a GPU")
     else:
         evidence = "the engine knows neither the nvidia runtime nor its devices"
-        yield Verdict("toolkit", "fail", evidence, "toolkit-missing")
+        yield CheckResult("toolkit", "failed", evidence, "toolkit-missing")
 
 
-def driver(facts: Facts) -> Iterator[Verdict]:
-    """The driver speaks the CUDA of the image's torch.
-
-    Within one major version an older driver runs newer code, but compiles no PTX:
-    https://docs.nvidia.com/deploy/cuda-compatibility/ (minor version compatibility).
-    """
-    if not facts.driver or not facts.driver.cuda or not facts.torch or not facts.torch.cuda:
-        return
-    speaks, wanted = _version(facts.driver.cuda), _version(facts.torch.cuda)
-    evidence = (
-        f"driver {facts.driver.version} speaks CUDA {facts.driver.cuda}, "
-        f"the image's torch {facts.torch.cuda}"
-    )
-    if speaks[0] < wanted[0]:
-        yield Verdict("driver", "fail", evidence, "driver-too-old")
-    elif speaks < wanted:
-        yield Verdict("driver", "warn", evidence, "driver-older")
-    else:
-        yield Verdict("driver", "ok", evidence)
+def driver(facts: Facts) -> Iterator[CheckResult]:
+    """Expect a driver that supports the CUDA version of the image's torch."""
+    if facts.driver and facts.torch and facts.torch.cuda:
+        yield CheckResult("driver", *judge_driver(facts.driver, facts.torch.cuda))
 
 
-def code_for_gpu(facts: Facts) -> Iterator[Verdict]:
-    """The image's torch carries code for the GPUs here and for those that the config promises."""
+def code_for_gpu(facts: Facts) -> Iterator[CheckResult]:
+    """Expect the image's torch to carry code for the GPUs here and those that the config names."""
     if facts.accelerator == "cpu":
         return
     if not facts.torch:
         evidence = facts.torch_trouble or "not built yet, so not asked what its torch carries"
-        yield Verdict("image", "warn", f"{facts.image} {evidence}".strip(), "image-unknown")
+        yield CheckResult("image", "warned", f"{facts.image} {evidence}".strip(), "image-unknown")
         return
-    here = {card.capability for card in facts.driver.gpus} if facts.driver else set()
-    found = {each: carrier(each, facts.torch.archs) for each in sorted(here | {*facts.targets})}
-    shown = ", ".join(f"{_shown(each)} runs {arch or 'none'}" for each, arch in found.items())
-    evidence = f"torch carries {' '.join(facts.torch.archs) or 'no GPU code'}: {shown}"
-    if all(found.values()):
-        yield Verdict("image", "ok", evidence)
-    else:
-        yield Verdict("image", "fail", evidence, "no-kernel-image")
+    here = (gpu.capability for gpu in _gpus(facts))
+    yield CheckResult("image", *judge_code((*here, *facts.targets), facts.torch.archs))
 
 
 CHECKS: Final[tuple[Check, ...]] = (
@@ -170,27 +126,47 @@ CHECKS: Final[tuple[Check, ...]] = (
 )
 
 
+def as_json(results: Sequence[CheckResult]) -> str:
+    """Return the results as a JSON list of objects."""
+    return json.dumps([result.to_json() for result in results], indent=2)
+
+
+def refuse_failures(results: Sequence[CheckResult]) -> None:
+    """Fail when a check did.
+
+    Raises:
+        UserError: it names them.
+    """
+    failed = [result.name for result in results if result.outcome == "failed"]
+    if failed:
+        raise UserError(f"not fit: {', '.join(failed)}", hint="see the lines above")
+
+
+def _gpus(facts: Facts) -> tuple[Gpu, ...]:
+    return facts.driver.gpus if facts.driver else ()
+
+
 def _why(facts: Facts) -> str:
     return facts.engine_trouble.message if facts.engine_trouble else "no reason given"
 
 
-def _space(place: Disk) -> Verdict:
+def _space(place: Disk) -> CheckResult:
     total = place.needed + place.allowance
     evidence = f"{size(place.free)} free in {place.where}, this build takes about {size(total)}"
     if place.free < place.needed:
-        return Verdict("disk", "fail", evidence, "disk-low")
+        return CheckResult("disk", "failed", evidence, "disk-low")
     if place.free < total:
-        return Verdict("disk", "warn", evidence, "disk-low")
-    return Verdict("disk", "ok", evidence)
+        return CheckResult("disk", "warned", evidence, "disk-low")
+    return CheckResult("disk", "passed", evidence)
 
 
-def _reached(mirror: Mirror) -> Verdict:
+def _reached(mirror: Mirror) -> CheckResult:
     name = f"mirrors.{mirror.setting}"
     if mirror.troubles:
         more = len(mirror.troubles) - 1
         evidence = f"{mirror.troubles[0]}{f' (and {more} more)' if more else ''}"
-        return Verdict(name, "fail", evidence, _code(mirror))
-    return Verdict(name, "ok", ", ".join(mirror.asked))
+        return CheckResult(name, "failed", evidence, _code(mirror))
+    return CheckResult(name, "passed", ", ".join(mirror.asked))
 
 
 def _code(mirror: Mirror) -> str:
@@ -198,11 +174,3 @@ def _code(mirror: Mirror) -> str:
         return "ca-bundle-unusable"
     untrusted = diagnostics()["certificate"].search(mirror.troubles[0])
     return "certificate" if untrusted else "mirror-unreachable"
-
-
-def _shown(capability: tuple[int, int]) -> str:
-    return f"{capability[0]}.{capability[1]}"
-
-
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", text)[:2])

@@ -5,43 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.gpu.capability import Capability
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """A device as the driver names it."""
-
-    name: str
-    capability: Capability
-
-
-@dataclass(frozen=True)
-class Driver:
-    """NVIDIA's driver.
-
-    Args:
-        version: such as 570.86.15.
-        cuda: the newest CUDA that it speaks, as text; empty where it does not say.
-        gpus: every device it sees.
-    """
-
-    version: str
-    cuda: str
-    gpus: tuple[Gpu, ...]
-
-
-@dataclass(frozen=True)
-class ImageTorch:
-    """What the image's torch was built for.
-
-    Args:
-        cuda: empty for a build without.
-        archs: what it carries machine code or PTX for.
-    """
-
-    cuda: str
-    archs: tuple[str, ...]
+from scripts.common.gpu.device import Capability, Driver
+from scripts.common.gpu.torch_facts import TorchFacts
 
 
 @dataclass(frozen=True)
@@ -111,7 +76,7 @@ class Facts:
     driver_trouble: str
     has_toolkit: bool
     image: str
-    torch: ImageTorch | None
+    torch: TorchFacts | None
     torch_trouble: str
     mirrors: tuple[Mirror, ...]
     unpinned: tuple[str, ...]

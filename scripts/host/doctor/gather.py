@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.gpu.capability import capability
+from scripts.common.gpu.device import Driver, parse_capability
+from scripts.common.gpu.nvml import parse_driver
+from scripts.common.gpu.torch_facts import PROBE, TorchFacts, parse_facts
+from scripts.common.run import last_line, run_program
 from scripts.host.build.arguments import base_reference, unpinned
 from scripts.host.build.plan import references, source_of
-from scripts.host.config.load import LoadedConfig
-from scripts.host.doctor import mirrors, nvidia
-from scripts.host.doctor.doctor_facts import Disk, Facts, ImageTorch
+from scripts.host.config.load import ROOT, LoadedConfig
+from scripts.host.doctor import mirrors
+from scripts.host.doctor.doctor_facts import Disk, Facts
 from scripts.host.engine.client import Engine, client, probe
 from scripts.host.engine.containers import started_by
 from scripts.host.models.artifacts import plan
@@ -31,17 +34,13 @@ _PACKAGES = 2_000_000_000
 _BASE_ALLOWANCE = 10_000_000_000
 _TORCH_TIMEOUT = 120  # seconds; a cold page cache makes importing torch slow
 
-# torch.cuda.get_arch_list() is empty without a GPU; this is what it reads.
-_TORCH = (
-    "import json, torch; "
-    "print(json.dumps([torch.version.cuda or '', torch._C._cuda_getArchFlags() or '']))"
-)
+_DRIVER_TIMEOUT = 30.0  # seconds; waking sleeping GPUs takes some
 
 
 def gather(loaded: LoadedConfig) -> Facts:
     """Ask everything."""
     engine, connected, engine_trouble = _engine()
-    driver, driver_trouble = nvidia.ask()
+    driver, driver_trouble = read_driver()
     info = connected.info() if connected else {}
     bases = _local_bases(loaded, connected)
     image = _image(loaded, connected)
@@ -49,7 +48,7 @@ def gather(loaded: LoadedConfig) -> Facts:
     config = loaded.config
     return Facts(
         accelerator=config.build.accelerator,
-        targets=tuple(capability(target) for target in config.smoke.targets),
+        targets=tuple(parse_capability(target) for target in config.smoke.targets),
         engine=str(info.get("ServerVersion", "")),
         buildx=".".join(map(str, engine.buildx)) if engine else "",
         engine_trouble=engine_trouble,
@@ -69,7 +68,7 @@ def gather(loaded: LoadedConfig) -> Facts:
     )
 
 
-def torch_of(connected: DockerClient | None, image: str) -> tuple[ImageTorch | None, str]:
+def torch_of(connected: DockerClient | None, image: str) -> tuple[TorchFacts | None, str]:
     """What an image's own torch says of itself, or None and why it does not.
 
     Args:
@@ -81,7 +80,7 @@ def torch_of(connected: DockerClient | None, image: str) -> tuple[ImageTorch | N
     from docker.errors import DockerException
     from requests.exceptions import RequestException
 
-    words = ["-c", 'exec "${WEBUI_PYTHON:-python3}" -c "$0"', _TORCH]
+    words = ["-c", 'exec "${WEBUI_PYTHON:-python3}" -c "$0"', PROBE.read_text()]
     container = None
     try:
         container = connected.containers.run(
@@ -102,8 +101,26 @@ def torch_of(connected: DockerClient | None, image: str) -> tuple[ImageTorch | N
     last = text.strip().splitlines()[-1:] or [""]
     if code != 0:
         return None, f"cannot import torch: {last[0]}"
-    cuda, archs = json.loads(last[0])
-    return ImageTorch(cuda, tuple(archs.split())), ""
+    try:
+        facts = parse_facts(text)
+    except ValueError as error:
+        return None, f"cannot import torch: {error}"
+    return (None, f"cannot import torch: {facts.error}") if facts.error else (facts, "")
+
+
+def read_driver() -> tuple[Driver | None, str]:
+    """Return this machine's NVIDIA driver, or None and why there is none.
+
+    In a process of its own, because a broken driver may never answer.
+    """
+    argv = [sys.executable, "-m", "scripts.common.gpu.nvml"]
+    try:
+        done = run_program(argv, cwd=ROOT, timeout=_DRIVER_TIMEOUT)
+        return parse_driver(done.stdout), ""
+    except UserError:
+        return None, "the NVIDIA driver does not answer"
+    except ValueError:
+        return None, last_line(done)
 
 
 def has_toolkit(info: dict[str, Any]) -> bool:
