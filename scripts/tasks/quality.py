@@ -14,33 +14,36 @@ if TYPE_CHECKING:
     iterable=["only"],
     help={
         "only": "run this linter and no other (repeatable): ruff, mypy, hadolint, ...",
-        "fix": "let the tools that can mend files do so first",
-        "format": "text, or sarif for code scanning",
+        "fix": "let the tools that can fix files do so first",
+        "format": "text, or sarif for code scanning: the findings of the tools that write it",
         "output": "write the findings to this file too; the terminal then shows them as text",
     },
 )
 def lint(
     _: Context, only: list[str], fix: bool = False, format: str = "text", output: str = ""
 ) -> None:
-    """Lint everything, show all findings, fail if there is one."""
+    """Run every linter, show all they print, fail if one fails."""
     from pathlib import Path
 
     from scripts.common.diagnostics.error import UserError
     from scripts.host.config.load import ROOT
     from scripts.host.console import note, say
-    from scripts.host.lint.run_linters import judge, lint, shown
-    from scripts.host.lint.sarif import sarif
+    from scripts.host.lint.run_linters import format_text, lint, merge_sarif, refuse_failed
 
-    renderers = {"text": shown, "sarif": sarif}
-    if format not in renderers:
+    if format not in ("text", "sarif"):
         raise UserError(f"there is no format {format}", hint="one of: text, sarif")
-    verdicts = lint(ROOT, only=only, fix=fix)
-    text = renderers[format](verdicts).rstrip("\n")
-    say(shown(verdicts) if output else text)
+    results = lint(ROOT, only=only, fix=fix)
+    text = format_text(results)
+    report = merge_sarif(ROOT, only=only) if format == "sarif" else text
     if output:
-        Path(output).write_text(f"{text}\n", encoding="utf-8")
+        Path(output).write_text(f"{report}\n", encoding="utf-8")
+        say(text)
         note(f"wrote {output}")
-    judge(verdicts)
+    else:
+        say(report)
+        if format == "sarif":
+            note(text)
+    refuse_failed(results)
 
 
 @task(

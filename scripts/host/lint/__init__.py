@@ -1,1 +1,1 @@
-"""Lints everything: other people's linters and the project's own checks, one list of problems."""
+"""Linters of others and checks of this project's own, run together."""

@@ -1,73 +1,98 @@
-"""Runs every linter, side by side, and puts what they say before a person."""
+"""Run the linters, and report what they print as text or SARIF."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from scripts.common.diagnostics.error import UserError
-from scripts.host.lint.files import sorted_files
-from scripts.host.lint.problems import Problem, Verdict
-from scripts.host.lint.tools import TOOLS
+from scripts.common.run import last_line
+from scripts.host.lint.linters import LINTERS, Linter, LintResult, Tool, find_files, run_tool
+
+_SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
-def lint(root: Path, *, only: Sequence[str] = (), fix: bool = False) -> tuple[Verdict, ...]:
-    """Ask every linter about the checkout.
+def lint(root: Path, *, only: Sequence[str] = (), fix: bool = False) -> tuple[LintResult, ...]:
+    """Run linters over a checkout.
 
     Args:
         root: the checkout.
-        only: names of the linters to ask; all of them when empty.
-        fix: let those that can mend files do so first.
+        only: names of the linters to run; all when empty.
+        fix: let those that can fix files do so first.
 
     Returns:
-        One verdict a linter, in the table's order.
+        One result a linter, in the order of the table.
 
     Raises:
-        UserError: there is no such linter, or it is not installed.
+        UserError: a linter is unknown or not installed.
     """
-    names = [tool.name for tool in TOOLS]
-    unknown = sorted(set(only) - set(names))
-    if unknown:
-        raise UserError(f"there is no linter {unknown[0]}", hint=f"one of: {', '.join(names)}")
-    chosen = [tool for tool in TOOLS if not only or tool.name in only]
-    files = sorted_files(root)
+    chosen = _choose(only)
+    files = find_files(root)
     if fix:
-        for tool in chosen:
-            tool.mend(root, files)
+        for linter in chosen:
+            linter.fix(root, files)
     with ThreadPoolExecutor() as pool:
-        return tuple(pool.map(lambda tool: tool.check(root, files), chosen))
+        return tuple(pool.map(lambda linter: linter.check(root, files), chosen))
 
 
-def shown(verdicts: Sequence[Verdict]) -> str:
-    """Problems grouped by linter, the clean ones in one line each."""
-    return "\n".join(_block(verdict) for verdict in verdicts)
+def merge_sarif(root: Path, *, only: Sequence[str] = ()) -> str:
+    """Run the linters that write SARIF 2.1.0, and merge their logs, with paths in the checkout.
 
-
-def judge(verdicts: Sequence[Verdict]) -> None:
-    """Fail when anybody found anything.
+    Each run gets an ID of its own, which code scanning asks for: two of them are ruff's. See
+    https://docs.oasis-open.org/sarif/sarif/v2.1.0/sarif-v2.1.0.html.
 
     Raises:
-        UserError: counting the problems.
+        UserError: a linter is unknown, not installed, or wrote no SARIF.
     """
-    counts = {verdict.tool: len(verdict.problems) for verdict in verdicts if verdict.problems}
-    total = sum(counts.values())
-    if total:
+    files = find_files(root)
+    runs = []
+    for linter in _choose(only):
+        if not isinstance(linter, Tool) or not linter.sarif:
+            continue
+        paths = linter.files(files) if linter.files else ()
+        if linter.files and not paths:
+            continue
+        done = run_tool(root, *linter.sarif, *paths)
+        try:
+            log = json.loads(done.stdout.replace(f"{root.resolve().as_uri()}/", ""))
+        except ValueError:
+            raise UserError(f"{linter.name} wrote no SARIF: {last_line(done)}") from None
+        identity = {"automationDetails": {"id": f"invoke-lint/{linter.name}/"}}
+        runs += [{**run, **identity} for run in log["runs"]]
+    return json.dumps({"$schema": _SARIF_SCHEMA, "version": "2.1.0", "runs": runs}, indent=2)
+
+
+def format_text(results: Sequence[LintResult]) -> str:
+    """Format one line a linter, and below it what a failed one printed."""
+    return "\n".join(_format_result(result) for result in results)
+
+
+def refuse_failed(results: Sequence[LintResult]) -> None:
+    """Raise an error when a linter failed.
+
+    Raises:
+        UserError: names those that failed.
+    """
+    failed = [result.linter for result in results if not result.passed]
+    if failed:
         raise UserError(
-            f"{total} problem{'s' if total > 1 else ''}: "
-            + ", ".join(f"{tool} {count}" for tool, count in counts.items()),
-            hint="mend them; what a tool can mend itself: invoke lint --fix",
+            f"linters failed: {', '.join(failed)}",
+            hint="fix what they show; some of it with: invoke lint --fix",
         )
 
 
-def _block(verdict: Verdict) -> str:
-    if not verdict.problems:
-        return f"{verdict.tool}: {'nothing to lint' if verdict.files == 0 else 'clean'}"
-    count = len(verdict.problems)
-    heading = f"{verdict.tool}: {count} problem{'s' if count > 1 else ''}"
-    return "\n".join([heading, *(f"  {_line(problem)}" for problem in verdict.problems)])
+def _choose(only: Sequence[str]) -> list[Linter]:
+    names = [linter.name for linter in LINTERS]
+    if unknown := sorted(set(only) - set(names)):
+        raise UserError(f"there is no linter {unknown[0]}", hint=f"one of: {', '.join(names)}")
+    return [linter for linter in LINTERS if not only or linter.name in only]
 
 
-def _line(problem: Problem) -> str:
-    place = f"{problem.path}:{problem.line}:{problem.column}"
-    return f"{place}: {problem.rule} {problem.message}"
+def _format_result(result: LintResult) -> str:
+    if not result.ran:
+        return f"{result.linter}: nothing to lint"
+    if result.passed:
+        return f"{result.linter}: passed"
+    return f"{result.linter}: failed\n{result.output.rstrip() or '(no output)'}"

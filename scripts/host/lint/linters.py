@@ -1,0 +1,248 @@
+"""The linters: which files each gets, and the commands that check and fix them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final, Protocol
+
+import yaml
+from identify import identify
+
+from scripts.common.diagnostics.error import UserError
+from scripts.common.run import last_line, run_program
+from scripts.host.config.describe import SCHEMA_NAME, schema_text, write_schema
+from scripts.host.config.load import DEFAULT_VARIANT, load
+
+_NOT_FOR_SHELLCHECK: Final = {"zsh", "csh", "tcsh"}
+
+
+@dataclass(frozen=True)
+class LintFiles:
+    """Paths of a checkout that linters get as arguments, relative to it and sorted."""
+
+    dockerfiles: tuple[str, ...]
+    shell: tuple[str, ...]
+    workflows: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LintResult:
+    """What one linter printed.
+
+    Args:
+        linter: its name.
+        passed: whether it found nothing.
+        output: as it printed it.
+        ran: False where there was nothing to lint.
+    """
+
+    linter: str
+    passed: bool
+    output: str = ""
+    ran: bool = True
+
+
+class Linter(Protocol):
+    """Checks a checkout, and fixes what it can."""
+
+    @property
+    def name(self) -> str:
+        """Name in messages and for `--only`."""
+
+    def check(self, root: Path, files: LintFiles) -> LintResult:
+        """Check the checkout."""
+
+    def fix(self, root: Path, files: LintFiles) -> None:
+        """Fix what can be fixed; `check` reports the rest."""
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A linter that is a program of its own.
+
+    Args:
+        name: in messages and for `--only`.
+        command: checks, and exits with another status than 0 when it finds something.
+        files: selects the files it gets as arguments; None where it finds its own.
+        sarif: checks likewise, but prints SARIF; empty where it cannot.
+        fix_command: fixes what can be fixed; empty where it cannot.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    files: Callable[[LintFiles], tuple[str, ...]] | None = None
+    sarif: tuple[str, ...] = ()
+    fix_command: tuple[str, ...] = ()
+
+    def check(self, root: Path, files: LintFiles) -> LintResult:
+        """Run the program over its files."""
+        paths = self.files(files) if self.files else ()
+        if self.files and not paths:
+            return LintResult(self.name, passed=True, ran=False)
+        done = run_tool(root, *self.command, *paths)
+        return LintResult(self.name, done.returncode == 0, done.stdout + done.stderr)
+
+    def fix(self, root: Path, files: LintFiles) -> None:
+        """Run the program's own fixer."""
+        paths = self.files(files) if self.files else ()
+        if self.fix_command and (paths or not self.files):
+            run_tool(root, *self.fix_command, *paths)
+
+
+class ShellCheck(Tool):
+    """ShellCheck, which fixes by printing a patch."""
+
+    def fix(self, root: Path, files: LintFiles) -> None:
+        """Apply the patch with git."""
+        patch = run_tool(root, "shellcheck", "--format", "diff", *files.shell).stdout
+        if patch.strip():
+            run_tool(root, "git", "apply", "-", input=patch)
+
+
+class ConfigLint:
+    """Loads every variant of `config.yaml` with `config.lock.yaml`."""
+
+    name = "config"
+
+    def check(self, root: Path, files: LintFiles) -> LintResult:
+        """Report each distinct error."""
+        del files
+        errors: list[str] = []
+        for variant in _variants(root):
+            try:
+                load(variant, root=root)
+            except UserError as error:
+                errors.append(str(error))
+        return LintResult(self.name, not errors, "\n".join(dict.fromkeys(errors)))
+
+    def fix(self, root: Path, files: LintFiles) -> None:
+        """Fix nothing: a person has to decide."""
+
+
+class SchemaLint:
+    """Compares `config.schema.json` with the schema in the code."""
+
+    name = "schema"
+
+    def check(self, root: Path, files: LintFiles) -> LintResult:
+        """Report a file that is missing or stale."""
+        del files
+        path = root / SCHEMA_NAME
+        passed = path.is_file() and path.read_text(encoding="utf-8") == schema_text()
+        output = "" if passed else f"{SCHEMA_NAME} is stale - run: invoke config --schema"
+        return LintResult(self.name, passed, output)
+
+    def fix(self, root: Path, files: LintFiles) -> None:
+        """Write the schema."""
+        del files
+        write_schema(root)
+
+
+def run_tool(root: Path, *argv: str, input: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a program of this environment, or else one found on PATH, in the checkout.
+
+    The environment's own programs come first on PATH for the program as well: actionlint runs
+    shellcheck.
+
+    Raises:
+        UserError: the program is not installed.
+    """
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    hint = "install the tools: scripts/bootstrap invoke lint"
+    return run_program(argv, cwd=root, env={"PATH": path}, input=input, missing_hint=hint)
+
+
+def find_files(root: Path) -> LintFiles:
+    """Sort the files that git tracks, or would, by the linters that take them.
+
+    Raises:
+        UserError: the folder is no git checkout.
+    """
+    listing = run_program(
+        ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    )
+    if listing.returncode != 0:
+        raise UserError(
+            f"git cannot list the files: {last_line(listing)}",
+            location=str(root),
+            hint="run it in a git checkout",
+        )
+    names = sorted({name for name in listing.stdout.split("\0") if (root / name).is_file()})
+    return LintFiles(
+        dockerfiles=tuple(name for name in names if "dockerfile" in _tags(root / name)),
+        shell=tuple(name for name in names if _is_shell(_tags(root / name))),
+        workflows=tuple(name for name in names if _is_workflow(PurePosixPath(name))),
+    )
+
+
+def _tags(path: Path) -> set[str]:
+    """Return identify's tags by file name, or by the first line where the name gives none."""
+    if tags := identify.tags_from_filename(path.name):
+        return tags
+    with path.open("rb") as stream:
+        shebang = identify.parse_shebang(stream)
+    return identify.tags_from_interpreter(shebang[0]) if shebang else set()
+
+
+def _is_shell(tags: set[str]) -> bool:
+    return "shell" in tags and not tags & _NOT_FOR_SHELLCHECK
+
+
+def _is_workflow(path: PurePosixPath) -> bool:
+    return path.parent == PurePosixPath(".github/workflows") and path.suffix in (".yml", ".yaml")
+
+
+def _variants(root: Path) -> list[str]:
+    """Return the variants' names, or the default one's: loading it shows what is wrong."""
+    try:
+        tree = yaml.safe_load((root / "config.yaml").read_text(encoding="utf-8"))
+        return list(tree["variants"]) or [DEFAULT_VARIANT]
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return [DEFAULT_VARIANT]
+
+
+_ZIZMOR: Final = ("zizmor", "--offline", "--no-progress", "--quiet")
+_HADOLINT: Final = ("hadolint", "--no-color", "--failure-threshold", "style")
+
+LINTERS: Final[tuple[Linter, ...]] = (
+    Tool(
+        "ruff",
+        ("ruff", "check", "."),
+        sarif=("ruff", "check", "--output-format", "sarif", "."),
+        fix_command=("ruff", "check", "--fix", "--quiet", "."),
+    ),
+    Tool(
+        "ruff-format",
+        ("ruff", "format", "--check", "."),
+        sarif=("ruff", "format", "--check", "--output-format", "sarif", "."),
+        fix_command=("ruff", "format", "--quiet", "."),
+    ),
+    Tool("mypy", ("mypy",)),
+    Tool("imports", ("lint-imports", "--no-logo", "--no-cache")),
+    Tool(
+        "hadolint",
+        _HADOLINT,
+        files=lambda files: files.dockerfiles,
+        sarif=(*_HADOLINT, "--format", "sarif"),
+    ),
+    ShellCheck("shellcheck", ("shellcheck", "--color=never"), files=lambda files: files.shell),
+    Tool(
+        "workflows",
+        ("check-jsonschema", "-v", "--color=never", "--builtin-schema", "vendor.github-workflows"),
+        files=lambda files: files.workflows,
+    ),
+    Tool("actionlint", ("actionlint", "-no-color"), files=lambda files: files.workflows),
+    Tool(
+        "zizmor",
+        _ZIZMOR,
+        files=lambda files: files.workflows,
+        sarif=(*_ZIZMOR, "--format", "sarif"),
+    ),
+    ConfigLint(),
+    SchemaLint(),
+)
