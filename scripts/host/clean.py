@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.files import is_locked
 from scripts.host.config.load import LoadedConfig
 from scripts.host.engine import containers
+from scripts.host.engine.client import client, docker_errors
 from scripts.host.models.store import Store
 
 if TYPE_CHECKING:
@@ -156,23 +158,18 @@ def _asked(name: str, end: Callable[[], None]) -> None:
     Raises:
         UserError: it refuses.
     """
-    from docker.errors import APIError, NotFound
+    from docker.errors import NotFound
 
-    try:
+    with (
+        docker_errors(
+            name, message="the engine keeps it", hint="remove the containers that use it"
+        ),
+        suppress(NotFound),
+    ):  # removed meanwhile
         end()
-    except NotFound:
-        return  # somebody was faster
-    except APIError as error:
-        raise UserError(
-            f"the engine keeps it: {error.explanation}",
-            location=name,
-            hint="remove the containers that use it",
-        ) from None
 
 
 def _engine() -> DockerClient | None:
-    from scripts.host.engine.client import client
-
     try:
         return client()
     except UserError:

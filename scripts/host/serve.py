@@ -12,8 +12,8 @@ from scripts.common.diagnostics.error import UserError
 from scripts.host.build.plan import references, source_of
 from scripts.host.config.load import LoadedConfig
 from scripts.host.console import note, say
-from scripts.host.engine.client import client as connect
-from scripts.host.engine.containers import started_by
+from scripts.host.engine.client import client, docker_errors, image_of
+from scripts.host.engine.containers import run_container
 
 PORT = "3000/tcp"
 LABEL = "a1111-worker.serve"
@@ -55,50 +55,38 @@ def address(container: Any) -> str:  # noqa: ANN401 - the SDK is untyped
 def _running(
     loaded: LoadedConfig, reference: str, port: int, environment: Sequence[str]
 ) -> Iterator[Any]:
-    """A container of the image; stopped as politely as the config says, and removed."""
-    import docker
+    """Run the image; stop it with the config's grace period on Ctrl-C or SIGTERM, and remove it."""
     from docker.types import DeviceRequest
 
     gpu = loaded.config.build.accelerator == "cuda"
-    client = connect()
-    try:
-        container = client.containers.create(
-            reference,
-            ports={PORT: ("127.0.0.1", port or None)},
-            environment=list(environment),
-            labels={LABEL: loaded.variant, **started_by()},
-            device_requests=[DeviceRequest(count=-1, capabilities=[["gpu"]])] if gpu else [],
-        )
-    except docker.errors.ImageNotFound:
-        client.close()
-        raise UserError(
-            "this checkout's image is not built",
-            location=reference,
-            hint=f"run: invoke build --variant {loaded.variant}",
-        ) from None
+    engine = client()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stop leaves nothing running
     try:
-        container.start()
-        yield container
-    except docker.errors.APIError as error:
-        raise _not_started(error, port) from None
-    except KeyboardInterrupt:
-        note("stopping; running jobs may end")
-        container.stop(timeout=loaded.config.smoke.stop_timeout)
+        image_of(engine, reference, loaded.variant)
+        with (
+            docker_errors(reference, message="the container does not run"),
+            run_container(
+                engine,
+                reference,
+                ports={PORT: ("127.0.0.1", port or None)},
+                environment=list(environment),
+                labels={LABEL: loaded.variant},
+                device_requests=[DeviceRequest(count=-1, capabilities=[["gpu"]])] if gpu else [],
+            ) as container,
+        ):
+            try:
+                yield container
+            except KeyboardInterrupt:
+                note("stopping; running jobs may end")
+                container.stop(timeout=loaded.config.smoke.stop_timeout)
+    except UserError as error:
+        if error.code == "port-taken":
+            raise UserError(
+                f"port {port} is taken", hint="choose another: --port 3001", code=error.code
+            ) from None
+        raise
     finally:
-        container.remove(force=True, v=True)
-        client.close()
-
-
-def _not_started(error: Any, port: int) -> UserError:  # noqa: ANN401 - the SDK is untyped
-    reason = str(error.explanation or error)
-    if "could not select device driver" in reason or "nvidia" in reason.lower():
-        return UserError(code="gpu-not-given")
-    if "port is already allocated" in reason or "address already in use" in reason:
-        return UserError(
-            f"port {port} is taken", hint="choose another: --port 3001", code="port-taken"
-        )
-    return UserError(f"the container does not start: {reason}", hint="see: docker info")
+        engine.close()
 
 
 def _show_log(container: Any) -> None:  # noqa: ANN401 - the SDK is untyped

@@ -152,14 +152,13 @@ def started(
         variant = run.chosen.loaded.variant
         pytest.skip(f"drawing needs a GPU: nox -s gpu_smoke -- --variant {variant}")
     keep = pytestconfig.getoption("--keep")
-    run.worker = container_under_test.start(client(), image.id, gpu, keep=keep)
-    yield run.worker
-    run.log = run.worker.log
-    if keep:
-        run.worker.container.start()  # a check has stopped it
-        run.kept = f"{run.worker.container.name}, {run.worker.url}"
-    else:
-        run.worker.container.remove(force=True, v=True)
+    with container_under_test.running_worker(client(), image.id, gpu, keep=keep) as worker:
+        run.worker = worker
+        yield worker
+        run.log = worker.log
+        if keep:
+            worker.container.start()  # a check has stopped it
+            run.kept = f"{worker.container.name}, {worker.url}"
 
 
 @pytest.fixture(scope="session")

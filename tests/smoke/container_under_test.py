@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 from scripts.common.checks.report import Usage
 from scripts.common.diagnostics.error import UserError
-from scripts.host.engine.containers import started_by
+from scripts.host.engine.client import docker_errors
+from scripts.host.engine.containers import run_container
 
 if TYPE_CHECKING:
     import docker
@@ -42,27 +45,17 @@ def require_gpu(client: docker.DockerClient, image_id: str, gpu: str, variant: s
     Raises:
         UserError: it cannot, with code `gpu-not-visible`.
     """
-    import docker
-
-    probe = client.containers.create(
-        image_id,
-        ["true"],
-        entrypoint="",
-        device_requests=device_requests(gpu),
-        labels=started_by(),
-    )
-    try:
-        probe.start()
-    except docker.errors.DockerException as error:
-        said = str(getattr(error, "explanation", None) or error).strip().splitlines()[-1]
-        raise UserError(
-            f"the engine has no GPU to give: {said}",
+    requests = device_requests(gpu)
+    with (
+        docker_errors(
+            message="the engine has no GPU to give",
             hint="run this where the NVIDIA driver and container toolkit are, or without a GPU:"
             f" nox -s smoke -- --variant {variant}",
             code="gpu-not-visible",
-        ) from None
-    finally:
-        probe.remove(force=True)
+        ),
+        run_container(client, image_id, ["true"], entrypoint="", device_requests=requests),
+    ):
+        pass
 
 
 @dataclass
@@ -137,18 +130,21 @@ class Worker:
             self.samples.append(Usage(seconds=seconds, memory=used))
 
 
-def start(client: docker.DockerClient, image_id: str, gpu: str, *, keep: bool = False) -> Worker:
-    """Start an image as a pod does, with its port on loopback; one to keep is a person's own."""
-    container = client.containers.run(
+@contextmanager
+def running_worker(
+    client: docker.DockerClient, image_id: str, gpu: str, *, keep: bool = False
+) -> Iterator[Worker]:
+    """Run an image as a pod does, with its port on loopback; `keep` leaves it to the user."""
+    with run_container(
+        client,
         image_id,
-        detach=True,
+        keep=keep,
         ports={PORT: ("127.0.0.1", None)},
         device_requests=device_requests(gpu),
-        labels={} if keep else started_by(),
-    )
-    worker = Worker(container)
-    threading.Thread(target=worker.measure, daemon=True).start()
-    return worker
+    ) as container:
+        worker = Worker(container)
+        threading.Thread(target=worker.measure, daemon=True).start()
+        yield worker
 
 
 def _told(fields: str) -> str:

@@ -6,9 +6,11 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from scripts.common.checks.report import Host
+from scripts.common.diagnostics.error import UserError
 from scripts.common.gpu.device import dotted
 from scripts.common.gpu.judge import cudnn_version
-from scripts.host.engine.containers import output
+from scripts.host.engine.client import docker_errors
+from scripts.host.engine.containers import container_output
 
 if TYPE_CHECKING:
     import docker
@@ -36,13 +38,11 @@ def host_of(client: docker.DockerClient) -> Host:
 
 def ask(client: docker.DockerClient, image_id: str) -> dict[str, Any]:
     """The facts of an image, from a container without a network; empty where it tells none."""
-    import docker
-
     try:
-        told = output(client, image_id, ["sh", "-c", _ASK])
-    except docker.errors.DockerException:
+        with docker_errors(image_id):
+            return parse(container_output(client, image_id, ["sh", "-c", _ASK]))
+    except UserError:
         return {}  # a check of its own says why
-    return parse(told.decode("utf-8", "replace"))
 
 
 def parse(told: str) -> dict[str, Any]:

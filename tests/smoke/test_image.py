@@ -12,8 +12,8 @@ from scripts.common.gpu.device import parse_capability
 from scripts.common.gpu.judge import judge_code
 from scripts.host.config.load import LoadedConfig
 from scripts.host.console import size
-from scripts.host.engine import containers
 from scripts.host.engine.client import client
+from scripts.host.engine.containers import container_output
 from scripts.host.inspect.image import Structure
 from scripts.host.inspect.rules import judged
 
@@ -24,7 +24,7 @@ WEBUI = "/opt/webui/bin/python"
 
 def output(image: Any, *words: str) -> str:
     """What a command prints in the image, with no network; a failed one raises with its stderr."""
-    return containers.output(client(), image.id, words).decode()
+    return container_output(client(), image.id, words)
 
 
 @pytest.mark.fails_as("model-corrupt")

@@ -12,10 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import docker
-
 from scripts.host.config.load import ROOT
-from scripts.host.engine.containers import started_by
+from scripts.host.engine.client import client
+from scripts.host.engine.containers import container_output, run_container, started_by
 
 
 def invoke(
@@ -60,14 +59,13 @@ def copy_of_the_checkout(folder: Path) -> Path:
 
 @contextmanager
 def container(image: str, **options: Any) -> Iterator[Any]:
-    """A running container, removed afterwards; options as `docker.containers.run` takes them."""
-    client = docker.from_env()
-    running = client.containers.run(image, detach=True, labels=started_by(), **options)
+    """A running container, removed afterwards; options as `run_container` takes them."""
+    engine = client()
     try:
-        yield running
+        with run_container(engine, image, **options) as running:
+            yield running
     finally:
-        running.remove(force=True, v=True)
-        client.close()
+        engine.close()
 
 
 def build_image(tag: str, dockerfile: str) -> None:
@@ -82,19 +80,11 @@ def build_image(tag: str, dockerfile: str) -> None:
 
 def output(image: str, *words: str, entrypoint: str = "") -> str:
     """What a command prints in a fresh container of an image."""
-    client = docker.from_env()
+    engine = client()
     try:
-        text: bytes = client.containers.run(
-            image,
-            list(words),
-            entrypoint=entrypoint,
-            remove=True,
-            network_mode="none",
-            labels=started_by(),
-        )
+        return container_output(engine, image, words, entrypoint=entrypoint)
     finally:
-        client.close()
-    return text.decode()
+        engine.close()
 
 
 def eventually(question: Callable[[], Any], *, seconds: float, what: str) -> Any:

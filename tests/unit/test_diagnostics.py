@@ -45,6 +45,16 @@ LINES = (
         "https://github.com/NVIDIA/nvidia-docker/issues/1352",
     ),
     Line(
+        "gpu-not-given",
+        "nvidia-container-cli: initialization error: nvml error: driver not loaded: unknown",
+        "https://github.com/NVIDIA/nvidia-docker/issues/1648",
+    ),
+    Line(
+        "port-taken",
+        "Bind for 127.0.0.1:3000 failed: port is already allocated",
+        "https://github.com/moby/moby/issues/6476",
+    ),
+    Line(
         "driver-too-old",
         "RuntimeError: The NVIDIA driver on your system is too old (found version 11060). Please "
         "update your GPU driver by downloading and installing a new version",

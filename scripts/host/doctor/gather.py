@@ -20,8 +20,8 @@ from scripts.host.build.plan import references, source_of
 from scripts.host.config.load import ROOT, LoadedConfig
 from scripts.host.doctor import mirrors
 from scripts.host.doctor.doctor_facts import Disk, Facts
-from scripts.host.engine.client import Engine, client, probe
-from scripts.host.engine.containers import started_by
+from scripts.host.engine.client import Engine, client, docker_errors, explanation, probe
+from scripts.host.engine.containers import container_output
 from scripts.host.models.artifacts import plan
 from scripts.host.models.store import Store
 
@@ -77,30 +77,17 @@ def torch_of(connected: DockerClient | None, image: str) -> tuple[TorchFacts | N
     """
     if connected is None or not image:
         return None, ""
-    from docker.errors import DockerException
-    from requests.exceptions import RequestException
+    from docker.errors import ContainerError
 
-    words = ["-c", 'exec "${WEBUI_PYTHON:-python3}" -c "$0"', PROBE.read_text()]
-    container = None
+    command = ["/bin/sh", "-c", 'exec "${WEBUI_PYTHON:-python3}" -c "$0"', PROBE.read_text()]
     try:
-        container = connected.containers.run(
-            image,
-            words,
-            entrypoint=["/bin/sh"],
-            network_mode="none",
-            detach=True,
-            labels=started_by(),
-        )
-        code = container.wait(timeout=_TORCH_TIMEOUT)["StatusCode"]
-        text = container.logs(stdout=code == 0, stderr=code != 0).decode("utf-8", "replace")
-    except (DockerException, RequestException) as error:
-        return None, f"cannot be run: {error}"
-    finally:
-        if container is not None:
-            container.remove(force=True)
-    last = text.strip().splitlines()[-1:] or [""]
-    if code != 0:
-        return None, f"cannot import torch: {last[0]}"
+        with docker_errors(image, message="cannot be run"):
+            try:
+                text = container_output(connected, image, command, timeout=_TORCH_TIMEOUT)
+            except ContainerError as error:
+                return None, f"cannot import torch: {explanation(error)}"
+    except UserError as error:
+        return None, error.message
     try:
         facts = parse_facts(text)
     except ValueError as error:
@@ -187,11 +174,10 @@ def _image(loaded: LoadedConfig, connected: DockerClient | None) -> str:
 def _has(connected: DockerClient | None, name: str) -> bool:
     if connected is None:
         return False
-    from docker.errors import APIError
-
     try:
-        connected.images.get(name)
-    except APIError:
+        with docker_errors(name):
+            connected.images.get(name)
+    except UserError:
         return False
     return True
 

@@ -1,20 +1,26 @@
-"""Talks to the Docker engine: whether it answers, and what it can do."""
+"""Connect to the Docker engine, ask what it can do, and report its errors to the user."""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from scripts.common.diagnostics.error import UserError
+from scripts.common.diagnostics.signatures import match
 from scripts.common.run import run_program
 
 if TYPE_CHECKING:
     import docker
 
-_TIMEOUT = 20  # seconds for one answer; a second is much
+_TIMEOUT: Final = 60  # seconds for one short answer; less than one is usual
+# Seconds without a byte from the engine. It says nothing while it commits or removes a large image,
+# or while a registry stores a large layer; the SDK's own 60 s end that on a busy machine.
+_SILENCE: Final = 900
 MINIMUM_BUILDX = (0, 13)  # the first with --progress=rawjson
 
 
@@ -95,36 +101,87 @@ def builder_driver(name: str | None) -> str:
 
 
 def client() -> docker.DockerClient:
-    """The SDK's client for the same engine the command line talks to.
+    """Connect the SDK to the engine that the command line uses.
 
     Raises:
         UserError: no engine answers.
     """
     import docker
 
-    try:
-        connected = docker.from_env()
+    with docker_errors(
+        message="no Docker engine answers",
+        code="engine-missing",
+    ):
+        connected = docker.from_env(timeout=_TIMEOUT)
         connected.ping()
-    except docker.errors.DockerException as error:
-        raise UserError(f"no Docker engine answers: {error}", code="engine-missing") from None
+    connected.api.timeout = _SILENCE
     return connected
 
 
+@contextmanager
+def docker_errors(
+    location: str = "", *, message: str = "the engine refuses", hint: str = "", code: str = ""
+) -> Iterator[None]:
+    """Raise errors of the Docker SDK and of the connection to the engine as UserError.
+
+    Args:
+        location: image, container or registry reference that the calls concern.
+        message: what failed; the engine's reason is appended.
+        hint: the next step where the error is of no known kind.
+        code: of the failure; without one, known kinds are recognised and get their own.
+
+    Raises:
+        UserError: for every error of the engine or of the connection.
+    """
+    import docker
+    from requests import RequestException
+    from urllib3.exceptions import HTTPError
+
+    try:
+        yield
+    except docker.errors.ImageNotFound:
+        raise UserError(
+            "there is no such image", location=location, hint=hint or "see: docker image ls"
+        ) from None
+    except docker.errors.DockerException as error:
+        reason = explanation(error)
+        if not code and (known := match(reason)):
+            code, hint = known.code, known.hint
+        raise UserError(
+            f"{message}: {reason}",
+            location=location,
+            code=code,
+            hint=hint or ("" if code else "see: docker info"),
+        ) from None
+    # urllib3's own errors come from streams, which the SDK reads past requests.
+    except (RequestException, HTTPError) as error:
+        raise UserError(
+            f"the connection to the engine was lost: {explanation(error)}",
+            location=location,
+            code="engine-missing",
+            hint="run: invoke doctor",
+        ) from None
+
+
+def explanation(error: Exception) -> str:
+    """Return the reason that an error of the SDK gives, as one line."""
+    stderr = getattr(error, "stderr", None)  # of a command that failed in a container
+    if isinstance(stderr, bytes) and stderr.strip():
+        return stderr.decode("utf-8", "replace").strip().splitlines()[-1]
+    return " ".join(str(getattr(error, "explanation", None) or error).split())
+
+
 def image_of(client: docker.DockerClient, reference: str, variant: str = "") -> Any:  # noqa: ANN401 - the SDK is untyped
-    """An image as the SDK knows it.
+    """Return an image as the SDK represents it.
 
     Args:
         client: the engine.
         reference: or ID.
-        variant: whose build makes it; empty where it may be anybody's.
+        variant: whose build makes it; empty where it may be any image.
 
     Raises:
         UserError: there is no such image.
     """
-    import docker
-
-    try:
+    hint = f"run: invoke build --variant {variant}" if variant else ""
+    with docker_errors(reference, hint=hint):
         return client.images.get(reference)
-    except docker.errors.ImageNotFound:
-        hint = f"run: invoke build --variant {variant}" if variant else "see: docker image ls"
-        raise UserError("there is no such image", location=reference, hint=hint) from None

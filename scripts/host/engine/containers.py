@@ -1,7 +1,7 @@
-"""Starts containers, and tells whose they are, so that what a killed process left can be removed.
+"""Run containers, labelled by checkout so that `invoke clean` finds what a killed process left.
 
-A label names machine and checkout. As long as a process that uses it lives, it shares a lock on the
-checkout's folder, which the kernel drops however the process ends.
+The label names machine and checkout. As long as a process that uses it lives, it shares a lock on
+the checkout's folder, which the kernel drops however the process ends.
 """
 
 from __future__ import annotations
@@ -19,54 +19,101 @@ from scripts.host.config.load import ROOT
 
 if TYPE_CHECKING:
     import docker
+    from docker.models.containers import Container
 
 LABEL: Final = "com.github.a1111-worker.started-by"
 
 
+@contextmanager
+def run_container(
+    client: docker.DockerClient,
+    image: str,
+    command: Sequence[str] | None = None,
+    *,
+    start: bool = True,
+    keep: bool = False,
+    **options: Any,  # noqa: ANN401 - the SDK's own
+) -> Iterator[Container]:
+    """Start a container, yield it, and remove it with its volumes, also where it does not start.
+
+    Args:
+        client: the engine.
+        image: reference or ID; it is not pulled.
+        command: to run instead of the image's own.
+        start: leave it unstarted where False.
+        keep: leave the container to the user, without the checkout's label.
+        options: as `docker.containers.create` takes them.
+
+    Raises:
+        docker.errors.DockerException: it cannot be created or started.
+    """
+    import docker
+
+    labels = {**options.pop("labels", {}), **({} if keep else started_by())}
+    container = client.containers.create(
+        image, None if command is None else list(command), labels=labels, **options
+    )
+    try:
+        if start:
+            container.start()
+        yield container
+    except BaseException:
+        keep = False
+        raise
+    finally:
+        if not keep:
+            with suppress(docker.errors.NotFound):
+                container.remove(force=True, v=True)
+
+
+def container_output(
+    client: docker.DockerClient,
+    image: str,
+    command: Sequence[str],
+    *,
+    timeout: float | None = None,
+    **options: Any,  # noqa: ANN401 - the SDK's own
+) -> str:
+    """Return what a command prints in a container of its own, by default without a network.
+
+    Args:
+        client: the engine.
+        image: reference or ID.
+        command: program and arguments; the image's entry point is not used unless given.
+        timeout: seconds the command may take; no limit by default.
+        options: as `docker.containers.create` takes them.
+
+    Raises:
+        docker.errors.ContainerError: the command fails; holds what it wrote to standard error.
+        docker.errors.DockerException: the container does not start.
+        requests.RequestException: the command takes longer than `timeout`.
+    """
+    import docker
+
+    options = {"entrypoint": "", "network_mode": "none", **options}
+    with run_container(client, image, command, **options) as container:
+        code = container.wait(timeout=timeout)["StatusCode"]
+        if code:
+            stderr = container.logs(stdout=False)
+            raise docker.errors.ContainerError(container, code, list(command), image, stderr)
+        printed: bytes = container.logs(stderr=False)
+        return printed.decode("utf-8", "replace")
+
+
 def started_by(root: Path = ROOT) -> dict[str, str]:
-    """The label for what this process starts; from now on until its end it counts as running."""
+    """Return the label for what this process starts, and count as running until its end."""
     _share_lock(root)
     return label_of(root)
 
 
 def label_of(root: Path) -> dict[str, str]:
-    """The label of a checkout; with the machine's name, for an engine may serve several."""
+    """Return the label of a checkout; with the machine's name, for an engine may serve several."""
     return {LABEL: f"{platform.node()}:{root}"}
-
-
-def output(
-    client: docker.DockerClient,
-    image: str,
-    words: Sequence[str],
-    **options: Any,  # noqa: ANN401 - the SDK's own
-) -> bytes:
-    """What a command prints in a container of its own, which has no network and does not stay.
-
-    The SDK's `containers.run` leaves a container behind that does not start.
-
-    Raises:
-        docker.errors.DockerException: it does not start, or the command fails.
-    """
-    import docker
-
-    container = client.containers.create(
-        image, list(words), entrypoint="", network_mode="none", labels=started_by(), **options
-    )
-    try:
-        container.start()
-        code = container.wait()["StatusCode"]
-        if code:
-            said = container.logs(stdout=False)
-            raise docker.errors.ContainerError(container, code, words, image, said)
-        told: bytes = container.logs(stderr=False)
-        return told
-    finally:
-        container.remove(force=True, v=True)
 
 
 @contextmanager
 def alone(root: Path) -> Iterator[bool]:
-    """Whether no process that starts containers runs in a checkout; inside, none begins to."""
+    """Yield True where no process that starts containers runs in a checkout; block new ones."""
     folder = os.open(root, os.O_RDONLY)
     try:
         yield _locked(folder)
@@ -77,7 +124,7 @@ def alone(root: Path) -> Iterator[bool]:
 @cache
 def _share_lock(root: Path) -> None:
     folder = os.open(root, os.O_RDONLY)  # stays open until the process ends
-    with suppress(OSError):  # a file system without locks: then nobody is ever `alone`
+    with suppress(OSError):  # a file system without locks: then no process is ever `alone`
         fcntl.flock(folder, fcntl.LOCK_SH)
 
 

@@ -14,13 +14,13 @@ import tarfile
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 from scripts.common.diagnostics.error import UserError
 from scripts.host.console import note, size
-from scripts.host.engine.containers import started_by
-from scripts.host.inspect.layer import Tree, broken, entries, tree
+from scripts.host.engine.client import docker_errors
+from scripts.host.engine.containers import run_container
+from scripts.host.inspect.layer import TRY_AGAIN, UNREADABLE, Tree, broken, entries, tree
 from scripts.host.inspect.overlay import doubtful, settle
 
 if TYPE_CHECKING:
@@ -98,18 +98,13 @@ def trees_of(client: docker.DockerClient, image: Any, count: int) -> list[Tree]:
     Raises:
         UserError: the engine does not send them whole.
     """
-    import docker
-    from requests import RequestException
-
     diff_ids = image.attrs["RootFS"].get("Layers") or []
-    try:
+    with docker_errors(image.id, message=UNREADABLE, hint=TRY_AGAIN):
         folders = _folders(client, image)
         if folders:
             return _mounted(client, image, folders[len(folders) - count :])
         base, wanted = diff_ids[: len(diff_ids) - count], diff_ids[len(diff_ids) - count :]
         return saved_trees(image.save(chunk_size=CHUNK), wanted, skipped=base)
-    except (docker.errors.DockerException, RequestException) as error:
-        raise broken(str(getattr(error, "explanation", None) or error)) from None
 
 
 def _folders(client: docker.DockerClient, image: Any) -> list[str]:  # noqa: ANN401 - untyped SDK
@@ -126,32 +121,20 @@ def _mounted(client: docker.DockerClient, image: Any, folders: Sequence[str]) ->
     places = {f"{_MOUNTS}/{index}": folder for index, folder in enumerate(folders)}
     volumes = {folder: {"bind": place, "mode": "ro"} for place, folder in places.items()}
     progress = Progress()
-    with _never_started(client, image, volumes) as container:
+    with run_container(
+        client,
+        image.id,
+        ["-"],
+        start=False,
+        entrypoint="",
+        network_mode="none",
+        volumes=volumes,
+    ) as container:
         trees = [_sent(container, place, progress) for place in places]
         for (layer, folder), path in doubtful(trees, settle(trees)).items():
             if not _has(container, path):
                 trees[layer].opaque.add(folder)
     return trees
-
-
-@contextmanager
-def _never_started(
-    client: docker.DockerClient,
-    image: Any,  # noqa: ANN401 - untyped SDK
-    volumes: dict[str, dict[str, str]],
-) -> Iterator[Container]:
-    container = client.containers.create(
-        image.id,
-        ["-"],
-        entrypoint="",
-        network_mode="none",
-        volumes=volumes,
-        labels=started_by(),
-    )
-    try:
-        yield container
-    finally:
-        container.remove(force=True, v=True)
 
 
 def _sent(container: Container, place: str, progress: Progress) -> Tree:

@@ -18,6 +18,8 @@ from scripts.host.inspect.violations import TEXT_LIMIT, Entry, Flaw, Kind, flaws
 WHITEOUT: Final = ".wh."
 OPAQUE: Final = ".wh..wh..opq"
 _BINARY_HEAD: Final = 1024
+UNREADABLE: Final = "a layer cannot be read to its end"
+TRY_AGAIN: Final = "try again; if it stays, build or pull the image again"
 
 
 @dataclass
@@ -98,10 +100,7 @@ def printable(path: str) -> str:
 
 def broken(reason: str) -> UserError:
     """The failure of a layer that cannot be read to its end."""
-    return UserError(
-        f"a layer cannot be read to its end: {reason}",
-        hint="try again; if it stays, build or pull the image again",
-    )
+    return UserError(f"{UNREADABLE}: {reason}", hint=TRY_AGAIN)
 
 
 def _is_whiteout(member: tarfile.TarInfo, devices: set[str]) -> bool:

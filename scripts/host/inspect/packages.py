@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from scripts.common.diagnostics.error import UserError
-from scripts.host.engine.containers import output
+from scripts.host.engine.client import docker_errors
+from scripts.host.engine.containers import container_output
 
 if TYPE_CHECKING:
     import docker
@@ -95,14 +95,8 @@ def manifest(client: docker.DockerClient, image_id: str) -> Manifest:
     Raises:
         UserError: the image has no shell to ask.
     """
-    import docker
-
-    try:
-        said = output(client, image_id, ["sh", "-c", _QUESTIONS], user="root")
-    except docker.errors.DockerException as error:
-        reason = str(getattr(error, "explanation", None) or error).splitlines()[-1]
-        raise UserError(f"the image cannot be asked what it holds: {reason}") from None
-    return parsed(said.decode("utf-8", "replace"))
+    with docker_errors(image_id, message="the image's packages cannot be listed"):
+        return parsed(container_output(client, image_id, ["sh", "-c", _QUESTIONS], user="root"))
 
 
 def parsed(text: str) -> Manifest:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.diagnostics.table import diagnostics
+from scripts.host.engine.client import explanation
 
 if TYPE_CHECKING:
     import docker
@@ -44,7 +45,7 @@ def digest(client: docker.DockerClient, reference: str) -> str | None:
     except docker.errors.NotFound:
         return None
     except docker.errors.APIError as error:
-        raise trouble(str(error.explanation or error), reference) from None
+        raise trouble(explanation(error), reference) from None
     except docker.errors.DockerException as error:
         raise unusable_credentials(error, reference) from None
 

@@ -16,7 +16,7 @@ from scripts.host.build.plan import references, source_of
 from scripts.host.config.load import LoadedConfig
 from scripts.host.console import note, warn
 from scripts.host.engine.client import client as connect
-from scripts.host.engine.client import image_of
+from scripts.host.engine.client import docker_errors, explanation, image_of
 from scripts.host.registry import client
 from scripts.host.registry.upload_progress import Uploads, showing
 from scripts.host.reports import build_report
@@ -139,17 +139,14 @@ def doubt_about(loaded: LoadedConfig, image_id: str) -> UserError | None:
 
 def _tag(image: Any, reference: str) -> None:  # noqa: ANN401 - the SDK is untyped
     """Let a reference mean this image, whatever it meant before."""
-    import docker
     from docker.utils import parse_repository_tag
 
-    try:
+    with docker_errors(
+        reference,
+        message="no name for an image",
+        hint="check image.repository, image.tags and --tag",
+    ):
         image.tag(*parse_repository_tag(reference))
-    except docker.errors.APIError as error:
-        raise UserError(
-            f"no name for an image: {error.explanation or error}",
-            location=reference,
-            hint="check image.repository, image.tags and --tag",
-        ) from None
 
 
 @dataclass(frozen=True)
@@ -211,24 +208,20 @@ class _Way:
     def _send(self, reference: str) -> str:
         """Push once and return the digest that the engine sent."""
         import docker
-        from requests import RequestException
 
         uploads = Uploads()
-        try:
-            with showing(uploads) as shown:
-                for event in self.client.api.push(reference, stream=True, decode=True):
-                    if "error" in event:
-                        raise client.trouble(event["error"], reference)
-                    uploads.feed(event)
-                    shown()
-        except docker.errors.APIError as error:
-            raise client.trouble(str(error.explanation or error), reference) from None
-        except docker.errors.DockerException as error:
-            raise client.unusable_credentials(error, reference) from None
-        except RequestException as error:
-            raise UserError(
-                f"the engine was lost: {error}", code="engine-missing", hint="run: invoke doctor"
-            ) from None
+        with docker_errors(reference):
+            try:
+                with showing(uploads) as shown:
+                    for event in self.client.api.push(reference, stream=True, decode=True):
+                        if "error" in event:
+                            raise client.trouble(event["error"], reference)
+                        uploads.feed(event)
+                        shown()
+            except docker.errors.APIError as error:
+                raise client.trouble(explanation(error), reference) from None
+            except docker.errors.DockerException as error:
+                raise client.unusable_credentials(error, reference) from None
         note(f"  {uploads.line}")
         return uploads.digest
 
