@@ -47,12 +47,12 @@ LINES = (
     Line(
         "gpu-not-given",
         "nvidia-container-cli: initialization error: nvml error: driver not loaded: unknown",
-        "https://github.com/NVIDIA/nvidia-docker/issues/1648",
+        "https://github.com/NVIDIA/nvidia-container-toolkit/issues/1269",
     ),
     Line(
         "port-taken",
-        "Bind for 127.0.0.1:3000 failed: port is already allocated",
-        "https://github.com/moby/moby/issues/6476",
+        "Bind for 0.0.0.0:443 failed: port is already allocated",
+        "https://github.com/moby/moby/issues/36591",
     ),
     Line(
         "driver-too-old",
@@ -144,7 +144,8 @@ def test_known_line_gives_code_and_excerpt(line: Line) -> None:
 
 
 def test_cause_wins_over_its_effect() -> None:
-    log = f"{LINES[11].text}\n\nStable diffusion model failed to load\n"
+    corrupt = next(line.text for line in LINES if line.code == "model-corrupt")
+    log = f"{corrupt}\n\nStable diffusion model failed to load\n"
     assert refine_code("not-ready", log) == "model-corrupt"
 
 
