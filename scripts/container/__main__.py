@@ -48,9 +48,12 @@ def _run(command: str, settings: Settings, words: Sequence[str]) -> int:
 
         return handler.main(settings)
     if command == "pip-cache":
-        from scripts.container import pip_cache_cli
+        from scripts.common.pip_cache import pip_cache_cli
+        from scripts.container import paths, privileges
 
-        return pip_cache_cli.main(settings, words)
+        cache = paths.pip_cache_in_use(settings)
+        privileges.become_owner(cache)
+        return pip_cache_cli.main(words, cache)
     raise UserError(
         f"there is no command {command}",
         hint="one of: serve, health, preflight, handler, pip-cache",

@@ -43,6 +43,19 @@ def drop(user: str, *, own: Iterable[Path], enter: Iterable[Path]) -> None:
     os.environ.update(HOME=entry.pw_dir, USER=user, LOGNAME=user)
 
 
+def become_owner(folder: Path) -> None:
+    """Become a folder's owner when running as root, whose files would be in the owner's way.
+
+    Does nothing without the folder, or without the capability to change the user.
+    """
+    if os.geteuid() == 0 and folder.exists():
+        owner = folder.stat()
+        with contextlib.suppress(PermissionError):
+            os.setgroups([])
+            os.setgid(owner.st_gid)
+            os.setuid(owner.st_uid)
+
+
 def _give(folder: Path, user: pwd.struct_passwd, *, below: bool) -> None:
     """Make a user the owner of a folder, and of all `below` it where the folder was another's.
 

@@ -1,4 +1,4 @@
-"""Runs the container's `pip-cache` from outside: in a worker, over a volume, or on a folder."""
+"""Run `pip-cache` in a worker, in a container over a volume, or on a folder of this machine."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ NOT_RUN = 125  # of `docker run`: the engine made no container, see its manual's
 
 
 @dataclass(frozen=True)
-class Where:
-    """Whose cache is meant; exactly one of the three.
+class CacheLocation:
+    """Where the cache is: exactly one of container, volume and path.
 
     Args:
         container: a running worker.
-        volume: a Docker volume's name or a folder, mounted as RunPod mounts it.
+        volume: a Docker volume's name, or a folder, mounted as RunPod mounts it.
         path: the cache's own folder on this machine.
-        image: runs the tool where a volume is meant.
-        variant: whose build makes that image.
+        image: what runs the command for a volume.
+        variant: of that image.
     """
 
     container: str = ""
@@ -35,42 +35,38 @@ class Where:
     def __post_init__(self) -> None:
         if sum(map(bool, (self.container, self.volume, self.path))) != 1:
             raise UserError(
-                "say whose cache",
-                hint="one of: --container NAME, --volume NAME, --path FOLDER",
+                "the cache's location is missing or ambiguous",
+                hint="give one of: --container NAME, --volume NAME, --path FOLDER",
             )
 
 
-def docker_words(where: Where, words: Sequence[str]) -> list[str]:
-    """The command line that runs `pip-cache WORDS` there. Pure.
-
-    Args:
-        where: a container or a volume.
-        words: for `pip-cache`.
-    """
-    if where.container:
-        return ["docker", "exec", where.container, *WORKER, "pip-cache", *words]
-    mount = ["--volume", f"{where.volume}:{MOUNT}", "--network", "none"]
-    return ["docker", "run", "--rm", *mount, where.image, "pip-cache", *words]
+def docker_argv(location: CacheLocation, arguments: Sequence[str]) -> list[str]:
+    """Return the command line that runs `pip-cache ARGUMENTS` in a container. Pure."""
+    if location.container:
+        return ["docker", "exec", location.container, *WORKER, "pip-cache", *arguments]
+    mount = ["--volume", f"{location.volume}:{MOUNT}", "--network", "none"]
+    return ["docker", "run", "--rm", *mount, location.image, "pip-cache", *arguments]
 
 
-def run(where: Where, words: Sequence[str]) -> None:
-    """Run it and pass its output on.
+def run_pip_cache(location: CacheLocation, arguments: Sequence[str]) -> None:
+    """Run the command; its output goes to the terminal.
 
     Raises:
-        UserError: it failed, or no engine runs.
+        UserError: it failed, or there is no docker command.
     """
-    if where.path:
-        from scripts.container.pip_cache_cli import run as run_here
+    if location.path:
+        from scripts.common.pip_cache.pip_cache_cli import main
 
-        run_here(words, Path(where.path))
+        main(arguments, Path(location.path))
         return
     try:
-        told = subprocess.run(docker_words(where, words), check=False)
+        status = subprocess.run(docker_argv(location, arguments), check=False).returncode
     except FileNotFoundError:
-        raise UserError("the docker command is not installed", code="engine-missing") from None
-    if told.returncode:
-        target = where.container or where.volume
-        hint = "its message is above"
-        if where.volume and told.returncode == NOT_RUN:
-            hint = f"{hint}; if the image is not there: invoke build --variant {where.variant}"
-        raise UserError("the pip cache tool failed", location=target, hint=hint)
+        raise UserError("there is no docker command", code="engine-missing") from None
+    if status:
+        hint = "see its message above"
+        if location.volume and status == NOT_RUN:
+            build = f"invoke build --variant {location.variant}"
+            hint = f"{hint}; if the image does not exist: {build}"
+        place = location.container or location.volume
+        raise UserError("the pip cache command failed", location=place, hint=hint)

@@ -1,4 +1,4 @@
-"""`invoke cache.*`: pip's cache on the volume, seen from outside the container."""
+"""`invoke cache.*`: pip's cache on the volume, from outside the container."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ from scripts.tasks import CONFIG_HELP, task
 if TYPE_CHECKING:
     from invoke.context import Context
 
-    from scripts.host.pip_cache import Where
-
-_WHERE = {
+_HELP = {
     "container": "name of a running worker",
     "volume": "Docker volume, or folder that is mounted as one",
     "path": "the cache's own folder on this machine",
-    "variant": f"{CONFIG_HELP['variant']}; its image runs the tool for --volume",
+    "variant": f"{CONFIG_HELP['variant']}; its image runs the command for --volume",
     "json": "print JSON",
 }
 
 
-@task(help={**_WHERE, "largest": "list the largest entries, too"})
+@task(help={**_HELP, "largest": "list the largest entries, too"})
 def stats(
     _: Context,
     container: str = "",
@@ -31,18 +29,15 @@ def stats(
     json: bool = False,
 ) -> None:
     """Show what pip's cache holds and saves."""
-    from scripts.host.pip_cache import run
-
-    words = ["report" if largest else "stats", *(["--json"] if json else [])]
-    run(_where(container, volume, path, variant), words)
+    _run(["report" if largest else "stats"], json, container, volume, path, variant)
 
 
 @task(
     help={
-        **_WHERE,
-        "older-than": "days unused after which an entry goes",
+        **_HELP,
+        "older-than": "days unused after which an entry is deleted",
         "max-size": "what may remain, such as 20G",
-        "dry-run": "only say what would go",
+        "dry-run": "only count",
     }
 )
 def prune(
@@ -56,23 +51,20 @@ def prune(
     dry_run: bool = False,
     json: bool = False,
 ) -> None:
-    """Delete what pip's cache used least recently."""
-    from scripts.host.pip_cache import run
-
-    words = ["prune", *(["--dry-run"] if dry_run else []), *(["--json"] if json else [])]
-    words += ["--older-than", older_than] if older_than else []
-    words += ["--max-size", max_size] if max_size else []
-    run(_where(container, volume, path, variant), words)
+    """Delete the least recently used entries of pip's cache."""
+    arguments = ["prune", *(["--dry-run"] if dry_run else [])]
+    arguments += ["--older-than", older_than] if older_than else []
+    arguments += ["--max-size", max_size] if max_size else []
+    _run(arguments, json, container, volume, path, variant)
 
 
-def _where(container: str, volume: str, path: str, variant: str) -> Where:
-    from scripts.host.pip_cache import Where
+def _run(
+    arguments: list[str], json: bool, container: str, volume: str, path: str, variant: str
+) -> None:
+    from scripts.host.build.inputs import resolve
+    from scripts.host.config.load import load
+    from scripts.host.pip_cache import CacheLocation, run_pip_cache
 
-    image = ""
-    if volume:
-        from scripts.host.build.plan import references, source_of
-        from scripts.host.config.load import load
-
-        loaded = load(variant)
-        image = references(loaded, source_of(loaded.root))[0]
-    return Where(container, volume, path, image, variant)
+    image = resolve(load(variant)).references[0] if volume else ""
+    location = CacheLocation(container, volume, path, image, variant)
+    run_pip_cache(location, [*arguments, *(["--json"] if json else [])])

@@ -1,4 +1,4 @@
-"""The container's checks of itself in the real images, where no driver is and where one answers."""
+"""The container's preflight in real images, without a driver and with a stand-in for it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def with_card(folder: Path, capability: tuple[int, int]) -> dict[str, Any]:
     return {"volumes": {str(built): {"bind": DRIVER, "mode": "ro"}}}
 
 
-def test_the_cpu_image_passes_without_a_gpu_and_in_a_second(cpu_image: str) -> None:
+def test_the_cpu_image_passes_in_a_second_without_a_gpu(cpu_image: str) -> None:
     report = preflight(cpu_image)
     assert report["passed"]
     assert not any(codes(report).values())
@@ -41,7 +41,7 @@ def test_the_cpu_image_passes_without_a_gpu_and_in_a_second(cpu_image: str) -> N
 
 
 @pytest.mark.slow
-def test_the_cuda_image_without_a_gpu_says_only_that(cuda_image: str) -> None:
+def test_the_cuda_image_without_a_gpu_has_only_that_finding(cuda_image: str) -> None:
     report = preflight(cuda_image)
     assert not report["passed"]
     found = codes(report)
@@ -53,9 +53,7 @@ def test_the_cuda_image_without_a_gpu_says_only_that(cuda_image: str) -> None:
 
 @pytest.mark.slow
 @needs_compiler
-def test_an_rtx_6000_ada_is_served_by_the_torch_that_is_in_the_image(
-    cuda_image: str, tmp_path: Path
-) -> None:
+def test_the_images_torch_serves_an_rtx_6000_ada(cuda_image: str, tmp_path: Path) -> None:
     report = preflight(cuda_image, **with_card(tmp_path, (8, 9)))
     assert report["passed"], report["verdicts"]
     evidence = {row["check"]: row["evidence"] for row in report["verdicts"]}
@@ -65,16 +63,14 @@ def test_an_rtx_6000_ada_is_served_by_the_torch_that_is_in_the_image(
 
 @pytest.mark.slow
 @needs_compiler
-def test_a_gpu_that_torch_has_no_code_for_is_named_before_it_is_used(
-    cuda_image: str, tmp_path: Path
-) -> None:
+def test_a_gpu_without_code_in_torch_fails_preflight(cuda_image: str, tmp_path: Path) -> None:
     report = preflight(cuda_image, **with_card(tmp_path, (3, 5)))
     assert not report["passed"]
     assert codes(report)["code-for-gpu"] == "no-kernel-image"
 
 
 @pytest.mark.slow
-def test_a_strict_worker_refuses_to_serve_without_a_gpu(cuda_image: str) -> None:
+def test_a_strict_worker_does_not_serve_without_a_gpu(cuda_image: str) -> None:
     options: dict[str, Any] = {"environment": {"PREFLIGHT": "strict"}, "network_mode": "none"}
     with container(cuda_image, **options) as running:
         assert running.wait(timeout=240)["StatusCode"] == 3
@@ -83,23 +79,21 @@ def test_a_strict_worker_refuses_to_serve_without_a_gpu(cuda_image: str) -> None
     assert "event=refused" in said
 
 
-def test_the_pip_cache_tool_leaves_nothing_of_roots_in_the_volume(
-    cpu_image: str, tmp_path: Path
-) -> None:
+def test_pip_cache_prune_leaves_no_files_of_root(cpu_image: str, tmp_path: Path) -> None:
     cache = tmp_path / ".cache/a1111/pip/http-v2"
     cache.mkdir(parents=True)
     (cache / "old").write_bytes(b"x" * 100)
     for folder in (tmp_path, *tmp_path.rglob("*")):
         os.chown(folder, 1000, 1000)
-    words = ["pip-cache", "prune", "--max-size", "0"]
+    command = ["pip-cache", "prune", "--max-size", "0"]
     volume = {str(tmp_path): {"bind": "/runpod-volume", "mode": "rw"}}
-    with container(cpu_image, command=words, volumes=volume) as one:
+    with container(cpu_image, command=command, volumes=volume) as one:
         assert one.wait(timeout=60)["StatusCode"] == 0
         assert "deleted 1 entries, 100 B" in one.logs().decode()
     assert {path.stat().st_uid for path in tmp_path.rglob("*")} == {1000}
 
 
-def test_an_unknown_command_names_those_there_are(cpu_image: str) -> None:
+def test_an_unknown_command_lists_the_known_ones(cpu_image: str) -> None:
     with container(cpu_image, command=["dance"]) as one:
         assert one.wait(timeout=60)["StatusCode"] == 1
         assert "one of: serve, health, preflight" in one.logs().decode()

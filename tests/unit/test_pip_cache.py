@@ -17,10 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.pip_cache.entries import Entry, Kind, scan
+from scripts.common.pip_cache.entries import Entry, Kind, measure, scan
 from scripts.common.pip_cache.log_statistics import QUIET, RUNS, is_busy, read_runs
-from scripts.common.pip_cache.prune import measure, prune, victims
-from scripts.container.pip_cache_cli import run as command
+from scripts.common.pip_cache.pip_cache_cli import main as command
+from scripts.common.pip_cache.prune import choose, prune
 from scripts.host.config.load import ROOT
 from tests.support.pip_index import running
 
@@ -53,15 +53,15 @@ def install(cache: Path, index: str, target: Path, *projects: str) -> None:
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     }
     host = index.split("/")[2]
-    words = ["install", "--quiet", "--index-url", index, "--trusted-host", host, "--no-deps"]
-    told = subprocess.run(
-        [sys.executable, "-m", "pip", *words, "--target", str(target), *projects],
+    arguments = ["install", "--quiet", "--index-url", index, "--trusted-host", host, "--no-deps"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", *arguments, "--target", str(target), *projects],
         env=env,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert told.returncode == 0, told.stderr
+    assert done.returncode == 0, done.stderr
 
 
 def download(cache: Path, name: str, *, size: int, days: float) -> Path:
@@ -156,7 +156,7 @@ def test_pip_never_fails_while_its_cache_is_pruned(cache: Path, index: str, tmp_
     assert names(cache) == set()
 
 
-def test_what_is_unused_for_longer_goes(cache: Path) -> None:
+def test_entries_unused_for_longer_are_deleted(cache: Path) -> None:
     download(cache, "old", size=100, days=40)
     download(cache, "new", size=100, days=1)
     built(cache, "ancient", days=90)
@@ -165,7 +165,7 @@ def test_what_is_unused_for_longer_goes(cache: Path) -> None:
     assert names(cache) == {"new"}
 
 
-def test_the_least_recently_used_go_until_the_rest_fits(cache: Path) -> None:
+def test_least_recently_used_entries_are_deleted_until_the_rest_fits(cache: Path) -> None:
     for name, days in (("a", 4.0), ("b", 1.0), ("c", 3.0), ("d", 2.0)):
         download(cache, name, size=1000, days=days)
     prune(cache, max_size=2500)
@@ -179,7 +179,7 @@ def test_reading_an_entry_counts_as_using_it(cache: Path) -> None:
     assert names(cache) == {"old"}
 
 
-def test_an_entry_goes_with_its_content_and_its_empty_folders(cache: Path) -> None:
+def test_content_and_empty_folders_are_deleted_with_an_entry(cache: Path) -> None:
     path = download(cache, "old", size=100, days=40)
     prune(cache, max_age=DAY)
     assert not path.parent.exists()
@@ -203,7 +203,7 @@ def test_built_wheels_stay_while_any_pip_runs(cache: Path) -> None:
     assert not wheel.exists()
 
 
-def test_logs_go_when_their_workers_are_long_gone(cache: Path) -> None:
+def test_logs_are_deleted_when_their_workers_have_long_ended(cache: Path) -> None:
     for name, days in (("gone", 40.0), ("last-week", 7.0), ("today", 0.5)):
         log = cache / RUNS / f"{name}.log"
         log.parent.mkdir(exist_ok=True)
@@ -216,28 +216,28 @@ def test_logs_go_when_their_workers_are_long_gone(cache: Path) -> None:
     assert names(cache, logs=True) == {"today.log"}, "its worker may still run"
 
 
-def test_a_pip_that_was_killed_does_not_hold_the_cache_for_ever(cache: Path) -> None:
+def test_a_killed_pip_does_not_keep_the_cache_busy(cache: Path) -> None:
     log = running_pip(cache)
     now = log.stat().st_mtime
     assert is_busy(cache, now + QUIET - 1)
     assert not is_busy(cache, now + QUIET + 1)
 
 
-def test_two_prunes_at_once_are_one_too_many(cache: Path) -> None:
+def test_a_second_prune_at_once_is_refused(cache: Path) -> None:
     with (cache / ".prune.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(UserError, match="another prune"):
             prune(cache, max_size=0)
 
 
-def test_a_cache_that_cannot_be_read_is_one_clear_line(tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_read_is_one_error(tmp_path: Path) -> None:
     file = tmp_path / "pip"
     file.write_text("no folder")
     with pytest.raises(UserError, match="the pip cache cannot be used: not a directory"):
         prune(file, max_size=0)
 
 
-def test_another_workers_damaged_log_is_passed_over(cache: Path) -> None:
+def test_a_damaged_log_is_ignored(cache: Path) -> None:
     (cache / RUNS).mkdir()
     (cache / RUNS / "bad.log").write_bytes(b"\xff\xfe\0garbage\n2026-11-23T20:28:48,1\n")
     (cache / RUNS / "folder.log").mkdir()
@@ -261,7 +261,7 @@ ENTRIES = st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 100)), max_siz
 
 
 @given(ENTRIES, st.none() | st.integers(0, 2000), st.none() | st.integers(0, 100))
-def test_whatever_is_pruned_the_rest_obeys_and_was_used_later(
+def test_what_remains_fits_and_was_used_later(
     rows: list[tuple[int, int]], max_size: int | None, max_age: int | None
 ) -> None:
     kind: Kind = "http"
@@ -269,7 +269,7 @@ def test_whatever_is_pruned_the_rest_obeys_and_was_used_later(
         Entry(kind, Path(str(number)), str(number), (), size, float(used))
         for number, (size, used) in enumerate(rows)
     ]
-    gone = victims(entries, now=100.0, max_age=max_age, max_size=max_size)
+    gone = choose(entries, now=100.0, max_age=max_age, max_size=max_size)
     left = [entry for entry in entries if entry not in gone]
     assert max_size is None or sum(entry.size for entry in left) <= max_size
     assert max_age is None or all(100.0 - entry.used <= max_age for entry in left)
@@ -282,16 +282,14 @@ def used(entry: Entry) -> float:
     return entry.used
 
 
-def test_the_command_prints_what_a_script_can_read(
-    cache: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_prints_json_and_text(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     download(cache, "big", size=5000, days=2)
     download(cache, "small", size=50, days=1)
     assert command(["report", "--json"], cache) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["sizes"]["http"] == 5050
-    assert [row["name"] for row in told["largest"]] == ["big", "small"]
-    assert told["runs"]["hit_rate"] == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["sizes"]["http"] == 5050
+    assert [row["name"] for row in report["largest"]] == ["big", "small"]
+    assert report["runs"]["hit_rate"] == 0
     assert command(["prune", "--max-size", "1k"], cache) == 0
     assert capsys.readouterr().out == "deleted 1 entries, 5 kB\n"
     assert command(["stats"], cache) == 0
@@ -299,11 +297,11 @@ def test_the_command_prints_what_a_script_can_read(
 
 
 @pytest.mark.parametrize(
-    "words", [["prune", "--max-size", "lots"], ["prune", "--older-than", "-1"]]
+    "arguments", [["prune", "--max-size", "lots"], ["prune", "--older-than", "-1"]]
 )
-def test_a_size_or_age_that_is_none_is_refused(
-    cache: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+def test_an_invalid_size_or_age_is_refused(
+    cache: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        command(words, cache)
-    assert words[1] in capsys.readouterr().err
+        command(arguments, cache)
+    assert arguments[1] in capsys.readouterr().err

@@ -10,7 +10,7 @@ import pytest
 from scripts.container.serverless.job_input import read_order
 from scripts.container.settings import VARIABLES, Settings
 from scripts.host.config.load import ROOT
-from scripts.host.pip_cache import Where, docker_words
+from scripts.host.pip_cache import CacheLocation, docker_argv
 
 
 def read(name: str) -> Any:
@@ -51,22 +51,24 @@ def test_the_hub_offers_the_gpu_the_image_is_for_and_hosts_whose_driver_runs_it(
 
 
 @pytest.mark.parametrize(
-    ("where", "expected"),
+    ("location", "expected"),
     [
         (
-            Where(container="worker"),
+            CacheLocation(container="worker"),
             "docker exec worker /opt/runpod/bin/python -m scripts.container pip-cache stats",
         ),
         (
-            Where(volume="cache", image="worker:1"),
+            CacheLocation(volume="cache", image="worker:1"),
             "docker run --rm --volume cache:/runpod-volume --network none worker:1 pip-cache stats",
         ),
     ],
 )
-def test_the_cache_tasks_run_the_containers_own_tool(where: Where, expected: str) -> None:
-    assert " ".join(docker_words(where, ["stats"])) == expected
+def test_the_cache_tasks_run_the_containers_own_tool(
+    location: CacheLocation, expected: str
+) -> None:
+    assert " ".join(docker_argv(location, ["stats"])) == expected
 
 
 def test_a_cache_must_be_named_exactly_once() -> None:
     with pytest.raises(Exception, match="one of: --container"):
-        Where(container="a", path="/b")
+        CacheLocation(container="a", path="/b")

@@ -1,1 +1,1 @@
-"""The pip cache on the network volume: entries, statistics and pruning."""
+"""Pip's cache on the network volume: its entries, statistics, pruning, and the command."""

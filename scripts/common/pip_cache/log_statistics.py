@@ -1,4 +1,4 @@
-"""Reads pip's own log of its runs: what the cache gave, what it could not, and who is at it now.
+"""Read pip's own logs of its runs: hits and misses of the cache, and whether a pip is running.
 
 Every worker lets pip write to `CACHE/runs/HOST.log` (pip's `--log`, here through PIP_LOG).
 """
@@ -33,16 +33,16 @@ _TAIL: Final = 4096
 
 
 @dataclass(frozen=True)
-class Runs:
-    """What all runs together took from the cache.
+class RunStatistics:
+    """Use of the cache by all runs of pip together.
 
     Args:
-        runs: how many there were.
+        runs: number of them.
         hits: files that were in the cache.
         misses: files that had to be downloaded.
-        saved_bytes: size of the hits, as far as pip says it.
-        saved_seconds: what downloading and building the hits would have taken, at the speed that
-            the misses were downloaded and built with.
+        saved_bytes: size of the hits, as far as pip logs it.
+        saved_seconds: time that downloading and building the hits would have taken, at the speed
+            with which the misses were downloaded and built.
     """
 
     runs: int = 0
@@ -53,29 +53,29 @@ class Runs:
 
     @property
     def hit_rate(self) -> float:
-        """Hits among all files, 0 to 1; 0 when there were none."""
+        """Return the share of hits among all files, 0 to 1; 0 without files."""
         total = self.hits + self.misses
         return self.hits / total if total else 0.0
 
 
-def read_runs(cache: Path) -> Runs:
-    """Everything that the logs of a cache tell; nothing where there are none."""
-    counted = _Counter()
+def read_runs(cache: Path) -> RunStatistics:
+    """Add up the logs of a cache; 0 everywhere without logs."""
+    counter = _Counter()
     for log in _logs(cache):
         try:
             with log.open(encoding="utf-8", errors="replace") as lines:
-                counted.read(lines)
+                counter.read(lines)
         except OSError:
             continue  # another worker's, or gone meanwhile
-    return counted.result()
+    return counter.result()
 
 
 def is_busy(cache: Path, now: float) -> bool:
-    """Whether a pip on any worker is using the cache.
+    """Return whether a pip on any worker is using the cache.
 
     Args:
-        cache: the cache.
-        now: the time by the clock that stamps its files, seconds since the epoch.
+        cache: its folder.
+        now: time by the clock that stamps its files, seconds since the epoch.
     """
     return any(_is_open(log, now) for log in _logs(cache))
 
@@ -88,7 +88,7 @@ def _logs(cache: Path) -> list[Path]:
 
 
 def _is_open(log: Path, now: float) -> bool:
-    """Whether a run has begun and neither ended nor fallen silent."""
+    """Return whether a run has begun, and neither ended nor been silent for too long."""
     try:
         if now - log.stat().st_mtime > QUIET:
             return False
@@ -102,7 +102,7 @@ def _is_open(log: Path, now: float) -> bool:
 
 
 class _Counter:
-    """Adds up the lines of any number of logs."""
+    """Adds up any number of logs."""
 
     def __init__(self) -> None:
         self.runs = self.hits = self.misses = 0
@@ -112,23 +112,23 @@ class _Counter:
         self.hit_names: list[str] = []
 
     def read(self, lines: Iterable[str]) -> None:
-        """One log."""
+        """Add the lines of one log."""
         seen: dict[str, datetime] = {}
-        began: dict[str, datetime] = {}
+        started: dict[str, datetime] = {}
         fetching: tuple[datetime, int] | None = None
-        for when, text in _stamped(lines):
+        for moment, text in _timed_lines(lines):
             if fetching:
-                self.fetch_seconds += (when - fetching[0]).total_seconds()
+                self.fetch_seconds += (moment - fetching[0]).total_seconds()
                 self.fetched += fetching[1]
                 fetching = None
-            if when - seen.get(text.strip(), datetime.min) < _ECHO:
+            if moment - seen.get(text.strip(), datetime.min) < _ECHO:
                 continue
             if match := _FETCH.match(text):
-                seen[text.strip()] = when
+                seen[text.strip()] = moment
                 size = round(float(match[3]) * _UNITS[match[4]]) if match[3] else 0
                 if match[1] == "Downloading":
                     self.misses += 1
-                    fetching = (when, size)
+                    fetching = (moment, size)
                 else:
                     self.hits += 1
                     self.saved += size
@@ -136,21 +136,21 @@ class _Counter:
             elif match := _BUILD.match(text):
                 name = _project(match[1])
                 if match[2] == "started":
-                    began[name] = when
-                elif name in began:
-                    self.builds[name] = (when - began.pop(name)).total_seconds()
+                    started[name] = moment
+                elif name in started:
+                    self.builds[name] = (moment - started.pop(name)).total_seconds()
             elif _START.match(text):
                 self.runs += 1
 
-    def result(self) -> Runs:
-        """The sum."""
+    def result(self) -> RunStatistics:
+        """Return the sum."""
         speed = self.fetched / self.fetch_seconds if self.fetch_seconds else 0.0
         seconds = self.saved / speed if speed else 0.0
         seconds += sum(self.builds.get(name, 0.0) for name in self.hit_names)
-        return Runs(self.runs, self.hits, self.misses, self.saved, seconds)
+        return RunStatistics(self.runs, self.hits, self.misses, self.saved, seconds)
 
 
-def _stamped(lines: Iterable[str]) -> Iterator[tuple[datetime, str]]:
+def _timed_lines(lines: Iterable[str]) -> Iterator[tuple[datetime, str]]:
     for line in lines:
         if match := _STAMP.match(line):
             moment = datetime.fromisoformat(match[1]) + timedelta(milliseconds=int(match[2]))
@@ -158,5 +158,5 @@ def _stamped(lines: Iterable[str]) -> Iterator[tuple[datetime, str]]:
 
 
 def _project(name: str) -> str:
-    """The project that a wheel, an archive or a requirement is of, spelled one way (PEP 503)."""
+    """Return the normalised project name (PEP 503) of a wheel, an archive or a requirement."""
     return re.sub(r"[-_.]+", "-", re.split(r"-\d", name)[0]).lower()

@@ -1,8 +1,7 @@
-"""Measures and prunes a pip cache that several workers share over a network volume."""
+"""Prune a pip cache that several workers share over a network volume."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -13,95 +12,28 @@ from pathlib import Path
 from typing import Final
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.pip_cache.entries import KINDS, Entry, Kind, scan
-from scripts.common.pip_cache.log_statistics import Runs, is_busy, read_runs
+from scripts.common.files import exclusive_lock
+from scripts.common.pip_cache.entries import Entry, cache_errors, scan
+from scripts.common.pip_cache.log_statistics import is_busy
 
-_AT_ONCE: Final = 16
+_WORKERS: Final = 16  # threads: a network volume takes its time for each deletion
 _LOG_REST: Final = 86_400.0  # seconds that a log must have been left alone: its worker has ended
 _GRACE: Final = 1.0  # seconds that a reader of an entry's metadata has to open its content
 
 
 @dataclass(frozen=True)
-class Stats:
-    """What a cache is like.
-
-    Args:
-        path: where it lies.
-        sizes: bytes by kind.
-        entries: how many by kind.
-        oldest: seconds since the least recently used entry was used, 0 when empty.
-        free: bytes free on its file system.
-        total: bytes of its file system.
-        runs: what pip took from it.
-    """
-
-    path: Path
-    sizes: dict[Kind, int]
-    entries: dict[Kind, int]
-    oldest: float
-    free: int
-    total: int
-    runs: Runs
-
-
-@dataclass(frozen=True)
 class Pruned:
-    """What a prune did.
+    """Result of a prune.
 
     Args:
-        entries: how many were deleted.
+        entries: number of deleted ones.
         size: bytes of them.
-        kept: wheels that should have gone, but a running pip may be about to use them.
+        kept: wheels that were chosen, but that a running pip may be about to use.
     """
 
     entries: int
     size: int
     kept: int
-
-
-def measure(cache: Path) -> Stats:
-    """What a cache is like; one that does not exist is empty.
-
-    Raises:
-        UserError: nothing above it exists either, or it cannot be read.
-    """
-    with _reading(cache):
-        entries = list(scan(cache))
-        there = next(path for path in (cache, *cache.parents) if path.exists())
-        disk = os.statvfs(there)
-    first = min((entry.used for entry in entries), default=0.0)
-    return Stats(
-        path=cache,
-        sizes={kind: sum(row.size for row in entries if row.kind == kind) for kind in KINDS},
-        entries={kind: sum(1 for row in entries if row.kind == kind) for kind in KINDS},
-        oldest=max(time.time() - first, 0.0) if entries else 0.0,
-        free=disk.f_bavail * disk.f_frsize,
-        total=disk.f_blocks * disk.f_frsize,
-        runs=read_runs(cache),
-    )
-
-
-def victims(
-    entries: list[Entry], *, now: float, max_age: float | None, max_size: int | None
-) -> list[Entry]:
-    """Which entries must go, least recently used first. Pure.
-
-    Args:
-        entries: all there are.
-        now: seconds since the epoch.
-        max_age: seconds unused after which an entry goes; None for any.
-        max_size: bytes that may remain; None for any.
-    """
-    left = sum(entry.size for entry in entries)
-    chosen = []
-    for entry in sorted(entries, key=lambda entry: entry.used):
-        too_old = max_age is not None and now - entry.used > max_age
-        too_much = max_size is not None and left > max_size
-        if not (too_old or too_much):
-            break  # every later one is younger, and nothing more has to go
-        chosen.append(entry)
-        left -= entry.size
-    return chosen
 
 
 def prune(
@@ -111,47 +43,73 @@ def prune(
     max_size: int | None = None,
     dry_run: bool = False,
 ) -> Pruned:
-    """Delete least recently used entries, without hurting a pip that runs on another worker.
+    """Delete least recently used entries, without harm to a pip that runs on another worker.
 
-    A download that pip misses it downloads again, so these go in two steps: first what makes pip
-    find them, then, after whoever found them has opened them, the rest. A built wheel that pip has
-    chosen it must still find at the end of its run, so wheels stay while any pip runs. Logs say who
-    runs, so they stay until nobody has written to them for a day.
+    A download that pip misses it downloads again, so these are deleted in two steps: first the file
+    by which pip finds them, then, after every reader has opened the rest, that. A built wheel that
+    pip has chosen must be there at the end of its run, so wheels stay while any pip runs. Logs show
+    which pip runs, so they stay until nothing was written to them for a day.
 
     Args:
-        cache: the cache.
-        max_age: seconds unused after which an entry goes.
+        cache: its folder.
+        max_age: seconds unused after which an entry is deleted.
         max_size: bytes that may remain.
         dry_run: only count.
 
     Raises:
-        UserError: it cannot be read or written to.
+        UserError: the cache cannot be read or written to, or is being pruned.
     """
-    with _reading(cache), _alone(cache, dry_run=dry_run) as now:
-        entries = [entry for entry in scan(cache) if not _still_written(entry, now)]
-        chosen = victims(entries, now=now, max_age=max_age, max_size=max_size)
+    with cache_errors(cache), _locked(cache, dry_run=dry_run) as now:
+        entries = [entry for entry in scan(cache) if not _is_recent_log(entry, now)]
+        chosen = choose(entries, now=now, max_age=max_age, max_size=max_size)
         if dry_run:
-            return Pruned(len(chosen), sum(entry.size for entry in chosen), 0)
-        gone = [entry for entry in chosen if entry.kind != "wheels"]
-        _delete(entry.files[0] for entry in gone)
-        if gone and is_busy(cache, _clock(cache)):
+            return _result(chosen)
+        deleted = [entry for entry in chosen if entry.kind != "wheels"]
+        _delete(entry.files[0] for entry in deleted)
+        if deleted and is_busy(cache, _volume_time(cache)):
             time.sleep(_GRACE)
-        _delete(path for entry in gone for path in entry.files[1:])
+        _delete(path for entry in deleted for path in entry.files[1:])
         for entry in chosen:
-            if entry.kind == "wheels" and not is_busy(cache, _clock(cache)):
+            if entry.kind == "wheels" and not is_busy(cache, _volume_time(cache)):
                 _delete(entry.files)
-                gone.append(entry)
-        _remove_empty({entry.files[0].parent for entry in gone}, cache)
-        return Pruned(len(gone), sum(entry.size for entry in gone), len(chosen) - len(gone))
+                deleted.append(entry)
+        _remove_empty({entry.files[0].parent for entry in deleted}, cache)
+        return _result(deleted, kept=len(chosen) - len(deleted))
 
 
-def _still_written(entry: Entry, now: float) -> bool:
+def choose(
+    entries: list[Entry], *, now: float, max_age: float | None, max_size: int | None
+) -> list[Entry]:
+    """Choose the entries to delete, least recently used first. Pure.
+
+    Args:
+        entries: all there are.
+        now: seconds since the epoch.
+        max_age: seconds unused after which an entry is deleted; None for any.
+        max_size: bytes that may remain; None for any.
+    """
+    remaining = sum(entry.size for entry in entries)
+    chosen = []
+    for entry in sorted(entries, key=lambda entry: entry.used):
+        too_old = max_age is not None and now - entry.used > max_age
+        too_much = max_size is not None and remaining > max_size
+        if not (too_old or too_much):
+            break  # every later one is younger, and the rest fits
+        chosen.append(entry)
+        remaining -= entry.size
+    return chosen
+
+
+def _result(deleted: list[Entry], kept: int = 0) -> Pruned:
+    return Pruned(len(deleted), sum(entry.size for entry in deleted), kept)
+
+
+def _is_recent_log(entry: Entry, now: float) -> bool:
     return entry.kind == "runs" and now - entry.used < _LOG_REST
 
 
 def _delete(paths: Iterable[Path]) -> None:
-    """Delete files, many at once: a network volume takes its time for each."""
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    with ThreadPoolExecutor(_WORKERS) as pool:
         for _ in pool.map(lambda path: path.unlink(missing_ok=True), paths):
             pass
 
@@ -159,14 +117,14 @@ def _delete(paths: Iterable[Path]) -> None:
 def _remove_empty(folders: set[Path], cache: Path) -> None:
     """Remove folders and those above them that are left empty, up to the cache."""
     while folders:
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            emptied = zip(folders, pool.map(_removed, folders), strict=True)
-            above = {folder.parent for folder, removed in emptied if removed}
+        with ThreadPoolExecutor(_WORKERS) as pool:
+            results = zip(folders, pool.map(_remove_folder, folders), strict=True)
+            above = {folder.parent for folder, is_removed in results if is_removed}
         folders = {folder for folder in above if cache in folder.parents}
 
 
-def _removed(folder: Path) -> bool:
-    """Remove a folder if it is empty; whether it was."""
+def _remove_folder(folder: Path) -> bool:
+    """Remove a folder if it is empty, and return whether it was."""
     try:
         folder.rmdir()
     except OSError:
@@ -174,8 +132,11 @@ def _removed(folder: Path) -> bool:
     return True
 
 
-def _clock(cache: Path) -> float:
-    """The time by the clock that stamps the volume's files, which may be another machine's."""
+def _volume_time(cache: Path) -> float:
+    """Return the time by the clock that stamps the volume's files, which may be another machine's.
+
+    Seconds since the epoch.
+    """
     probe = cache / f".clock-{os.getpid()}"
     try:
         probe.touch()
@@ -185,30 +146,19 @@ def _clock(cache: Path) -> float:
 
 
 @contextmanager
-def _alone(cache: Path, *, dry_run: bool) -> Iterator[float]:
-    """Hold off other prunes of the same cache; gives the volume's time."""
+def _locked(cache: Path, *, dry_run: bool) -> Iterator[float]:
+    """Lock the cache against other prunes, and yield the volume's time."""
     if dry_run or not cache.exists():
         yield time.time()
         return
-    with (cache / ".prune.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    lock = cache / ".prune.lock"
+    lock.touch()
+    # On a network file system without locks two prunes may run: deleting twice does no harm.
+    with exclusive_lock(lock, without_locks=True) as is_locked:
+        if not is_locked:
             raise UserError(
-                "another prune of this cache is running", location=str(cache), hint="let it finish"
-            ) from None
-        except OSError:
-            pass  # a network file system without locks: deleting twice does no harm
-        yield _clock(cache)
-
-
-@contextmanager
-def _reading(cache: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"the pip cache cannot be used: {(error.strerror or str(error)).lower()}",
-            location=str(cache),
-            hint="check that the volume is mounted writable for this user",
-        ) from None
+                "another prune of this cache is running",
+                location=str(cache),
+                hint="wait until it has ended",
+            )
+        yield _volume_time(cache)

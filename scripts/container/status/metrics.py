@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.pip_cache.prune import Stats, measure
+from scripts.common.pip_cache.entries import Stats, measure
 from scripts.container.log import log
 from scripts.container.paths import pip_cache_in_use
 from scripts.container.settings import Settings
