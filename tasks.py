@@ -1,19 +1,19 @@
-"""What `invoke` offers. `invoke --list` is the menu; `invoke --help TASK` explains one entry."""
+"""Collect the tasks of `invoke`: `invoke --list` shows them, `invoke --help TASK` explains one."""
 
 from invoke.collection import Collection
 
-from scripts.tasks import cache, image, inspect, models, pin, quality, serve, ship
+from scripts.tasks import cache_tasks, image_tasks, models_tasks, project_tasks
 
 namespace = Collection()
-namespace.add_task(image.build)
-namespace.add_task(image.config)
-namespace.add_task(pin.pin)
-namespace.add_task(inspect.inspect)
-namespace.add_task(ship.push)
-namespace.add_task(serve.serve)
-namespace.add_task(quality.lint)
-namespace.add_task(quality.doctor)
-namespace.add_task(quality.clean)
-namespace.add_task(quality.matrix)
-namespace.add_collection(Collection.from_module(models, auto_dash_names=True))
-namespace.add_collection(Collection.from_module(cache, auto_dash_names=True))
+namespace.add_task(image_tasks.build)
+namespace.add_task(project_tasks.config)
+namespace.add_task(project_tasks.pin)
+namespace.add_task(image_tasks.inspect)
+namespace.add_task(image_tasks.push)
+namespace.add_task(image_tasks.serve)
+namespace.add_task(project_tasks.lint)
+namespace.add_task(project_tasks.doctor)
+namespace.add_task(project_tasks.clean)
+namespace.add_task(project_tasks.matrix)
+namespace.add_collection(Collection.from_module(models_tasks, "models", auto_dash_names=True))
+namespace.add_collection(Collection.from_module(cache_tasks, "cache", auto_dash_names=True))

@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.answers import Answer
 from benchmarks.contestants import USUAL, build_ours, build_usual, plain_command, run
 from benchmarks.yard import Yard
-from scripts.host.build.arguments import build_arguments
+from scripts.host.build.inputs import resolve
 from scripts.host.certificates import certificate_context
 from scripts.host.console import note
 
@@ -107,7 +107,7 @@ def pin(yard: Yard, rounds: int) -> list[Answer]:
 
 def nothing(yard: Yard, rounds: int) -> list[Answer]:
     """With nothing changed, against the plain command with the same arguments."""
-    with certificate_context(yard.loaded) as certificates:
+    with certificate_context(yard.loaded.ca_bundle) as certificates:
         plain = plain_command(yard.loaded, "bench/plain", certificates)
 
         def plainly() -> object:
@@ -129,7 +129,7 @@ def added_bytes(yard: Yard, rounds: int) -> list[Answer]:
     """What each image holds beyond the base image and the model."""
     del rounds
     warm(yard)
-    model = int(build_arguments(yard.loaded)["MODEL_SIZE"])
+    model = int(resolve(yard.loaded).arguments["MODEL_SIZE"])
     apart = yard.size(yard.loaded.config.base.runtime) + model
     return [
         Answer("bytes", name, "bytes", (yard.size(tag) - apart,))

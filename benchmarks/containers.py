@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.common.webui_client import WebuiClient
-from scripts.host.build.plan import references, source_of
+from scripts.host.build.inputs import resolve
 from scripts.host.config.load import load
 
 PICTURE = {"prompt": "a lighthouse", "width": 64, "height": 64, "steps": 1, "seed": 1}
@@ -39,7 +39,7 @@ def image_of(variant: str, name: str | None) -> str:
         SystemExit: it is not in the local engine.
     """
     loaded = load(variant)
-    image = f"{name}:{variant}" if name else references(loaded, source_of(loaded.root))[0]
+    image = f"{name}:{variant}" if name else resolve(loaded).tags[0]
     look = ["docker", "image", "inspect", image]
     if subprocess.run(look, capture_output=True, check=False).returncode:
         raise SystemExit(f"error: {image} is not here - run: invoke build --variant {variant}")

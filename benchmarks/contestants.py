@@ -9,8 +9,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from scripts.host.build.arguments import build_arguments
-from scripts.host.build.buildx import Plan, command
+from scripts.host.build.inputs import resolve
+from scripts.host.certificates import FILE
 from scripts.host.config.load import ROOT, LoadedConfig
 
 USUAL = "benchmarks/usual"
@@ -44,7 +44,7 @@ def usual_command(loaded: LoadedConfig, tag: str, root: Path = ROOT) -> list[str
     """The command line of `build_usual`."""
     folder = root / USUAL
     known = re.findall(r"^ARG (\w+)=", (folder / "Dockerfile").read_text(), flags=re.MULTILINE)
-    arguments = {k: v for k, v in build_arguments(loaded).items() if k in known}
+    arguments = {k: v for k, v in resolve(loaded).arguments.items() if k in known}
     if loaded.config.build.accelerator == "cpu":
         arguments["XFORMERS"] = ""
     return [
@@ -56,22 +56,17 @@ def usual_command(loaded: LoadedConfig, tag: str, root: Path = ROOT) -> list[str
 
 def plain_command(loaded: LoadedConfig, tag: str, certificates: Path | None) -> list[str]:
     """`docker build` of our Dockerfile with nothing but build arguments and the CA bundle."""
-    bundle = loaded.ca_bundle
-    plan = Plan(
-        root=loaded.root,
-        arguments=build_arguments(loaded),
-        secrets={"ca_bundle": f"src={bundle}"} if bundle else {},
-        contexts={"certificates": certificates} if certificates else {},
-        tags=(tag,),
-        options=(f"--network={loaded.config.build.network}", "--load"),
-    )
-    words = [
-        word
-        for word in command(plan, Path(os.devnull))
-        if not word.startswith(("--progress", "--iidfile"))
+    trusted = [
+        f"--build-context=certificates={certificates}",
+        f"--secret=id=ca_bundle,src={certificates}/{FILE}",
     ]
-    words[1:3] = ["build"]  # the command everybody knows
-    return words
+    return [
+        *("docker", "build", "--load", f"--network={loaded.config.build.network}"),
+        *(f"--build-arg={name}={value}" for name, value in resolve(loaded).arguments.items()),
+        *(trusted if certificates else []),
+        f"--tag={tag}",
+        str(loaded.root),
+    ]
 
 
 def run(words: list[str], folder: Path, environment: Mapping[str, str]) -> str:

@@ -21,7 +21,7 @@ from benchmarks.building import (
 )
 from benchmarks.yard import Yard
 from scripts.common.fetch.hashing import sha256_of
-from scripts.host.build.arguments import CHECKPOINT_PATH
+from scripts.host.build.inputs import CHECKPOINT_PATH
 from scripts.host.console import note
 from tests.support.inputs import make_checkpoint
 from tests.support.registry import Registry, layers_of, registry

@@ -1,4 +1,4 @@
-"""Says whom programs trust that take a file of certificates instead of their own: git, pip, uv."""
+"""Provide the certificates for programs that take one file of them: git, pip, uv."""
 
 from __future__ import annotations
 
@@ -7,20 +7,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from scripts.host.config.load import LoadedConfig
-
 FILE = "ca_bundle"
 
 
 @contextmanager
-def certificate_context(loaded: LoadedConfig) -> Iterator[Path | None]:
-    """A folder with one file, the named context `certificates`; None where the config names none.
+def certificate_context(bundle: Path | None) -> Iterator[Path | None]:
+    """Make a folder with one file of certificates, the named build context `certificates`.
 
-    The file holds the public authorities too: `mirrors.ca_bundle` may have been named for one
-    mirror, and the other sources be the public ones. They are those that `requests` ships, not this
-    machine's, so that every machine with the same lock gives the build the same bytes.
+    The file also holds the public authorities, because only some sources may be mirrored: those
+    that `requests` ships, not this machine's, so that every machine builds the same bytes.
+
+    Args:
+        bundle: file of `mirrors.ca_bundle`; None yields None.
     """
-    bundle = loaded.ca_bundle
     if bundle is None:
         yield None
         return

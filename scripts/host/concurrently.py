@@ -1,7 +1,7 @@
-"""Does several things at once, in threads that never hold up the end of the process.
+"""Run work concurrently in threads that do not delay the end of the process.
 
-An executor's threads are awaited when the interpreter ends, so one that waits for a stalled peer
-would make an interrupt wait, too. These are daemons: what they do must stand being killed.
+The interpreter waits for an executor's threads at its end, so one that waits for a stalled peer
+would delay an interrupt. These are daemon threads: their work must stand being killed.
 """
 
 from __future__ import annotations
@@ -14,42 +14,42 @@ from typing import TypeVar
 from scripts.common.diagnostics.error import UserError
 
 Key = TypeVar("Key")
-Done = TypeVar("Done")
+Result = TypeVar("Result")
 
 
-def side_by_side(
-    work: Mapping[Key, Callable[[], Done]], limit: int
-) -> Iterator[tuple[Key, Done | UserError]]:
-    """Do everything, some of it at once.
+def run_concurrently(
+    work: Mapping[Key, Callable[[], Result]], limit: int
+) -> Iterator[tuple[Key, Result | UserError]]:
+    """Call every function, `limit` of them at once.
 
     Args:
-        work: what is to be done.
-        limit: how many things at once.
+        work: functions by key.
+        limit: number of threads.
 
     Yields:
-        Each key with its result, or the failure that came instead, as they come.
+        Each key with its result, or the UserError it raised, in the order they finish.
 
     Raises:
         BaseException: the first one that is not a `UserError`.
     """
-    todo: queue.SimpleQueue[tuple[Key, Callable[[], Done]]] = queue.SimpleQueue()
-    done: queue.SimpleQueue[tuple[Key, Done | BaseException]] = queue.SimpleQueue()
-    for key, call in work.items():
-        todo.put((key, call))
+    waiting: queue.SimpleQueue[tuple[Key, Callable[[], Result]]] = queue.SimpleQueue()
+    done: queue.SimpleQueue[tuple[Key, Result | BaseException]] = queue.SimpleQueue()
+    for item in work.items():
+        waiting.put(item)
 
-    def worker() -> None:
-        while not todo.empty():
+    def run() -> None:
+        while True:
             try:
-                key, call = todo.get_nowait()
-            except queue.Empty:  # another one was quicker
+                key, call = waiting.get_nowait()
+            except queue.Empty:
                 return
             try:
                 done.put((key, call()))
-            except BaseException as error:  # it belongs to whoever asked for the work
+            except BaseException as error:  # raised where the results are read
                 done.put((key, error))
 
     for _ in range(min(limit, len(work))):
-        threading.Thread(target=worker, daemon=True).start()
+        threading.Thread(target=run, daemon=True).start()
     for _ in work:
         key, result = done.get()
         if isinstance(result, BaseException) and not isinstance(result, UserError):

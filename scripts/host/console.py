@@ -1,7 +1,7 @@
-"""How the project speaks to a person: calm lines, aligned tables, and one line per failure.
+"""Print results, notes and errors, tables and sizes.
 
 Colour and live displays only on a terminal; plain lines elsewhere or when `NO_COLOR` is set
-(https://no-color.org). Results go to standard output, remarks to standard error.
+(https://no-color.org). Results go to standard output, everything else to standard error.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -18,50 +17,31 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.units import size as size
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, JustifyMethod
+
+_UNLIMITED = 1_000_000  # columns
+_NARROWEST = 8  # columns that a cut cell keeps
 
 
 @cache
-def console(*, stderr: bool = True) -> Console:
-    """The terminal, wrapped once per stream; `rich` is imported only where it is used."""
+def console() -> Console:
+    """Return rich's view of standard error; `rich` is imported only where it is used."""
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, soft_wrap=True)
-
-
-_forced_plain = False
-
-
-@contextmanager
-def progress_mode(mode: str) -> Iterator[None]:
-    """Inside, progress does not move when `mode` is plain or quiet.
-
-    Raises:
-        UserError: there is no such mode.
-    """
-    global _forced_plain
-    if mode not in ("auto", "plain", "quiet"):
-        raise UserError(f"there is no progress mode {mode}", hint="one of: auto, plain, quiet")
-    before, _forced_plain = _forced_plain, mode != "auto"
-    try:
-        yield
-    finally:
-        _forced_plain = before
+    return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def is_live(stream: object = None) -> bool:
-    """Whether progress may move: a terminal, and `NO_COLOR` not set."""
+    """Return whether a stream (default: standard error) is a terminal without `NO_COLOR`."""
     target = sys.stderr if stream is None else stream
-    if _forced_plain:
-        return False
     return bool(getattr(target, "isatty", bool)()) and not os.environ.get("NO_COLOR")
 
 
 def painted(word: str, colour: str, stream: object = None) -> str:
-    """A word in an ANSI colour (31 is red) where the stream is a terminal, as it is elsewhere.
+    """Return a word in an ANSI colour (31 is red) if the stream is a terminal.
 
     Args:
-        word: what is printed.
+        word: the text.
         colour: number of the colour.
         stream: where it is printed; standard error by default.
     """
@@ -74,19 +54,23 @@ def say(text: str = "") -> None:
 
 
 def note(text: str) -> None:
-    """Print a remark that is not part of the result."""
-    # In one piece: print() writes the newline by itself, and another thread may come between.
+    """Print a line that is not part of the result."""
+    # In one piece: print() writes the newline separately, and another thread may write in between.
     print(f"{text}\n", end="", file=sys.stderr, flush=True)
 
 
 def warn(text: str) -> None:
-    """Print one warning line."""
+    """Print one warning."""
     note(f"{painted('warning:', '33')} {text}")
 
 
-def fail(failure: UserError) -> None:
-    """Print a failure as its one line."""
-    note(f"{painted('error:', '31')} {failure}")
+def print_error(error: UserError) -> None:
+    """Print an error as `error: message: location`, and below it `hint: next step [code]`."""
+    message = ": ".join(filter(None, (error.message, error.location)))
+    code = f"[{error.code}]" if error.code else ""
+    hint = " ".join(filter(None, (error.hint, code)))
+    second = f"\n{painted('hint:', '36')} {hint}" if hint else ""
+    note(f"{painted('error:', '31')} {message}{second}")
 
 
 def table(
@@ -96,41 +80,36 @@ def table(
     right: Sequence[int] = (),
     width: int = 0,
 ) -> str:
-    """Rows aligned under a header, two spaces apart, without lines around them.
+    """Align rows under a header, two spaces apart, without lines around them.
 
     Args:
         header: column titles.
-        rows: cells as text, each as many as the header has.
+        rows: cells as text, as many as the header has.
         right: indexes of columns aligned to the right (sizes, seconds).
-        width: columns of text that must hold a line, by cutting the longest cells, but none of
-            the first column, which names the row, nor of those aligned right; 0: no limit.
+        width: most columns of text in a line, reached by cutting the longest cells, except those of
+            the first column, which names the row, and of right-aligned ones; 0: no limit.
     """
-    lines = [list(header), *[list(row) for row in rows]]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    if width:
-        _narrow(widths, [i for i in range(1, len(header)) if i not in right], width)
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if i in right else _cut(cell, width).ljust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
-
-def _narrow(widths: list[int], flexible: Sequence[int], width: int) -> None:
-    """Take from the widest columns until a line fits, or nothing readable would be left."""
-    while sum(widths) + 2 * (len(widths) - 1) > width:
-        widest = max(flexible, key=lambda i: widths[i])
-        if widths[widest] <= 8:
-            return
-        widths[widest] -= 1
-
-
-def _cut(cell: str, width: int) -> str:
-    return cell if len(cell) <= width else f"{cell[: width - 1]}…"
+    grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="")
+    least = 2 * (len(header) - 1)
+    for index, cells in enumerate(zip(header, *rows, strict=True)):
+        is_whole = index == 0 or index in right
+        longest = max(map(len, cells))
+        least += (narrowest := longest if is_whole else min(longest, _NARROWEST))
+        justify: JustifyMethod = "right" if index in right else "left"
+        grid.add_column(Text(header[index]), justify=justify, no_wrap=is_whole, min_width=narrowest)
+    for row in rows:
+        grid.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in row))
+    # rich leaves out columns that do not fit: better let the terminal wrap the lines.
+    paper = Console(width=max(width or _UNLIMITED, least), color_system=None)
+    with paper.capture() as capture:
+        paper.print(grid)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
 
 def terminal_width() -> int:
-    """Columns of the terminal that results go to; 0 where they go elsewhere."""
+    """Return the columns of standard output's terminal; 0 if it is not a terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else 0

@@ -1,4 +1,4 @@
-"""Says what CI has to run, so that `config.yaml` and `pyproject.toml` stay the only places."""
+"""List what CI runs, from `config.yaml` and `pyproject.toml`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.common.diagnostics.error import UserError
-from scripts.host.config.load import ROOT, load
+from scripts.host.config.load import DEFAULT_VARIANT, ROOT, load_variants
 
 _REQUIRES = re.compile(r'^requires-python = ">=3\.(\d+),<3\.(\d+)"$', re.MULTILINE)
 
@@ -17,13 +17,13 @@ class Matrix:
     """Lists as a CI's matrix takes them.
 
     Args:
-        python: versions the unit tests run on.
-        variants: every variant, for building and for smoke tests without a GPU.
-        cpu: the variants that such a smoke test proves whole.
-        gpu: the variants that a GPU has to prove before they ship.
+        python: versions that the unit tests run on.
+        variants: all variants, for building and for smoke tests without a GPU.
+        cpu: variants that such a smoke test proves completely.
+        gpu: variants that a GPU has to prove before they are pushed.
         runner: labels of machines without a GPU.
-        gpu_runner: labels of machines with one; empty where there is none.
-        repositories: where each variant is pushed to, its registry always spelled out.
+        gpu_runner: labels of machines with one; empty for none.
+        repositories: repository of each variant, with its registry.
     """
 
     python: tuple[str, ...]
@@ -36,34 +36,38 @@ class Matrix:
 
 
 def matrix(root: Path = ROOT) -> Matrix:
-    """The matrix of a checkout.
+    """Return the matrix of a checkout.
 
     Raises:
-        UserError: the config does not load, for some variant.
+        UserError: the config of a variant does not load.
     """
     from docker.auth import resolve_repository_name
 
-    base = load(root=root).config
-    configs = {name: load(name, root=root).config for name in base.variants}
+    configs = {loaded.variant: loaded.config for loaded in load_variants(root=root)}
+    ci = configs[DEFAULT_VARIANT].ci
+
+    def drawing_on(accelerator: str) -> tuple[str, ...]:
+        return tuple(name for name, it in configs.items() if it.build.accelerator == accelerator)
+
     return Matrix(
-        python=pythons(root),
+        python=python_versions(root),
         variants=tuple(configs),
-        cpu=tuple(name for name, it in configs.items() if it.build.accelerator == "cpu"),
-        gpu=tuple(name for name, it in configs.items() if it.build.accelerator == "cuda"),
-        runner=base.ci.runner,
-        gpu_runner=base.ci.gpu_runner,
+        cpu=drawing_on("cpu"),
+        gpu=drawing_on("cuda"),
+        runner=ci.runner,
+        gpu_runner=ci.gpu_runner,
         repositories={
-            name: "/".join(resolve_repository_name(it.image.repository))
-            for name, it in configs.items()
+            name: "/".join(resolve_repository_name(config.image.repository))
+            for name, config in configs.items()
         },
     )
 
 
-def pythons(root: Path = ROOT) -> tuple[str, ...]:
-    """The versions of Python that `pyproject.toml` allows.
+def python_versions(root: Path = ROOT) -> tuple[str, ...]:
+    """Return the versions of Python that `pyproject.toml` allows.
 
     Raises:
-        UserError: it does not say so as a range of minor versions.
+        UserError: they are not a range of minor versions.
     """
     match = _REQUIRES.search((root / "pyproject.toml").read_text(encoding="utf-8"))
     if not match:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from scripts.common.diagnostics.error import UserError
-from scripts.host.build.plan import references, source_of
+from scripts.host.build.inputs import resolve
 from scripts.host.config.load import LoadedConfig
 from scripts.host.console import note, say
 from scripts.host.engine.client import client, docker_errors, image_of
@@ -34,7 +34,7 @@ def serve(
     Raises:
         UserError: no such image, no GPU, a taken port, or the worker ended by itself.
     """
-    reference = image or references(loaded, source_of(loaded.root))[0]
+    reference = image or resolve(loaded).tags[0]
     with _running(loaded, reference, port, environment) as container:
         threading.Thread(target=_show_log, args=(container,), daemon=True).start()
         ended = threading.Event()

@@ -102,7 +102,7 @@ def test_it_serves_as_a_user_who_is_not_root_with_tcmalloc(cpu_image: str) -> No
 def certificates(image_config: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path | None]:
     """The build context of the CA bundle, with IMAGE_CONFIG set."""
     monkeypatch.setenv("IMAGE_CONFIG", str(image_config))
-    with certificate_context(load("cpu")) as folder:
+    with certificate_context(load("cpu").ca_bundle) as folder:
         yield folder
 
 

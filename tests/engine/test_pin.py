@@ -16,7 +16,7 @@ import docker
 import pytest
 
 from scripts.common.diagnostics.error import UserError
-from scripts.host.build.arguments import base_reference
+from scripts.host.build.inputs import resolve
 from scripts.host.config.load import LoadedConfig, load
 from scripts.host.config.lock import Lock
 from scripts.host.pin.base_images import digest_of
@@ -77,7 +77,7 @@ def test_the_digest_is_the_registrys_and_builds_then_start_from_it(mirror: Regis
     loaded = through(mirror)
     assert digest_of(loaded, BASE) == digest
     pinned = replace(loaded, lock=Lock(images={BASE: digest}))
-    assert base_reference(pinned, BASE) == f"{mirror.address}/{BASE}@{digest}"
+    assert resolve(pinned).download_base.reference == f"{mirror.address}/{BASE}@{digest}"
 
 
 def test_a_tag_that_moved_gives_its_new_digest_although_the_lock_knows_the_old(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from scripts.common.checks.report import Subject
 from scripts.common.diagnostics.error import UserError
-from scripts.host.build.plan import VARIANT_LABEL, references, source_of
+from scripts.host.build.inputs import VARIANT_LABEL, resolve
 from scripts.host.config.load import DEFAULT_VARIANT, LoadedConfig, load
 from scripts.host.engine.client import image_of
 from tests.smoke.container_under_test import require_gpu
@@ -62,7 +62,7 @@ def in_image(client: docker.DockerClient, words: Words) -> Chosen:
     """
     usual = words.variant or (DEFAULT_VARIANT if words.gpu else _WITHOUT_GPU)
     loaded = load(usual)
-    reference = words.image or references(loaded, source_of(loaded.root))[0]
+    reference = words.image or resolve(loaded).tags[0]
     image = image_of(client, reference, usual)
     said = image.labels.get(VARIANT_LABEL, usual)
     if not words.variant and said in loaded.config.variants:

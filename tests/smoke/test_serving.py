@@ -11,7 +11,7 @@ import pytest
 
 from scripts.common.checks.api import Api, Picture, difference
 from scripts.common.diagnostics.error import UserError
-from scripts.host.build.arguments import checkpoint
+from scripts.host.build.inputs import CHECKPOINT_PATH
 from scripts.host.config.load import LoadedConfig
 
 Saw = Callable[[object], None]
@@ -61,9 +61,7 @@ def look(picture: Picture, edge: int, saw: Saw) -> None:
 
 
 @pytest.mark.fails_as("model-not-loaded")
-def test_lists_the_checkpoint(
-    api: Api, loaded: LoadedConfig, saw: Saw, pytestconfig: pytest.Config
-) -> None:
+def test_lists_the_checkpoint(api: Api, saw: Saw, pytestconfig: pytest.Config) -> None:
     models = api.call("/sdapi/v1/sd-models").json()
     assert isinstance(models, list), "no list of models"
     titles = [model["title"] for model in models]
@@ -72,7 +70,7 @@ def test_lists_the_checkpoint(
     names = [title.partition(" [")[0] for title in titles]
     assert chosen.partition(" [")[0] in names, f"{chosen} is chosen, but not listed"
     if not pytestconfig.getoption("--url"):
-        wanted = PurePosixPath(checkpoint(loaded).path).name
+        wanted = PurePosixPath(CHECKPOINT_PATH).name
         assert chosen.startswith(wanted), f"{chosen} is chosen, not {wanted}"
 
 

@@ -37,12 +37,13 @@ def invoke(
 
 
 def error_line(answer: subprocess.CompletedProcess[str]) -> str:
-    """The one error line of a failed run; asserts that it is one, and that nothing else is said."""
-    assert answer.returncode != 0, answer.stdout
+    """Return the one error of a failed run with its hint, and assert that they come last."""
+    assert answer.returncode == 1, answer.stdout
     assert "Traceback" not in answer.stderr
-    lines = [line for line in answer.stderr.splitlines() if line.startswith("error:")]
-    assert len(lines) == 1, answer.stderr
-    return lines[0]
+    lines = answer.stderr.splitlines()
+    [first] = [number for number, line in enumerate(lines) if line.startswith("error:")]
+    assert [line.partition(":")[0] for line in lines[first + 1 :]] in ([], ["hint"])
+    return "\n".join(lines[first:])
 
 
 def copy_of_the_checkout(folder: Path) -> Path:

@@ -31,7 +31,7 @@ import yaml
 from scripts.common.diagnostics.error import UserError
 from scripts.host.config.layers import Layer, merge, read_layer
 from scripts.host.config.load import ROOT
-from scripts.host.console import fail, note
+from scripts.host.console import note, print_error
 from tests.support import git_server, images
 from tests.support.hub import HubServer
 from tests.support.inputs import CHECKPOINT_FILE, CHECKPOINT_REPO, make_hub
@@ -189,7 +189,7 @@ def main() -> None:
             note(f"stand-ins are up; use them with: IMAGE_CONFIG={config} invoke build")
             threading.Event().wait()
     except UserError as failure:
-        fail(failure)
+        print_error(failure)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -1,30 +1,33 @@
-"""The build: arguments equal the Dockerfile's, the command line, progress and report."""
+"""The build: inputs, command line, progress and report."""
 
 from __future__ import annotations
 
 import base64
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from scripts.common.diagnostics.error import UserError
-from scripts.host.build.arguments import (
-    BASE_DIGEST,
-    BASE_NAME,
-    base_labels,
-    base_reference,
-    build_arguments,
-    unpinned,
+from scripts.host.build.build_progress import BuildProgress, step_records
+from scripts.host.build.buildx import build_command, build_error
+from scripts.host.build.inputs import (
+    BASE_DIGEST_LABEL,
+    BASE_NAME_LABEL,
+    BuildInputs,
+    BuildOptions,
+    read_revision,
+    resolve,
+    resolve_base,
 )
-from scripts.host.build.buildx import Plan, command, explain
-from scripts.host.build.prebuild import empty_models, without_models
-from scripts.host.build.progress import Progress
-from scripts.host.build.progress_view import line
-from scripts.host.config.load import ROOT, LoadedConfig, load
+from scripts.host.build.prebuild import prebuild_command
+from scripts.host.config.load import ROOT, load
 from scripts.host.config.lock import Lock
-from scripts.host.reports.build_report import hit_ratio, layer_records, step_records
+from scripts.host.reports.build_report import hit_ratio, layer_records
+
+RUNTIME, DIGEST = "pytorch/pytorch:2.7.0-cuda12.8-cudnn9-runtime", f"sha256:{'a' * 64}"
 
 
 @pytest.fixture(autouse=True)
@@ -32,24 +35,21 @@ def _only_the_shipped_config(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("IMAGE_CONFIG", raising=False)
 
 
-def shipped(variant: str = "cuda128", define: tuple[str, ...] = (), **lock: object) -> LoadedConfig:
-    loaded = load(variant, define)
-    return LoadedConfig(
-        loaded.config, variant, loaded.origins, Lock.model_validate(lock), loaded.root
-    )
+def shipped(*define: str, **lock: object) -> BuildInputs:
+    """Resolve the shipped config with overrides and a given lock."""
+    return resolve(replace(load("cuda128", define), lock=Lock.model_validate(lock)))
 
 
-def test_the_dockerfiles_defaults_are_those_of_config_yaml() -> None:
+def test_dockerfile_defaults_equal_the_config() -> None:
     text = (ROOT / "Dockerfile").read_text()
     defaults = dict(re.findall(r"^ARG (\w+)=(.*)$", text, re.MULTILINE))
-    said_elsewhere = {"VERSION", "REVISION", "CREATED"}  # they describe the checkout
-    assert {k: v for k, v in defaults.items() if k not in said_elsewhere} == build_arguments(
-        shipped()
-    )
+    of_the_checkout = {"VERSION", "REVISION", "CREATED"}
+    expected = {name: value for name, value in defaults.items() if name not in of_the_checkout}
+    assert shipped().arguments == expected
 
 
 @pytest.mark.parametrize(
-    ("reference", "mirror", "expected"),
+    ("configured", "registry", "expected"),
     [
         ("alpine/git:2.43.0", None, "alpine/git:2.43.0"),
         ("alpine/git:2.43.0", "host:5000", "host:5000/alpine/git:2.43.0"),
@@ -60,55 +60,91 @@ def test_the_dockerfiles_defaults_are_those_of_config_yaml() -> None:
         ("localhost/a:1", "host:5000", "localhost/a:1"),
     ],
 )
-def test_a_registry_mirror_serves_docker_hubs_names(
-    reference: str, mirror: str | None, expected: str
+def test_registry_mirror_serves_docker_hubs_names(
+    configured: str, registry: str | None, expected: str
 ) -> None:
-    define = (f"mirrors.registry={mirror}",) if mirror else ()
-    assert base_reference(shipped(define=define), reference) == expected
+    assert resolve_base(configured, Lock(), registry).reference == expected
 
 
-def test_a_locked_digest_pins_the_base_image() -> None:
-    digest = "sha256:" + "a" * 64
-    loaded = shipped(images={"alpine/git:2.43.0": digest})
-    assert base_reference(loaded, "alpine/git:2.43.0") == f"alpine/git:2.43.0@{digest}"
-    assert not any("alpine" in phrase for phrase in unpinned(loaded))
+def test_locked_digest_pins_a_base_image() -> None:
+    inputs = shipped(images={"alpine/git:2.43.0": DIGEST})
+    assert inputs.download_base.reference == f"alpine/git:2.43.0@{DIGEST}"
+    assert not any("alpine" in phrase for phrase in inputs.unpinned)
 
 
-def test_the_image_says_which_base_it_stands_on() -> None:
-    name, digest = "pytorch/pytorch:2.7.0-cuda12.8-cudnn9-runtime", "sha256:" + "a" * 64
-    assert base_labels(shipped()) == {BASE_NAME: name}
-    assert base_labels(shipped(images={name: digest})) == {BASE_NAME: name, BASE_DIGEST: digest}
-    written = shipped(define=(f"base.runtime={name}@{digest}",))
-    assert base_labels(written) == {BASE_NAME: name, BASE_DIGEST: digest}
+@pytest.mark.parametrize(
+    ("inputs", "expected"),
+    [
+        (shipped(), {BASE_NAME_LABEL: RUNTIME}),
+        (shipped(images={RUNTIME: DIGEST}), {BASE_NAME_LABEL: RUNTIME, BASE_DIGEST_LABEL: DIGEST}),
+        (
+            shipped(f"base.runtime={RUNTIME}@{DIGEST}"),
+            {BASE_NAME_LABEL: RUNTIME, BASE_DIGEST_LABEL: DIGEST},
+        ),
+    ],
+    ids=["unpinned", "locked", "configured"],
+)
+def test_labels_name_the_base_image(inputs: BuildInputs, expected: dict[str, str]) -> None:
+    labels = {name: value for name, value in inputs.labels.items() if ".base." in name}
+    assert labels == expected
 
 
-def test_what_nothing_pins_is_named() -> None:
-    loaded = shipped(define=("a1111.sources.blip.commit=null",))
-    assert set(unpinned(loaded)) == {
+def test_unpinned_inputs_are_named() -> None:
+    assert set(shipped("a1111.sources.blip.commit=null").unpinned) == {
         "base image alpine/git:2.43.0",
-        "base image pytorch/pytorch:2.7.0-cuda12.8-cudnn9-runtime",
+        f"base image {RUNTIME}",
         "source blip (salesforce/BLIP)",
         "model clip-tokenizer",
     }
 
 
-def test_no_secret_reaches_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_references_hold_twelve_digits_of_the_revision() -> None:
+    inputs = shipped("image.repository=host/a")
+    short = f"{inputs.revision[:12]}{'-dirty' if inputs.revision.endswith('-dirty') else ''}"
+    assert inputs.tags == (f"host/a:v1.9.3-cuda128-{short}",)
+    assert inputs.references == (*inputs.tags, "host/a:v1.9.3-cuda128")
+
+
+def test_a_folder_without_git_has_no_revision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert read_revision(tmp_path) == ("unknown", 0)
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "7")
+    assert read_revision(tmp_path) == ("unknown", 7)
+
+
+def test_no_secret_is_on_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_verysecret")
-    plan = Plan(
-        root=ROOT, arguments={"A": "1"}, secrets={"hf_token": "env=HF_TOKEN"}, tags=("r:t",)
-    )
-    words = command(plan, Path("iid"))
-    assert "--secret=id=hf_token,env=HF_TOKEN" in words
-    assert "hf_verysecret" not in " ".join(words)
-    assert words[-1] == str(ROOT)
+    command = build_command(shipped(), BuildOptions(), {}, ["--tag=r:t"])
+    assert "--secret=id=hf_token,env=HF_TOKEN" in command
+    assert "hf_verysecret" not in " ".join(command)
+    assert command[-1] == str(ROOT)
+
+
+def test_prebuild_differs_in_models_and_leaves_only_the_cache(tmp_path: Path) -> None:
+    inputs, options = shipped('build.cache.from=["x"]'), BuildOptions(tags=("one:two",))
+    contexts = {"certificates": tmp_path}
+    prebuild = prebuild_command(inputs, options, contexts, tmp_path)
+    build = build_command(inputs, options, contexts, ["--load", "--tag=one:two"])
+    assert set(prebuild) - set(build) == {
+        f"--build-context=download={tmp_path}/download",
+        "--output=type=cacheonly",
+    }
+    assert set(build) - set(prebuild) == {"--load", "--tag=one:two"}
+    assert (tmp_path / "download/model.safetensors").read_bytes() == b""
+
+
+def test_an_unknown_progress_mode_is_refused() -> None:
+    with pytest.raises(UserError, match=r"no progress mode fancy .*auto, plain, quiet"):
+        BuildOptions(progress="fancy")
 
 
 def vertex(digest: str, name: str, **more: object) -> str:
     return json.dumps({"vertexes": [{"digest": digest, "name": name, **more}]})
 
 
-def recorded() -> Progress:
-    progress = Progress()
+def recorded() -> BuildProgress:
+    progress = BuildProgress()
     start = "2026-11-23T10:00:00.123456789Z"
     progress.feed(vertex("a", "[packages 1/2] RUN one", started=start))
     progress.feed(
@@ -118,8 +154,8 @@ def recorded() -> Progress:
     return progress
 
 
-def test_steps_keep_stage_instruction_seconds_and_cache_state() -> None:
-    steps = step_records(recorded(), Progress())
+def test_steps_have_stage_instruction_seconds_and_cache_state() -> None:
+    steps = step_records(recorded(), BuildProgress())
     assert [(s.stage, s.instruction, s.cached) for s in steps] == [
         ("final", "COPY x", True),
         ("packages", "RUN one", False),
@@ -128,19 +164,19 @@ def test_steps_keep_stage_instruction_seconds_and_cache_state() -> None:
     assert hit_ratio(steps) == 0.5
 
 
-def test_what_ran_beside_the_download_counts_as_run_though_the_build_found_it_cached() -> None:
+def test_prebuilt_steps_count_as_run() -> None:
     start, end = "2026-11-23T10:00:00Z", "2026-11-23T10:00:05Z"
-    progress = Progress()
+    progress = BuildProgress()
     for digest, name in (("a", "[packages 1/2] RUN one"), ("b", "[packages 2/2] RUN two")):
         progress.feed(vertex(digest, name, started=start, completed=start, cached=True))
-    later = "2026-11-23T10:00:00.0004Z"  # BuildKit tells one run to two builds at two times
+    later = "2026-11-23T10:00:00.0004Z"  # BuildKit reports one run to two builds at two times
     progress.feed(vertex("w", "[worker 1/1] RUN waited", started=later, completed=end))
-    earlier = Progress()
-    earlier.feed(vertex("c", "[packages 1/2] RUN one", started=start, completed=end))
-    earlier.feed(vertex("d", "[packages 2/2] RUN two", started=start, completed=end, cached=True))
-    earlier.feed(vertex("w", "[worker 1/1] RUN waited", started=start, completed=end))
+    prebuilt = BuildProgress()
+    prebuilt.feed(vertex("c", "[packages 1/2] RUN one", started=start, completed=end))
+    prebuilt.feed(vertex("d", "[packages 2/2] RUN two", started=start, completed=end, cached=True))
+    prebuilt.feed(vertex("w", "[worker 1/1] RUN waited", started=start, completed=end))
 
-    steps = step_records(progress, earlier)
+    steps = step_records(progress, prebuilt)
 
     assert [(s.instruction, s.seconds, s.cached, s.ahead) for s in steps] == [
         ("RUN one", 5.0, False, True),
@@ -150,38 +186,23 @@ def test_what_ran_beside_the_download_counts_as_run_though_the_build_found_it_ca
     assert hit_ratio(steps) == 0.333
 
 
-def test_a_step_that_another_build_ran_meanwhile_is_told_once_and_counts_as_run() -> None:
+def test_a_step_that_another_build_ran_is_reported_once_as_run() -> None:
     name, start = "[packages 1/2] RUN one", "2026-11-23T10:00:00Z"
     ran = vertex("a", name, started=start, completed="2026-11-23T10:00:05Z")
     again = "2026-11-23T10:00:06Z"
-    progress = Progress()
-    told = progress.feed(ran)
-    told += progress.feed(vertex("b", name, started=again, completed=again, cached=True))
+    progress = BuildProgress()
+    finished = progress.feed(ran)
+    finished += progress.feed(vertex("b", name, started=again, completed=again, cached=True))
 
-    assert [line(step) for step in told] == ["    5.0s  packages           RUN one"]
-    [step] = step_records(progress, Progress())
+    assert [str(step) for step in finished] == ["    5.0s  packages           RUN one"]
+    [step] = step_records(progress, BuildProgress())
     assert (step.seconds, step.cached) == (5.0, False)
 
 
-def test_what_is_built_ahead_differs_in_models_and_leaves_only_the_cache(tmp_path: Path) -> None:
-    plan = Plan(
-        root=ROOT,
-        arguments={"A": "b"},
-        contexts={"certificates": tmp_path},
-        tags=("one:two",),
-        options=("--load", "--network=host", "--cache-to=type=inline", "--cache-from=x"),
-    )
-    ahead = without_models(plan, empty_models(tmp_path))
-    assert (ahead.arguments, ahead.target, ahead.tags) == (plan.arguments, plan.target, ())
-    assert ahead.options == ("--network=host", "--cache-from=x", "--output=type=cacheonly")
-    assert ahead.contexts == {"certificates": tmp_path, "download": tmp_path / "download"}
-    assert (tmp_path / "download/model.safetensors").read_bytes() == b""
-
-
-def test_a_failing_build_names_stage_instruction_and_last_lines(
+def test_a_failed_build_names_stage_instruction_and_last_lines(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    progress = Progress()
+    progress = BuildProgress()
     name = "[packages 3/4] RUN install"
     progress.feed(vertex("x", name, started="2026-11-23T10:00:00Z"))
     data = base64.b64encode(b"resolving\nNo space left on device\n").decode()
@@ -189,32 +210,31 @@ def test_a_failing_build_names_stage_instruction_and_last_lines(
     error = 'process "/bin/sh" did not complete successfully: exit code: 1'
     progress.feed(vertex("x", name, completed="2026-11-23T10:00:09Z", error=error))
 
-    failure = explain(progress, "cpu")
+    failure = build_error(progress, "cpu")
 
     assert (failure.location, failure.code) == ("packages", "disk-full")
     assert "RUN install" in str(failure)
     assert "No space left on device" in capfd.readouterr().err
 
 
-def test_an_unknown_failure_says_how_to_build_that_stage_of_that_variant() -> None:
-    progress = Progress()
+def test_an_unknown_failure_hints_at_building_its_stage() -> None:
+    progress = BuildProgress()
     name = "[packages 3/4] RUN install"
     progress.feed(vertex("x", name, started="2026-11-23T10:00:00Z"))
     progress.feed(vertex("x", name, completed="2026-11-23T10:00:09Z", error="never seen before"))
-    hint = explain(progress, "cpu").hint
+    hint = build_error(progress, "cpu").hint
     assert hint == "look closer with: invoke build --variant cpu --target packages"
 
 
-def test_a_build_that_never_starts_repeats_the_engines_words() -> None:
-    progress = Progress()
+def test_a_build_that_does_not_start_shows_buildx_message() -> None:
+    progress = BuildProgress()
     progress.feed('ERROR: no builder "nope" found\n')
     with pytest.raises(UserError, match='no builder "nope" found'):
-        raise explain(progress, "cpu")
+        raise build_error(progress, "cpu")
 
 
 def test_a_finished_step_is_one_line() -> None:
-    cached = recorded().steps["b"]
-    assert line(cached) == "  cached  final              COPY x"
+    assert str(recorded().steps["b"]) == "  cached  final              COPY x"
 
 
 def test_layers_are_those_with_bytes_base_first() -> None:
@@ -227,15 +247,15 @@ def test_layers_are_those_with_bytes_base_first() -> None:
 
 
 def test_context_bytes_count_each_transfer_once() -> None:
-    progress = Progress()
+    progress = BuildProgress()
     for current in (10, 500):
         status = {"id": "transferring context:", "vertex": "v", "current": current}
         progress.feed(json.dumps({"statuses": [status]}))
     assert progress.context_bytes == 500
 
 
-def test_progress_reads_objects_indented_over_many_lines_as_well() -> None:
-    progress = Progress()
+def test_progress_parses_objects_over_many_lines() -> None:
+    progress = BuildProgress()
     event = {
         "vertexes": [{"digest": "d", "name": "[a 1/1] RUN x", "completed": "2026-01-01T00:00:00Z"}]
     }

@@ -19,7 +19,7 @@ def test_one_mirrors_certificate_takes_no_trust_from_the_public_sources(tmp_path
     public = ssl.create_default_context(cafile=DEFAULT_CA_BUNDLE_PATH).cert_store_stats()["x509"]
     with running(GitServer(tmp_path / "git")) as server:
         cert = serve_tls(server, tmp_path)
-    with certificate_context(load(define=[f"mirrors.ca_bundle={cert}"])) as folder:
+    with certificate_context(load(define=[f"mirrors.ca_bundle={cert}"]).ca_bundle) as folder:
         assert folder is not None
         told = ssl.create_default_context(cafile=str(folder / FILE)).cert_store_stats()["x509"]
     assert told == public + 1
@@ -27,7 +27,7 @@ def test_one_mirrors_certificate_takes_no_trust_from_the_public_sources(tmp_path
 
 
 def test_without_a_bundle_every_program_trusts_what_it_did_before() -> None:
-    with certificate_context(load()) as folder:
+    with certificate_context(None) as folder:
         assert folder is None
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scripts.common.diagnostics.error import UserError
-from scripts.host.config.describe import SCHEMA_NAME, rendered, schema_text
+from scripts.host.config.describe import SCHEMA_NAME, render_config, schema_text
 from scripts.host.config.load import ROOT, load
 
 
@@ -77,7 +77,7 @@ def test_maps_merge_and_lists_are_replaced(checkout: Path) -> None:
         ("image: {repository: 3}\n", "image.repository: expected text"),
         ("smoke: &a {steps: *a}\n", "an alias contains itself: config.local.yaml"),
         ("a: 1\n---\nb: 1\n", "not valid YAML: but found another document: config.local.yaml:2"),
-        ("smoke: {steps: 1}\nsmoke: {steps: 2}\n", "the key smoke is said twice"),
+        ("smoke: {steps: 1}\nsmoke: {steps: 2}\n", "duplicate key smoke"),
         ("- a\n", "expected a map of keys"),
         (
             "models: [{name: a, path: /a, source: {hub: a/b, fil: c}}]\n",
@@ -169,7 +169,7 @@ def test_two_models_cannot_share_a_path(checkout: Path) -> None:
 
 
 def test_every_value_is_shown_with_its_origin(checkout: Path) -> None:
-    lines = rendered(load("cpu", ["smoke.steps=7"], root=checkout)).splitlines()
+    lines = render_config(load("cpu", ["smoke.steps=7"], root=checkout)).splitlines()
     rows = {line.split()[0]: line for line in lines}
     assert rows["smoke.steps"].split()[1:] == ["-D", "smoke.steps", "7"]
     assert "config.yaml:" in rows["build.accelerator"]

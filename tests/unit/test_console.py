@@ -1,22 +1,56 @@
-"""How results look: tables that hold a terminal's width and still say which row is which."""
+"""Tables of results, and the two lines of an error."""
 
 from __future__ import annotations
 
-from scripts.host.console import table
+import pytest
+
+from scripts.common.diagnostics.error import UserError
+from scripts.host.console import print_error, table
 
 HEADER = ("model", "size", "source", "here")
 ROWS = [("a-model-with-a-name", "2.13 GB", "https://example.org/a/long/way/to/it", "yes")]
 
 
-def test_a_table_is_aligned_and_cut_nowhere_when_nobody_looks() -> None:
-    assert table(HEADER, ROWS, right=(1,)).splitlines() == [
-        "model                   size  source                                here",
-        "a-model-with-a-name  2.13 GB  https://example.org/a/long/way/to/it  yes",
-    ]
+@pytest.mark.parametrize(
+    ("width", "expected"),
+    [
+        (
+            0,
+            [
+                "model                   size  source                                here",
+                "a-model-with-a-name  2.13 GB  https://example.org/a/long/way/to/it  yes",
+            ],
+        ),
+        (
+            50,
+            [
+                "model                   size  source          here",
+                "a-model-with-a-name  2.13 GB  https://examp…  yes",
+            ],
+        ),
+        (
+            20,
+            [
+                "model                   size  source    here",
+                "a-model-with-a-name  2.13 GB  https:/…  yes",
+            ],
+        ),
+    ],
+    ids=["unlimited", "cut to the width", "never below eight columns"],
+)
+def test_table_cuts_long_cells_but_no_name_or_number(width: int, expected: list[str]) -> None:
+    assert table(HEADER, ROWS, right=(1,), width=width).splitlines() == expected
 
 
-def test_on_a_narrow_terminal_long_cells_are_cut_but_never_a_name_or_a_number() -> None:
-    assert table(HEADER, ROWS, right=(1,), width=50).splitlines() == [
-        "model                   size  source          here",
-        "a-model-with-a-name  2.13 GB  https://examp…  yes",
+def test_table_shows_markup_as_text() -> None:
+    assert table(("a",), [("[bold]x[/]",)]).splitlines() == ["a", "[bold]x[/]"]
+
+
+def test_an_error_is_its_message_and_its_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    print_error(UserError("no space", location="/var", hint="free some", code="disk-full"))
+    print_error(UserError("interrupted by x"))
+    assert capsys.readouterr().err.splitlines() == [
+        "error: no space: /var",
+        "hint: free some [disk-full]",
+        "error: interrupted by x",
     ]

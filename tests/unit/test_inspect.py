@@ -11,7 +11,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.diagnostics.table import diagnostics
-from scripts.host.build.arguments import BASE_DIGEST, BASE_NAME
+from scripts.host.build.inputs import BASE_DIGEST_LABEL, BASE_NAME_LABEL, resolve
 from scripts.host.config.load import load
 from scripts.host.config.schema import Smoke
 from scripts.host.inspect.image import (
@@ -60,7 +60,7 @@ GOOD = Inspection(
     size=6_000,
     base_size=4_000,
     created="2026-11-01T00:00:00.123456789Z",
-    labels={BASE_NAME: "a/base:1"},
+    labels={BASE_NAME_LABEL: "a/base:1"},
     layers=(
         Layer(size=1_100, models=1_000, instruction="COPY model"),
         Layer(size=900, models=0, instruction="RUN |1 A= /bin/bash -o pipefail -c packages"),
@@ -210,7 +210,7 @@ def test_the_bill_of_the_same_image_is_the_same_to_the_byte_and_of_another_is_no
 
 def test_the_bill_names_the_base_image_by_digest_where_that_is_known() -> None:
     digest = "sha256:" + "3" * 64
-    labels = {BASE_NAME: "docker.io/a/base:1", BASE_DIGEST: digest}
+    labels = {BASE_NAME_LABEL: "docker.io/a/base:1", BASE_DIGEST_LABEL: digest}
     expected = f"pkg:oci/base@{digest}?repository_url=docker.io/a/base"
     assert expected in {unquote(purl) for purl in purls(bill(labels))}
 
@@ -227,4 +227,7 @@ def test_a_git_source_is_named_by_where_it_is_from(repository: str, purl: str) -
 
 
 def test_commits_are_known_by_the_config_that_names_them() -> None:
-    assert known_repositories(load("cuda128"))[COMMIT] == "AUTOMATIC1111/stable-diffusion-webui"
+    assert (
+        known_repositories(resolve(load("cuda128")))[COMMIT]
+        == "AUTOMATIC1111/stable-diffusion-webui"
+    )

@@ -1,4 +1,4 @@
-"""`config.lock.yaml`: what it pins, what it no longer pins, and that it is whole or as it was."""
+"""`config.lock.yaml`: pins, stale pins, and atomic updates."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from scripts.common.diagnostics.error import UserError
-from scripts.host.build.arguments import build_arguments, unpinned
-from scripts.host.config.load import ROOT, LoadedConfig, load
+from scripts.host.build.inputs import BuildInputs, resolve
+from scripts.host.config.load import ROOT, load
 from scripts.host.config.lock import (
     LOCK_NAME,
     Lock,
@@ -42,15 +42,14 @@ def write(root: Path, lock: Lock) -> None:
     update_lock(root, lambda _: lock)
 
 
-def with_model(root: Path, source: str) -> LoadedConfig:
-    """A config with one model, whose lock knows main's f.safetensors."""
+def resolve_model(root: Path, source: str) -> BuildInputs:
+    """Resolve a config with one model, whose lock has main's f.safetensors."""
     write(root, Lock(models={"m": PINNED}))
-    return load(
-        define=[f"models=[{{name: m, path: /model.safetensors, source: {source}}}]"], root=root
-    )
+    model = f"{{name: m, path: /model.safetensors, source: {source}}}"
+    return resolve(load(define=[f"models=[{model}]"], root=root))
 
 
-def test_the_lock_survives_a_round_trip_and_replaces_in_one_step(tmp_path: Path) -> None:
+def test_lock_survives_a_round_trip_and_leaves_no_other_file(tmp_path: Path) -> None:
     assert read_lock(tmp_path) == Lock()
     lock = Lock(images={"a:1": DIGEST}, models={"m": PINNED})
     write(tmp_path, lock)
@@ -58,10 +57,10 @@ def test_the_lock_survives_a_round_trip_and_replaces_in_one_step(tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir()] == [LOCK_NAME]
 
 
-def test_what_was_pinned_is_what_is_built(checkout: Path) -> None:
-    loaded = with_model(checkout, "{hub: o/r, file: f.safetensors}")
-    assert "model m" not in unpinned(loaded)
-    assert build_arguments(loaded)["MODEL_REVISION"] == "c" * 40
+def test_a_build_takes_the_pinned_revision(checkout: Path) -> None:
+    inputs = resolve_model(checkout, "{hub: o/r, file: f.safetensors}")
+    assert "model m" not in inputs.unpinned
+    assert inputs.arguments["MODEL_REVISION"] == "c" * 40
 
 
 @pytest.mark.parametrize(
@@ -74,22 +73,19 @@ def test_what_was_pinned_is_what_is_built(checkout: Path) -> None:
     ],
     ids=["another branch", "another commit", "another file", "another repository"],
 )
-def test_a_model_that_was_pinned_as_something_else_is_not_pinned(
-    checkout: Path, source: str, revision: str
-) -> None:
-    loaded = with_model(checkout, source)
-    assert "model m" in unpinned(loaded)
-    arguments = build_arguments(loaded)
-    assert arguments["MODEL_REVISION"] == revision
-    assert arguments["MODEL_SHA256"] == ""
+def test_a_pin_of_another_source_is_ignored(checkout: Path, source: str, revision: str) -> None:
+    inputs = resolve_model(checkout, source)
+    assert "model m" in inputs.unpinned
+    assert inputs.arguments["MODEL_REVISION"] == revision
+    assert inputs.arguments["MODEL_SHA256"] == ""
 
 
 def test_a_hub_commit_without_a_checksum_is_not_pinned(checkout: Path) -> None:
-    assert "model clip-tokenizer" in unpinned(load(root=checkout))
+    assert "model clip-tokenizer" in resolve(load(root=checkout)).unpinned
 
 
 @pytest.mark.parametrize(
-    ("text", "said", "place"),
+    ("text", "expected", "location"),
     [
         ("images:\n  a: [\n", "not valid YAML", f"{LOCK_NAME}:3"),
         ("images: {}\nextra: 1\n", "extra: unknown key", f"{LOCK_NAME}:2"),
@@ -97,26 +93,26 @@ def test_a_hub_commit_without_a_checksum_is_not_pinned(checkout: Path) -> None:
         ("images:\n  a:1: latest\n", "images.a:1: ", f"{LOCK_NAME}:2"),
         ("sources:\n  a/b@HEAD: main\n", "sources.a/b@HEAD: ", f"{LOCK_NAME}:2"),
         ("models: {m: {files: {}}}\n", "models.m.source: missing value", f"{LOCK_NAME}:1"),
-        ("images: {}\nimages: {}\n", "images is said twice", f"{LOCK_NAME}:2"),
+        ("images: {}\nimages: {}\n", "duplicate key images", f"{LOCK_NAME}:2"),
         ("- a\n", "expected a map of keys", f"{LOCK_NAME}:1"),
         ("<<<<<<< HEAD\n", "expected a map of keys", f"{LOCK_NAME}:1"),
         ("images: {}\x00", "control characters", LOCK_NAME),
     ],
 )
-def test_a_broken_lock_is_one_line_with_place_and_a_cure_that_works(
-    tmp_path: Path, text: str, said: str, place: str
+def test_a_broken_lock_is_located_with_a_hint(
+    tmp_path: Path, text: str, expected: str, location: str
 ) -> None:
     (tmp_path / LOCK_NAME).write_text(text)
-    with pytest.raises(UserError) as failed:
+    with pytest.raises(UserError) as caught:
         read_lock(tmp_path)
-    message = str(failed.value)
-    assert said in message
-    assert failed.value.location == place
+    message = str(caught.value)
+    assert expected in message
+    assert caught.value.location == location
     assert "delete it, then run: invoke pin" in message
     assert "\n" not in message
 
 
-def test_a_lock_that_is_no_text_or_no_file_is_one_line(tmp_path: Path) -> None:
+def test_a_lock_that_is_no_text_or_no_file_is_broken(tmp_path: Path) -> None:
     (tmp_path / LOCK_NAME).write_bytes(b"\xff\xfe")
     with pytest.raises(UserError, match="not UTF-8"):
         read_lock(tmp_path)
@@ -126,7 +122,7 @@ def test_a_lock_that_is_no_text_or_no_file_is_one_line(tmp_path: Path) -> None:
         read_lock(tmp_path)
 
 
-def test_changes_made_at_once_all_arrive(tmp_path: Path) -> None:
+def test_concurrent_updates_are_all_kept(tmp_path: Path) -> None:
     def add(name: str) -> None:
         update_lock(tmp_path, lambda lock: Lock(images={**lock.images, name: DIGEST}))
 
@@ -139,7 +135,7 @@ def test_changes_made_at_once_all_arrive(tmp_path: Path) -> None:
     assert sorted(read_lock(tmp_path).images) == sorted(names)
 
 
-def test_a_session_that_runs_in_the_checkout_holds_up_no_change(tmp_path: Path) -> None:
+def test_a_running_session_does_not_block_an_update(tmp_path: Path) -> None:
     started_by(tmp_path)  # as `invoke serve` does, until it ends
     change = threading.Thread(
         target=write, args=(tmp_path, Lock(images={"a:1": DIGEST})), daemon=True
@@ -157,7 +153,7 @@ def test_a_session_that_runs_in_the_checkout_holds_up_no_change(tmp_path: Path) 
         ("mount -t tmpfs -o size=4k,nr_inodes=1 n {0}", "No space left on device"),
     ],
 )
-def test_a_lock_that_cannot_be_written_is_one_line(tmp_path: Path, mount: str, reason: str) -> None:
+def test_a_lock_that_cannot_be_written_is_reported(tmp_path: Path, mount: str, reason: str) -> None:
     program = (
         "import sys; from pathlib import Path;"
         "from scripts.common.diagnostics.error import UserError;"
@@ -165,14 +161,14 @@ def test_a_lock_that_cannot_be_written_is_one_line(tmp_path: Path, mount: str, r
         "try: update_lock(Path(sys.argv[1]), lambda lock: lock)\n"
         "except UserError as failure: print(failure)"
     )
-    words = [sys.executable, "-c", program, str(tmp_path)]
-    answer = in_small_world(mount.format(tmp_path), words)
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    answer = in_small_world(mount.format(tmp_path), command)
     [line] = answer.stdout.splitlines()
-    assert line.startswith(f"the lock cannot be written: {reason}; it is as it was")
+    assert line.startswith(f"the lock cannot be written: {reason}; it is unchanged")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_lock_that_is_broken_stays_as_it_is(checkout: Path) -> None:
+def test_a_broken_lock_is_not_overwritten(checkout: Path) -> None:
     (checkout / LOCK_NAME).write_text("images: 3\n")
     with pytest.raises(UserError, match="expected a map"):
         write(checkout, Lock())

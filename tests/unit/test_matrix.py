@@ -1,10 +1,8 @@
-"""`invoke matrix`: CI runs what the config and pyproject.toml say."""
+"""`invoke matrix`: CI's lists follow the config and pyproject.toml."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,8 @@ import pytest
 import noxfile
 from scripts.common.diagnostics.error import UserError
 from scripts.host.config.load import ROOT
-from scripts.host.matrix import matrix, pythons
+from scripts.host.matrix import matrix, python_versions
+from tests.support.running import error_line, invoke
 
 
 @pytest.fixture
@@ -23,7 +22,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_every_variant_is_built_and_those_with_cuda_want_a_gpu(checkout: Path) -> None:
+def test_variants_are_listed_by_accelerator(checkout: Path) -> None:
     (checkout / "config.local.yaml").write_text(
         "variants: {tiny: {build: {accelerator: cpu}}, fast: {smoke: {steps: 2}}}\n"
     )
@@ -33,7 +32,7 @@ def test_every_variant_is_built_and_those_with_cuda_want_a_gpu(checkout: Path) -
     assert set(found.cpu) == set(found.variants) - set(found.gpu) == {"cpu", "tiny"}
 
 
-def test_a_repository_is_named_with_its_registry(checkout: Path) -> None:
+def test_repositories_have_their_registry(checkout: Path) -> None:
     (checkout / "config.local.yaml").write_text(
         "image: {repository: me/worker}\nvariants: {cpu: {image: {repository: ghcr.io/me/small}}}\n"
     )
@@ -43,42 +42,35 @@ def test_a_repository_is_named_with_its_registry(checkout: Path) -> None:
     assert found["cpu"] == "docker.io/me/worker"
 
 
-def test_machines_are_those_of_the_config(checkout: Path) -> None:
+def test_runners_are_those_of_the_config(checkout: Path) -> None:
     (checkout / "config.local.yaml").write_text("ci: {runner: [big], gpu_runner: []}\n")
     found = matrix(checkout)
     assert (found.runner, found.gpu_runner) == (("big",), ())
 
 
-@pytest.mark.parametrize("words", [(), ("--only", "python")])
-def test_the_task_prints_one_line_of_json(words: tuple[str, ...]) -> None:
-    answer = task(*words)
+@pytest.mark.parametrize("options", [(), ("--only", "python")])
+def test_the_task_prints_one_line_of_json(options: tuple[str, ...]) -> None:
+    answer = invoke("matrix", *options)
     assert answer.stdout.count("\n") == 1
     found = json.loads(answer.stdout)
-    assert (found if words else found["python"]) == list(pythons())
+    assert (found if options else found["python"]) == list(python_versions())
 
 
-def test_a_list_that_there_is_not_is_named_with_those_there_are() -> None:
-    answer = task("--only", "rust")
-    assert answer.returncode == 1
-    assert "the matrix has no rust - one of: python, variants" in answer.stderr
+def test_an_unknown_list_is_refused_with_the_known_ones() -> None:
+    error = error_line(invoke("matrix", "--only", "rust"))
+    assert error.startswith("error: the matrix has no rust\nhint: one of: python, variants")
 
 
-def task(*words: str) -> subprocess.CompletedProcess[str]:
-    """`invoke matrix`, really run."""
-    command = [sys.executable, "-m", "invoke", "matrix", *words]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+def test_supported_pythons_equal_those_of_nox() -> None:
+    assert list(python_versions()) == noxfile.PYTHONS
 
 
-def test_the_supported_pythons_are_said_in_one_place() -> None:
-    assert list(pythons()) == noxfile.PYTHONS
-
-
-def test_another_range_is_counted_out(checkout: Path) -> None:
+def test_python_versions_follow_the_range(checkout: Path) -> None:
     (checkout / "pyproject.toml").write_text('requires-python = ">=3.9,<3.11"\n')
-    assert pythons(checkout) == ("3.9", "3.10")
+    assert python_versions(checkout) == ("3.9", "3.10")
 
 
-def test_a_range_without_end_is_a_failure(checkout: Path) -> None:
+def test_a_range_without_end_is_refused(checkout: Path) -> None:
     (checkout / "pyproject.toml").write_text('requires-python = ">=3.10"\n')
     with pytest.raises(UserError, match=r"pyproject\.toml"):
-        pythons(checkout)
+        python_versions(checkout)

@@ -182,7 +182,7 @@ def test_a_failure_of_one_model_lets_the_others_finish(tmp_path: Path, server: H
     assert run(root, "big")[0].state == "cached"
 
 
-def test_downloads_run_side_by_side_up_to_the_limit(tmp_path: Path) -> None:
+def test_downloads_run_run_concurrently_up_to_the_limit(tmp_path: Path) -> None:
     pages = {f"/{seed}.safetensors": safetensors_bytes(400_000, seed) for seed in range(4)}
 
     def seconds(concurrency: int) -> float:

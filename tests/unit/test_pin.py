@@ -19,13 +19,14 @@ from typing import Any
 import pytest
 
 from scripts.common.diagnostics.error import UserError
-from scripts.host.build.arguments import unpinned
+from scripts.host.build.inputs import resolve
 from scripts.host.config.load import ROOT, LoadedConfig, load
 from scripts.host.config.lock import LOCK_NAME, read_lock
 from scripts.host.models.prefetch import prefetch
 from scripts.host.pin.network import pin_network
 from tests.support.git_server import RELEASES, WEBUI, repositories, serving
 from tests.support.hub import commit_of, hub
+from tests.support.running import error_line
 from tests.support.serving import Server, running
 
 DIGEST = "sha256:" + "0" * 64
@@ -246,9 +247,9 @@ def test_everything_that_cannot_be_pinned_is_said_before_it_fails(
 
 
 def test_after_a_pin_a_build_finds_nothing_unpinned(world: World) -> None:
-    assert unpinned(*world.variants("cuda128"))
+    assert resolve(*world.variants("cuda128")).unpinned
     pin_network(world.variants())
-    assert [unpinned(loaded) for loaded in world.variants()] == [(), (), ()]
+    assert [resolve(loaded).unpinned for loaded in world.variants()] == [(), (), ()]
 
 
 def test_check_is_content_right_after_a_pin(world: World) -> None:
@@ -377,7 +378,7 @@ def test_only_packages_are_upgraded() -> None:
         check=False,
     )
     assert answer.returncode == 1
-    assert answer.stderr == "error: only packages are upgraded: --upgrade - add --python\n"
+    assert answer.stderr == "error: only packages are upgraded: --upgrade\nhint: add --python\n"
 
 
 def test_invoke_pin_check_fails_with_one_line_and_lists_the_changes(
@@ -394,5 +395,4 @@ def test_invoke_pin_check_fails_with_one_line_and_lists_the_changes(
     )
     assert answer.returncode == 1
     assert "model checkpoint: " in answer.stdout
-    [line] = [line for line in answer.stderr.splitlines() if line.startswith("error:")]
-    assert "invoke pin" in line
+    assert "invoke pin" in error_line(answer)

@@ -216,7 +216,7 @@ def test_a_lock_of_packages_that_cannot_be_written_is_one_line(place: Place) -> 
     mount = f"mount -t tmpfs -o ro n {folder}"
     words = [sys.executable, "-c", program, str(new), str(folder / "x.txt")]
     [line] = in_small_world(mount, words).stdout.splitlines()
-    assert line.startswith("the lock cannot be written: Read-only file system; it is as it was")
+    assert line.startswith("the lock cannot be written: Read-only file system; it is unchanged")
 
 
 def test_an_index_that_does_not_answer_is_one_line(

@@ -8,8 +8,8 @@ from xml.etree import ElementTree as Xml
 
 from pydantic import BaseModel, ConfigDict
 
+from scripts.common.files import write_atomically
 from scripts.common.gpu.device import Device
-from scripts.host.reports.build_report import write as write_json
 
 Outcome = Literal["passed", "failed", "skipped"]
 
@@ -134,7 +134,9 @@ def write(report: SmokeReport, folder: Path, log: str) -> Path:
     stem.with_suffix(".xml").write_text(junit(report), encoding="utf-8")
     stem.with_suffix(".log").write_text(log, encoding="utf-8")
     stem.with_suffix(".html").write_text(page(report, pictures, log), encoding="utf-8")
-    return write_json(report, stem.with_suffix(".json"))
+    path = stem.with_suffix(".json")
+    write_atomically(path, f"{report.model_dump_json(indent=2)}\n")
+    return path
 
 
 def outdone(report: SmokeReport, folder: Path) -> bool:

@@ -14,18 +14,53 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.common.diagnostics.error import UserError
-from scripts.host.config.load import LoadedConfig
+from scripts.host.config.load import LoadedConfig, find_ca_bundle
 from scripts.host.config.lock import Lock
 from scripts.host.config.schema import Build, Config, GitSource, HubSource, Mirrors, Smoke
 from scripts.host.models.artifacts import Item, items_of
 
+FINAL_STAGE = "build_final_image"
 CHECKPOINT_PATH = "/model.safetensors"
+PROGRESS_MODES = ("auto", "plain", "quiet")
 VARIANT_LABEL = "com.github.a1111-worker.variant"
 # https://github.com/opencontainers/image-spec/blob/main/annotations.md
 BASE_NAME_LABEL = "org.opencontainers.image.base.name"
 BASE_DIGEST_LABEL = "org.opencontainers.image.base.digest"
 
 _TAG_FIELD = re.compile(r"\{(release|variant|revision)\}")
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """The user's flags of one build.
+
+    Args:
+        target: stage to stop at.
+        tags: further references of the image.
+        no_cache: run every step.
+        builder: buildx builder, overrides `build.builder`; empty for none.
+        prefetch: download models on the host; otherwise the Dockerfile downloads them.
+        locked: fail if an input is unpinned.
+        progress: `auto` (moving on a terminal), `plain` or `quiet`.
+
+    Raises:
+        UserError: there is no such progress mode.
+    """
+
+    target: str = FINAL_STAGE
+    tags: tuple[str, ...] = ()
+    no_cache: bool = False
+    builder: str = ""
+    prefetch: bool = True
+    locked: bool = False
+    progress: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.progress not in PROGRESS_MODES:
+            raise UserError(
+                f"there is no progress mode {self.progress}",
+                hint=f"one of: {', '.join(PROGRESS_MODES)}",
+            )
 
 
 @dataclass(frozen=True)
@@ -110,6 +145,20 @@ class BuildInputs:
     build: Build
     smoke: Smoke
     store: Path
+
+    @property
+    def ca_bundle(self) -> Path | None:
+        """File of `mirrors.ca_bundle`; see `find_ca_bundle`."""
+        return find_ca_bundle(self.root, self.mirrors.ca_bundle)
+
+    @property
+    def checkpoint(self) -> Item:
+        """The model file that the worker serves."""
+        return next(
+            item
+            for item in self.artifacts + self.volume_artifacts
+            if item.model.path == CHECKPOINT_PATH
+        )
 
     @property
     def references(self) -> tuple[str, ...]:

@@ -1,25 +1,29 @@
-"""The main job: models fetched and verified, image built, report written."""
+"""Build an image: prefetch models beside a prebuild, run buildx, write the report."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+import time
+from contextlib import ExitStack
+from pathlib import Path
 
 from scripts.common.diagnostics.error import UserError
-from scripts.host.build import buildx
-from scripts.host.build.arguments import unpinned
-from scripts.host.build.plan import Words, make_plan
-from scripts.host.build.prebuild import built_ahead
-from scripts.host.build.progress import Progress
+from scripts.common.files import write_atomically
+from scripts.host.build.build_progress import BuildProgress, step_records
+from scripts.host.build.buildx import CERTIFICATES, MODELS, output_options, run_buildx
+from scripts.host.build.inputs import BuildInputs, BuildOptions
+from scripts.host.build.prebuild import prebuild
 from scripts.host.certificates import certificate_context
 from scripts.host.config.load import LoadedConfig
+from scripts.host.config.schema import HubSource
 from scripts.host.console import note, warn
 from scripts.host.engine.client import client, probe
-from scripts.host.reports import build_report
+from scripts.host.models.context import staged_context
+from scripts.host.models.prefetch import all_cached
+from scripts.host.models.progress_display import prefetch_shown
+from scripts.host.reports.build_report import BuildReport, hit_ratio, layer_records
 
 # Stages that need no model: debugging them must not wait for gigabytes.
-MODEL_FREE_STAGES = frozenset(
+_MODEL_FREE_STAGES = frozenset(
     (
         *("download", "sources", "clip", "locks", "python", "large", "packages", "checked"),
         *("runpod", "webui", "worker"),
@@ -27,100 +31,89 @@ MODEL_FREE_STAGES = frozenset(
 )
 
 
-def make(
-    loaded: LoadedConfig,
-    words: Words,
-    *,
-    prefetch: bool = True,
-    locked: bool = False,
-    quiet: bool = False,
-) -> build_report.BuildReport:
-    """Build one image.
-
-    Args:
-        loaded: the config.
-        words: what the user asked of this build.
-        prefetch: fetch models on the host; otherwise the Dockerfile downloads them.
-        locked: make unpinned inputs an error instead of a warning.
-        quiet: show no steps.
+def build_image(loaded: LoadedConfig, inputs: BuildInputs, options: BuildOptions) -> BuildReport:
+    """Build one image and write its report.
 
     Raises:
-        UserError: something unpinned under `locked`, a model that cannot be had, a failed build.
+        UserError: an unpinned input with `locked`, a model that cannot be downloaded, a failed
+            build.
     """
-    loose = unpinned(loaded)
-    if loose and locked:
-        raise UserError(
-            f"not pinned: {', '.join(loose)}", location="--locked", hint="run: invoke pin"
-        )
-    if loose:
-        warn(f"not pinned: {', '.join(loose)} - run: invoke pin")
-    requirements = loaded.root / loaded.config.build.requirements
-    if not requirements.is_file():
+    check_pins(inputs, locked=options.locked)
+    needs_models = options.prefetch and options.target not in _MODEL_FREE_STAGES
+    if not needs_models:
+        _check_download_stage(inputs)
+    outputs = output_options(inputs, options, probe())
+    prebuilt = BuildProgress()
+    with ExitStack() as stack:
+        contexts: dict[str, Path] = {}
+        certificates = stack.enter_context(certificate_context(inputs.ca_bundle))
+        if certificates:
+            contexts[CERTIFICATES] = certificates
+        if needs_models:
+            if not options.no_cache and not all_cached(loaded):
+                note("what needs no model is built while the models are downloaded")
+                prebuilt = stack.enter_context(prebuild(inputs, options, contexts))
+            results = prefetch_shown(loaded, summary=False, plain=options.progress != "auto")
+            contexts[MODELS] = stack.enter_context(staged_context(loaded, results))
+        started = time.monotonic()
+        image_id, progress = run_buildx(inputs, options, contexts, outputs)
+        seconds = time.monotonic() - started
+    report = _report(inputs, options, image_id, progress, prebuilt, seconds)
+    path = inputs.root / "reports" / "build.json"
+    write_atomically(path, f"{report.model_dump_json(indent=2)}\n")
+    return report
+
+
+def check_pins(inputs: BuildInputs, *, locked: bool) -> None:
+    """Warn about unpinned inputs.
+
+    Raises:
+        UserError: there are some and `locked` is set, or the image's Python packages have no lock.
+    """
+    if inputs.unpinned:
+        message = f"not pinned: {', '.join(inputs.unpinned)}"
+        if locked:
+            raise UserError(message, location="--locked", hint="run: invoke pin")
+        warn(f"{message} - run: invoke pin")
+    if not (inputs.root / inputs.build.requirements).is_file():
         raise UserError(
             "the lock of the image's Python packages is missing",
-            location=loaded.config.build.requirements,
-            hint=f"run: invoke pin --python --variant {loaded.variant}",
+            location=inputs.build.requirements,
+            hint=f"run: invoke pin --python --variant {inputs.variant}",
         )
-    engine = probe()
-    wants_models = prefetch and words.target not in MODEL_FREE_STAGES
-    with certificate_context(loaded) as certificates:
-        plan = make_plan(loaded, words, engine, certificates, downloads=not wants_models)
-        with (
-            _ahead(loaded, plan, wanted=wants_models and not words.no_cache) as earlier,
-            _with_models(loaded, plan, wanted=wants_models) as whole,
-        ):
-            built = buildx.run(whole, quiet=quiet)
-    result = _report(
-        loaded, words, built, loose, build_report.step_records(built.progress, earlier)
-    )
-    build_report.write(result, loaded.root / "reports" / "build.json")
-    return result
 
 
-@contextmanager
-def _ahead(loaded: LoadedConfig, plan: buildx.Plan, *, wanted: bool) -> Iterator[Progress]:
-    """What is built while models are fetched; nothing where all of them are there."""
-    from scripts.host.models.prefetch import all_cached
-
-    if not wanted or all_cached(loaded):
-        yield Progress()
-        return
-    note("what needs no model is built beside the download")
-    with built_ahead(plan) as earlier:
-        yield earlier
-
-
-@contextmanager
-def _with_models(loaded: LoadedConfig, plan: buildx.Plan, *, wanted: bool) -> Iterator[buildx.Plan]:
-    """The plan with the named context `models`, whose folder is there until the block ends."""
-    if not wanted:
-        yield plan
-        return
-    from scripts.host.models.context import staged_context
-    from scripts.host.models.progress_display import prefetch_shown
-
-    with staged_context(loaded, prefetch_shown(loaded, summary=False)) as folder:
-        yield replace(plan, contexts={**plan.contexts, buildx.MODELS: folder})
+def _check_download_stage(inputs: BuildInputs) -> None:
+    """Refuse a checkpoint that the Dockerfile's stage `download` cannot fetch."""
+    model = inputs.checkpoint.model
+    if not isinstance(model.source, HubSource):
+        raise UserError(
+            f"the download stage fetches from the Hub only, not model {model.name}",
+            location="--no-prefetch",
+            hint="build without --no-prefetch",
+        )
 
 
 def _report(
-    loaded: LoadedConfig,
-    words: Words,
-    built: buildx.Built,
-    loose: tuple[str, ...],
-    steps: tuple[build_report.StepRecord, ...],
-) -> build_report.BuildReport:
-    image = client().images.get(built.image_id)
-    return build_report.BuildReport(
+    inputs: BuildInputs,
+    options: BuildOptions,
+    image_id: str,
+    progress: BuildProgress,
+    prebuilt: BuildProgress,
+    seconds: float,
+) -> BuildReport:
+    image = client().images.get(image_id)
+    steps = step_records(progress, prebuilt)
+    return BuildReport(
         image_id=image.id,
         tags=tuple(image.tags),
-        variant=loaded.variant,
-        target=words.target,
+        variant=inputs.variant,
+        target=options.target,
         size=image.attrs["Size"],
-        seconds=round(built.seconds, 3),
-        context_bytes=built.progress.context_bytes,
-        cache_hit_ratio=build_report.hit_ratio(steps),
-        unpinned=loose,
-        layers=build_report.layer_records(image.history()),
+        seconds=round(seconds, 3),
+        context_bytes=progress.context_bytes,
+        cache_hit_ratio=hit_ratio(steps),
+        unpinned=inputs.unpinned,
+        layers=layer_records(image.history()),
         steps=steps,
     )

@@ -1,46 +1,55 @@
-"""Builds what needs no model while the models are still on their way.
+"""Build what needs no model while the models are downloaded.
 
-A first build would otherwise wait for gigabytes before its first step. The builder keeps what was
-made; the build proper finds it in the cache, or joins a step that still runs.
+A first build would otherwise wait for gigabytes before its first step. The builder caches the
+results; the build proper reuses them, or joins a step that is still running.
 """
 
 from __future__ import annotations
 
 import signal
-import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
-from scripts.host.build.buildx import Plan, command
-from scripts.host.build.progress import Progress
+from scripts.host.build.build_progress import BuildProgress
+from scripts.host.build.buildx import build_command, start_buildx
+from scripts.host.build.inputs import BuildInputs, BuildOptions
 
-_DOWNLOAD = "download"  # the stage that `models` is made from where no named context replaces it
-_OUTPUTS = ("--load", "--cache-to", "--provenance")
+_DOWNLOAD = "download"
+"""Stage that the Dockerfile's stage `models` copies from.
+
+Empty models replace this stage and not `models`: the builder keeps one copy of each named context
+for the next build, and empty ones would make it receive the real models again.
+"""
 
 
 @contextmanager
-def built_ahead(plan: Plan) -> Iterator[Progress]:
-    """Run a plan's steps with an empty model in the background, until the block ends.
+def prebuild(
+    inputs: BuildInputs, options: BuildOptions, contexts: Mapping[str, Path]
+) -> Iterator[BuildProgress]:
+    """Run a build with empty models in the background until the block ends.
 
-    A step that fails here ends it in silence: the build proper comes to the same step and says why.
+    A failing step ends it silently: the build proper fails at the same step and reports it.
 
     Args:
-        plan: the build proper, without the named context `models`.
+        inputs: of the build proper.
+        options: of the build proper.
+        contexts: named build contexts, without `models`.
 
     Yields:
-        What the steps did, so far.
+        The progress so far.
     """
-    progress = Progress()
-    with tempfile.TemporaryDirectory(prefix="ahead-") as scratch:
-        words = command(without_models(plan, empty_models(Path(scratch))), Path(scratch) / "iid")
-        process = subprocess.Popen(
-            words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
-        reader = threading.Thread(target=_follow, args=(process, progress), daemon=True)
+    progress = BuildProgress()
+    with tempfile.TemporaryDirectory(prefix="prebuild-") as folder:
+        process = start_buildx(prebuild_command(inputs, options, contexts, Path(folder)))
+
+        def follow() -> None:
+            for line in process.stderr or ():
+                progress.feed(line)
+
+        reader = threading.Thread(target=follow, daemon=True)
         reader.start()
         try:
             yield progress
@@ -50,29 +59,20 @@ def built_ahead(plan: Plan) -> Iterator[Progress]:
             reader.join()
 
 
-def without_models(plan: Plan, models: Path) -> Plan:
-    """The same build with other models, that leaves nothing but the builder's cache.
+def prebuild_command(
+    inputs: BuildInputs, options: BuildOptions, contexts: Mapping[str, Path], folder: Path
+) -> list[str]:
+    """Return the command of a build that leaves nothing but the builder's cache.
 
-    They do not come as the named context `models`: the builder keeps one copy of each named context
-    for the next build, and these would take the place of the real ones, which would be sent again.
+    Args:
+        inputs: of the build proper.
+        options: of the build proper.
+        contexts: named build contexts, without `models`.
+        folder: where empty models are made.
     """
-    kept = (word for word in plan.options if not word.startswith(_OUTPUTS))
-    return replace(
-        plan,
-        contexts={**plan.contexts, _DOWNLOAD: models},
-        tags=(),
-        options=(*kept, "--output=type=cacheonly"),
+    models = folder / _DOWNLOAD
+    (models / "extra").mkdir(parents=True)
+    (models / "model.safetensors").touch()
+    return build_command(
+        inputs, options, {**contexts, _DOWNLOAD: models}, ["--output=type=cacheonly"]
     )
-
-
-def empty_models(scratch: Path) -> Path:
-    """A folder in place of the download that holds nothing: an empty file, an empty tree."""
-    folder = scratch / _DOWNLOAD
-    (folder / "extra").mkdir(parents=True)
-    (folder / "model.safetensors").touch()
-    return folder
-
-
-def _follow(process: subprocess.Popen[str], progress: Progress) -> None:
-    for line in process.stderr or ():
-        progress.feed(line)

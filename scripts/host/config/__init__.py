@@ -1,1 +1,1 @@
-"""Choices and pins: what `config.yaml` and its layers say, and what `config.lock.yaml` adds."""
+"""Settings and pins: `config.yaml` with its overrides, and `config.lock.yaml`."""

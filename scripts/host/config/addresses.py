@@ -1,7 +1,7 @@
-"""What addresses in the config may look like, and what they say. Pure.
+"""Validate the addresses of the config.
 
-One under `mirrors` or `a1111.sources` becomes a build argument, which the process list, the image's
-history and its provenance show to everybody; a model's is written to the lock. So none holds a
+Mirrors and source repositories become build arguments, which the process list, the image's history
+and its provenance show to everybody; a model's address is written to the lock. None may hold a
 password.
 """
 
@@ -14,28 +14,28 @@ from urllib.parse import unquote, urlsplit
 _REGISTRY = re.compile(r"[^\s/@]+(/[^\s/@]+)*/*")
 
 
-def mirror(url: str) -> str:
-    """An http or https address as others are appended to it: without a slash at its end.
+def check_mirror(url: str) -> str:
+    """Return an http or https address without a trailing slash, so that paths can be appended.
 
     Raises:
-        ValueError: it is none, or holds a user or password.
+        ValueError: it is not one, or holds a user or password.
     """
     if not re.match(r"https?://[^\s/]\S*$", url):
         raise ValueError("expected an address such as https://host/path")
-    return without_credentials(url).rstrip("/")
+    return check_credentials(url).rstrip("/")
 
 
-def repository(place: str) -> str:
-    """owner/name, or a whole URL.
+def check_repository(repo: str) -> str:
+    """Return owner/name or a URL.
 
     Raises:
         ValueError: the URL holds a password.
     """
-    return without_credentials(place) if "://" in place else place
+    return check_credentials(repo) if "://" in repo else repo
 
 
-def registry(prefix: str) -> str:
-    """What is put before an image's name, without a slash at its end.
+def check_registry(prefix: str) -> str:
+    """Return the prefix of an image's name without a trailing slash.
 
     Raises:
         ValueError: it has a scheme or credentials, which no image's name has.
@@ -43,20 +43,20 @@ def registry(prefix: str) -> str:
     if not _REGISTRY.fullmatch(prefix):
         raise ValueError(
             "expected host, host:port or a path below it, without https://; "
-            "credentials are Docker's own (docker login)"
+            "for credentials use docker login"
         )
     return prefix.rstrip("/")
 
 
-def without_credentials(url: str) -> str:
-    """A URL that shows no secret; a user alone, as in ssh://git@host, is none.
+def check_credentials(url: str) -> str:
+    """Return a URL that holds no secret; a user without password, as in ssh://git@host, is none.
 
     Raises:
-        ValueError: it does; the message does not repeat it.
+        ValueError: it holds one; the message does not repeat it.
     """
     try:
         parts = urlsplit(url)
-        parts.port  # noqa: B018 - parsed when asked for
+        parts.port  # noqa: B018 - raises ValueError for a wrong port
     except ValueError:
         raise ValueError("the address has a wrong host or port") from None
     if parts.password or (parts.username and parts.scheme != "ssh"):
@@ -67,6 +67,6 @@ def without_credentials(url: str) -> str:
 
 
 def file_name(url: str) -> str:
-    """The file name at the end of a URL; empty where there is only a number or a word."""
-    last = PurePosixPath(unquote(urlsplit(url).path))
-    return last.name if last.suffix else ""
+    """Return the file name at the end of a URL; empty without a suffix."""
+    path = PurePosixPath(unquote(urlsplit(url).path))
+    return path.name if path.suffix else ""

@@ -1,7 +1,7 @@
-"""Reads the layers of the config and merges them, remembering which line each value came from.
+"""Read and merge the layers of the config, and locate errors in them.
 
-Pure but for reading the files: a layer is a tree of plain values plus a map from key path to
-`file:line`. Maps merge, lists and scalars are replaced.
+A layer is a tree of plain values and a map from key path to `file:line`. Maps merge, lists and
+scalars are replaced.
 """
 
 from __future__ import annotations
@@ -12,146 +12,190 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from scripts.common.diagnostics.error import UserError
 
 Tree = dict[str, Any]
 
+_EXPECTED = {  # pydantic's error types, described in terms of YAML
+    "extra_forbidden": "unknown key",
+    "missing": "missing value",
+    **dict.fromkeys(("tuple_type", "list_type"), "expected a list"),
+    **dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), "expected a map"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "expected a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "expected a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "expected true or false"),
+    "string_type": "expected text",
+}
+
 
 @dataclass(frozen=True)
 class Layer:
-    """Values of one place, and where each key path was said.
+    """Values of one file or override, and the place of each.
 
     Args:
         tree: the values.
         origins: key path (`a.b.0.c`) to `file:line`, for maps and lists as well as scalars.
-        name: what messages call it where no line is to blame.
+        name: name of the layer in messages about no particular line.
     """
 
     tree: Tree
     origins: dict[str, str] = field(default_factory=dict)
     name: str = "config.yaml"
 
+    def origin_of(self, path: str) -> str:
+        """Return the place of a key path, or of the nearest one above it."""
+        while path and path not in self.origins:
+            path = path.rpartition(".")[0]
+        return self.origins.get(path, self.name)
 
-def read_layer(path: Path, shown_as: str) -> Layer:
+
+def read_layer(path: Path, name: str) -> Layer:
     """Parse one YAML file.
 
     Args:
         path: the file.
-        shown_as: how messages name it.
+        name: name of the file in messages.
 
     Raises:
-        UserError: it cannot be read, is not YAML, is not a map, or says a key twice.
+        UserError: it cannot be read, is not YAML, is not a map, or repeats a key.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise UserError(f"it cannot be read: {reason}", location=shown_as) from None
+        raise UserError(f"cannot be read: {reason}", location=name) from None
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
     try:
         node = loader.get_single_node()
         if node is None:
-            return Layer({}, name=shown_as)
+            return Layer({}, name=name)
         if not isinstance(node, yaml.MappingNode):
-            raise UserError("expected a map of keys", location=f"{shown_as}:1")
+            raise UserError("expected a map of keys", location=f"{name}:1")
         origins: dict[str, str] = {}
-        _walk(node, "", shown_as, origins)
-        return Layer(loader.construct_document(node), origins, shown_as)
+        _collect_origins(node, "", name, origins)
+        return Layer(loader.construct_document(node), origins, name)
     except yaml.reader.ReaderError as error:
-        raise UserError(f"not valid YAML: {error.reason}", location=shown_as) from None
+        raise UserError(f"not valid YAML: {error.reason}", location=name) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        where = f"{shown_as}:{mark.line + 1}" if mark else shown_as
         raise UserError(
             f"not valid YAML: {error.problem or error.context}",
-            location=where,
-            hint="mend the line; indentation and colons are the usual cause",
+            location=f"{name}:{mark.line + 1}" if mark else name,
+            hint="correct the line; indentation and colons are the usual cause",
         ) from None
     except RecursionError:
         raise UserError(
-            "an alias contains itself", location=shown_as, hint="write it out"
+            "an alias contains itself", location=name, hint="write the value out"
         ) from None
     finally:
         loader.dispose()
 
 
-def _walk(node: yaml.Node, path: str, shown_as: str, origins: dict[str, str]) -> None:
-    """Note the line of every key path below `node`."""
-    for key, child, line in _children(node):
-        below = f"{path}.{key}" if path else key
-        where = f"{shown_as}:{line}"
-        if below in origins:
-            raise UserError(
-                f"the key {below} is said twice", location=where, hint="keep one of them"
-            )
-        origins[below] = where
-        _walk(child, below, shown_as, origins)
-
-
-def _children(node: yaml.Node) -> list[tuple[str, yaml.Node, int]]:
+def _collect_origins(node: yaml.Node, path: str, name: str, origins: dict[str, str]) -> None:
+    """Add the line of every key path below `node`."""
     if isinstance(node, yaml.MappingNode):
-        return [(str(key.value), child, key.start_mark.line + 1) for key, child in node.value]
-    if isinstance(node, yaml.SequenceNode):
-        return [(str(i), child, child.start_mark.line + 1) for i, child in enumerate(node.value)]
-    return []
+        children = [(str(key.value), child, key) for key, child in node.value]
+    elif isinstance(node, yaml.SequenceNode):
+        children = [(str(index), child, child) for index, child in enumerate(node.value)]
+    else:
+        return
+    for key, child, marked in children:
+        child_path = f"{path}.{key}" if path else key
+        location = f"{name}:{marked.start_mark.line + 1}"
+        if child_path in origins:
+            raise UserError(
+                f"duplicate key {child_path}", location=location, hint="keep one of them"
+            )
+        origins[child_path] = location
+        _collect_origins(child, child_path, name, origins)
 
 
-def override(words: str) -> Layer:
-    """The layer that one `-D key.path=value` makes; the value is read as YAML.
+def parse_override(text: str) -> Layer:
+    """Make a layer of one `-D key.path=value`; the value is read as YAML.
 
     Raises:
-        UserError: it is not of that form.
+        UserError: it does not have that form.
     """
-    path, equals, value = words.partition("=")
+    path, equals, value = text.partition("=")
     keys = path.split(".")
     if not equals or not all(keys):
         raise UserError(
-            f"-D {words} is not key.path=value", hint="for example: -D build.network=host"
+            f"-D {text} is not key.path=value", hint="for example: -D build.network=host"
         )
     try:
-        leaf = yaml.safe_load(value)
+        tree: Any = yaml.safe_load(value)
     except yaml.YAMLError:
-        leaf = value
-    where = f"-D {path}"
-    tree: Any = leaf
+        tree = value
     for key in reversed(keys):
         tree = {key: tree}
     prefixes = [".".join(keys[: i + 1]) for i in range(len(keys))]
-    return Layer(tree, dict.fromkeys(prefixes, where))
+    return Layer(tree, dict.fromkeys(prefixes, f"-D {path}"))
 
 
-def below(layer: Layer, *keys: str) -> Layer:
-    """The part of a layer under some keys, as a layer of its own; a key may contain dots."""
+def sublayer(layer: Layer, *keys: str) -> Layer:
+    """Return the part of a layer below some keys as a layer; a key may contain dots."""
     tree: Any = layer.tree
     for key in keys:
         tree = tree.get(key) if isinstance(tree, dict) else None
     if not isinstance(tree, dict):
         return Layer({})
-    start = ".".join([*keys, ""])
-    return Layer(
-        tree,
-        {key[len(start) :]: at for key, at in layer.origins.items() if key.startswith(start)},
-    )
+    prefix = ".".join([*keys, ""])
+    origins = {
+        path.removeprefix(prefix): origin
+        for path, origin in layer.origins.items()
+        if path.startswith(prefix)
+    }
+    return Layer(tree, origins)
 
 
 def merge(lower: Layer, upper: Layer) -> Layer:
-    """`upper` over `lower`: maps merge, everything else is replaced with what lies below it."""
+    """Merge `upper` over `lower`: maps merge, everything else is replaced."""
     origins = dict(lower.origins)
-    tree = _merged(lower.tree, upper.tree, "", origins)
+    tree = _merge_trees(lower.tree, upper.tree, "", origins)
     return Layer(tree, origins | upper.origins)
 
 
-def _merged(
-    lower: Mapping[str, Any], upper: Mapping[str, Any], path: str, origins: dict[str, str]
+def _merge_trees(
+    lower: Mapping[str, Any], upper: Mapping[str, Any], prefix: str, origins: dict[str, str]
 ) -> Tree:
     result = dict(lower)
     for key, value in upper.items():
-        here = f"{path}{key}"
+        path = f"{prefix}{key}"
         if isinstance(value, dict) and isinstance(result.get(key), dict):
-            result[key] = _merged(result[key], value, f"{here}.", origins)
+            result[key] = _merge_trees(result[key], value, f"{path}.", origins)
             continue
         result[key] = value
-        for stale in [known for known in origins if known.startswith(f"{here}.")]:
+        for stale in [known for known in origins if known.startswith(f"{path}.")]:
             del origins[stale]
     return result
+
+
+def validation_error(error: ValidationError, layer: Layer, *, name: str, hint: str) -> UserError:
+    """Describe the first of pydantic's errors in one line, and count the others.
+
+    Args:
+        error: pydantic's.
+        layer: what was validated.
+        name: name of the whole, for an error that belongs to no key.
+        hint: the next step.
+    """
+    errors = error.errors(include_url=False)
+    first = min(errors, key=lambda each: (each["type"] == "missing", len(each["loc"])))
+    path = _key_path(first["loc"], layer)
+    expected = _EXPECTED.get(first["type"], first["msg"].removeprefix("Value error, "))
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return UserError(f"{path or name}: {expected}{more}", location=layer.origin_of(path), hint=hint)
+
+
+def _key_path(loc: tuple[int | str, ...], layer: Layer) -> str:
+    """Return an error's key path, without the tag that pydantic adds for a member of a union."""
+    keys = [str(part) for part in loc]
+    kept: list[str] = []
+    for index, key in enumerate(keys):
+        is_tag = keys[index - 1 : index] == ["source"] and key in ("hub", "url")
+        is_last = index == len(keys) - 1
+        if not is_tag or (is_last and ".".join([*kept, key]) in layer.origins):
+            kept.append(key)
+    return ".".join(kept)

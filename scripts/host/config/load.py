@@ -1,4 +1,4 @@
-"""Loads the config a task runs with: all layers merged, validated, each value's origin known."""
+"""Load the config of a command: layers merged and validated, each value's origin known."""
 
 from __future__ import annotations
 
@@ -11,8 +11,14 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from scripts.common.diagnostics.error import UserError
-from scripts.host.config.explain import explained
-from scripts.host.config.layers import Layer, below, merge, override, read_layer
+from scripts.host.config.layers import (
+    Layer,
+    merge,
+    parse_override,
+    read_layer,
+    sublayer,
+    validation_error,
+)
 from scripts.host.config.lock import Lock, LockedModel, read_lock
 from scripts.host.config.schema import Config, Model
 
@@ -22,12 +28,12 @@ DEFAULT_VARIANT = "cuda128"
 
 @dataclass(frozen=True)
 class LoadedConfig:
-    """A validated config and what is known about it.
+    """A validated config, its lock and its checkout.
 
     Args:
-        config: the choices, one variant applied.
-        variant: that variant's name.
-        origins: key path to the `file:line` (or `-D key`) that said it; absent: a default.
+        config: the settings of one variant.
+        variant: name of that variant.
+        origins: key path to the `file:line` (or `-D key`) that set it; absent for defaults.
         lock: what `invoke pin` found.
         root: the checkout.
     """
@@ -40,31 +46,35 @@ class LoadedConfig:
 
     @property
     def store(self) -> Path:
-        """Folder of the model store; `MODELS_STORE` in the environment wins."""
+        """Folder of the model store; `MODELS_STORE` in the environment overrides the config."""
         chosen = os.environ.get("MODELS_STORE") or self.config.store.path
         return (self.root / chosen).resolve()
 
     @property
     def ca_bundle(self) -> Path | None:
-        """The certificates that every download trusts, where `mirrors.ca_bundle` names some.
-
-        Raises:
-            UserError: the file is not there.
-        """
-        said = self.config.mirrors.ca_bundle
-        if said is None:
-            return None
-        path = self.root / Path(said).expanduser()
-        if not path.is_file():
-            raise UserError(location=said, code="ca-bundle-unusable")
-        return path
+        """File of `mirrors.ca_bundle`; see `find_ca_bundle`."""
+        return find_ca_bundle(self.root, self.config.mirrors.ca_bundle)
 
     def pin_of(self, model: Model) -> LockedModel | None:
-        """What the lock says of a model, unless another source, revision or file was pinned."""
+        """Return a model's pin; None for a pin of another source, revision or file."""
         locked = self.lock.models.get(model.name)
-        if locked is None or locked.source != model.source.asked:
+        if locked is None or locked.source != model.source.lock_key:
             return None
         return locked if locked.files.keys() >= set(model.files) else None
+
+
+def find_ca_bundle(root: Path, configured: str | None) -> Path | None:
+    """Return the file of `mirrors.ca_bundle`, trusted by every download; None without one.
+
+    Raises:
+        UserError: the file does not exist.
+    """
+    if configured is None:
+        return None
+    path = root / Path(configured).expanduser()
+    if not path.is_file():
+        raise UserError(location=configured, code="ca-bundle-unusable")
+    return path
 
 
 def load(
@@ -74,39 +84,45 @@ def load(
     root: Path = ROOT,
     environment: Mapping[str, str] = os.environ,
 ) -> LoadedConfig:
-    """Merge and validate the config.
+    """Load the config of one variant; see `load_variants`."""
+    return load_variants((variant,), define, root=root, environment=environment)[0]
+
+
+def load_variants(
+    names: Iterable[str] = (),
+    define: Iterable[str] = (),
+    *,
+    root: Path = ROOT,
+    environment: Mapping[str, str] = os.environ,
+) -> tuple[LoadedConfig, ...]:
+    """Read the config files and the lock once, and validate the config of each variant.
 
     Args:
-        variant: name under `variants`.
-        define: `key.path=value` overrides, strongest last.
+        names: names under `variants`; empty for all of them.
+        define: `key.path=value` overrides; later ones win.
         root: the checkout that holds `config.yaml`.
-        environment: where IMAGE_CONFIG and HF_ENDPOINT are looked up.
+        environment: variables; IMAGE_CONFIG and HF_ENDPOINT are used.
 
     Raises:
-        UserError: naming file, line, key path and what was expected.
+        UserError: with file, line, key path and what was expected.
     """
-    files = reduce(merge, _files(root, environment))
-    chosen = below(files, "variants", variant)
-    names = list(files.tree.get("variants") or {})
-    if variant not in names:
-        raise UserError(
-            f"there is no variant {variant}",
-            location="config.yaml",
-            hint=f"one of: {', '.join(names)}",
-        )
-    first, *rest = _files(root, environment)
-    over = [override(words) for words in define]
-    merged = reduce(merge, [first, chosen, *rest, *_endpoint(environment), *over])
-    try:
-        config = Config.model_validate(merged.tree)
-    except ValidationError as error:
-        hint = "see config.schema.json or the config reference in the README"
-        raise explained(error, merged, whole="config", hint=hint) from None
-    return LoadedConfig(config, variant, merged.origins, read_lock(root), root)
+    base, *upper = _read_files(root, environment)
+    variants = sublayer(reduce(merge, upper, base), "variants")
+    upper += [*_endpoint_layer(environment), *map(parse_override, define)]
+    merged = {
+        name: reduce(merge, upper, merge(base, _variant_layer(variants, name)))
+        for name in names or variants.tree
+    }
+    configs = {name: _validate(layer) for name, layer in merged.items()}
+    lock = read_lock(root)
+    return tuple(
+        LoadedConfig(config, name, merged[name].origins, lock, root)
+        for name, config in configs.items()
+    )
 
 
-def _files(root: Path, environment: Mapping[str, str]) -> list[Layer]:
-    """The layers that are files, weakest first."""
+def _read_files(root: Path, environment: Mapping[str, str]) -> list[Layer]:
+    """Read the layers that are files, weakest first."""
     layers = [read_layer(root / "config.yaml", "config.yaml")]
     local = root / "config.local.yaml"
     if local.exists():
@@ -117,8 +133,26 @@ def _files(root: Path, environment: Mapping[str, str]) -> list[Layer]:
     return layers
 
 
-def _endpoint(environment: Mapping[str, str]) -> list[Layer]:
-    """HF_ENDPOINT, by which the Hub's own tools are told of a mirror, is heeded here too."""
+def _endpoint_layer(environment: Mapping[str, str]) -> list[Layer]:
+    """Return HF_ENDPOINT, the Hub tools' own setting of a mirror, as a layer."""
     endpoint = environment.get("HF_ENDPOINT", "").rstrip("/")
     key = "mirrors.huggingface"
     return [Layer({"mirrors": {"huggingface": endpoint}}, {key: "HF_ENDPOINT"})] if endpoint else []
+
+
+def _variant_layer(variants: Layer, name: str) -> Layer:
+    if name not in variants.tree:
+        raise UserError(
+            f"there is no variant {name}",
+            location="config.yaml",
+            hint=f"one of: {', '.join(variants.tree)}",
+        )
+    return sublayer(variants, name)
+
+
+def _validate(layer: Layer) -> Config:
+    try:
+        return Config.model_validate(layer.tree)
+    except ValidationError as error:
+        hint = "see config.schema.json or the config reference in the README"
+        raise validation_error(error, layer, name="config", hint=hint) from None

@@ -1,6 +1,6 @@
-"""What the network answered: `config.lock.yaml`, written by `invoke pin` and by nothing else.
+"""Read and write `config.lock.yaml`: what the network answered.
 
-Trust on first use of a plain URL is the one other writer; it goes through the same function.
+Written by `invoke pin`, and for a plain URL by trust on first use.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from pydantic import Field, ValidationError
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.partial import partial_path
 from scripts.common.files import NO_LOCKS, open_locked
-from scripts.host.config.explain import explained
-from scripts.host.config.layers import read_layer
+from scripts.host.config.layers import read_layer, validation_error
 from scripts.host.config.schema import Commit, Digest, Section, Sha256
 
 LOCK_NAME = "config.lock.yaml"
@@ -35,7 +34,7 @@ class LockedFile(Section):
 
 
 class LockedModel(Section):
-    """A model as it was found; valid only while the config asks for that source and files."""
+    """A model as it was found; valid only while the config has the same source and files."""
 
     source: str = Field(description="hub:owner/repo@revision, or the URL.")
     revision: Commit | None = Field(default=None, description="Commit of the Hub repository.")
@@ -43,7 +42,7 @@ class LockedModel(Section):
 
 
 class Lock(Section):
-    """The whole of `config.lock.yaml`; an absent entry means unpinned."""
+    """All of `config.lock.yaml`; a missing entry is unpinned."""
 
     images: dict[str, Digest] = Field(
         default_factory=dict, description="Configured reference to sha256:… digest."
@@ -55,10 +54,10 @@ class Lock(Section):
 
 
 def read_lock(root: Path) -> Lock:
-    """The lock below `root`, empty where there is none.
+    """Read the lock of a checkout; an empty one if there is no file.
 
     Raises:
-        UserError: it is not YAML, or not a lock; `invoke pin` does not guess what was meant either.
+        UserError: it is not YAML, or not a lock; `invoke pin` does not overwrite it either.
     """
     path = root / LOCK_NAME
     if not path.exists():
@@ -66,58 +65,51 @@ def read_lock(root: Path) -> Lock:
     hint = "restore it from version control; or delete it, then run: invoke pin"
     try:
         layer = read_layer(path, LOCK_NAME)
-    except UserError as broken:
+    except UserError as error:
         raise UserError(
-            f"the lock is broken: {broken.message}", location=broken.location, hint=hint
+            f"the lock is broken: {error.message}", location=error.location, hint=hint
         ) from None
     try:
         return Lock.model_validate(layer.tree)
     except ValidationError as error:
-        raise explained(error, layer, whole="the lock", hint=hint) from None
+        raise validation_error(error, layer, name="the lock", hint=hint) from None
 
 
 def update_lock(root: Path, change: Callable[[Lock], Lock]) -> tuple[Lock, Lock]:
-    """Replace the lock below `root` in one step, so that it is never half written.
+    """Replace the lock of a checkout in one step.
 
-    One process at a time: what another one writes meanwhile is what this one's change begins from.
+    One process at a time: a second one starts from what the first one wrote.
 
     Args:
         root: the checkout.
-        change: makes the new lock of the present one.
+        change: makes the new lock from the present one.
 
     Returns:
         The lock before and after.
 
     Raises:
-        UserError: it cannot be read or written; it is as it was.
+        UserError: it cannot be read or written; it is unchanged.
     """
+    import yaml
+
     path = root / LOCK_NAME
     partial = partial_path(path)
     try:
-        with os.fdopen(_opened(partial), "w", encoding="utf-8") as stream, gone_if_unused(partial):
+        with os.fdopen(_open(partial), "w", encoding="utf-8") as stream, removed_on_error(partial):
             before = read_lock(root)
-            now = change(before)
+            after = change(before)
             stream.truncate(0)
-            stream.write(_HEADING + _as_yaml(now))
+            stream.write(_HEADING + yaml.safe_dump(after.model_dump(), default_flow_style=False))
             stream.flush()
             os.fsync(stream.fileno())
             partial.replace(path)
     except OSError as error:
-        raise not_written(error, LOCK_NAME) from None
-    return before, now
+        raise lock_write_error(error, LOCK_NAME) from None
+    return before, after
 
 
-def not_written(error: OSError, where: str) -> UserError:
-    """The failure that an error of writing a lock is."""
-    return UserError(
-        f"the lock cannot be written: {error.strerror}; it is as it was",
-        location=where,
-        hint="free space, or make the checkout writable",
-    )
-
-
-def _opened(partial: Path) -> int:
-    """The partial file, locked where the file system has locks."""
+def _open(partial: Path) -> int:
+    """Open the partial file, locked where the file system has locks."""
     try:
         return open_locked(partial)
     except OSError as error:
@@ -126,18 +118,21 @@ def _opened(partial: Path) -> int:
         return os.open(partial, os.O_RDWR)
 
 
+def lock_write_error(error: OSError, location: str) -> UserError:
+    """Map an error of writing a lock to a UserError."""
+    return UserError(
+        f"the lock cannot be written: {error.strerror}; it is unchanged",
+        location=location,
+        hint="free space, or make the checkout writable",
+    )
+
+
 @contextmanager
-def gone_if_unused(partial: Path) -> Iterator[None]:
-    """Remove a file that was to be renamed, if the block fails."""
+def removed_on_error(partial: Path) -> Iterator[None]:
+    """Remove a file that was to be renamed if the block fails."""
     try:
         yield
     except BaseException:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         raise
-
-
-def _as_yaml(lock: Lock) -> str:
-    import yaml
-
-    return yaml.safe_dump(lock.model_dump(), sort_keys=True, default_flow_style=False)

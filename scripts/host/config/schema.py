@@ -1,12 +1,11 @@
-"""The shape of `config.yaml`: every choice a person makes, typed and frozen.
+"""Define the keys of `config.yaml`, typed and frozen.
 
-Each field's description is what `config.schema.json` shows in an editor and what the README's
-config reference is printed from. All are here, though that makes it longer than most modules.
+Each field's description is shown in an editor by `config.schema.json` and printed in the config
+reference.
 """
 
 from __future__ import annotations
 
-import re
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -29,14 +28,12 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 Url = Annotated[
     str,
-    AfterValidator(addresses.mirror),
+    AfterValidator(addresses.check_mirror),
     WithJsonSchema({"type": "string", "pattern": r"^https?://[^\s/]"}),
 ]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[^\s]*[^\s/]$")]
 PathBelow = Annotated[str, StringConstraints(pattern=r"^[\w-][\w.-]*(/[\w-][\w.-]*)*$")]
-
-TAG_WORD = re.compile(r"\{(release|variant|revision)\}")
 
 
 class Section(BaseModel):
@@ -46,7 +43,7 @@ class Section(BaseModel):
 
 
 class Image(Section):
-    """What the image is called."""
+    """Names and labels of the image."""
 
     repository: str = Field(description="Registry and repository the image is pushed to.")
     tags: tuple[str, ...] = Field(
@@ -69,7 +66,7 @@ class Base(Section):
 class GitSource(Section):
     """A git repository at a commit."""
 
-    repo: Annotated[str, AfterValidator(addresses.repository)] = Field(
+    repo: Annotated[str, AfterValidator(addresses.check_repository)] = Field(
         description="owner/name under mirrors.github, or a whole URL."
     )
     commit: Commit | None = Field(default=None, description="40 hex digits; unpinned when absent.")
@@ -83,7 +80,7 @@ class A1111(Section):
 
 
 class Mirrors(Section):
-    """Where the outside world is found."""
+    """Where outside sources are reached."""
 
     github: Url = Field(default="https://github.com", description="Prefix of owner/name sources.")
     huggingface: Url = Field(default="https://huggingface.co", description="Hub endpoint.")
@@ -100,7 +97,7 @@ class Mirrors(Section):
     apk: Url | None = Field(
         default=None, description="Alpine mirror for stage `download`; null: as the base has it."
     )
-    registry: Annotated[str, AfterValidator(addresses.registry)] | None = Field(
+    registry: Annotated[str, AfterValidator(addresses.check_registry)] | None = Field(
         default=None, description="Registry prefix put before base images, such as host:5000."
     )
     ca_bundle: str | None = Field(
@@ -126,17 +123,17 @@ class HubSource(Section):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The files asked for, one or many."""
+        """The files of the model, one or more."""
         return (self.file,) if self.file else self.files
 
     @property
     def id(self) -> str:
-        """The repository, whatever the revision."""
+        """The repository, without a revision."""
         return f"hub:{self.hub}"
 
     @property
-    def asked(self) -> str:
-        """What `invoke pin` asks for, by which the lock knows it."""
+    def lock_key(self) -> str:
+        """The source as the lock records it."""
         return f"{self.id}@{self.revision}"
 
 
@@ -146,7 +143,7 @@ class UrlSource(Section):
     url: Annotated[
         str,
         StringConstraints(pattern=r"^(https?|file)://[^\s]+$"),
-        AfterValidator(addresses.without_credentials),
+        AfterValidator(addresses.check_credentials),
     ] = Field(description="Address of the file; its host's token is in TOKEN_<HOST>.")
 
     @property
@@ -155,13 +152,13 @@ class UrlSource(Section):
         return self.url
 
     @property
-    def asked(self) -> str:
-        """What `invoke pin` asks for, by which the lock knows it."""
+    def lock_key(self) -> str:
+        """The source as the lock records it."""
         return self.url
 
 
 def _kind(source: Any) -> str:  # noqa: ANN401 - raw YAML, or a section already made
-    """Which source a map means, so that an error speaks of that one only."""
+    """Return which source a map describes, so that errors concern that one only."""
     names = source if isinstance(source, dict) else type(source).model_fields
     return "url" if "url" in names else "hub"
 
@@ -174,7 +171,7 @@ Source = Annotated[
 class Model(Section):
     """A checkpoint, or a folder of small files, and where it goes in the image."""
 
-    name: Name = Field(description="What tasks call it.")
+    name: Name = Field(description="Name of the model in tasks.")
     source: Source = Field(
         description="{hub: owner/repo, file or files, revision}, or {url: …}; https, http or file."
     )
@@ -193,7 +190,7 @@ class Model(Section):
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Names of its files: in the repository, at the end of the URL, or else in the image."""
+        """Names of its files: in the repository, at the end of the URL, or in the image."""
         if isinstance(self.source, HubSource):
             return self.source.names
         return (addresses.file_name(self.source.url) or PurePosixPath(self.path).name,)
@@ -206,24 +203,24 @@ class Model(Section):
 
 
 class Store(Section):
-    """Where verified model files are kept on the builder's machine."""
+    """Folder of verified model files on the building machine."""
 
     path: str = Field(default="models", description="Folder; may be shared by checkouts.")
     concurrency: int = Field(default=4, ge=1, le=32, description="Downloads at once.")
 
 
 class Cache(Section):
-    """BuildKit cache import and export, in buildx's own words."""
+    """BuildKit cache import and export, as options of buildx."""
 
     from_: tuple[str, ...] = Field(default=(), alias="from", description="--cache-from values.")
     to: tuple[str, ...] = Field(default=(), description="--cache-to values.")
 
 
 class Build(Section):
-    """How the image is built."""
+    """Settings of the build."""
 
     accelerator: Literal["cuda", "cpu"] = Field(
-        default="cuda", description="What the image draws with; cpu leaves xformers out."
+        default="cuda", description="Device that draws; cpu leaves xformers out."
     )
     requirements: PathBelow = Field(description="Hashed lock of the image's Python packages.")
     cache: Cache = Field(default_factory=Cache)
@@ -234,7 +231,7 @@ class Build(Section):
 
 
 class Smoke(Section):
-    """What the smoke tests hold the image to."""
+    """Limits and settings of the smoke tests."""
 
     targets: tuple[Annotated[str, StringConstraints(pattern=r"^\d+\.\d$")], ...] = Field(
         default=("8.9",), description="Compute capabilities the image must carry code for."
@@ -266,13 +263,13 @@ class Ci(Section):
 
 
 class Config(Section):
-    """The whole of `config.yaml`, one variant applied."""
+    """All of `config.yaml`, one variant applied."""
 
     image: Image
     base: Base
     a1111: A1111
     mirrors: Mirrors = Field(default_factory=Mirrors)
-    models: tuple[Model, ...] = Field(description="What is fetched, verified and baked in.")
+    models: tuple[Model, ...] = Field(description="Model files to download and verify.")
     store: Store = Field(default_factory=Store)
     build: Build
     smoke: Smoke = Field(default_factory=Smoke)
@@ -289,15 +286,3 @@ class Config(Section):
             if twice:
                 raise ValueError(f"models: {attribute} used twice: {', '.join(sorted(twice))}")
         return self
-
-    def tags(self, variant: str, revision: str) -> tuple[str, ...]:
-        """The immutable tags of a variant at a git revision."""
-        return self._filled(self.image.tags, variant, revision)
-
-    def moving_tags(self, variant: str, revision: str) -> tuple[str, ...]:
-        """The tags of a variant that move from build to build."""
-        return self._filled(self.image.moving_tags, variant, revision)
-
-    def _filled(self, tags: tuple[str, ...], variant: str, revision: str) -> tuple[str, ...]:
-        words = {"release": self.a1111.release, "variant": variant, "revision": revision}
-        return tuple(TAG_WORD.sub(lambda match: words[match[1]], tag) for tag in tags)

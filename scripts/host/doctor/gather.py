@@ -15,8 +15,7 @@ from scripts.common.gpu.device import Driver, parse_capability
 from scripts.common.gpu.nvml import parse_driver
 from scripts.common.gpu.torch_facts import PROBE, TorchFacts, parse_facts
 from scripts.common.run import last_line, run_program
-from scripts.host.build.arguments import base_reference, unpinned
-from scripts.host.build.plan import references, source_of
+from scripts.host.build.inputs import BuildInputs, resolve
 from scripts.host.config.load import ROOT, LoadedConfig
 from scripts.host.doctor import mirrors
 from scripts.host.doctor.doctor_facts import Disk, Facts
@@ -39,11 +38,12 @@ _DRIVER_TIMEOUT = 30.0  # seconds; waking sleeping GPUs takes some
 
 def gather(loaded: LoadedConfig) -> Facts:
     """Ask everything."""
+    inputs = resolve(loaded)
     engine, connected, engine_trouble = _engine()
     driver, driver_trouble = read_driver()
     info = connected.info() if connected else {}
-    bases = _local_bases(loaded, connected)
-    image = _image(loaded, connected)
+    bases = _local_bases(inputs, connected)
+    image = _image(inputs, connected)
     torch, torch_trouble = torch_of(connected, image)
     config = loaded.config
     return Facts(
@@ -60,7 +60,7 @@ def gather(loaded: LoadedConfig) -> Facts:
         torch=torch,
         torch_trouble=torch_trouble,
         mirrors=mirrors.reach(loaded, bases, insecure_registries(info)),
-        unpinned=unpinned(loaded),
+        unpinned=inputs.unpinned,
         packages=config.build.requirements,
         has_packages=(loaded.root / config.build.requirements).is_file(),
         store=str(loaded.store),
@@ -158,17 +158,15 @@ def _engine() -> tuple[Engine | None, DockerClient | None, UserError | None]:
         return None, client(), failure
 
 
-def _local_bases(loaded: LoadedConfig, connected: DockerClient | None) -> tuple[str, ...]:
+def _local_bases(inputs: BuildInputs, connected: DockerClient | None) -> tuple[str, ...]:
     """The base images that the engine has."""
-    base = loaded.config.base
-    wanted = [base_reference(loaded, name) for name in (base.download, base.runtime)]
-    return tuple(name for name in wanted if _has(connected, name))
+    references = (base.reference for base in (inputs.download_base, inputs.runtime_base))
+    return tuple(name for name in references if _has(connected, name))
 
 
-def _image(loaded: LoadedConfig, connected: DockerClient | None) -> str:
+def _image(inputs: BuildInputs, connected: DockerClient | None) -> str:
     """The newest image of this config that the engine has; empty when none."""
-    names = references(loaded, source_of(loaded.root))
-    return next((name for name in names if _has(connected, name)), "")
+    return next((name for name in inputs.references if _has(connected, name)), "")
 
 
 def _has(connected: DockerClient | None, name: str) -> bool:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.http import trusting
-from scripts.host.build.arguments import base_reference
+from scripts.host.build.inputs import resolve_base
 from scripts.host.config.load import LoadedConfig
 from scripts.host.config.schema import HubSource
 from scripts.host.doctor.doctor_facts import Mirror
@@ -90,7 +90,7 @@ def probes(
     places = config.mirrors
     found = []
     for reference in (config.base.download, config.base.runtime):
-        whole = base_reference(loaded, reference)
+        whole = resolve_base(reference, loaded.lock, places.registry).reference
         if whole not in local_images:
             found.append(Probe("registry", _registry(whole, insecure), (*_LOCKED, _WANTS_TLS)))
     for source in config.a1111.sources.values():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import BaseModel, ConfigDict
 
-from scripts.host.build.arguments import source_commit
+from scripts.host.build.inputs import BuildInputs
 from scripts.host.config.load import LoadedConfig
 from scripts.host.engine.client import image_of
 from scripts.host.inspect.export import trees_of
@@ -194,10 +194,9 @@ def model_paths(loaded: LoadedConfig) -> tuple[str, ...]:
     )
 
 
-def known_repositories(loaded: LoadedConfig) -> Mapping[str, str]:
+def known_repositories(inputs: BuildInputs) -> Mapping[str, str]:
     """Where each git commit of the config is from."""
-    sources = loaded.config.a1111.sources
-    return {source_commit(loaded, name): source.repo for name, source in sources.items()}
+    return {source.commit: source.repo for source in inputs.sources}
 
 
 def difference(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[tuple[str, str, str], ...]:

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 from uuid import NAMESPACE_URL, uuid5
 
-from scripts.host.build.arguments import BASE_DIGEST, BASE_NAME
+from scripts.host.build.inputs import BASE_DIGEST_LABEL, BASE_NAME_LABEL
 from scripts.host.inspect.image import Inspection
 from scripts.host.inspect.packages import Package
 
@@ -85,7 +85,7 @@ def _base(labels: Mapping[str, str]) -> list[Component]:
     from cyclonedx.model.component import Component, ComponentType
     from packageurl import PackageURL
 
-    name, digest = labels.get(BASE_NAME), labels.get(BASE_DIGEST)
+    name, digest = labels.get(BASE_NAME_LABEL), labels.get(BASE_DIGEST_LABEL)
     if not name:
         return []
     repository, _, _ = name.partition("@")[0].rpartition(":")

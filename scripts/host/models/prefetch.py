@@ -13,7 +13,7 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.artifact import ProgressCallback, VerifiedFile, existing, fits, silent
 from scripts.common.fetch.retry_policy import RetryPolicy
 from scripts.common.fetch.stamps import read_stamp
-from scripts.host.concurrently import side_by_side
+from scripts.host.concurrently import run_concurrently
 from scripts.host.config.load import LoadedConfig
 from scripts.host.config.lock import Lock, LockedFile, LockedModel, update_lock
 from scripts.host.config.schema import HubSource
@@ -193,7 +193,7 @@ def _fetch_all(
         i: partial(_fetch, item, store, loaded, manner, watches[i]) for i, item in items.items()
     }
     try:
-        for i, result in side_by_side(work, loaded.config.store.concurrency):
+        for i, result in run_concurrently(work, loaded.config.store.concurrency):
             if isinstance(result, UserError):
                 failures.append(result)
                 watches[i]("failed", 0, items[i].wanted.size)
@@ -270,7 +270,7 @@ def _write_trusted(loaded: LoadedConfig, results: Collection[Result]) -> None:
     """Write what was trusted on first use into the lock."""
     trusted = {
         result.item.model.name: LockedModel(
-            source=result.item.model.source.asked,
+            source=result.item.model.source.lock_key,
             files={result.item.file: LockedFile(sha256=result.sha256, size=result.size)},
         )
         for result in results

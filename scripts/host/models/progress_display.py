@@ -39,7 +39,7 @@ class Display(Protocol):
 
 
 @contextmanager
-def display(*, as_json: bool = False) -> Iterator[Display]:
+def display(*, as_json: bool = False, plain: bool = False) -> Iterator[Display]:
     """The display that fits: JSON where asked for, bars on a terminal, lines elsewhere."""
     if as_json:
         events = JsonEvents()
@@ -48,7 +48,7 @@ def display(*, as_json: bool = False) -> Iterator[Display]:
         except UserError as failure:
             events.emit("error", code=failure.code, detail=str(failure))
             raise
-    elif is_live():
+    elif is_live() and not plain:
         from scripts.host.models.progress_bars import bars
 
         with bars(console()) as shown:
@@ -142,6 +142,7 @@ def prefetch_shown(
     rehash: bool = False,
     trust_on_first_use: bool = False,
     summary: bool = True,
+    plain: bool = False,
 ) -> tuple[Result, ...]:
     """`prefetch`, with everything that a person or a machine wants to see of it.
 
@@ -151,14 +152,15 @@ def prefetch_shown(
         as_json: JSON events on standard output instead.
         rehash: as `Manner` has it.
         trust_on_first_use: as `Manner` has it.
-        summary: whether all results are told at the end.
+        summary: print a table of the results at the end.
+        plain: show progress as lines, on a terminal too.
 
     Raises:
         UserError: as `prefetch` does.
     """
     from scripts.host.models.prefetch import Manner, prefetch
 
-    with display(as_json=as_json) as shown:
+    with display(as_json=as_json, plain=plain) as shown:
 
         def watch(item: Item) -> ProgressCallback:
             return shown.watch(item.label, named(item))

@@ -15,7 +15,7 @@ from scripts.common.fetch.artifact import ProgressCallback, silent
 from scripts.common.fetch.hashing import sha256_of
 from scripts.common.fetch.stamps import stamp_path
 from scripts.common.files import is_locked
-from scripts.host.concurrently import side_by_side
+from scripts.host.concurrently import run_concurrently
 from scripts.host.config.load import LoadedConfig, load
 from scripts.host.models.artifacts import items_of
 from scripts.host.models.store import CONTEXT_PREFIX, Store
@@ -82,7 +82,7 @@ def verify(
         return Checked(path, tuple(sorted(models[stat.st_ino])), stat.st_size, damage)
 
     work = {path: partial(check, path) for path in store.objects()}
-    done = dict(side_by_side(work, os.cpu_count() or 1))
+    done = dict(run_concurrently(work, os.cpu_count() or 1))
     return [each for path in work if isinstance(each := done[path], Checked)]
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from scripts.host.build.arguments import base_reference
+from scripts.host.build.inputs import resolve_base
 from scripts.host.config.load import LoadedConfig
 from scripts.host.config.lock import Lock
 from scripts.host.engine.client import client, docker_errors
@@ -16,7 +14,7 @@ def digest_of(loaded: LoadedConfig, reference: str) -> str:
     Raises:
         UserError: no engine answers, or the registry has no such image.
     """
-    asked = base_reference(replace(loaded, lock=Lock()), reference)
+    asked = resolve_base(reference, Lock(), loaded.config.mirrors.registry).reference
     with docker_errors(
         asked,
         message="the registry gives no digest",

@@ -111,7 +111,7 @@ def _git(loaded: LoadedConfig, url: str, *words: str) -> str:
 
 
 def _answer(loaded: LoadedConfig, *words: str) -> subprocess.CompletedProcess[str]:
-    with certificate_context(loaded) as folder:
+    with certificate_context(loaded.ca_bundle) as folder:
         trust = {"GIT_SSL_CAINFO": str(folder / FILE)} if folder else {}
         return subprocess.run(
             ["git", *words],

@@ -31,7 +31,9 @@ def locked(loaded: LoadedConfig, model: Model) -> LockedModel:
     if isinstance(model.source, HubSource):
         found = _from_hub(loaded, model.source, [first, *others])
     else:
-        found = LockedModel(source=model.source.asked, files={first.file: _measured(loaded, first)})
+        found = LockedModel(
+            source=model.source.lock_key, files={first.file: _measured(loaded, first)}
+        )
     _agree(model, found)
     return found
 
@@ -60,7 +62,7 @@ def _from_hub(loaded: LoadedConfig, source: HubSource, items: list[Item]) -> Loc
         described = _described(loaded, source, item, commit)
         commit = described.commit
         files[item.file] = _hub_file(loaded, source, item, described)
-    return LockedModel(source=source.asked, revision=commit, files=files)
+    return LockedModel(source=source.lock_key, revision=commit, files=files)
 
 
 def _described(loaded: LoadedConfig, source: HubSource, item: Item, revision: str) -> HubFile:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.retry_policy import shown
-from scripts.host.concurrently import side_by_side
+from scripts.host.concurrently import run_concurrently
 from scripts.host.config.load import LoadedConfig
 from scripts.host.config.lock import Lock, LockedModel, update_lock
 from scripts.host.config.schema import Model
@@ -87,7 +87,7 @@ def _answered(asked: Questions) -> Lock:
         )
         for name, question in group.items()
     }
-    answers: dict[tuple[str, str], Any] = dict(side_by_side(work, _WORKERS))
+    answers: dict[tuple[str, str], Any] = dict(run_concurrently(work, _WORKERS))
     _refuse_failures([answers[key] for key in work])
     return Lock(
         images={name: answers["image", name] for name in asked.images},
@@ -124,7 +124,7 @@ def questions(variants: Iterable[LoadedConfig], scratch: Path) -> Questions:
                 asked.commits[f"{repo}@{commit}"] = partial(
                     git_sources.prove, loaded, repo, commit, scratch
                 )
-            else:  # by the names that `source_commit` in scripts.host.build.arguments looks up
+            else:  # under the keys that `resolve_source` in scripts.host.build.inputs looks up
                 ref = config.a1111.release if name == "webui" else "HEAD"
                 asked.sources[f"{repo}@{ref}"] = partial(git_sources.commit_of, loaded, repo, ref)
         for model in config.models:

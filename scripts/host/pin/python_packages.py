@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.common.diagnostics.error import UserError
-from scripts.host.build.arguments import source_commit
+from scripts.host.build.inputs import resolve_source
 from scripts.host.certificates import FILE, certificate_context
 from scripts.host.config.load import LoadedConfig
-from scripts.host.config.lock import gone_if_unused, not_written
+from scripts.host.config.lock import lock_write_error, removed_on_error
 from scripts.host.console import note
 from scripts.host.pin.git_sources import commit_of, file_at
 
@@ -63,12 +63,14 @@ COMMON = (
 
 def compilation(loaded: LoadedConfig) -> Compilation:
     """The lock of a variant's packages: the WebUI's list at its release, and our additions."""
+    a1111 = loaded.config.a1111
+    webui = resolve_source("webui", a1111.sources["webui"], a1111.release, loaded.lock)
     cuda = [f"{FOLDER}/image-cuda.in"] if loaded.config.build.accelerator == "cuda" else []
     return Compilation(
         output=loaded.config.build.requirements,
         inputs=(_webui_list(loaded), f"{FOLDER}/image.in", *cuda),
         options=(*_FOR_IMAGE, f"--constraints={FOLDER}/base.in"),
-        webui=(loaded.config.a1111.sources["webui"].repo, source_commit(loaded, "webui")),
+        webui=(webui.repo, webui.commit),
     )
 
 
@@ -159,7 +161,7 @@ def _prepare(output: Path, present: Path) -> None:
 
 def _compile(scratch: Path, lock: Compilation, loaded: LoadedConfig, *, upgrade: bool) -> None:
     """Run uv; the present lock lies at the output, and uv keeps its versions."""
-    with certificate_context(loaded) as certificates:
+    with certificate_context(loaded.ca_bundle) as certificates:
         answer = subprocess.run(
             [
                 *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--generate-hashes"),
@@ -208,9 +210,9 @@ def _replace(new: Path, old: Path) -> None:
     """Move a file in one step, from another file system too."""
     partial = old.with_name(f"{old.name}.partial")
     try:
-        with gone_if_unused(partial):
+        with removed_on_error(partial):
             old.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(new, partial)
             partial.replace(old)
     except OSError as error:
-        raise not_written(error, str(old)) from None
+        raise lock_write_error(error, str(old)) from None

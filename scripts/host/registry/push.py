@@ -12,14 +12,14 @@ from pydantic import BaseModel, ConfigDict
 
 from scripts.common.checks.report import SmokeReport
 from scripts.common.diagnostics.error import UserError
-from scripts.host.build.plan import references, source_of
+from scripts.common.files import write_atomically
+from scripts.host.build.inputs import resolve
 from scripts.host.config.load import LoadedConfig
 from scripts.host.console import note, warn
 from scripts.host.engine.client import client as connect
 from scripts.host.engine.client import docker_errors, explanation, image_of
 from scripts.host.registry import client
 from scripts.host.registry.upload_progress import Uploads, showing
-from scripts.host.reports import build_report
 
 if TYPE_CHECKING:
     import docker
@@ -61,9 +61,8 @@ class Names:
 
 def names_of(loaded: LoadedConfig, further: Sequence[str] = ()) -> Names:
     """The references to push: those of the config, then `further` ones, which may move."""
-    named = references(loaded, source_of(loaded.root))
-    count = len(loaded.config.image.tags)
-    return Names(named[:count], named[count:] + tuple(further))
+    inputs = resolve(loaded)
+    return Names(inputs.tags, inputs.moving_tags + tuple(further))
 
 
 def push(
@@ -71,6 +70,7 @@ def push(
     further: Sequence[str] = (),
     *,
     untested: bool = False,
+    plain: bool = False,
     pauses: Sequence[float] = PAUSES,
 ) -> PushRecord:
     """Push the image that was built from this checkout, and record what the registry has.
@@ -79,6 +79,7 @@ def push(
         loaded: the config.
         further: whole references besides those of the config; they may move.
         untested: push without a passing smoke report; the record says so.
+        plain: show progress as lines, on a terminal too.
         pauses: seconds before each further try of what a retry can fix.
 
     Raises:
@@ -93,7 +94,7 @@ def push(
         if not untested:
             raise doubt
         warn(f"pushing all the same: {doubt.message}")
-    way = _Way(client, image, tuple(pauses))
+    way = _Way(client, image, tuple(pauses), plain)
     there = {name: way.digest_there(name) for name in names.immutable}
     for name in (*names.immutable, *names.moving):
         _tag(image, name)
@@ -104,7 +105,8 @@ def push(
         untested=doubt is not None,
         references=tuple(pushed),
     )
-    build_report.write(record, loaded.root / "reports" / f"push-{loaded.variant}.json")
+    path = loaded.root / "reports" / f"push-{loaded.variant}.json"
+    write_atomically(path, f"{record.model_dump_json(indent=2)}\n")
     return record
 
 
@@ -157,11 +159,13 @@ class _Way:
         client: the engine.
         image: the SDK's image.
         pauses: seconds before each further try.
+        plain: show progress as lines, on a terminal too.
     """
 
     client: docker.DockerClient
     image: Any
     pauses: tuple[float, ...]
+    plain: bool
 
     def digest_there(self, reference: str) -> str | None:
         """The digest under an immutable reference if it is this image; None when it is free.
@@ -212,7 +216,7 @@ class _Way:
         uploads = Uploads()
         with docker_errors(reference):
             try:
-                with showing(uploads) as shown:
+                with showing(uploads, plain=self.plain) as shown:
                     for event in self.client.api.push(reference, stream=True, decode=True):
                         if "error" in event:
                             raise client.trouble(event["error"], reference)

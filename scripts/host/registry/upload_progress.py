@@ -82,9 +82,9 @@ def _is_reused(state: str) -> bool:
 
 
 @contextmanager
-def showing(uploads: Uploads) -> Iterator[Callable[[], None]]:
+def showing(uploads: Uploads, *, plain: bool = False) -> Iterator[Callable[[], None]]:
     """Show a push while inside; call what it yields after each event."""
-    if is_live():
+    if is_live() and not plain:
         from rich.live import Live
 
         with Live(

@@ -1,13 +1,85 @@
-"""`invoke lint`, `doctor`, `clean` and `matrix`: what keeps the work and its machine in order."""
+"""Tasks of the checkout and its machine: config, pin, lint, doctor, clean, matrix."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scripts.tasks import CONFIG_HELP, task
+from scripts.tasks import DEFAULT_VARIANT, DEFINE_HELP, VARIANT_HELP, config_task, task
 
 if TYPE_CHECKING:
     from invoke.context import Context
+
+    from scripts.host.config.load import LoadedConfig
+
+
+@task(
+    iterable=["define"],
+    help={
+        "variant": VARIANT_HELP,
+        "define": DEFINE_HELP,
+        "schema": "write config.schema.json and the reference tables instead",
+    },
+)
+def config(
+    _: Context, define: list[str], variant: str = DEFAULT_VARIANT, schema: bool = False
+) -> None:
+    """Print the merged config and where each value came from."""
+    import subprocess
+    import sys
+
+    from scripts.host.config import describe
+    from scripts.host.config.load import ROOT, load
+    from scripts.host.console import say
+
+    if schema:
+        say(f"wrote {describe.write_schema().name}")
+        # A program of its own: tasks may not import the generator, which imports the container.
+        subprocess.run([sys.executable, "-m", "scripts.reference"], cwd=ROOT, check=True)
+    else:
+        say(describe.render_config(load(variant, define)))
+
+
+@task(
+    iterable=["variant", "define"],
+    help={
+        "variant": "only this variant, keeping the rest of the lock (repeatable; default: all)",
+        "define": DEFINE_HELP,
+        "check": "write nothing; fail when the locks are not what this would write",
+        "python": "compile the hashed locks of Python packages instead",
+        "upgrade": "with --python: newest versions instead of keeping those locked",
+    },
+)
+def pin(
+    _: Context,
+    variant: list[str],
+    define: list[str],
+    check: bool = False,
+    python: bool = False,
+    upgrade: bool = False,
+) -> None:
+    """Lock what the network answers: digests, commits, sums."""
+    from scripts.common.diagnostics.error import UserError
+    from scripts.host.config.load import load_variants
+    from scripts.host.config.lock import LOCK_NAME
+    from scripts.host.console import say
+    from scripts.host.pin.network import pin_network
+    from scripts.host.pin.python_packages import pin_python
+
+    if upgrade and not python:
+        raise UserError("only packages are upgraded", location="--upgrade", hint="add --python")
+    variants = load_variants(variant, define)
+    if python:
+        again, changes = "invoke pin --python", pin_python(variants, check=check, upgrade=upgrade)
+    else:
+        again, changes = "invoke pin", pin_network(variants, check=check, partly=bool(variant))
+    for line in changes:
+        say(line)
+    if check and changes:
+        raise UserError("the locks are not what they would be now", hint=f"look, then: {again}")
+    if not changes:
+        say("nothing changed")
+    elif not python:
+        say(f"wrote {LOCK_NAME}")
 
 
 @task(
@@ -46,30 +118,21 @@ def lint(
     refuse_failed(results)
 
 
-@task(
-    iterable=["define"],
+@config_task(
     help={
-        **CONFIG_HELP,
         "all": "also containers of killed sessions, caches of tools, and the tests' images",
         "dry_run": "only show what would go",
     },
 )
-def clean(
-    _: Context,
-    define: list[str],
-    variant: str = "cuda128",
-    all: bool = False,
-    dry_run: bool = False,
-) -> None:
+def clean(loaded: LoadedConfig, all: bool = False, dry_run: bool = False) -> None:
     """Remove reports, staged contexts and partial downloads.
 
     Run no build meanwhile.
     """
     from scripts.host.clean import leftovers, remove
-    from scripts.host.config.load import load
     from scripts.host.console import say, size, table
 
-    found = leftovers(load(variant, define), everything=all)
+    found = leftovers(loaded, everything=all)
     if not found:
         say("nothing to clean")
         return
@@ -99,18 +162,17 @@ def matrix(_: Context, only: str = "") -> None:
     say(json.dumps(found[only] if only else found))
 
 
-@task(iterable=["define"], help={**CONFIG_HELP, "json": "print the verdicts as JSON"})
-def doctor(_: Context, define: list[str], variant: str = "cuda128", json: bool = False) -> None:
-    """Say what this machine lacks to build, and the hint.
+@config_task(help={"json": "print the verdicts as JSON"})
+def doctor(loaded: LoadedConfig, json: bool = False) -> None:
+    """Report what this machine lacks to build, with hints.
 
     Engine, disk, store, locks, every outside source, GPU.
     """
     from scripts.common.checks.check_result import format_results
-    from scripts.host.config.load import load
     from scripts.host.console import say, terminal_width
     from scripts.host.doctor.doctor_checks import as_json, refuse_failures, run_checks
     from scripts.host.doctor.gather import gather
 
-    results = run_checks(gather(load(variant, define)))
+    results = run_checks(gather(loaded))
     say(as_json(results) if json else format_results(results, terminal_width()))
     refuse_failures(results)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from scripts.tasks import CONFIG_HELP, task
+from scripts.tasks import DEFAULT_VARIANT, DEFINE_HELP, VARIANT_HELP, config_task, task
 
 if TYPE_CHECKING:
     from invoke.context import Context
+
+    from scripts.host.config.load import LoadedConfig
 
 
 @task(
     iterable=["define", "name"],
     help={
-        **CONFIG_HELP,
+        "variant": VARIANT_HELP,
+        "define": DEFINE_HELP,
         "name": "only this model (repeatable); all that are baked in by default",
         "rehash": "distrust the stamps and read every file",
         "trust-on-first-use": "accept unpinned URLs and write what they were into the lock",
@@ -25,7 +28,7 @@ def prefetch(
     _: Context,
     name: list[str],
     define: list[str],
-    variant: str = "cuda128",
+    variant: str = DEFAULT_VARIANT,
     rehash: bool = False,
     trust_on_first_use: bool = False,
     json: bool = False,
@@ -53,19 +56,15 @@ def prefetch(
     leave_receipt(key, loaded, results)
 
 
-@task(
-    iterable=["define"],
-    help={**CONFIG_HELP, "delete": "delete the damaged files, to be fetched again"},
-)
-def verify(_: Context, define: list[str], variant: str = "cuda128", delete: bool = False) -> None:
-    """Read every file of the store and say what is damaged."""
-    from scripts.host.config.load import load
+@config_task(help={"delete": "delete the damaged files, to be fetched again"})
+def verify(loaded: LoadedConfig, delete: bool = False) -> None:
+    """Read every file of the store and report damaged ones."""
     from scripts.host.console import say, size, table, terminal_width, warn
     from scripts.host.models import upkeep
     from scripts.host.models.progress_display import display
     from scripts.host.models.store import Store
 
-    store = Store(load(variant, define).store)
+    store = Store(loaded.store)
     with display() as shown:
         checked = upkeep.verify(store, lambda path: shown.watch(path.name[:16], {}))
     rows = [
@@ -82,20 +81,19 @@ def verify(_: Context, define: list[str], variant: str = "cuda128", delete: bool
         sys.exit(1)
 
 
-@task(name="list", iterable=["define"], help=CONFIG_HELP)
-def list_(_: Context, define: list[str], variant: str = "cuda128") -> None:
+@config_task(name="list")
+def list_(loaded: LoadedConfig) -> None:
     """Show every model: source, place, and whether it is here."""
-    from scripts.host.config.load import load
     from scripts.host.console import say, table, terminal_width
     from scripts.host.models.listing import HEADER, rows
 
-    say(table(HEADER, rows(load(variant, define)), right=(2,), width=terminal_width()))
+    say(table(HEADER, rows(loaded), right=(2,), width=terminal_width()))
 
 
 @task(
     positional=["name", "source"],
     help={
-        "name": "what tasks will call it",
+        "name": "name of the model in tasks",
         "source": "hub:owner/repo/file, or a URL",
         "path": "absolute path in the image, or on the volume",
         "revision": "branch, tag or commit of a Hub repository",
@@ -141,15 +139,13 @@ def remove(_: Context, name: str) -> None:
     say(f"removed {name} from config.yaml; free its space with: invoke models.prune")
 
 
-@task(iterable=["define"], help={**CONFIG_HELP, "yes": "delete without asking"})
-def prune(_: Context, define: list[str], variant: str = "cuda128", yes: bool = False) -> None:
+@config_task(help={"yes": "delete without asking"})
+def prune(loaded: LoadedConfig, yes: bool = False) -> None:
     """Show what no config names any more; delete it if you agree."""
-    from scripts.host.config.load import load
     from scripts.host.console import note, say, size, table
     from scripts.host.models import upkeep
     from scripts.host.models.store import Store
 
-    loaded = load(variant, define)
     rubbish = upkeep.waste(loaded)
     if not rubbish:
         say("nothing to delete")
@@ -166,11 +162,10 @@ def prune(_: Context, define: list[str], variant: str = "cuda128", yes: bool = F
         say(f"freed {size(sum(each.size for each in rubbish))}")
 
 
-@task(positional=["name"], iterable=["define"], help={**CONFIG_HELP, "name": "the model"})
-def path(_: Context, name: str, define: list[str], variant: str = "cuda128") -> None:
+@config_task(positional=["name"], help={"name": "the model"})
+def path(loaded: LoadedConfig, name: str) -> None:
     """Print where a model's verified file lies, or fail."""
-    from scripts.host.config.load import load
     from scripts.host.console import say
     from scripts.host.models.prefetch import verified_path
 
-    say(str(verified_path(load(variant, define), name)))
+    say(str(verified_path(loaded, name)))

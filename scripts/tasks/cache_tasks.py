@@ -1,10 +1,10 @@
-"""`invoke cache.*`: pip's cache on the volume, from outside the container."""
+"""Tasks of pip's cache on the volume, from outside the container."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scripts.tasks import CONFIG_HELP, task
+from scripts.tasks import DEFAULT_VARIANT, VARIANT_HELP, task
 
 if TYPE_CHECKING:
     from invoke.context import Context
@@ -13,7 +13,7 @@ _HELP = {
     "container": "name of a running worker",
     "volume": "Docker volume, or folder that is mounted as one",
     "path": "the cache's own folder on this machine",
-    "variant": f"{CONFIG_HELP['variant']}; its image runs the command for --volume",
+    "variant": f"{VARIANT_HELP}; its image runs the command for --volume",
     "json": "print JSON",
 }
 
@@ -24,7 +24,7 @@ def stats(
     container: str = "",
     volume: str = "",
     path: str = "",
-    variant: str = "cuda128",
+    variant: str = DEFAULT_VARIANT,
     largest: bool = False,
     json: bool = False,
 ) -> None:
@@ -45,7 +45,7 @@ def prune(
     container: str = "",
     volume: str = "",
     path: str = "",
-    variant: str = "cuda128",
+    variant: str = DEFAULT_VARIANT,
     older_than: str = "",
     max_size: str = "",
     dry_run: bool = False,
