@@ -1,18 +1,18 @@
 """Define the tasks of `invoke`, one module per group.
 
 A task parses its options, calls `scripts.host` and prints the result. Everything else is imported
-in its body, so that `invoke --help` stays fast.
+in its body, so that `invoke --help` stays fast. The modules do not postpone the evaluation of
+annotations, because options are made from them.
 """
-
-from __future__ import annotations
 
 import functools
 import inspect
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any, get_origin
 
 from invoke.parser.argument import Argument
 from invoke.tasks import Task
@@ -20,14 +20,16 @@ from invoke.tasks import task as invoke_task
 
 from scripts.common.diagnostics.error import UserError
 
-if TYPE_CHECKING:
-    from invoke.context import Context
-
-Body = TypeVar("Body", bound=Callable[..., Any])
+Variant = Annotated[str, "which image: a name under `variants` in config.yaml"]
+Define = Annotated[list[str], "override one config value: key.path=value (repeatable)"]
 
 DEFAULT_VARIANT = "cuda128"
-VARIANT_HELP = "which image: a name under `variants` in config.yaml"
-DEFINE_HELP = "override one config value: key.path=value (repeatable)"
+_CONFIG_OPTIONS = (
+    inspect.Parameter("define", inspect.Parameter.KEYWORD_ONLY, annotation=Define),
+    inspect.Parameter(
+        "variant", inspect.Parameter.KEYWORD_ONLY, default=DEFAULT_VARIANT, annotation=Variant
+    ),
+)
 
 
 class _Task(Task[Any]):
@@ -41,75 +43,69 @@ class _Task(Task[Any]):
         return arguments
 
 
-def task(**options: Any) -> Callable[[Body], Any]:  # noqa: ANN401 - invoke's own options
-    """Return invoke's decorator; errors are printed in two lines and end with exit code 1.
+def task(
+    *, name: str | None = None, positional: Sequence[str] = ()
+) -> Callable[[Callable[..., None]], Any]:
+    """Make an invoke task of a function; its errors are printed and end with exit code 1.
+
+    The function's parameters are the options: `Annotated` holds the help, lists can be repeated. A
+    first parameter `loaded` is the config, loaded with two more options, `--variant` and `-D`;
+    without it the first parameter is invoke's context.
 
     Args:
-        **options: as invoke takes them (`help`, `name`, `iterable`, `positional`, ...).
-    """
-    options.setdefault("positional", [])  # or invoke makes one of each iterable
-    options.setdefault("auto_shortflags", False)  # no invented one-letter options
-
-    def decorate(body: Body) -> Any:  # noqa: ANN401 - an invoke.Task
-        return invoke_task(_print_errors(body), klass=_Task, **options)
-
-    return decorate
-
-
-def config_task(
-    *,
-    help: Mapping[str, str] | None = None,
-    iterable: Iterable[str] = (),
-    **options: Any,  # noqa: ANN401 - invoke's own options
-) -> Callable[[Body], Any]:
-    """Return `task` for a body that takes the loaded config first.
-
-    The task gets the options `--variant` and `-D`.
+        name: of the task, if it is not the function's.
+        positional: parameters that may be given without their name.
     """
 
-    def decorate(body: Body) -> Any:  # noqa: ANN401 - an invoke.Task
+    def decorate(body: Callable[..., None]) -> Any:  # noqa: ANN401 - an invoke.Task
+        first, *options = inspect.signature(body).parameters.values()
+        if first.name == "loaded":
+            options += _CONFIG_OPTIONS
+
         @functools.wraps(body)
-        def load_first(_: Context, define: list[str], variant: str, **arguments: Any) -> Any:  # noqa: ANN401 - whatever the task takes
-            from scripts.host.config.load import load
+        def run(context: Any, **values: Any) -> None:  # noqa: ANN401 - whatever the task takes
+            with _errors_printed():
+                if first.name == "loaded":
+                    from scripts.host.config.load import load
 
-            return body(load(variant, define), **arguments)
+                    context = load(values.pop("variant"), values.pop("define"))
+                body(context, **values)
 
-        keyword = functools.partial(inspect.Parameter, kind=inspect.Parameter.KEYWORD_ONLY)
-        shared = [keyword("define"), keyword("variant", default=DEFAULT_VARIANT)]
-        first, *own = inspect.signature(body).parameters.values()
-        own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
-        load_first.__signature__ = inspect.Signature([first, *shared, *own])  # type: ignore[attr-defined]  # read by inspect.signature
-        shared_help = {"variant": VARIANT_HELP, "define": DEFINE_HELP}
-        return task(
-            help={**shared_help, **(help or {})}, iterable=["define", *iterable], **options
-        )(load_first)
+        keywords = [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in options]
+        run.__signature__ = inspect.Signature([first, *keywords])  # type: ignore[attr-defined]  # read by inspect.signature
+        return invoke_task(
+            run,
+            klass=_Task,
+            name=name,
+            positional=positional,  # without it, invoke makes one of each iterable
+            iterable=[
+                each.name for each in options if get_origin(each.annotation.__origin__) is list
+            ],
+            help={each.name: each.annotation.__metadata__[0] for each in options},
+            auto_shortflags=False,  # no invented one-letter options
+        )
 
     return decorate
 
 
-def _print_errors(body: Body) -> Body:
-    @functools.wraps(body)
-    def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever the task takes
-        from scripts.host.console import note, print_error
+@contextmanager
+def _errors_printed() -> Iterator[None]:
+    """Print an error and exit; with `invoke --debug` its traceback is shown instead."""
+    from scripts.host.console import note, print_error
 
-        is_debugging = logging.getLogger("invoke").isEnabledFor(logging.DEBUG)
-        try:
-            return body(*args, **kwargs)
-        except KeyboardInterrupt:
-            note("interrupted")
-            sys.exit(130)
-        except BrokenPipeError:  # the reader ended first: `invoke ... | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(141)  # a shell's exit status for SIGPIPE
-        except Exception as error:
-            if is_debugging:
-                raise
-            if not isinstance(error, UserError):
-                error = UserError(
-                    f"unexpected {type(error).__name__}: {error}",
-                    hint="see more with: invoke --debug ...",
-                )
-            print_error(error)
-            sys.exit(1)
-
-    return guarded  # type: ignore[return-value]  # same signature as body, by functools.wraps
+    try:
+        yield
+    except KeyboardInterrupt:
+        note("interrupted")
+        sys.exit(130)
+    except BrokenPipeError:  # the reader ended first: `invoke ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)  # a shell's exit status for SIGPIPE
+    except Exception as error:
+        if logging.getLogger("invoke").isEnabledFor(logging.DEBUG):
+            raise
+        if not isinstance(error, UserError):
+            unexpected = f"unexpected {type(error).__name__}: {error}"
+            error = UserError(unexpected, hint="see more with: invoke --debug ...")
+        print_error(error)
+        sys.exit(1)

@@ -1,55 +1,42 @@
 """Tasks of pip's cache on the volume, from outside the container."""
 
-from __future__ import annotations
+from typing import Annotated
 
-from typing import TYPE_CHECKING
+from invoke.context import Context
 
-from scripts.tasks import DEFAULT_VARIANT, VARIANT_HELP, task
+from scripts.tasks import DEFAULT_VARIANT, Variant, task
 
-if TYPE_CHECKING:
-    from invoke.context import Context
-
-_HELP = {
-    "container": "name of a running worker",
-    "volume": "Docker volume, or folder that is mounted as one",
-    "path": "the cache's own folder on this machine",
-    "variant": f"{VARIANT_HELP}; its image runs the command for --volume",
-    "json": "print JSON",
-}
+_Container = Annotated[str, "name of a running worker"]
+_Volume = Annotated[str, "Docker volume, or folder that is mounted as one; --variant's image runs"]
+_Path = Annotated[str, "the cache's own folder on this machine"]
+_Json = Annotated[bool, "print JSON"]
 
 
-@task(help={**_HELP, "largest": "list the largest entries, too"})
+@task()
 def stats(
     _: Context,
-    container: str = "",
-    volume: str = "",
-    path: str = "",
-    variant: str = DEFAULT_VARIANT,
-    largest: bool = False,
-    json: bool = False,
+    container: _Container = "",
+    volume: _Volume = "",
+    path: _Path = "",
+    variant: Variant = DEFAULT_VARIANT,
+    largest: Annotated[bool, "list the largest entries, too"] = False,
+    json: _Json = False,
 ) -> None:
     """Show what pip's cache holds and saves."""
     _run(["report" if largest else "stats"], json, container, volume, path, variant)
 
 
-@task(
-    help={
-        **_HELP,
-        "older-than": "days unused after which an entry is deleted",
-        "max-size": "what may remain, such as 20G",
-        "dry-run": "only count",
-    }
-)
+@task()
 def prune(
     _: Context,
-    container: str = "",
-    volume: str = "",
-    path: str = "",
-    variant: str = DEFAULT_VARIANT,
-    older_than: str = "",
-    max_size: str = "",
-    dry_run: bool = False,
-    json: bool = False,
+    container: _Container = "",
+    volume: _Volume = "",
+    path: _Path = "",
+    variant: Variant = DEFAULT_VARIANT,
+    older_than: Annotated[str, "days unused after which an entry is deleted"] = "",
+    max_size: Annotated[str, "what may remain, such as 20G"] = "",
+    dry_run: Annotated[bool, "only count"] = False,
+    json: _Json = False,
 ) -> None:
     """Delete the least recently used entries of pip's cache."""
     arguments = ["prune", *(["--dry-run"] if dry_run else [])]

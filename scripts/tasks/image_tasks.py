@@ -1,44 +1,34 @@
 """Tasks of one image: build, inspect, push, serve."""
 
-from __future__ import annotations
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
-from typing import TYPE_CHECKING
+from invoke.context import Context
 
-from scripts.tasks import DEFAULT_VARIANT, DEFINE_HELP, VARIANT_HELP, config_task, task
+from scripts.tasks import DEFAULT_VARIANT, Define, Variant, task
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from invoke.context import Context
-
     from scripts.host.config.load import LoadedConfig
 
 
-@config_task(
-    iterable=["tag"],
-    help={
-        "target": "stage to stop at: download, sources, packages, runpod, models, ...",
-        "tag": "further reference to give the image (repeatable)",
-        "prefetch": "fetch models on this machine first; --no-prefetch lets the Dockerfile do it",
-        "cache": "reuse layers; --no-cache runs every step",
-        "push": "push afterwards; like `invoke push`, only with a passing smoke report",
-        "load": "keep the image in the local engine, which is always so",
-        "progress": "auto, plain or quiet",
-        "builder": "buildx builder, over build.builder",
-        "locked": "fail when anything is not pinned",
-    },
-)
+@task()
 def build(
-    loaded: LoadedConfig,
-    tag: list[str],
-    target: str = "build_final_image",
-    prefetch: bool = True,
-    cache: bool = True,
-    push: bool = False,
-    load: bool = True,  # noqa: ARG001 - an option that users of buildx know
-    progress: str = "auto",
-    builder: str = "",
-    locked: bool = False,
+    loaded: "LoadedConfig",
+    tag: Annotated[list[str], "further reference to give the image (repeatable)"],
+    target: Annotated[
+        str, "stage to stop at: download, sources, packages, runpod, models, ..."
+    ] = "build_final_image",
+    prefetch: Annotated[
+        bool, "fetch models on this machine first; --no-prefetch lets the Dockerfile do it"
+    ] = True,
+    cache: Annotated[bool, "reuse layers; --no-cache runs every step"] = True,
+    push: Annotated[
+        bool, "push afterwards; like `invoke push`, only with a passing smoke report"
+    ] = False,
+    load: Annotated[bool, "keep the image in the local engine, which is always so"] = True,  # noqa: ARG001 - an option that users of buildx know
+    progress: Annotated[str, "auto, plain or quiet"] = "auto",
+    builder: Annotated[str, "buildx builder, over build.builder"] = "",
+    locked: Annotated[bool, "fail when anything is not pinned"] = False,
 ) -> None:
     """Prefetch and verify the models, then build the image."""
     from scripts.common.diagnostics.error import UserError
@@ -51,34 +41,19 @@ def build(
         raise UserError(
             f"only {FINAL_STAGE} can be pushed", location="--target", hint="leave it out"
         )
-    options = BuildOptions(
-        target=target,
-        tags=tuple(tag),
-        no_cache=not cache,
-        builder=builder,
-        prefetch=prefetch,
-        locked=locked,
-        progress=progress,
-    )
+    options = BuildOptions(target, tuple(tag), not cache, builder, prefetch, locked, progress)
     say(render_summary(build_image(loaded, resolve(loaded), options)))
     if push:
         _push(loaded, tag, plain=progress != "auto")
 
 
-@config_task(
-    help={
-        "image": "what to look into; this checkout's own by default",
-        "diff": "another image to compare packages, sizes and files with",
-        "json": "print everything as JSON, with each package",
-        "sbom": "also write the bill of materials (CycloneDX JSON) to this file",
-    },
-)
+@task()
 def inspect(
-    loaded: LoadedConfig,
-    image: str = "",
-    diff: str = "",
-    json: bool = False,
-    sbom: str = "",
+    loaded: "LoadedConfig",
+    image: Annotated[str, "what to look into; this checkout's own by default"] = "",
+    diff: Annotated[str, "another image to compare packages, sizes and files with"] = "",
+    json: Annotated[bool, "print everything as JSON, with each package"] = False,
+    sbom: Annotated[str, "also write the bill of materials (CycloneDX JSON) to this file"] = "",
 ) -> None:
     """Show what an image is made of, and judge its structure.
 
@@ -116,14 +91,14 @@ def inspect(
         )
 
 
-@config_task(
-    iterable=["tag"],
-    help={
-        "tag": "further reference to push, which may move (repeatable)",
-        "untested": "push without a passing smoke report; the push record says so",
-    },
-)
-def push(loaded: LoadedConfig, tag: list[str], untested: bool = False) -> None:
+@task()
+def push(
+    loaded: "LoadedConfig",
+    tag: Annotated[list[str], "further reference to push, which may move (repeatable)"],
+    untested: Annotated[
+        bool, "push without a passing smoke report; the push record says so"
+    ] = False,
+) -> None:
     """Push the tested image, and check its digest.
 
     Immutable tags go first.
@@ -132,7 +107,7 @@ def push(loaded: LoadedConfig, tag: list[str], untested: bool = False) -> None:
 
 
 def _push(
-    loaded: LoadedConfig, further: Sequence[str], *, untested: bool = False, plain: bool = False
+    loaded: "LoadedConfig", further: Sequence[str], *, untested: bool = False, plain: bool = False
 ) -> None:
     """Push, and print each reference with its digest."""
     from scripts.host.console import say
@@ -143,25 +118,15 @@ def _push(
         say(f"{pushed.reference}@{pushed.digest}")
 
 
-@task(
-    iterable=["env", "define"],
-    help={
-        "variant": VARIANT_HELP,
-        "define": DEFINE_HELP,
-        "cpu": "draw on the processor: short for --variant cpu",
-        "image": "run this image instead of the one built from this checkout",
-        "port": "port on this machine; 0 takes a free one",
-        "env": "NAME=VALUE for the worker (repeatable)",
-    },
-)
+@task()
 def serve(
     _: Context,
-    define: list[str],
-    env: list[str],
-    variant: str = DEFAULT_VARIANT,
-    cpu: bool = False,
-    image: str = "",
-    port: int = 3000,
+    define: Define,
+    env: Annotated[list[str], "NAME=VALUE for the worker (repeatable)"],
+    variant: Variant = DEFAULT_VARIANT,
+    cpu: Annotated[bool, "draw on the processor: short for --variant cpu"] = False,
+    image: Annotated[str, "run this image instead of the one built from this checkout"] = "",
+    port: Annotated[int, "port on this machine; 0 takes a free one"] = 3000,
 ) -> None:
     """Run the built image; print its URL once it has drawn."""
     from scripts.host.config.load import load

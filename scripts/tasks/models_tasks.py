@@ -1,37 +1,27 @@
-"""`invoke models.*`: the model files, from their sources to the verified store."""
-
-from __future__ import annotations
+"""Tasks of the model files, from their sources to the verified store."""
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from scripts.tasks import DEFAULT_VARIANT, DEFINE_HELP, VARIANT_HELP, config_task, task
+from invoke.context import Context
+
+from scripts.tasks import DEFAULT_VARIANT, Define, Variant, task
 
 if TYPE_CHECKING:
-    from invoke.context import Context
-
     from scripts.host.config.load import LoadedConfig
 
 
-@task(
-    iterable=["define", "name"],
-    help={
-        "variant": VARIANT_HELP,
-        "define": DEFINE_HELP,
-        "name": "only this model (repeatable); all that are baked in by default",
-        "rehash": "distrust the stamps and read every file",
-        "trust-on-first-use": "accept unpinned URLs and write what they were into the lock",
-        "json": "one JSON event a line, for CI",
-    },
-)
+@task()
 def prefetch(
     _: Context,
-    name: list[str],
-    define: list[str],
-    variant: str = DEFAULT_VARIANT,
-    rehash: bool = False,
-    trust_on_first_use: bool = False,
-    json: bool = False,
+    name: Annotated[list[str], "only this model (repeatable); all that are baked in by default"],
+    define: Define,
+    variant: Variant = DEFAULT_VARIANT,
+    rehash: Annotated[bool, "distrust the stamps and read every file"] = False,
+    trust_on_first_use: Annotated[
+        bool, "accept unpinned URLs and write what they were into the lock"
+    ] = False,
+    json: Annotated[bool, "one JSON event a line, for CI"] = False,
 ) -> None:
     """Fetch and verify what is missing, several files at once.
 
@@ -56,8 +46,11 @@ def prefetch(
     leave_receipt(key, loaded, results)
 
 
-@config_task(help={"delete": "delete the damaged files, to be fetched again"})
-def verify(loaded: LoadedConfig, delete: bool = False) -> None:
+@task()
+def verify(
+    loaded: "LoadedConfig",
+    delete: Annotated[bool, "delete the damaged files, to be fetched again"] = False,
+) -> None:
     """Read every file of the store and report damaged ones."""
     from scripts.host.console import say, size, table, terminal_width, warn
     from scripts.host.models import upkeep
@@ -81,8 +74,8 @@ def verify(loaded: LoadedConfig, delete: bool = False) -> None:
         sys.exit(1)
 
 
-@config_task(name="list")
-def list_(loaded: LoadedConfig) -> None:
+@task(name="list")
+def list_(loaded: "LoadedConfig") -> None:
     """Show every model: source, place, and whether it is here."""
     from scripts.host.console import say, table, terminal_width
     from scripts.host.models.listing import HEADER, rows
@@ -90,27 +83,18 @@ def list_(loaded: LoadedConfig) -> None:
     say(table(HEADER, rows(loaded), right=(2,), width=terminal_width()))
 
 
-@task(
-    positional=["name", "source"],
-    help={
-        "name": "name of the model in tasks",
-        "source": "hub:owner/repo/file, or a URL",
-        "path": "absolute path in the image, or on the volume",
-        "revision": "branch, tag or commit of a Hub repository",
-        "sha256": "expected SHA-256; a URL needs one",
-        "placement": "image, or volume",
-        "allow-pickle": "accept .ckpt and .pt, which run code when they are loaded",
-    },
-)
+@task(positional=["name", "source"])
 def add(
     _: Context,
-    name: str,
-    source: str,
-    path: str,
-    revision: str = "main",
-    sha256: str = "",
-    placement: str = "image",
-    allow_pickle: bool = False,
+    name: Annotated[str, "name of the model in tasks"],
+    source: Annotated[str, "hub:owner/repo/file, or a URL"],
+    path: Annotated[str, "absolute path in the image, or on the volume"],
+    revision: Annotated[str, "branch, tag or commit of a Hub repository"] = "main",
+    sha256: Annotated[str, "expected SHA-256; a URL needs one"] = "",
+    placement: Annotated[str, "image, or volume"] = "image",
+    allow_pickle: Annotated[
+        bool, "accept .ckpt and .pt, which run code when they are loaded"
+    ] = False,
 ) -> None:
     """Add a model to config.yaml."""
     from scripts.host.config.load import ROOT
@@ -125,8 +109,8 @@ def add(
     say(f"added {name} to config.yaml; pin it with: invoke pin")
 
 
-@task(positional=["name"], help={"name": "the model"})
-def remove(_: Context, name: str) -> None:
+@task(positional=["name"])
+def remove(_: Context, name: Annotated[str, "the model"]) -> None:
     """Take a model out of config.yaml and the lock.
 
     The store keeps it until models.prune.
@@ -139,8 +123,8 @@ def remove(_: Context, name: str) -> None:
     say(f"removed {name} from config.yaml; free its space with: invoke models.prune")
 
 
-@config_task(help={"yes": "delete without asking"})
-def prune(loaded: LoadedConfig, yes: bool = False) -> None:
+@task()
+def prune(loaded: "LoadedConfig", yes: Annotated[bool, "delete without asking"] = False) -> None:
     """Show what no config names any more; delete it if you agree."""
     from scripts.host.console import note, say, size, table
     from scripts.host.models import upkeep
@@ -162,8 +146,8 @@ def prune(loaded: LoadedConfig, yes: bool = False) -> None:
         say(f"freed {size(sum(each.size for each in rubbish))}")
 
 
-@config_task(positional=["name"], help={"name": "the model"})
-def path(loaded: LoadedConfig, name: str) -> None:
+@task(positional=["name"])
+def path(loaded: "LoadedConfig", name: Annotated[str, "the model"]) -> None:
     """Print where a model's verified file lies, or fail."""
     from scripts.host.console import say
     from scripts.host.models.prefetch import verified_path

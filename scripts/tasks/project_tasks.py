@@ -1,27 +1,21 @@
 """Tasks of the checkout and its machine: config, pin, lint, doctor, clean, matrix."""
 
-from __future__ import annotations
+from typing import TYPE_CHECKING, Annotated
 
-from typing import TYPE_CHECKING
+from invoke.context import Context
 
-from scripts.tasks import DEFAULT_VARIANT, DEFINE_HELP, VARIANT_HELP, config_task, task
+from scripts.tasks import DEFAULT_VARIANT, Define, Variant, task
 
 if TYPE_CHECKING:
-    from invoke.context import Context
-
     from scripts.host.config.load import LoadedConfig
 
 
-@task(
-    iterable=["define"],
-    help={
-        "variant": VARIANT_HELP,
-        "define": DEFINE_HELP,
-        "schema": "write config.schema.json and the reference tables instead",
-    },
-)
+@task()
 def config(
-    _: Context, define: list[str], variant: str = DEFAULT_VARIANT, schema: bool = False
+    _: Context,
+    define: Define,
+    variant: Variant = DEFAULT_VARIANT,
+    schema: Annotated[bool, "write config.schema.json and the reference tables instead"] = False,
 ) -> None:
     """Print the merged config and where each value came from."""
     import subprocess
@@ -39,23 +33,20 @@ def config(
         say(describe.render_config(load(variant, define)))
 
 
-@task(
-    iterable=["variant", "define"],
-    help={
-        "variant": "only this variant, keeping the rest of the lock (repeatable; default: all)",
-        "define": DEFINE_HELP,
-        "check": "write nothing; fail when the locks are not what this would write",
-        "python": "compile the hashed locks of Python packages instead",
-        "upgrade": "with --python: newest versions instead of keeping those locked",
-    },
-)
+@task()
 def pin(
     _: Context,
-    variant: list[str],
-    define: list[str],
-    check: bool = False,
-    python: bool = False,
-    upgrade: bool = False,
+    variant: Annotated[
+        list[str], "only this variant, keeping the rest of the lock (repeatable; default: all)"
+    ],
+    define: Define,
+    check: Annotated[
+        bool, "write nothing; fail when the locks are not what this would write"
+    ] = False,
+    python: Annotated[bool, "compile the hashed locks of Python packages instead"] = False,
+    upgrade: Annotated[
+        bool, "with --python: newest versions instead of keeping those locked"
+    ] = False,
 ) -> None:
     """Lock what the network answers: digests, commits, sums."""
     from scripts.common.diagnostics.error import UserError
@@ -82,17 +73,19 @@ def pin(
         say(f"wrote {LOCK_NAME}")
 
 
-@task(
-    iterable=["only"],
-    help={
-        "only": "run this linter and no other (repeatable): ruff, mypy, hadolint, ...",
-        "fix": "let the tools that can fix files do so first",
-        "format": "text, or sarif for code scanning: the findings of the tools that write it",
-        "output": "write the findings to this file too; the terminal then shows them as text",
-    },
-)
+@task()
 def lint(
-    _: Context, only: list[str], fix: bool = False, format: str = "text", output: str = ""
+    _: Context,
+    only: Annotated[
+        list[str], "run this linter and no other (repeatable): ruff, mypy, hadolint, ..."
+    ],
+    fix: Annotated[bool, "let the tools that can fix files do so first"] = False,
+    format: Annotated[
+        str, "text, or sarif for code scanning: the findings of the tools that write it"
+    ] = "text",
+    output: Annotated[
+        str, "write the findings to this file too; the terminal then shows them as text"
+    ] = "",
 ) -> None:
     """Run every linter, show all they print, fail if one fails."""
     from pathlib import Path
@@ -118,13 +111,14 @@ def lint(
     refuse_failed(results)
 
 
-@config_task(
-    help={
-        "all": "also containers of killed sessions, caches of tools, and the tests' images",
-        "dry_run": "only show what would go",
-    },
-)
-def clean(loaded: LoadedConfig, all: bool = False, dry_run: bool = False) -> None:
+@task()
+def clean(
+    loaded: "LoadedConfig",
+    all: Annotated[
+        bool, "also containers of killed sessions, caches of tools, and the tests' images"
+    ] = False,
+    dry_run: Annotated[bool, "only show what would go"] = False,
+) -> None:
     """Remove reports, staged contexts and partial downloads.
 
     Run no build meanwhile.
@@ -146,8 +140,11 @@ def clean(loaded: LoadedConfig, all: bool = False, dry_run: bool = False) -> Non
     say(f"freed {total}")
 
 
-@task(help={"only": "print one of its lists: python, variants, cpu, gpu, runner, ..."})
-def matrix(_: Context, only: str = "") -> None:
+@task()
+def matrix(
+    _: Context,
+    only: Annotated[str, "print one of its lists: python, variants, cpu, gpu, runner, ..."] = "",
+) -> None:
     """Print what CI has to run, as one line of JSON."""
     import json
     from dataclasses import asdict
@@ -162,8 +159,11 @@ def matrix(_: Context, only: str = "") -> None:
     say(json.dumps(found[only] if only else found))
 
 
-@config_task(help={"json": "print the verdicts as JSON"})
-def doctor(loaded: LoadedConfig, json: bool = False) -> None:
+@task()
+def doctor(
+    loaded: "LoadedConfig",
+    json: Annotated[bool, "print the results as JSON"] = False,
+) -> None:
     """Report what this machine lacks to build, with hints.
 
     Engine, disk, store, locks, every outside source, GPU.
