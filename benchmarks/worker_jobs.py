@@ -12,7 +12,7 @@ import sys
 import time
 
 from scripts.common.webui_client import WebuiClient
-from scripts.container.serverless.handler import Handler, Sdk
+from scripts.container.serverless.handler import Handler, make_context
 from scripts.container.settings import Settings
 
 ORDER = {"prompt": "a lighthouse", "width": 64, "height": 64, "steps": 1, "seed": 1}
@@ -21,8 +21,8 @@ ORDER = {"prompt": "a lighthouse", "width": 64, "height": 64, "steps": 1, "seed"
 async def measure(rounds: int) -> list[tuple[float, float]]:
     """Alternate, so that a busy moment hits both alike."""
     settings = Settings.from_environment(os.environ)
-    api = WebuiClient.local(settings.host, settings.port, settings.api_auth)
-    handler = Handler(settings, Sdk(None, None, lambda: 0))
+    api = WebuiClient.local(settings.webui_host, settings.webui_port, settings.api_auth)
+    handler = Handler(settings, make_context(settings))
     pairs = []
     for number in range(rounds):
         began = time.perf_counter()

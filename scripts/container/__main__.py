@@ -1,7 +1,7 @@
 """`python -m scripts.container [serve | health | handler | preflight | pip-cache] ...`.
 
-Without a word it serves. What is imported here delays the start of the WebUI, so the other
-commands import what they need themselves.
+Without a command it serves. Imports of this module delay the start of the WebUI, so each command
+imports what it needs itself.
 """
 
 from __future__ import annotations
@@ -12,37 +12,40 @@ import time
 from collections.abc import Sequence
 
 from scripts.common.diagnostics.error import UserError
-from scripts.container.log import log, set_level
+from scripts.container.log import hide_secrets, log, set_level
 from scripts.container.settings import Settings
 
 
-def main(words: Sequence[str]) -> int:
-    """Run one command.
+def main(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code.
 
     Args:
-        words: the command and its own words.
+        arguments: the command and its own arguments.
     """
-    command = words[0] if words else "serve"
+    command = arguments[0] if arguments else "serve"
+    hide_secrets(os.environ)
     try:
         settings = Settings.from_environment(os.environ)
         set_level(settings.log_level)
-        return _run(command, settings, words[1:])
-    except UserError as failure:
-        log("failed", level="error", reason=str(failure))
+        return _run(command, settings, arguments[1:])
+    except UserError as error:
+        log("failed", level="error", reason=str(error))
         return 1
 
 
-def _run(command: str, settings: Settings, words: Sequence[str]) -> int:
+def _run(command: str, settings: Settings, arguments: Sequence[str]) -> int:
     if command == "serve":
         return serve(settings)
     if command == "health":
-        from scripts.container.status import health
+        from scripts.container.status.state import check_health
 
-        return health.main(settings.worker_dir)
+        is_ready, message = check_health(settings.worker_dir)
+        print(message)
+        return 0 if is_ready else 1
     if command == "preflight":
         from scripts.container.preflight import preflight_cli
 
-        return preflight_cli.main(settings, words)
+        return preflight_cli.main(settings, arguments)
     if command == "handler":
         from scripts.container.serverless import handler
 
@@ -53,7 +56,7 @@ def _run(command: str, settings: Settings, words: Sequence[str]) -> int:
 
         cache = paths.pip_cache_in_use(settings)
         privileges.become_owner(cache)
-        return pip_cache_cli.main(words, cache)
+        return pip_cache_cli.main(arguments, cache)
     raise UserError(
         f"there is no command {command}",
         hint="one of: serve, health, preflight, handler, pip-cache",
@@ -61,15 +64,15 @@ def _run(command: str, settings: Settings, words: Sequence[str]) -> int:
 
 
 def serve(settings: Settings) -> int:
-    """Be the worker: take care of folders, become its user, and supervise."""
+    """Prepare folders, become the worker's user and supervise until the worker ends."""
     from scripts.container import paths, privileges
     from scripts.container.supervisor.supervisor import Supervisor
 
-    began = time.monotonic()
-    own, enter = paths.to_own(settings), paths.to_enter(settings)
-    privileges.drop(settings.worker_user, own=own, enter=enter)
-    paths.require(settings)
-    return Supervisor(settings, began).run()
+    started_at = time.monotonic()
+    own, write = paths.list_own_folders(settings), paths.list_model_folders(settings)
+    privileges.drop(settings.worker_user, own=own, write=write)
+    paths.require_writable(settings)
+    return Supervisor(settings, started_at).run()
 
 
 if __name__ == "__main__":

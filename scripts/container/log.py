@@ -1,4 +1,4 @@
-"""The worker's own log: one line an event, `key=value`, for people and machines alike.
+"""Write the worker's log to standard error: one line per event, `key=value`, secrets replaced.
 
 The WebUI's own output passes through beside it, unchanged.
 """
@@ -6,41 +6,105 @@ The WebUI's own output passes through beside it, unchanged.
 from __future__ import annotations
 
 import json
+import logging
 import re
 import sys
-from datetime import datetime, timezone
+import time
+from collections.abc import Mapping
 from typing import Final
 
 LEVELS: Final = ("debug", "info", "warning", "error")
 _PLAIN: Final = re.compile(r"[^\s\"=]+")
-_threshold = "info"
+_SECRET_NAMES: Final = re.compile(
+    r"API_AUTH|HF_TOKEN|HUGGING_FACE_HUB_TOKEN|TOKEN_.+|RUNPOD_(AI_)?API_KEY"
+    r"|BUCKET_(ACCESS_KEY_ID|SECRET_ACCESS_KEY)"
+)
+_SHORTEST_SECRET: Final = 4  # shorter ones are in too many words
+
+
+class LogfmtFormatter(logging.Formatter):
+    """Format a record as `time=… level=… event=… key=value`; empty fields are left out."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return one line; values with spaces, quotes or line breaks are quoted as in JSON."""
+        clock = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        fields = {
+            "time": f"{clock}.{int(record.msecs):03}Z",
+            "level": record.levelname.lower(),
+            "event": record.msg,
+            **getattr(record, "fields", {}),
+        }
+        return " ".join(f"{key}={_quote(value)}" for key, value in fields.items() if value != "")
+
+
+class SecretFilter(logging.Filter):
+    """Replace secrets in the fields of every record.
+
+    Args:
+        environ: environment whose variables hold the secrets.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        super().__init__()
+        found = {value for name, value in environ.items() if is_secret(name)}
+        for login in environ.get("API_AUTH", "").split(","):
+            found |= {login, login.partition(":")[2]}
+        texts = sorted((text for text in found if len(text) >= _SHORTEST_SECRET), key=len)
+        self._pattern = re.compile("|".join(map(re.escape, reversed(texts)))) if texts else None
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Keep the record, without secrets."""
+        if self._pattern:
+            fields: dict[str, object] = getattr(record, "fields", {})
+            record.fields = {
+                key: value if isinstance(value, float) else self._pattern.sub("***", str(value))
+                for key, value in fields.items()
+            }
+        return True
+
+
+class _StderrHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            print(self.format(record), file=sys.stderr, flush=True)
+        except (OSError, ValueError):
+            self.handleError(record)
+
+
+_HANDLER: Final = _StderrHandler()
+_HANDLER.setFormatter(LogfmtFormatter())
+_LOGGER: Final = logging.getLogger("a1111-worker")
+_LOGGER.addHandler(_HANDLER)
+_LOGGER.setLevel(logging.INFO)
+_LOGGER.propagate = False
+
+
+def is_secret(variable: str) -> bool:
+    """Return whether the value of an environment variable is a secret."""
+    return bool(_SECRET_NAMES.fullmatch(variable))
+
+
+def hide_secrets(environ: Mapping[str, str]) -> None:
+    """Replace the secrets of an environment in every later line."""
+    _HANDLER.filters[:] = [SecretFilter(environ)]
 
 
 def set_level(level: str) -> None:
-    """Leave out what is below `level`, one of LEVELS."""
-    global _threshold
-    _threshold = level
-
-
-def line(event: str, level: str, fields: dict[str, object], now: datetime) -> str:
-    """One log line; values with spaces, quotes or line breaks are quoted as JSON quotes them."""
-    time = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    words = {"time": time, "level": level, "event": event, **fields}
-    return " ".join(f"{key}={_shown(value)}" for key, value in words.items() if value != "")
+    """Leave out lines below `level`, one of LEVELS."""
+    _LOGGER.setLevel(level.upper())
 
 
 def log(event: str, *, level: str = "info", **fields: object) -> None:
-    """Write one line to standard error.
+    """Write one line.
 
     Args:
         event: what happened, lower case with hyphens.
         level: one of LEVELS.
-        **fields: what is known about it; seconds are floats, empty strings are left out.
+        **fields: details; seconds are floats, empty strings are left out.
     """
-    if LEVELS.index(level) >= LEVELS.index(_threshold):
-        print(line(event, level, fields, datetime.now(timezone.utc)), file=sys.stderr, flush=True)
+    _LOGGER.log(getattr(logging, level.upper()), event, extra={"fields": fields})
 
 
-def _shown(value: object) -> str:
+def _quote(value: object) -> str:
     text = f"{value:.3f}" if isinstance(value, float) else str(value)
     return text if _PLAIN.fullmatch(text) else json.dumps(text)

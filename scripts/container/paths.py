@@ -1,4 +1,4 @@
-"""Which folders the worker writes to, whatever it was started as: root, any user, read-only."""
+"""Choose folders that the worker can write to, started as root, as any user or read-only."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from scripts.container.log import log
 from scripts.container.settings import Settings
 from scripts.container.status.state import read_state
 
-_PROBE: Final = 64 * 1024
+_PROBE_BYTES: Final = 64 * 1024
 
 
-def usable(folder: Path) -> str:
-    """Why a folder cannot be written to; empty when it can. It is made where it is missing."""
+def find_write_error(folder: Path) -> str:
+    """Create a folder if it is missing; return why it cannot be written to, empty if it can."""
     probe = folder / f".probe-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            # Not empty: a full file system still makes empty files.
-            probe.write_bytes(b"\0" * _PROBE)
+            # Not empty: a full file system still takes empty files.
+            probe.write_bytes(b"\0" * _PROBE_BYTES)
         finally:
             probe.unlink(missing_ok=True)
     except OSError as error:
@@ -30,30 +30,38 @@ def usable(folder: Path) -> str:
     return ""
 
 
-def volume_missing(folder: Path, volume: Path) -> bool:
-    """Whether a folder is meant to be on a volume that is not mounted."""
+def _is_on_missing_volume(folder: Path, volume: Path) -> bool:
     return folder.is_relative_to(volume) and not volume.is_dir()
 
 
-def to_own(settings: Settings) -> list[Path]:
-    """The folders that the serving user must own; none on a volume that is not there."""
+def list_own_folders(settings: Settings) -> list[Path]:
+    """Return the folders that the serving user must own, without those on a missing volume."""
     folders = [settings.worker_dir, settings.data_dir, settings.pip_cache_dir]
-    return [folder for folder in folders if not volume_missing(folder, settings.volume_dir)]
+    return [folder for folder in folders if not _is_on_missing_volume(folder, settings.volume_dir)]
 
 
-def to_enter(settings: Settings) -> list[Path]:
-    """The folders that models are fetched into at start."""
-    return sorted({Path(path).parent for path in _on_volume(settings)})
+def list_volume_models(settings: Settings) -> list[Path]:
+    """Return the paths of the models that are fetched at start."""
+    if not settings.volume_models.exists():
+        return []
+    from scripts.common.fetch.volume_models import read_list
+
+    return [Path(model.path) for model in read_list(settings.volume_models)]
 
 
-def require(settings: Settings) -> None:
-    """Make sure of the folders that nothing works without.
+def list_model_folders(settings: Settings) -> list[Path]:
+    """Return the folders that models are fetched into at start."""
+    return sorted({path.parent for path in list_volume_models(settings)})
+
+
+def require_writable(settings: Settings) -> None:
+    """Check the folders that nothing works without.
 
     Raises:
         UserError: one cannot be written to (code `not-writable`).
     """
     for folder in (settings.worker_dir, settings.data_dir):
-        if reason := usable(folder):
+        if reason := find_write_error(folder):
             raise UserError(
                 f"the worker cannot write there: {reason}",
                 location=str(folder),
@@ -61,54 +69,31 @@ def require(settings: Settings) -> None:
             )
 
 
-def home(settings: Settings, configured: str) -> Path:
-    """A home folder that can be written to: libraries keep caches there."""
-    if configured not in ("", "/") and not usable(Path(configured)):
+def choose_home(settings: Settings, configured: str) -> Path:
+    """Return a home folder that can be written to: libraries keep caches there."""
+    if configured not in ("", "/") and not find_write_error(Path(configured)):
         return Path(configured)
-    return _made(settings.worker_dir / "home")
+    return _create(settings.worker_dir / "home")
 
 
-def pip_cache(settings: Settings) -> Path:
-    """Pip's cache on the volume, or a folder that ends with the container and one warning."""
-    wanted = settings.pip_cache_dir
-    missing = volume_missing(wanted, settings.volume_dir)
-    reason = f"{settings.volume_dir} is not mounted" if missing else usable(wanted / RUNS)
+def choose_pip_cache(settings: Settings) -> Path:
+    """Return pip's cache on the volume, or log a warning and return one inside the container."""
+    configured = settings.pip_cache_dir
+    if _is_on_missing_volume(configured, settings.volume_dir):
+        reason = f"{settings.volume_dir} is not mounted"
+    else:
+        reason = find_write_error(configured / RUNS)
     if not reason:
-        return wanted
-    log("pip-cache-ephemeral", level="warning", wanted=wanted, reason=reason)
-    return _made(settings.worker_dir / "pip-cache" / RUNS).parent
+        return configured
+    log("pip-cache-ephemeral", level="warning", wanted=configured, reason=reason)
+    return _create(settings.worker_dir / "pip-cache" / RUNS).parent
 
 
 def pip_cache_in_use(settings: Settings) -> Path:
-    """Pip's cache of the worker that runs here; where none runs, the one that is configured."""
+    """Return pip's cache of the running worker, or the configured one if none runs."""
     return Path(read_state(settings.worker_dir).pip_cache or settings.pip_cache_dir)
 
 
-def models(settings: Settings) -> list[str]:
-    """Names of all files that the WebUI could load as a model, beside the checkpoint.
-
-    What comes with the WebUI itself is at a pinned commit and does not count.
-    """
-    words = [word.rpartition("=")[2] for word in settings.webui_args]  # --vae-dir=/x, --vae-dir /x
-    folders = [
-        settings.data_dir / "models",
-        settings.data_dir / "embeddings",
-        *(Path(word) for word in words if word.startswith("/")),
-        *filter(None, [settings.model_dir]),
-    ]
-    found = [path.name for folder in folders if folder.is_dir() for path in folder.rglob("*")]
-    return [*_on_volume(settings), *words, *found]
-
-
-def _on_volume(settings: Settings) -> list[str]:
-    """Paths of the models that are fetched at start."""
-    if not settings.volume_models.exists():
-        return []
-    from scripts.common.fetch.volume_models import read_list
-
-    return [model.path for model in read_list(settings.volume_models)]
-
-
-def _made(folder: Path) -> Path:
+def _create(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder

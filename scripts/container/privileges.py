@@ -1,4 +1,4 @@
-"""Becomes an unprivileged user, when the container was started as root."""
+"""Change to an unprivileged user when the container was started as root."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from pathlib import Path
 from scripts.container.log import log
 
 
-def drop(user: str, *, own: Iterable[Path], enter: Iterable[Path]) -> None:
-    """Give folders to `user`, then become that user for good; nothing when not root.
+def drop(user: str, *, own: Iterable[Path], write: Iterable[Path]) -> None:
+    """Give folders to `user`, then become that user for good; do nothing when not root.
 
-    Without the capabilities for it (`--cap-drop ALL`) root is an empty word, and the worker goes
-    on as it is, with a warning.
+    Without the capabilities for it (`--cap-drop ALL`), the user cannot be changed inside this
+    container: the worker goes on as it is, with a warning.
 
     Args:
         user: name of the account.
-        own: folders that the user must own with all that is below, made where they are missing.
-        enter: folders in which the user must be able to make files, made where they are missing.
+        own: folders that the user must own with all content, created where they are missing.
+        write: folders in which the user must be able to create files, created likewise.
     """
     if os.geteuid() != 0:
         return
     try:
-        entry = pwd.getpwnam(user)
+        account = pwd.getpwnam(user)
     except KeyError:
         log("still-root", level="warning", reason=f"the image has no user {user}")
         return
     for folder in own:
-        _give(folder, entry, below=True)
-    for folder in enter:
-        _give(folder, entry, below=False)
+        _give(folder, account, with_content=True)
+    for folder in write:
+        _give(folder, account, with_content=False)
     try:
-        os.initgroups(user, entry.pw_gid)
-        os.setgid(entry.pw_gid)
-        os.setuid(entry.pw_uid)
+        os.initgroups(user, account.pw_gid)
+        os.setgid(account.pw_gid)
+        os.setuid(account.pw_uid)
     except PermissionError as error:
         log("still-root", level="warning", reason=f"no capability to change the user: {error}")
         return
-    os.environ.update(HOME=entry.pw_dir, USER=user, LOGNAME=user)
+    os.environ.update(HOME=account.pw_dir, USER=user, LOGNAME=user)
 
 
 def become_owner(folder: Path) -> None:
@@ -56,17 +56,17 @@ def become_owner(folder: Path) -> None:
             os.setuid(owner.st_uid)
 
 
-def _give(folder: Path, user: pwd.struct_passwd, *, below: bool) -> None:
-    """Make a user the owner of a folder, and of all `below` it where the folder was another's.
+def _give(folder: Path, account: pwd.struct_passwd, *, with_content: bool) -> None:
+    """Make an account the owner of a folder, and of its content if the folder was another's.
 
-    What cannot be given (read-only, a network file system that distrusts root) is left as it is:
-    whether it can be used is found out by using it.
+    Errors (read-only, a network file system that distrusts root) are ignored here: whether a
+    folder can be used is tested later, by writing to it.
     """
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        if folder.stat().st_uid == user.pw_uid:
+        if folder.stat().st_uid == account.pw_uid:
             return
-        os.chown(folder, user.pw_uid, user.pw_gid)
-        for parent, folders, files in os.walk(folder) if below else ():
+        os.chown(folder, account.pw_uid, account.pw_gid)
+        for parent, folders, files in os.walk(folder) if with_content else ():
             for name in (*folders, *files):
-                os.chown(Path(parent, name), user.pw_uid, user.pw_gid, follow_symlinks=False)
+                os.chown(Path(parent, name), account.pw_uid, account.pw_gid, follow_symlinks=False)

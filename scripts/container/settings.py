@@ -1,219 +1,201 @@
-"""What the container is told through its environment, in one table.
+"""Read the container's environment variables; each one is described once, as a field of `Settings`.
 
-The README's table of variables is printed from `VARIABLES`.
+The reference of variables is generated from `VARIABLES`.
 """
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
 from scripts.container.log import LEVELS
 
 CONTAINER_PATH: Final = Path("/opt/worker")
-"""Where this code lies in the image; never on the WebUI's own import path."""
+"""Folder of this code in the image; never on the WebUI's own import path."""
+
+Parser = Callable[[str], Any]
+"""Turns a variable's text into a setting. Raises ValueError with a hint, or UserError."""
 
 
 @dataclass(frozen=True)
 class Variable:
-    """One environment variable.
+    """An environment variable.
 
     Args:
-        name: as it is set.
-        default: what it is when not set or empty.
-        meaning: what it does, for a person.
-        choices: the only values allowed; any when empty.
+        default: its value when it is not set or empty.
+        meaning: its effect, for the reference.
+        choices: the only values allowed, without regard to case; any when empty.
+        parse: its parser; None for the parser of its field's type.
     """
 
-    name: str
     default: str
     meaning: str
     choices: tuple[str, ...] = ()
+    parse: Parser | None = None
 
+    def read(self, name: str, environ: Mapping[str, str]) -> str:
+        """Return the variable's text, in lower case where it is one of the choices.
 
-VARIABLES: Final = (
-    Variable(
-        "WORKER_MODE",
-        "auto",
-        "serverless takes RunPod's jobs, pod only serves the API; auto asks RunPod's environment",
-        ("auto", "serverless", "pod"),
-    ),
-    Variable("ACCELERATOR", "cuda", "what to draw with; set by the image", ("cuda", "cpu")),
-    Variable("WEBUI_ARGS", "", "further flags for the WebUI, after the worker's own"),
-    Variable("WEBUI_HOST", "", "address to serve on; empty: 0.0.0.0, in serverless mode 127.0.0.1"),
-    Variable("WEBUI_PORT", "3000", "port of the WebUI's API"),
-    Variable("API_AUTH", "", "user:password that the API asks for; several with commas"),
-    Variable("MODEL_PATH", "/model.safetensors", "checkpoint that is loaded at start"),
-    Variable("MODEL_DIR", "", "folder of further checkpoints"),
-    Variable("DATA_DIR", "", "where the WebUI keeps its settings; empty: below WORKER_DIR"),
-    Variable("LOG_LEVEL", "info", "of the worker and of the WebUI", LEVELS),
-    Variable(
-        "PREFLIGHT",
-        "warn",
-        "the container's checks of itself: strict refuses to serve, warn says, off leaves out",
-        ("strict", "warn", "off"),
-    ),
-    Variable("WARMUP", "64x64x1", "width x height x steps of the picture that proves readiness"),
-    Variable("READY_TIMEOUT", "600", "seconds until that picture must be there"),
-    Variable("STOP_TIMEOUT", "25", "seconds that running jobs get to end when asked to stop"),
-    Variable("RESTARTS", "3", "times in a row that a dead WebUI is started again"),
-    Variable("RESTART_PAUSE", "1", "seconds before the first restart; doubles up to a minute"),
-    Variable("HANG_TIMEOUT", "120", "seconds without an answer until it is replaced; 0: never"),
-    Variable("JOB_TIMEOUT", "600", "seconds that a job may take; a job may ask for less"),
-    Variable("HANDLER_ARGS", "", "words for RunPod's SDK, such as --rp_serve_api"),
-    Variable("METRICS_PORT", "9090", "loopback port of Prometheus metrics; 0: none"),
-    Variable("TCMALLOC", "auto", "memory allocator of the WebUI: auto, off or a library's path"),
-    Variable("PIP_CACHE_DIR", "/runpod-volume/.cache/a1111/pip", "pip's cache, on the volume"),
-    Variable(
-        "VOLUME_MODELS",
-        "/opt/worker/volume-models.json",
-        "list of the models that are fetched onto the volume at start; made by the build",
-    ),
-    Variable("VOLUME_DIR", "/runpod-volume", "where the network volume is mounted"),
-    Variable("WORKER_DIR", "/tmp/a1111-worker", "writable folder for state and scratch files"),  # noqa: S108 - the container's own /tmp
-    Variable("WORKER_USER", "worker", "account that serves when the container starts as root"),
-    Variable("WEBUI_DIR", "/stable-diffusion-webui", "where the WebUI lies; set by the image"),
-    Variable("WEBUI_PYTHON", "/opt/webui/bin/python", "the WebUI's Python; set by the image"),
-)
+        Raises:
+            UserError: it is none of the choices (code `setting-invalid`).
+        """
+        value = environ.get(name) or self.default
+        if self.choices and value.lower() not in self.choices:
+            raise _invalid(name, value, f"one of: {', '.join(self.choices)}")
+        return value.lower() if self.choices else value
 
 
 @dataclass(frozen=True)
 class Warmup:
-    """The picture that proves that the worker can draw.
-
-    Args:
-        width: pixels.
-        height: pixels.
-        steps: sampling steps.
-    """
+    """Size in pixels and sampling steps of the image that proves readiness."""
 
     width: int
     height: int
     steps: int
 
 
+def _parse_number(text: str) -> float:
+    if not re.fullmatch(r"\d{1,9}(\.\d{1,6})?", text):
+        raise ValueError("set it to a number, or leave it out")
+    return float(text)
+
+
+def _parse_arguments(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(text))
+    except ValueError:
+        raise ValueError("close every quote") from None
+
+
+def _parse_credentials(text: str) -> str:
+    # The WebUI splits them at commas, then at the one colon.
+    if text and not all(re.fullmatch(r"[^:]+:[^:]+", part) for part in text.split(",")):
+        hint = "set user:password, with no further colon or comma; several with commas"
+        # The value is not shown: it is a secret.
+        raise UserError("API_AUTH is not user:password", hint=hint, code="setting-invalid")
+    return text
+
+
+def _parse_warmup(text: str) -> Warmup | None:
+    if text.lower() in ("off", "0", "no", "false"):
+        return None
+    match = re.fullmatch(r"(\d{2,4})x(\d{2,4})x(\d{1,3})", text)
+    if not match or int(match[1]) % 8 or int(match[2]) % 8 or not int(match[3]):
+        raise ValueError("set it to 64x64x1 with sides in multiples of 8, or to off")
+    return Warmup(int(match[1]), int(match[2]), int(match[3]))
+
+
+_PARSERS: Final[dict[str, Parser]] = {
+    "str": str,
+    "int": lambda text: int(_parse_number(text)),
+    "float": _parse_number,
+    "Path": Path,
+    "Path | None": lambda text: Path(text) if text else None,
+    "tuple[str, ...]": _parse_arguments,
+}
+
+
+def _env(*args: Any, **options: Any) -> Any:  # noqa: ANN401 - a field of any type
+    """Declare a field that is read from the environment; takes the arguments of `Variable`."""
+    return field(metadata={"variable": Variable(*args, **options)})
+
+
 @dataclass(frozen=True)
 class Settings:
-    """The environment, parsed. Fields are named after their variables; times are in seconds."""
+    """The environment, parsed: each field is read from the variable of its name. Times in seconds.
 
-    serverless: bool
-    accelerator: str
-    webui_args: tuple[str, ...]
-    host: str
-    port: int
-    api_auth: str
-    model_path: Path
-    model_dir: Path | None
-    data_dir: Path
-    log_level: str
-    preflight: str
-    warmup: Warmup | None
-    ready_timeout: float
-    stop_timeout: float
-    restarts: int
-    restart_pause: float
-    hang_timeout: float
-    job_timeout: float
-    handler_args: tuple[str, ...]
-    metrics_port: int
-    tcmalloc: str
-    pip_cache_dir: Path
-    volume_models: Path
-    volume_dir: Path
-    worker_dir: Path
-    worker_user: str
-    webui_dir: Path
-    webui_python: Path
+    `Variable` describes the arguments: default, meaning, choices and parser.
+    """
+
+    worker_mode: str = _env(
+        "auto",
+        "serverless takes RunPod's jobs, pod only serves the API; auto reads RunPod's environment",
+        ("auto", "serverless", "pod"),
+    )
+    accelerator: str = _env("cuda", "device that draws; set by the image", ("cuda", "cpu"))
+    webui_args: tuple[str, ...] = _env("", "further flags for the WebUI, after the worker's own")
+    webui_host: str = _env("", "address to serve on; empty: 0.0.0.0, in serverless mode 127.0.0.1")
+    webui_port: int = _env("3000", "port of the WebUI's API")
+    api_auth: str = _env(
+        "", "user:password that the API requires; several with commas", parse=_parse_credentials
+    )
+    model_path: Path = _env("/model.safetensors", "checkpoint that is loaded at start")
+    model_dir: Path | None = _env("", "folder of further checkpoints")
+    data_dir: Path = _env("", "folder of the WebUI's settings; empty: below WORKER_DIR")
+    log_level: str = _env("info", "log level of the worker and of the WebUI", LEVELS)
+    preflight: str = _env(
+        "warn",
+        "the container's self-checks: strict refuses to serve, warn logs, off skips them",
+        ("strict", "warn", "off"),
+    )
+    warmup: Warmup | None = _env(
+        "64x64x1", "width x height x steps of the image that proves readiness", parse=_parse_warmup
+    )
+    ready_timeout: float = _env("600", "seconds until that image must be there")
+    stop_timeout: float = _env("25", "seconds that running jobs get to end at a stop")
+    restarts: int = _env("3", "times in a row that a dead WebUI is started again")
+    restart_pause: float = _env("1", "seconds before the first restart; doubles up to a minute")
+    hang_timeout: float = _env("120", "seconds without an answer until it is replaced; 0: never")
+    job_timeout: float = _env("600", "seconds that a job may take; a job may set a lower limit")
+    handler_args: tuple[str, ...] = _env("", "arguments for RunPod's SDK, such as --rp_serve_api")
+    metrics_port: int = _env("9090", "loopback port of Prometheus metrics; 0: none")
+    tcmalloc: str = _env("auto", "memory allocator of the WebUI: auto, off or a library's path")
+    pip_cache_dir: Path = _env("/runpod-volume/.cache/a1111/pip", "pip's cache, on the volume")
+    volume_models: Path = _env(
+        "/opt/worker/volume-models.json",
+        "list of the models that are fetched onto the volume at start; made by the build",
+    )
+    volume_dir: Path = _env("/runpod-volume", "mount point of the network volume")
+    worker_dir: Path = _env(
+        "/tmp/a1111-worker",  # noqa: S108 - the container's own /tmp
+        "writable folder for state and scratch files",
+    )
+    worker_user: str = _env("worker", "account that serves when the container starts as root")
+    webui_dir: Path = _env("/stable-diffusion-webui", "folder of the WebUI; set by the image")
+    webui_python: Path = _env("/opt/webui/bin/python", "the WebUI's Python; set by the image")
+
+    @property
+    def is_serverless(self) -> bool:
+        """Return whether the worker takes RunPod's jobs."""
+        return self.worker_mode == "serverless"
 
     @staticmethod
     def from_environment(environ: Mapping[str, str]) -> Settings:
-        """Read every variable of the table.
+        """Read every variable.
 
         Raises:
-            UserError: one has a value that cannot be (code `setting-invalid`).
+            UserError: one has a value that is not allowed (code `setting-invalid`).
         """
-        text = {row.name: _checked(row, environ.get(row.name) or row.default) for row in VARIABLES}
-        serverless = _is_serverless(text["WORKER_MODE"], environ)
-        worker_dir = Path(text["WORKER_DIR"])
-        return Settings(
-            serverless=serverless,
-            accelerator=text["ACCELERATOR"],
-            webui_args=_words("WEBUI_ARGS", text["WEBUI_ARGS"]),
-            # A serverless worker is spoken to by its own handler only; a pod by its users.
-            host=text["WEBUI_HOST"] or ("127.0.0.1" if serverless else "0.0.0.0"),  # noqa: S104
-            port=int(_number("WEBUI_PORT", text["WEBUI_PORT"])),
-            api_auth=_credentials(text["API_AUTH"]),
-            model_path=Path(text["MODEL_PATH"]),
-            model_dir=Path(text["MODEL_DIR"]) if text["MODEL_DIR"] else None,
-            data_dir=Path(text["DATA_DIR"]) if text["DATA_DIR"] else worker_dir / "data",
-            log_level=text["LOG_LEVEL"],
-            preflight=text["PREFLIGHT"],
-            warmup=_warmup(text["WARMUP"]),
-            ready_timeout=_number("READY_TIMEOUT", text["READY_TIMEOUT"]),
-            stop_timeout=_number("STOP_TIMEOUT", text["STOP_TIMEOUT"]),
-            restarts=int(_number("RESTARTS", text["RESTARTS"])),
-            restart_pause=_number("RESTART_PAUSE", text["RESTART_PAUSE"]),
-            hang_timeout=_number("HANG_TIMEOUT", text["HANG_TIMEOUT"]),
-            job_timeout=_number("JOB_TIMEOUT", text["JOB_TIMEOUT"]),
-            handler_args=_words("HANDLER_ARGS", text["HANDLER_ARGS"]),
-            metrics_port=int(_number("METRICS_PORT", text["METRICS_PORT"])),
-            tcmalloc=text["TCMALLOC"],
-            pip_cache_dir=Path(text["PIP_CACHE_DIR"]),
-            volume_models=Path(text["VOLUME_MODELS"]),
-            volume_dir=Path(text["VOLUME_DIR"]),
-            worker_dir=worker_dir,
-            worker_user=text["WORKER_USER"],
-            webui_dir=Path(text["WEBUI_DIR"]),
-            webui_python=Path(text["WEBUI_PYTHON"]),
-        )
-
-
-def _is_serverless(mode: str, environ: Mapping[str, str]) -> bool:
-    # RunPod sets both on serverless workers and neither on pods.
-    asked = "RUNPOD_ENDPOINT_ID" in environ or "RUNPOD_WEBHOOK_GET_JOB" in environ
-    return asked if mode == "auto" else mode == "serverless"
-
-
-def _checked(row: Variable, value: str) -> str:
-    if row.choices and value.lower() not in row.choices:
-        raise _invalid(row.name, value, f"one of: {', '.join(row.choices)}")
-    return value.lower() if row.choices else value
-
-
-def _number(name: str, value: str) -> float:
-    if not re.fullmatch(r"\d{1,9}(\.\d{1,6})?", value):
-        raise _invalid(name, value, "set it to a number, or leave it out")
-    return float(value)
-
-
-def _credentials(value: str) -> str:
-    # As the WebUI takes them apart: at commas, then at the one colon.
-    if value and not all(re.fullmatch(r"[^:]+:[^:]+", part) for part in value.split(",")):
-        hint = "say user:password, with no further colon or comma; several with commas"
-        raise UserError("API_AUTH is no user:password", hint=hint, code="setting-invalid")
-    return value
-
-
-def _words(name: str, value: str) -> tuple[str, ...]:
-    try:
-        return tuple(shlex.split(value))
-    except ValueError:
-        raise _invalid(name, value, "close every quote") from None
-
-
-def _warmup(value: str) -> Warmup | None:
-    if value.lower() in ("off", "0", "no", "false"):
-        return None
-    match = re.fullmatch(r"(\d{2,4})x(\d{2,4})x(\d{1,3})", value)
-    if not match or int(match[1]) % 8 or int(match[2]) % 8 or not int(match[3]):
-        raise _invalid("WARMUP", value, "say 64x64x1 with sides in eights, or off")
-    return Warmup(int(match[1]), int(match[2]), int(match[3]))
+        texts = {name: row.read(name, environ) for name, row in VARIABLES.items()}
+        if texts["WORKER_MODE"] == "auto":
+            # RunPod sets both on serverless workers and neither on pods.
+            serverless = {"RUNPOD_ENDPOINT_ID", "RUNPOD_WEBHOOK_GET_JOB"} & set(environ)
+            texts["WORKER_MODE"] = "serverless" if serverless else "pod"
+        # A serverless worker is called by its own handler only; a pod by its users.
+        usual_host = "127.0.0.1" if texts["WORKER_MODE"] == "serverless" else "0.0.0.0"  # noqa: S104
+        texts["WEBUI_HOST"] = texts["WEBUI_HOST"] or usual_host
+        texts["DATA_DIR"] = texts["DATA_DIR"] or f"{texts['WORKER_DIR']}/data"
+        values = {}
+        for row in fields(Settings):
+            variable, text = VARIABLES[row.name.upper()], texts[row.name.upper()]
+            parse = variable.parse or _PARSERS[str(row.type)]
+            try:
+                values[row.name] = parse(text)
+            except ValueError as error:
+                raise _invalid(row.name.upper(), text, str(error)) from None
+        return Settings(**values)
 
 
 def _invalid(name: str, value: str, hint: str) -> UserError:
     return UserError(f"{name} is {value!r}", hint=hint, code="setting-invalid")
+
+
+VARIABLES: Final[Mapping[str, Variable]] = {
+    row.name.upper(): row.metadata["variable"] for row in fields(Settings)
+}
+"""Every variable by its name."""

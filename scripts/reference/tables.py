@@ -70,8 +70,8 @@ def troubleshooting() -> str:
 def worker_variables() -> str:
     """Every environment variable of the container, as a Markdown table."""
     rows = [
-        f"| `{row.name}` | {f'`{row.default}`' if row.default else ''} | {row.meaning} |"
-        for row in VARIABLES
+        f"| `{name}` | {f'`{row.default}`' if row.default else ''} | {row.meaning} |"
+        for name, row in VARIABLES.items()
     ]
     return "\n".join(["| variable | default | meaning |", "|---|---|---|", *rows])
 

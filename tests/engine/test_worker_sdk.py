@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 from scripts.common.checks.images import Png, decode_base64, decode_png
 from scripts.common.webui_client import WebuiClient
-from scripts.container.status.state import read_jobs
+from scripts.container.status.state import read_job_counts
 from scripts.host.config.load import ROOT
 from tests.support import bucket, images, runpod
 from tests.support.worker import Worker, free_port
@@ -102,8 +102,10 @@ def test_jobs_from_runpods_queue_are_drawn_and_bad_ones_cost_nothing(
             assert "input.steps" in platform.do({"steps": "many"})["error"]
             assert "Sampler not found" in platform.do({**JOB, "sampler_name": "none"})["error"]
             assert platform.do({"api": "options"})["output"]["samples_format"] == "png"
-            worker.until(lambda: read_jobs(worker.dir).running == 0, "the last result's way home")
-            record = read_jobs(worker.dir)
+            worker.until(
+                lambda: read_job_counts(worker.dir).running == 0, "the last result's way home"
+            )
+            record = read_job_counts(worker.dir)
             assert (record.done, record.failed) == (2, 2)
             assert "event=job-done job=job-1" in worker.said
             worker.process.send_signal(signal.SIGTERM)
@@ -257,7 +259,7 @@ def test_the_sdk_draws_test_input_and_ends(tmp_path: Path, runpod_python: Path) 
     with serverless(tmp_path, runpod_python, HANDLER_ARGS=words) as worker:
         assert worker.ended() == 0, worker.said
         assert "completed successfully" in worker.said
-        record = read_jobs(worker.dir)
+        record = read_job_counts(worker.dir)
         assert (record.done, record.failed) == (1, 0)
 
 

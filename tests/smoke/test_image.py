@@ -99,7 +99,7 @@ def test_the_tokenizer_loads_without_a_network(image: Any, saw: Saw) -> None:
 
 @pytest.mark.fails_as("tcmalloc-missing")
 def test_tcmalloc_can_be_preloaded(image: Any, saw: Saw) -> None:
-    code = "from scripts.container.webui.environment import tcmalloc; print(tcmalloc('auto'))"
+    code = "from scripts.container.webui import environment as e; print(e.find_tcmalloc('auto'))"
     found = output(image, "/opt/runpod/bin/python", "-c", code).strip()
     saw(found)
     assert found, "no library that the linker would preload"

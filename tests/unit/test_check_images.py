@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from scripts.common.checks.images import check_ends, decode_base64, decode_png, difference
+from scripts.common.checks.images import (
+    check_ends,
+    decode_base64,
+    decode_png,
+    difference,
+    file_suffix,
+)
 from tests.support import webui
 from tests.support.smoke_reports import png
 
@@ -68,3 +74,19 @@ def test_base64_is_decoded_with_and_without_a_data_url() -> None:
 def test_an_incomplete_image_is_refused_by_its_ends(text: str) -> None:
     with pytest.raises(ValueError, match="an image that is"):
         check_ends(text)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (webui.png(8, 8, 1), ".png"),
+        (webui.png(8, 8, 1)[:-1], ""),
+        (b"\xff\xd8\xff\xe0 picture \xff\xd9", ".jpg"),
+        (b"\xff\xd8\xff\xe0 picture ", ""),
+        (b"RIFF\x0c\0\0\0WEBPVP8 1234", ".webp"),
+        (b"", ""),
+        (b"GIF89a", ""),
+    ],
+)
+def test_a_file_suffix_is_known_by_both_ends(data: bytes, expected: str) -> None:
+    assert file_suffix(data[:48], data[-48:]) == expected

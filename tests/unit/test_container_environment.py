@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -17,12 +18,11 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.artifact import ArtifactSpec
 from scripts.common.fetch.volume_models import VolumeModel, as_json
 from scripts.container import paths
-from scripts.container.log import line
+from scripts.container.log import LogfmtFormatter, SecretFilter
 from scripts.container.settings import VARIABLES, Settings, Warmup
-from scripts.container.status import health
-from scripts.container.status.state import State, write_state
-from scripts.container.webui.environment import preloads, server_environment, tcmalloc
-from scripts.container.webui.flags import webui_flags
+from scripts.container.status.state import State, check_health, write_state
+from scripts.container.webui.environment import can_preload, find_tcmalloc, webui_environment
+from scripts.container.webui.flags import list_model_files, webui_flags
 from scripts.host.config.load import ROOT
 
 
@@ -34,16 +34,11 @@ def flags(*models: str, **environ: str) -> list[str]:
     return webui_flags(settings(**environ), models)
 
 
-def test_the_readme_explains_every_variable_once() -> None:
-    names = [row.name for row in VARIABLES]
-    assert len(names) == len(set(names))
-
-
 def test_a_pod_serves_everyone_and_a_serverless_worker_only_its_handler() -> None:
-    assert settings().host == "0.0.0.0"
-    assert settings(RUNPOD_ENDPOINT_ID="abc").host == "127.0.0.1"
-    assert settings(RUNPOD_ENDPOINT_ID="abc", WEBUI_HOST="0.0.0.0").host == "0.0.0.0"
-    assert not settings(RUNPOD_ENDPOINT_ID="abc", WORKER_MODE="pod").serverless
+    assert settings().webui_host == "0.0.0.0"
+    assert settings(RUNPOD_ENDPOINT_ID="abc").webui_host == "127.0.0.1"
+    assert settings(RUNPOD_ENDPOINT_ID="abc", WEBUI_HOST="0.0.0.0").webui_host == "0.0.0.0"
+    assert not settings(RUNPOD_ENDPOINT_ID="abc", WORKER_MODE="pod").is_serverless
 
 
 @pytest.mark.parametrize(
@@ -71,7 +66,7 @@ def test_wrong_credentials_are_refused_and_not_shown(value: str) -> None:
     assert "unseen" not in str(caught.value)
 
 
-@given(st.sampled_from([row.name for row in VARIABLES]), st.text(max_size=30))
+@given(st.sampled_from(list(VARIABLES)), st.text(max_size=30))
 def test_no_value_of_any_variable_ends_in_a_traceback(name: str, value: str) -> None:
     with suppress(UserError):
         settings(**{name: value})
@@ -129,7 +124,7 @@ def test_a_pickle_is_found_wherever_models_are_configured(tmp_path: Path, place:
 def made_flags(environ: dict[str, str]) -> list[str]:
     """The flags as the supervisor gives them."""
     configured = settings(**environ)
-    return webui_flags(configured, paths.models(configured))
+    return webui_flags(configured, list_model_files(configured))
 
 
 def test_a_vae_given_by_name_counts_too() -> None:
@@ -149,13 +144,13 @@ def test_credentials_are_in_no_argument_list() -> None:
     secret = "user:of-a-test"  # noqa: S105 - nobody's
     configured = settings(API_AUTH=secret)
     assert secret not in " ".join(webui_flags(configured, []))
-    env = server_environment({"API_AUTH": secret, "COMMANDLINE_ARGS": "--api-log"}, configured)
+    env = webui_environment({"API_AUTH": secret, "COMMANDLINE_ARGS": "--api-log"}, configured)
     assert env["COMMANDLINE_ARGS"] == f"--api-log --api-auth {secret}"
     assert "API_AUTH" not in env
 
 
 def test_the_webui_does_not_see_this_code_or_the_workers_secrets() -> None:
-    env = server_environment(
+    env = webui_environment(
         {
             "PYTHONPATH": f"/opt/worker:{ROOT}:/mine",
             "HF_TOKEN": "x",
@@ -164,7 +159,7 @@ def test_the_webui_does_not_see_this_code_or_the_workers_secrets() -> None:
         settings(TCMALLOC="off"),
     )
     assert env == {"PYTHONPATH": "/mine"}
-    assert "PYTHONPATH" not in server_environment(
+    assert "PYTHONPATH" not in webui_environment(
         {"PYTHONPATH": "/opt/worker"}, settings(TCMALLOC="off")
     )
 
@@ -174,15 +169,15 @@ def test_a_library_that_cannot_be_preloaded_is_left_out_with_a_warning(
 ) -> None:
     broken = tmp_path / "libtcmalloc.so"
     broken.write_bytes(b"no library")
-    assert tcmalloc(str(broken)) == ""
+    assert find_tcmalloc(str(broken)) == ""
     assert "tcmalloc-missing" in capsys.readouterr().err
-    assert tcmalloc("off") == ""
+    assert find_tcmalloc("off") == ""
     assert capsys.readouterr().err == ""
 
 
 def test_the_library_that_is_found_is_one_that_loads() -> None:
-    found = tcmalloc("auto")
-    assert not found or preloads(Path(found))
+    found = find_tcmalloc("auto")
+    assert not found or can_preload(Path(found))
 
 
 def test_a_missing_volume_costs_a_warning_and_not_the_start(
@@ -194,41 +189,41 @@ def test_a_missing_volume_costs_a_warning_and_not_the_start(
         PIP_CACHE_DIR=str(volume / ".cache/pip"),
         WORKER_DIR=str(tmp_path / "worker"),
     )
-    assert paths.pip_cache(configured) == tmp_path / "worker" / "pip-cache"
+    assert paths.choose_pip_cache(configured) == tmp_path / "worker" / "pip-cache"
     assert not volume.exists()
     assert capsys.readouterr().err.count("pip-cache-ephemeral") == 1
     volume.mkdir()
-    assert paths.pip_cache(configured) == volume / ".cache/pip"
+    assert paths.choose_pip_cache(configured) == volume / ".cache/pip"
     assert capsys.readouterr().err == ""
 
 
 def test_a_file_in_the_way_of_the_cache_is_a_warning_too(tmp_path: Path) -> None:
     (tmp_path / "pip").write_text("a file")
     configured = settings(PIP_CACHE_DIR=str(tmp_path / "pip"), WORKER_DIR=str(tmp_path / "worker"))
-    assert paths.pip_cache(configured) == tmp_path / "worker" / "pip-cache"
+    assert paths.choose_pip_cache(configured) == tmp_path / "worker" / "pip-cache"
 
 
 def test_without_a_writable_folder_the_worker_says_what_to_mount(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="tmpfs"):
-        paths.require(settings(WORKER_DIR=str(tmp_path / "file" / "below")))
+        paths.require_writable(settings(WORKER_DIR=str(tmp_path / "file" / "below")))
 
 
 def test_health_says_ready_only_for_a_living_supervisor(tmp_path: Path) -> None:
-    assert health.verdict(tmp_path) == (False, "stopped")
+    assert check_health(tmp_path) == (False, "stopped")
     write_state(tmp_path, State(phase="loading", supervisor=os.getpid(), reason="slow disk"))
-    assert health.verdict(tmp_path) == (False, "loading: slow disk")
+    assert check_health(tmp_path) == (False, "loading: slow disk")
     write_state(tmp_path, State(phase="ready", supervisor=os.getpid()))
-    assert health.verdict(tmp_path) == (True, "ready")
+    assert check_health(tmp_path) == (True, "ready")
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     write_state(tmp_path, State(phase="ready", supervisor=gone.pid))
-    assert health.verdict(tmp_path)[0] is False
+    assert check_health(tmp_path)[0] is False
 
 
 def test_a_damaged_state_file_is_not_ready(tmp_path: Path) -> None:
     (tmp_path / "state.json").write_text('{"phase": "ready"')
-    assert health.verdict(tmp_path)[0] is False
+    assert check_health(tmp_path)[0] is False
 
 
 def test_health_is_a_command_that_imports_little(tmp_path: Path) -> None:
@@ -244,12 +239,40 @@ def test_health_is_a_command_that_imports_little(tmp_path: Path) -> None:
     assert run.stdout.split("\n")[:2] == ["stopped", "set()"]
 
 
-def test_a_log_line_is_one_line_whatever_is_said() -> None:
-    now = datetime(2026, 11, 23, 10, 0, tzinfo=timezone.utc)
-    said = line("job-failed", "error", {"job": "a b", "why": 'x="1"\ny', "none": ""}, now)
-    assert said == (
-        'time=2026-11-23T10:00:00.000Z level=error event=job-failed job="a b" why="x=\\"1\\"\\ny"'
+def log_line(event: str, **fields: object) -> str:
+    """A formatted record of level error at a fixed time."""
+    now = datetime(2026, 11, 23, 10, 0, 0, 7000, tzinfo=timezone.utc)
+    record = logging.makeLogRecord({"msg": event, "levelname": "ERROR", "fields": fields})
+    record.created, record.msecs = now.timestamp(), 7
+    SecretFilter(SECRETS).filter(record)
+    return LogfmtFormatter().format(record)
+
+
+def test_a_log_entry_is_one_line_of_quoted_fields() -> None:
+    assert log_line("job-failed", job="a b", why='x="1"\ny', none="", seconds=1.25, child=3) == (
+        "time=2026-11-23T10:00:00.007Z level=error event=job-failed "
+        'job="a b" why="x=\\"1\\"\\ny" seconds=1.250 child=3'
     )
+
+
+SECRETS = {
+    "API_AUTH": "me:first-word,you:second-word",
+    "HF_TOKEN": "hf_secret",
+    "TOKEN_CIVITAI_COM": "civitai-secret",
+    "RUNPOD_API_KEY": "runpod-secret",
+    "BUCKET_SECRET_ACCESS_KEY": "bucket-secret",
+}
+
+
+@pytest.mark.parametrize(
+    "secret",
+    ["me:first-word", "second-word", *list(SECRETS.values())[1:], "civitai-secret/hf_secret"],
+)
+def test_secrets_are_replaced_in_every_log_field(secret: str) -> None:
+    line = log_line("x", reason=ValueError(f"at https://{secret}@host"), count=1)
+    assert secret not in line
+    assert "***@host" in line
+    assert "count=1" in line
 
 
 def test_the_warmup_can_be_made_larger_or_left_out() -> None:

@@ -18,7 +18,7 @@ import pytest
 from scripts.common.diagnostics.error import UserError
 from scripts.common.webui_client import WebuiClient
 from scripts.container.serverless import job_output, jobs
-from scripts.container.serverless.jobs import Surroundings, run
+from scripts.container.serverless.jobs import JobContext, run_job
 from tests.support.webui import png
 
 PICTURE = base64.b64encode(png(64, 64, 1)).decode()
@@ -77,7 +77,7 @@ class WebUI:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
         threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
-        self.api = WebuiClient.local("127.0.0.1", self.server.server_port)
+        self.client = WebuiClient.local("127.0.0.1", self.server.server_port)
 
     def on(self, name: str, answer: Any) -> None:
         """Answer one part of the API: with a value, or with a function of the request."""
@@ -111,71 +111,74 @@ def replaced() -> list[int]:
 
 
 @pytest.fixture
-def around(replaced: list[int]) -> Surroundings:
-    return Surroundings(
-        wait_until_ready=lambda _: None, replace_webui=lambda: replaced.append(1), beat=0.01
+def context(webui: WebUI, replaced: list[int]) -> JobContext:
+    return JobContext(
+        webui.client,
+        wait_until_ready=lambda _: None,
+        replace_webui=lambda: replaced.append(1),
+        progress_interval=0.01,
     )
 
 
-def test_the_webuis_answer_is_returned_as_it_is(webui: WebUI, around: Surroundings) -> None:
+def test_the_webuis_answer_is_returned_as_it_is(webui: WebUI, context: JobContext) -> None:
     webui.on("txt2img", DRAWN)
-    assert run({"id": "1", "input": {"prompt": "x"}}, webui.api, around) == DRAWN
+    assert run_job({"id": "1", "input": {"prompt": "x"}}, context) == DRAWN
     assert webui.asked == [("/sdapi/v1/txt2img", {"prompt": "x"})]
 
 
-def test_warnings_come_with_the_answer(webui: WebUI, around: Surroundings) -> None:
+def test_warnings_come_with_the_answer(webui: WebUI, context: JobContext) -> None:
     webui.on("txt2img", DRAWN)
-    result = run({"input": {"sampler": "Euler"}}, webui.api, around)
+    result = run_job({"input": {"sampler": "Euler"}}, context)
     assert "sampler_name" in result["warnings"][0]
 
 
 def test_a_list_is_wrapped_because_runpod_wants_an_object(
-    webui: WebUI, around: Surroundings
+    webui: WebUI, context: JobContext
 ) -> None:
     webui.on("sd-models", [{"title": "m"}])
-    assert run({"input": {"api": "sd-models"}}, webui.api, around) == {"answer": [{"title": "m"}]}
+    assert run_job({"input": {"api": "sd-models"}}, context) == {"answer": [{"title": "m"}]}
 
 
 @pytest.mark.parametrize(
     "job", [{}, {"input": None}, {"id": 3, "input": 4}, {"input": {"steps": -1}}]
 )
 def test_a_malformed_job_is_an_error_and_asks_the_webui_nothing(
-    webui: WebUI, around: Surroundings, job: dict[str, Any]
+    webui: WebUI, context: JobContext, job: dict[str, Any]
 ) -> None:
-    assert "input" in run(job, webui.api, around)["error"]
+    assert "input" in run_job(job, context)["error"]
     assert webui.asked == []
 
 
-def test_the_webuis_own_words_are_returned(webui: WebUI, around: Surroundings) -> None:
+def test_the_webuis_own_words_are_returned(webui: WebUI, context: JobContext) -> None:
     told = {"error": "HTTPException", "detail": "Sampler not found", "body": "", "errors": ""}
     webui.on("txt2img", (404, told))
-    result = run({"input": {}}, webui.api, around)
+    result = run_job({"input": {}}, context)
     assert "Sampler not found" in result["error"]
     assert "refresh_worker" not in result
 
 
-def test_a_cuda_error_asks_for_a_new_worker(webui: WebUI, around: Surroundings) -> None:
+def test_a_cuda_error_asks_for_a_new_worker(webui: WebUI, context: JobContext) -> None:
     words = "CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be"
     webui.on("txt2img", (500, {"error": "RuntimeError", "detail": "", "errors": words}))
-    result = run({"input": {}}, webui.api, around)
+    result = run_job({"input": {}}, context)
     assert result["refresh_worker"] is True
     assert "[cuda-error]" in result["error"]
 
 
 def test_a_job_cannot_have_the_worker_replaced_by_speaking_of_cuda(
-    webui: WebUI, around: Surroundings
+    webui: WebUI, context: JobContext
 ) -> None:
     name = "CUDA error: an illegal memory access was encountered"
     webui.on("txt2img", (500, {"error": "KeyError", "detail": "", "errors": f"'{name}'"}))
-    result = run({"input": {"override_settings": {name: 1}}}, webui.api, around)
+    result = run_job({"input": {"override_settings": {name: 1}}}, context)
     assert name in result["error"]
     assert "refresh_worker" not in result
 
 
-def test_too_little_gpu_memory_costs_one_job_only(webui: WebUI, around: Surroundings) -> None:
+def test_too_little_gpu_memory_costs_one_job_only(webui: WebUI, context: JobContext) -> None:
     words = "CUDA out of memory. Tried to allocate 2.00 GiB."
     webui.on("txt2img", (500, {"error": "OutOfMemoryError", "detail": "", "errors": words}))
-    result = run({"input": {}}, webui.api, around)
+    result = run_job({"input": {}}, context)
     assert "[out-of-memory]" in result["error"]
     assert "smaller" in result["error"]
     assert "refresh_worker" not in result
@@ -190,44 +193,44 @@ CUT = base64.b64encode(png(64, 64, 1)[:200]).decode()
         (b"<html>502</html>", "no JSON"),
         (b'{"images": [', "no JSON"),
         (b"[" * 100_000, "no JSON"),
-        ({"images": []}, "no pictures"),
-        ({"images": None}, "no pictures"),
-        ({"picture": PICTURE}, "no pictures"),
-        ([], "no pictures"),
-        ({"images": ["nonsense"]}, "cut off or none"),
-        ({"images": ["ü"]}, "no base64"),
-        ({"images": [None]}, "cut off or none"),
-        ({"images": [PICTURE, CUT]}, "cut off or none"),
+        ({"images": []}, "no images"),
+        ({"images": None}, "no images"),
+        ({"picture": PICTURE}, "no images"),
+        ([], "no images"),
+        ({"images": ["nonsense"]}, "cut off, or not PNG"),
+        ({"images": ["ü"]}, "not base64"),
+        ({"images": [None]}, "cut off, or not PNG"),
+        ({"images": [PICTURE, CUT]}, "cut off, or not PNG"),
     ],
 )
 def test_garbage_is_never_passed_on_as_a_picture(
-    webui: WebUI, around: Surroundings, answer: Any, what: str
+    webui: WebUI, context: JobContext, answer: Any, what: str
 ) -> None:
     webui.on("txt2img", answer)
-    result = run({"input": {}}, webui.api, around)
+    result = run_job({"input": {}}, context)
     assert what in result["error"]
     assert "[answer-garbage]" in result["error"]
 
 
-def test_no_pictures_are_fine_for_a_job_that_wants_none(webui: WebUI, around: Surroundings) -> None:
+def test_no_pictures_are_fine_for_a_job_that_wants_none(webui: WebUI, context: JobContext) -> None:
     webui.on("txt2img", {"images": [], "info": "{}"})
-    assert run({"input": {"send_images": False}}, webui.api, around)["images"] == []
+    assert run_job({"input": {"send_images": False}}, context)["images"] == []
 
 
-def test_a_webui_that_dies_is_an_error(webui: WebUI, around: Surroundings) -> None:
+def test_a_webui_that_dies_is_an_error(webui: WebUI, context: JobContext) -> None:
     webui.on("txt2img", lambda _: None)
-    result = run({"input": {}}, webui.api, around)
+    result = run_job({"input": {}}, context)
     assert "[webui-died]" in result["error"]
 
 
 def test_a_job_that_takes_too_long_is_interrupted(
-    webui: WebUI, around: Surroundings, replaced: list[int]
+    webui: WebUI, context: JobContext, replaced: list[int]
 ) -> None:
     stopped = threading.Event()
     webui.on("txt2img", after(stopped))
     webui.on("interrupt", lambda _: set_and_answer(stopped))
     began = time.monotonic()
-    result = run({"input": {"timeout": 1}}, webui.api, around)
+    result = run_job({"input": {"timeout": 1}}, context)
     assert "[job-timeout]" in result["error"]
     assert "1 s" in result["error"]
     assert time.monotonic() - began < 10
@@ -243,57 +246,57 @@ def drops() -> Iterator[bytes]:
 
 
 def test_an_answer_that_never_ends_does_not_outlast_the_job(
-    webui: WebUI, around: Surroundings
+    webui: WebUI, context: JobContext
 ) -> None:
     webui.on("txt2img", lambda _: drops())
     began = time.monotonic()
-    assert "[job-timeout]" in run({"input": {"timeout": 1}}, webui.api, around)["error"]
+    assert "[job-timeout]" in run_job({"input": {"timeout": 1}}, context)["error"]
     assert time.monotonic() - began < 5
 
 
 def test_an_answer_without_bounds_is_garbage_and_not_read_to_its_end(
-    webui: WebUI, around: Surroundings, monkeypatch: pytest.MonkeyPatch
+    webui: WebUI, context: JobContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scripts.common.webui_client.MAX_BODY", 1_000_000)
     webui.on("txt2img", lambda _: itertools.repeat(b"[" * 1000))
-    assert "[answer-garbage]" in run({"input": {}}, webui.api, around)["error"]
+    assert "[answer-garbage]" in run_job({"input": {}}, context)["error"]
 
 
-def test_an_answer_that_breaks_off_is_a_webui_that_died(webui: WebUI, around: Surroundings) -> None:
+def test_an_answer_that_breaks_off_is_a_webui_that_died(webui: WebUI, context: JobContext) -> None:
     webui.on("txt2img", DRAWN)
     webui.missing = 1
-    assert "[webui-died]" in run({"input": {}}, webui.api, around)["error"]
+    assert "[webui-died]" in run_job({"input": {}}, context)["error"]
 
 
 def test_a_webui_that_ignores_the_interrupt_is_replaced(
-    webui: WebUI, around: Surroundings, replaced: list[int], monkeypatch: pytest.MonkeyPatch
+    webui: WebUI, context: JobContext, replaced: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "_INTERRUPTED", 0.2)
+    monkeypatch.setattr(jobs, "_INTERRUPT_TIME", 0.2)
     never = threading.Event()
     webui.on("txt2img", after(never))
     webui.on("progress", {**IDLE, "state": {"job_count": 1}})
-    assert "[job-timeout]" in run({"input": {"timeout": 1}}, webui.api, around)["error"]
+    assert "[job-timeout]" in run_job({"input": {"timeout": 1}}, context)["error"]
     assert replaced
     never.set()
 
 
-def test_progress_is_told_while_a_picture_is_drawn(webui: WebUI, around: Surroundings) -> None:
+def test_progress_is_told_while_a_picture_is_drawn(webui: WebUI, context: JobContext) -> None:
     told = threading.Event()
     heard: list[dict[str, Any]] = []
 
-    def hear(words: dict[str, Any]) -> None:
-        heard.append(words)
+    def report(_: Any, progress: dict[str, Any]) -> None:
+        heard.append(progress)
         told.set()
 
     state = {"job_count": 1, "sampling_step": 7, "sampling_steps": 20}
     webui.on("progress", {"progress": 0.35, "eta_relative": 2.04, "state": state})
     webui.on("txt2img", after(told))
-    result = run({"input": {}}, webui.api, replace(around, progress=hear))
+    result = run_job({"input": {}}, replace(context, report_progress=report))
     assert result == DRAWN
     assert heard[0] == {"progress": 0.35, "step": 7, "steps": 20, "eta_seconds": 2.0}
 
 
-def test_options_that_a_job_leaves_behind_are_put_back(webui: WebUI, around: Surroundings) -> None:
+def test_options_that_a_job_leaves_behind_are_put_back(webui: WebUI, context: JobContext) -> None:
     options = {"CLIP_stop_at_last_layers": 1, "sd_vae": "Automatic"}
 
     def draw(_: Any) -> Any:
@@ -307,86 +310,68 @@ def test_options_that_a_job_leaves_behind_are_put_back(webui: WebUI, around: Sur
     webui.on("txt2img", draw)
     webui.on("options", get_or_set)
     job = {"input": {"override_settings": {"CLIP_stop_at_last_layers": 2}}}
-    assert "interrupted" in run(job, webui.api, around)["error"]
+    assert "interrupted" in run_job(job, context)["error"]
     assert options == {"CLIP_stop_at_last_layers": 1, "sd_vae": "Automatic"}
 
 
-def test_options_are_left_alone_by_jobs_without_settings(
-    webui: WebUI, around: Surroundings
-) -> None:
+def test_options_are_left_alone_by_jobs_without_settings(webui: WebUI, context: JobContext) -> None:
     webui.on("txt2img", DRAWN)
-    run({"input": {}}, webui.api, around)
+    run_job({"input": {}}, context)
     assert webui.paths() == ["txt2img"]
 
 
-def test_pictures_go_to_the_bucket_where_there_is_one(webui: WebUI, around: Surroundings) -> None:
+def test_pictures_go_to_the_bucket_where_there_is_one(webui: WebUI, context: JobContext) -> None:
     webui.on("txt2img", DRAWN)
-    kept: list[tuple[int, str]] = []
+    kept: list[tuple[str, int, str]] = []
 
-    def upload(data: bytes, suffix: str) -> str:
-        kept.append((len(data), suffix))
+    def upload(job: str, data: bytes, suffix: str) -> str:
+        kept.append((job, len(data), suffix))
         return "https://bucket.example/1.png"
 
-    result = run({"input": {}}, webui.api, replace(around, upload=upload))
+    result = run_job({"id": "1", "input": {}}, replace(context, upload=upload))
     assert result["images"] == ["https://bucket.example/1.png"]
-    assert kept == [(len(png(64, 64, 1)), ".png")]
+    assert kept == [("1", len(png(64, 64, 1)), ".png")]
 
 
 def test_a_bucket_that_fails_is_an_error_without_its_secrets(
-    webui: WebUI, around: Surroundings
+    webui: WebUI, context: JobContext
 ) -> None:
-    def upload(_: bytes, __: str) -> str:
+    def upload(*_: object) -> str:
         raise ConnectionError("https://key:secret@bucket.example")
 
     webui.on("txt2img", DRAWN)
-    result = run({"input": {}}, webui.api, replace(around, upload=upload))
+    result = run_job({"input": {}}, replace(context, upload=upload))
     assert "[upload-failed]" in result["error"]
     assert "secret" not in result["error"]
 
 
 def test_an_answer_too_large_for_runpod_says_so(
-    webui: WebUI, around: Surroundings, monkeypatch: pytest.MonkeyPatch
+    webui: WebUI, context: JobContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job_output, "MAX_ANSWER", 1000)
     webui.on("txt2img", DRAWN)
-    assert "[answer-too-large]" in run({"input": {}}, webui.api, around)["error"]
+    assert "[answer-too-large]" in run_job({"input": {}}, context)["error"]
 
 
-def test_extras_return_one_picture(webui: WebUI, around: Surroundings) -> None:
+def test_extras_return_one_picture(webui: WebUI, context: JobContext) -> None:
     webui.on("extra-single-image", {"html_info": "", "image": PICTURE})
-    result = run({"input": {"api": "extras", "image": PICTURE}}, webui.api, around)
+    result = run_job({"input": {"api": "extras", "image": PICTURE}}, context)
     assert result["image"] == PICTURE
 
 
 @pytest.mark.parametrize(("caption", "failed"), [("a lighthouse", False), ("a <error>", True)])
 def test_a_caption_that_is_none_is_an_error(
-    webui: WebUI, around: Surroundings, caption: str, failed: bool
+    webui: WebUI, context: JobContext, caption: str, failed: bool
 ) -> None:
     webui.on("interrogate", {"caption": caption})
-    result = run({"input": {"api": "interrogate", "image": PICTURE}}, webui.api, around)
+    result = run_job({"input": {"api": "interrogate", "image": PICTURE}}, context)
     assert ("error" in result) == failed
     assert failed or result == {"caption": caption}
 
 
-def test_a_worker_that_is_not_ready_says_why(webui: WebUI, around: Surroundings) -> None:
+def test_a_worker_that_is_not_ready_says_why(context: JobContext) -> None:
     def never(_: float) -> None:
         raise UserError("the WebUI is not ready: the model did not load", code="not-ready")
 
-    result = run({"input": {}}, webui.api, replace(around, wait_until_ready=never))
+    result = run_job({"input": {}}, replace(context, wait_until_ready=never))
     assert "the model did not load" in result["error"]
-
-
-@pytest.mark.parametrize(
-    ("data", "expected"),
-    [
-        (png(8, 8, 1), ".png"),
-        (png(8, 8, 1)[:-1], ""),
-        (b"\xff\xd8\xff\xe0 picture \xff\xd9", ".jpg"),
-        (b"\xff\xd8\xff\xe0 picture ", ""),
-        (b"RIFF\x0c\0\0\0WEBPVP8 1234", ".webp"),
-        (b"", ""),
-        (b"GIF89a", ""),
-    ],
-)
-def test_a_picture_is_known_by_its_beginning_and_its_end(data: bytes, expected: str) -> None:
-    assert job_output.suffix(data[:48], data[-48:]) == expected

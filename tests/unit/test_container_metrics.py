@@ -19,9 +19,9 @@ from scripts.common.fetch.artifact import ArtifactSpec
 from scripts.common.fetch.volume_models import VolumeModel, as_json
 from scripts.container.settings import Settings
 from scripts.container.status import metrics
-from scripts.container.status.state import Jobs, State, write_jobs, write_state
+from scripts.container.status.state import JobCounts, State, write_job_counts, write_state
 from scripts.container.webui import launcher
-from scripts.container.webui.environment import tcmalloc
+from scripts.container.webui.environment import find_tcmalloc
 from scripts.host.config.load import ROOT
 from tests.support.nvml import library, needs_compiler
 from tests.support.worker import Worker, free_port
@@ -37,7 +37,7 @@ SAMPLE = re.compile(rf"({NAME})(\{{{LABEL}(?:,{LABEL})*\}})? (\S+)")
 DESCRIBED = re.compile(rf"# (HELP|TYPE) ({NAME}) ((?:[^\\\n]|\\[\\n])+)")
 
 
-def numbers(text: str) -> dict[str, float]:
+def parse_metrics(body: bytes) -> dict[str, float]:
     """The samples of a scrape by name and labels; asserts that it is Prometheus' text format.
 
     https://prometheus.io/docs/instrumenting/exposition_formats/, as strict as it can be read: each
@@ -46,8 +46,8 @@ def numbers(text: str) -> dict[str, float]:
     found: dict[str, float] = {}
     described: list[tuple[str, str]] = []
     kind = ""
-    assert text.endswith("\n")
-    for line in text.splitlines():
+    assert body.endswith(b"\n")
+    for line in body.decode().splitlines():
         if match := DESCRIBED.fullmatch(line):
             word, name, rest = match.groups()
             assert (word, name) not in described
@@ -70,9 +70,9 @@ def numbers(text: str) -> dict[str, float]:
 def test_a_scrape_shows_service_jobs_and_memory(tmp_path: Path) -> None:
     me = os.getpid()
     write_state(tmp_path, State("ready", me, me, restarts=2, seconds={"drawn": 1.5}))
-    write_jobs(tmp_path, Jobs(running=1, done=7, failed=2, seconds=3.25))
+    write_job_counts(tmp_path, JobCounts(running=1, done=7, failed=2, seconds=3.25))
     (tmp_path / "heap.json").write_text(json.dumps({"pid": me, "heap": 4096, "free": 1024}))
-    found = numbers(metrics.text(settings(tmp_path)))
+    found = parse_metrics(metrics.format_metrics(settings(tmp_path)))
     assert found["up"] == found["ready"] == found["jobs_running"] == 1
     assert found["restarts_total"] == 2
     assert found['startup_seconds{phase="drawn"}'] == 1.5
@@ -85,7 +85,7 @@ def test_a_scrape_shows_service_jobs_and_memory(tmp_path: Path) -> None:
 def test_the_heap_of_a_process_that_was_replaced_is_not_shown(tmp_path: Path) -> None:
     write_state(tmp_path, State("ready", os.getpid(), os.getpid()))
     (tmp_path / "heap.json").write_text(json.dumps({"pid": 1, "heap": 4096}))
-    assert "tcmalloc" not in metrics.text(settings(tmp_path))
+    assert b"tcmalloc" not in metrics.format_metrics(settings(tmp_path))
 
 
 def test_pips_cache_is_counted_by_kind(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_pips_cache_is_counted_by_kind(tmp_path: Path) -> None:
         "2026-11-23T20:28:39,000   Using cached two-1.0-py3-none-any.whl (1.5 MB)\n"
     )
     env = {"WORKER_DIR": str(tmp_path), "PIP_CACHE_DIR": str(cache)}
-    found = numbers(metrics.text(Settings.from_environment(env)))
+    found = parse_metrics(metrics.format_metrics(Settings.from_environment(env)))
     assert found['pip_cache_bytes{kind="http"}'] == 1000
     assert found['pip_cache_entries{kind="wheels"}'] == 0
     assert found["pip_cache_hit_ratio"] == 0.5
@@ -107,32 +107,34 @@ def test_pips_cache_is_counted_by_kind(tmp_path: Path) -> None:
 
 @needs_compiler
 def test_a_scrape_shows_what_the_driver_says_of_each_gpu(tmp_path: Path) -> None:
-    code = "from scripts.container import settings; from scripts.container.status import metrics; "
-    code += "print(metrics.text(settings.Settings.from_environment({})), end='')"
+    code = (
+        "import sys; from scripts.container.settings import Settings; "
+        "from scripts.container.status.metrics import format_metrics; "
+        "sys.stdout.buffer.write(format_metrics(Settings.from_environment({})))"
+    )
     run = subprocess.run(
         [sys.executable, "-c", code],
         env={"PYTHONPATH": str(ROOT), "LD_LIBRARY_PATH": str(library(tmp_path).parent)},
         capture_output=True,
-        text=True,
         check=True,
     )
-    found = numbers(run.stdout)
+    found = parse_metrics(run.stdout)
     assert found['gpu_memory_bytes{gpu="0"}'] == 51_527_024_640
     assert found['gpu_memory_used_bytes{gpu="0"}'] == 614_400_000
     assert found['gpu_utilisation_ratio{gpu="0"}'] == 0.37
 
 
 def test_no_number_is_rounded(tmp_path: Path) -> None:
-    write_jobs(tmp_path, Jobs(done=12_345_678, seconds=9_876_543.25))
-    found = numbers(metrics.text(settings(tmp_path)))
+    write_job_counts(tmp_path, JobCounts(done=12_345_678, seconds=9_876_543.25))
+    found = parse_metrics(metrics.format_metrics(settings(tmp_path)))
     assert found['jobs_total{result="done"}'] == 12_345_678
     assert found["job_seconds_total"] == 9_876_543.25
 
 
 def test_jobs_beyond_the_one_that_is_drawn_wait(tmp_path: Path) -> None:
     for running, waiting in ((0, 0), (1, 0), (3, 2)):
-        write_jobs(tmp_path, Jobs(running=running))
-        assert numbers(metrics.text(settings(tmp_path)))["jobs_waiting"] == waiting
+        write_job_counts(tmp_path, JobCounts(running=running))
+        assert parse_metrics(metrics.format_metrics(settings(tmp_path)))["jobs_waiting"] == waiting
 
 
 @pytest.fixture
@@ -149,7 +151,7 @@ def test_a_running_worker_answers_health_and_metrics(worker: Worker) -> None:
         assert answer.read() == b"ready\n"
     with urllib.request.urlopen(f"{base}/metrics") as answer:
         assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
-        found = numbers(answer.read().decode())
+        found = parse_metrics(answer.read())
     assert found["ready"] == 1
     assert found['startup_seconds{phase="started"}'] <= found['startup_seconds{phase="drawn"}']
     with pytest.raises(urllib.error.HTTPError, match="404"):
@@ -194,14 +196,14 @@ def test_garbage_is_collected_from_when_it_serves(tmp_path: Path) -> None:
     assert done.stdout == "False\nTrue\n"
 
 
-@pytest.mark.skipif(not tcmalloc("auto"), reason="tcmalloc is not installed here")
+@pytest.mark.skipif(not find_tcmalloc("auto"), reason="tcmalloc is not installed here")
 def test_tcmalloc_tells_the_size_of_its_heap(tmp_path: Path) -> None:
     script, target = tmp_path / "script.py", tmp_path / "heap.json"
     nowhere = ("127.0.0.1", str(free_port()))
     script.write_text("import pathlib, sys\nwhile not pathlib.Path(sys.argv[1]).exists(): pass")
     subprocess.run(
         [sys.executable, launcher.__file__, str(target), *nowhere, str(script), str(target)],
-        env={"LD_PRELOAD": tcmalloc("auto")},
+        env={"LD_PRELOAD": find_tcmalloc("auto")},
         check=True,
         timeout=30,
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.container.supervisor.restart_policy import HEALED, Patience, served
+from scripts.container.supervisor.exit_reason import HEALED_AFTER, RestartPolicy
 from tests.support.worker import Worker, alive
 
 Start = Callable[..., Worker]
@@ -219,25 +219,24 @@ def test_a_killed_preflight_stops_only_a_worker_that_must_pass_it(
     assert (mode == "strict") == (worker.state.phase != "ready")
 
 
-def test_a_process_that_dies_at_once_is_given_up_however_long_the_worker_was_ready() -> None:
-    patience = Patience(limit=2, pause=1.0)
-    starts = (5000.0, 5002.0, 5005.0)
-    pauses = [patience.next_pause(served(began, ready=1.0, now=began + 0.1)) for began in starts]
-    assert pauses == [1.0, 2.0, None]
+def test_a_process_that_dies_at_once_is_given_up() -> None:
+    policy = RestartPolicy(limit=2, pause=1.0)
+    starts = (5000.0, 5002.0, 5005.0)  # of a worker that has long been ready
+    assert [policy.next_pause(start, 1.0, start + 0.1) for start in starts] == [1.0, 2.0, None]
 
 
-def test_pauses_grow_to_a_minute_and_no_further() -> None:
-    patience = Patience(limit=5000, pause=1.0)
-    pauses = [patience.next_pause(0.0) for _ in range(5000)]
+def test_pauses_grow_to_a_minute() -> None:
+    policy = RestartPolicy(limit=5000, pause=1.0)
+    pauses = [policy.next_pause(0.0, 0.0, 0.0) for _ in range(5000)]
     assert pauses[:8] == [1, 2, 4, 8, 16, 32, 60, 60]
     assert pauses[-1] == 60
 
 
-def test_deaths_are_forgotten_after_long_service() -> None:
-    patience = Patience(limit=1, pause=1.0)
-    assert patience.next_pause(0.0) == 1.0
-    assert patience.next_pause(served(10.0, ready=20.0, now=21.0 + HEALED)) == 1.0
-    assert patience.next_pause(served(10.0, ready=0.0, now=5000.0)) is None
+def test_exits_are_forgotten_after_long_service() -> None:
+    policy = RestartPolicy(limit=1, pause=1.0)
+    assert policy.next_pause(0.0, 0.0, 1.0) == 1.0
+    assert policy.next_pause(10.0, 20.0, 21.0 + HEALED_AFTER) == 1.0
+    assert policy.next_pause(10.0, 0.0, 5000.0) is None
 
 
 def command_lines() -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from scripts.container.serverless.job_input import read_order
+from scripts.container.serverless.job_input import parse_job_input
 from scripts.container.settings import VARIABLES, Settings
 from scripts.host.config.load import ROOT
 from scripts.host.pip_cache import CacheLocation, docker_argv
@@ -19,23 +19,22 @@ def read(name: str) -> Any:
 
 def test_every_job_in_runpods_tests_is_one_the_worker_understands() -> None:
     for test in read(".runpod/tests.json")["tests"]:
-        order = read_order(test["input"], 600)
+        order = parse_job_input(test["input"], 600)
         assert not order.warnings
         assert test["timeout"] >= 1000, "RunPod counts milliseconds"
 
 
 def test_the_sdks_test_input_is_one_the_worker_understands() -> None:
-    assert read_order(read("test_input.json")["input"], 600).name == "txt2img"
+    assert parse_job_input(read("test_input.json")["input"], 600).name == "txt2img"
 
 
 def test_the_hubs_settings_are_variables_of_the_worker() -> None:
     config = read(".runpod/hub.json")["config"]
-    known = {row.name: row for row in VARIABLES}
     for row in config["env"]:
-        assert row["input"]["default"] == known[row["key"]].default
+        assert row["input"]["default"] == VARIABLES[row["key"]].default
     for preset in config["presets"]:
         Settings.from_environment(preset["defaults"])
-        assert set(preset["defaults"]) <= set(known)
+        assert set(preset["defaults"]) <= set(VARIABLES)
 
 
 def test_the_hub_offers_the_gpu_the_image_is_for_and_hosts_whose_driver_runs_it() -> None:

@@ -66,7 +66,7 @@ class Facts:
     @cached_property
     def tcmalloc(self) -> str:
         """Library that will be preloaded, empty when none can be."""
-        return environment.tcmalloc(self._settings.tcmalloc)
+        return environment.find_tcmalloc(self._settings.tcmalloc)
 
     @cached_property
     def model(self) -> str:
@@ -118,7 +118,7 @@ class Facts:
         if not self.volume_there:
             return ""
         volume, cache = self._settings.volume_dir, self._settings.pip_cache_dir
-        return paths.usable(cache if cache.is_relative_to(volume) else volume)
+        return paths.find_write_error(cache if cache.is_relative_to(volume) else volume)
 
     @cached_property
     def memory(self) -> int:

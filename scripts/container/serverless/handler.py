@@ -1,7 +1,7 @@
-"""Takes RunPod's jobs through RunPod's own SDK and hands each to `jobs.run`.
+"""Take jobs from RunPod's SDK and run each in the WebUI.
 
-A process of its own, in an environment of its own: the SDK is slow to import and its packages and
-the WebUI's exclude each other. It takes no job before the supervisor says that a picture was drawn.
+A process and a Python environment of its own: the SDK is slow to import, and its packages and the
+WebUI's exclude each other. It takes no job before the supervisor reports that an image was drawn.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.webui_client import WebuiClient
 from scripts.container.log import log
-from scripts.container.serverless import jobs
+from scripts.container.serverless.job_output import JobResult
+from scripts.container.serverless.jobs import Job, JobContext, run_job, stop_drawing
 from scripts.container.settings import Settings
-from scripts.container.status.state import Jobs, read_state, write_jobs
+from scripts.container.status.state import JobCounts, read_state, write_job_counts
 
 _POLL: Final = 0.05
 _ENDED: Final = ("draining", "stopped")
@@ -31,67 +32,58 @@ _BUCKET: Final = ("BUCKET_ENDPOINT_URL", "BUCKET_ACCESS_KEY_ID", "BUCKET_SECRET_
 
 
 def main(settings: Settings) -> int:
-    """Serve jobs until told to stop; the SDK's words come from HANDLER_ARGS.
-
-    Args:
-        settings: the worker's.
-    """
-    # The preflight has judged GPU, memory and driver; the SDK would spend seconds to do it again.
+    """Serve jobs until stopped; the SDK's arguments are in HANDLER_ARGS."""
+    # The preflight has checked GPU, memory and driver; the SDK would take seconds to repeat it.
     os.environ.setdefault("RUNPOD_SKIP_AUTO_SYSTEM_CHECKS", "true")
     os.environ.setdefault("RUNPOD_SKIP_GPU_CHECK", "true")
-    # Its own default is DEBUG, which writes every picture into the log, twice.
+    # Its own default is DEBUG, which writes every image into the log, twice.
     os.environ.setdefault("RUNPOD_DEBUG_LEVEL", "INFO")
     import runpod  # type: ignore[import-not-found]  # in the handler's own environment only
 
     _wait_until_ready(settings, settings.ready_timeout)
     sys.argv[1:] = settings.handler_args
-    runpod.serverless.start({"handler": Handler(settings, _sdk(runpod)).handle})
+    runpod.serverless.start({"handler": Handler(settings, _with_sdk(settings, runpod)).handle})
     return 0
 
 
-class Sdk:
-    """The parts of RunPod's SDK that a job needs.
-
-    Args:
-        report: sends progress of a job.
-        upload: stores a picture of a job, None where no bucket is configured.
-        unsent: how many jobs the SDK still has to answer.
-    """
-
-    def __init__(
-        self,
-        report: Callable[[dict[str, Any], object], None] | None,
-        upload: Callable[[str, bytes, str], str] | None,
-        unsent: Callable[[], int],
-    ) -> None:
-        self.report, self.upload, self.unsent = report, upload, unsent
+def make_context(settings: Settings) -> JobContext:
+    """Return a context for jobs on this worker, without RunPod."""
+    return JobContext(
+        client=WebuiClient.local(settings.webui_host, settings.webui_port, settings.api_auth),
+        wait_until_ready=partial(_wait_until_ready, settings),
+        replace_webui=partial(_replace_webui, settings),
+        time_limit=settings.job_timeout,
+    )
 
 
-def _sdk(runpod: Any) -> Sdk:  # noqa: ANN401 - a module
+def _with_sdk(settings: Settings, runpod: Any) -> JobContext:  # noqa: ANN401 - a module
+    """Return a context with the progress, uploads and unsent results of RunPod's SDK."""
     from runpod.serverless.modules.worker_state import (  # type: ignore[import-not-found]
         JobsProgress,
     )
     from runpod.serverless.utils import rp_upload  # type: ignore[import-not-found]
 
-    def upload(job: str, picture: bytes, suffix: str) -> str:
+    def upload(job_id: str, image: bytes, suffix: str) -> str:
         with tempfile.NamedTemporaryFile(suffix=suffix) as file:
-            file.write(picture)
+            file.write(image)
             file.flush()
-            return str(rp_upload.upload_image(job, file.name))
+            return str(rp_upload.upload_image(job_id, file.name))
 
-    stores = all(os.environ.get(name) for name in _BUCKET)
-    listens = "RUNPOD_WEBHOOK_POST_OUTPUT" in os.environ
-    return Sdk(
-        report=runpod.serverless.progress_update if listens else None,
-        upload=upload if stores else None,
-        unsent=lambda: JobsProgress().get_job_count(),
+    has_bucket = all(os.environ.get(name) for name in _BUCKET)
+    has_receiver = "RUNPOD_WEBHOOK_POST_OUTPUT" in os.environ
+    return replace(
+        make_context(settings),
+        report_progress=runpod.serverless.progress_update if has_receiver else None,
+        upload=upload if has_bucket else None,
+        count_unsent=lambda: JobsProgress().get_job_count(),
     )
 
 
-class Result(dict[str, Any]):
-    """A result that the SDK cannot print: it formats each one for its debug log, even when off.
+class LogSafeResult(JobResult):
+    """A result with a short repr, so that the SDK's debug log holds no images.
 
-    That takes longer than all else that is done here, and pictures have no place in a log.
+    The SDK formats each result for that log, even when it is off, which takes longer than
+    everything else that happens here.
     """
 
     def __repr__(self) -> str:
@@ -99,91 +91,79 @@ class Result(dict[str, Any]):
 
 
 class Handler:
-    """What the SDK calls for each job.
+    """Handler of the jobs of one worker.
 
     Args:
         settings: the worker's.
-        sdk: the SDK's helpers.
+        context: what the jobs run in.
     """
 
-    def __init__(self, settings: Settings, sdk: Sdk) -> None:
-        self._settings, self._sdk = settings, sdk
-        self._api = WebuiClient.local(settings.host, settings.port, settings.api_auth)
-        self._record, self._lock = Jobs(), threading.Lock()
-        self._settling: set[asyncio.Task[None]] = set()
-        self._note()
+    def __init__(self, settings: Settings, context: JobContext) -> None:
+        self._settings, self._context = settings, context
+        self._counts, self._lock = JobCounts(), threading.Lock()
+        self._waiting: set[asyncio.Task[None]] = set()
+        self._count()
 
-    async def handle(self, job: dict[str, Any]) -> Result:
-        """Do one job. Whatever happens, the worker lives."""
-        began = time.monotonic()
-        self._note(running=1)
-        result = Result(error="stopped")
+    async def handle(self, job: Job) -> LogSafeResult:
+        """Run one job; no error ends the worker. Called by the SDK."""
+        started_at = time.monotonic()
+        self._count(running=1)
+        result = LogSafeResult(error="stopped")
         try:
-            result = Result(await asyncio.to_thread(self._run, job))
+            result = LogSafeResult(await asyncio.to_thread(self._run, job))
         except asyncio.CancelledError:
             log("job-cancelled", job=job.get("id", ""))
-            await asyncio.to_thread(jobs.stop_drawing, self._api)
+            await asyncio.to_thread(stop_drawing, self._context.client)
             raise
         finally:
-            bad = "error" in result
-            self._note(done=not bad, failed=bad, seconds=time.monotonic() - began)
-            task = asyncio.create_task(self._settle())
-            self._settling.add(task)
-            task.add_done_callback(self._settling.discard)
+            failed = "error" in result
+            self._count(done=not failed, failed=failed, seconds=time.monotonic() - started_at)
+            task = asyncio.create_task(self._wait_until_sent())
+            self._waiting.add(task)
+            task.add_done_callback(self._waiting.discard)
         return result
 
-    def _run(self, job: dict[str, Any]) -> dict[str, Any]:
-        report, upload, name = self._sdk.report, self._sdk.upload, str(job.get("id", ""))
-        around = jobs.Surroundings(
-            wait_until_ready=lambda seconds: _wait_until_ready(self._settings, seconds),
-            replace_webui=lambda: _replace_webui(self._settings),
-            progress=(lambda words: report(job, words)) if report else None,
-            upload=(lambda data, suffix: upload(name, data, suffix)) if upload else None,
-            longest=self._settings.job_timeout,
-        )
+    def _run(self, job: Job) -> JobResult:
         try:
-            result = jobs.run(job, self._api, around)
-        except Exception as error:  # a fault of ours must cost one job, not the worker
-            log("job-crashed", level="error", job=name, reason=repr(error))
+            result = run_job(job, self._context)
+        except Exception as error:  # a bug of this code must cost one job, not the worker
+            log("job-crashed", level="error", job=str(job.get("id", "")), reason=repr(error))
             return {"error": f"the worker failed on this job: {type(error).__name__}: {error}"}
         if result.get("refresh_worker"):
             # Until RunPod replaces the worker, a new WebUI is better than a poisoned one.
-            _replace_webui(self._settings)
+            self._context.replace_webui()
         return result
 
-    async def _settle(self) -> None:
-        """A job runs until its result is sent: the supervisor ends the worker only after that."""
-        while self._sdk.unsent():
+    async def _wait_until_sent(self) -> None:
+        """Count a job as running until its result is sent: only then may the worker end."""
+        while self._context.count_unsent():
             await asyncio.sleep(_POLL)
-        self._note(running=-1)
+        self._count(running=-1)
 
-    def _note(self, running: int = 0, done: int = 0, failed: int = 0, seconds: float = 0) -> None:
+    def _count(self, running: int = 0, done: int = 0, failed: int = 0, seconds: float = 0) -> None:
         with self._lock:
-            was = self._record
-            self._record = replace(
-                was,
-                running=was.running + running,
-                done=was.done + done,
-                failed=was.failed + failed,
-                seconds=was.seconds + seconds,
+            old = self._counts
+            self._counts = JobCounts(
+                running=old.running + running,
+                done=old.done + done,
+                failed=old.failed + failed,
+                seconds=old.seconds + seconds,
             )
-            with contextlib.suppress(OSError):  # a full disk: no number is worth a job
-                write_jobs(self._settings.worker_dir, self._record)
+            with contextlib.suppress(OSError):  # a full disk must not fail a job
+                write_job_counts(self._settings.worker_dir, self._counts)
 
 
 def _wait_until_ready(settings: Settings, seconds: float) -> None:
-    """Return when the supervisor says that pictures are drawn.
+    """Return when the supervisor reports that images are drawn.
 
     Raises:
-        UserError: it does not within these seconds, or the worker ends (code `not-ready`).
+        UserError: not within these seconds, or the worker ends (code `not-ready`).
     """
     deadline = time.monotonic() + seconds
     while (state := read_state(settings.worker_dir)).phase != "ready":
         if time.monotonic() > deadline or (state.phase in _ENDED and state.supervisor):
-            raise UserError(
-                f"the WebUI is not ready: {state.reason or state.phase}",
-                code="not-ready",
-            )
+            message = f"the WebUI is not ready: {state.reason or state.phase}"
+            raise UserError(message, code="not-ready")
         time.sleep(_POLL)
 
 
@@ -191,11 +171,11 @@ def _replace_webui(settings: Settings) -> None:
     """Have the supervisor start a new WebUI, and wait until it has begun to."""
     state, parent = read_state(settings.worker_dir), os.getppid()
     if state.supervisor != parent:
-        return  # run by hand, without a supervisor
+        return  # started by hand, without a supervisor
     os.kill(parent, signal.SIGUSR1)
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
-        now = read_state(settings.worker_dir)
-        if now.phase != "ready" or now.restarts != state.restarts:
+        current = read_state(settings.worker_dir)
+        if current.phase != "ready" or current.restarts != state.restarts:
             return
         time.sleep(_POLL)

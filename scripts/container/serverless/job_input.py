@@ -1,7 +1,7 @@
-"""Reads a job's input: which part of the WebUI's API it means, and whether its fields make sense.
+"""Parse a job's input: which endpoint of the WebUI it is for, and whether its fields are valid.
 
     {"prompt": "a lighthouse"}                                    txt2img, the default
-    {"api": "img2img", "init_images": ["…"], "prompt": "…"}       another part, by name
+    {"api": "img2img", "init_images": ["…"], "prompt": "…"}       another endpoint, by name
     {"api": {"method": "POST", "endpoint": "/sdapi/v1/txt2img"}, "payload": {…}}
 
 Fields with a rule are checked here, because the WebUI's own answer to a wrong one is hard to read,
@@ -13,20 +13,22 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from scripts.common.diagnostics.error import UserError
 
 
 @dataclass(frozen=True)
-class Api:
-    """One part of the WebUI's API that jobs may use.
+class Endpoint:
+    """An endpoint of the WebUI's API that jobs may use.
 
     Args:
         method: GET or POST.
-        path: its address.
-        draws: whether it takes long and answers with `images`.
-        required: fields it cannot do without.
+        path: its path.
+        draws: it takes long and answers with `images`.
+        required: fields that it needs.
     """
 
     method: str
@@ -35,27 +37,39 @@ class Api:
     required: tuple[str, ...] = ()
 
 
-APIS: Final = {
-    "txt2img": Api("POST", "/sdapi/v1/txt2img", draws=True),
-    "img2img": Api("POST", "/sdapi/v1/img2img", draws=True, required=("init_images",)),
-    "extras": Api("POST", "/sdapi/v1/extra-single-image", required=("image",)),
-    "interrogate": Api("POST", "/sdapi/v1/interrogate", required=("image",)),
-    "options": Api("GET", "/sdapi/v1/options"),
-    "sd-models": Api("GET", "/sdapi/v1/sd-models"),
-    "samplers": Api("GET", "/sdapi/v1/samplers"),
-    "upscalers": Api("GET", "/sdapi/v1/upscalers"),
+ENDPOINTS: Final = {
+    "txt2img": Endpoint("POST", "/sdapi/v1/txt2img", draws=True),
+    "img2img": Endpoint("POST", "/sdapi/v1/img2img", draws=True, required=("init_images",)),
+    "extras": Endpoint("POST", "/sdapi/v1/extra-single-image", required=("image",)),
+    "interrogate": Endpoint("POST", "/sdapi/v1/interrogate", required=("image",)),
+    "options": Endpoint("GET", "/sdapi/v1/options"),
+    "sd-models": Endpoint("GET", "/sdapi/v1/sd-models"),
+    "samplers": Endpoint("GET", "/sdapi/v1/samplers"),
+    "upscalers": Endpoint("GET", "/sdapi/v1/upscalers"),
 }
 
 
+_KINDS: Final[dict[str, tuple[str, Any]]] = {
+    "text": ("text", (str,)),
+    "whole": ("a whole number", (int, float)),
+    "number": ("a number", (int, float)),
+    "switch": ("true or false", (bool,)),
+    "list": ("a list", (list,)),
+    "texts": ("a list of at least one text", (list,)),
+    "map": ("an object", (dict,)),
+}
+"""Description and types of each kind of field."""
+
+
 @dataclass(frozen=True)
-class Rule:
-    """What a field may be.
+class FieldRule:
+    """Allowed values of a field.
 
     Args:
-        kind: text, whole, number, switch, list, texts (a list of at least one) or map.
+        kind: a key of _KINDS.
         low: smallest number.
         high: largest number.
-        step: numbers are multiples of it.
+        step: whole numbers are multiples of it.
     """
 
     kind: str
@@ -64,62 +78,49 @@ class Rule:
     step: int = 1
 
     def __str__(self) -> str:
-        words = {
-            "text": "text",
-            "whole": "a whole number",
-            "number": "a number",
-            "switch": "true or false",
-            "list": "a list",
-            "texts": "a list of at least one text",
-            "map": "an object",
-        }[self.kind]
         bounds = f" from {self.low:g} to {self.high:g}" if self.high < math.inf else ""
-        return words + bounds + (f" in steps of {self.step}" if self.step > 1 else "")
+        return _KINDS[self.kind][0] + bounds + (f" in steps of {self.step}" * (self.step > 1))
 
-    def allows(self, value: object) -> bool:
-        """Whether a value is what the field may be."""
-        if self.kind in ("whole", "number"):
-            return self._allows_number(value)
+    def allows(self, value: Any) -> bool:  # noqa: ANN401 - any JSON
+        """Return whether the field may have a value."""
+        types = _KINDS[self.kind][1]
+        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+            return False
         if self.kind == "texts":
-            return isinstance(value, list) and bool(value) and all(map(_is_text, value))
-        kinds: dict[str, type] = {"text": str, "switch": bool, "list": list, "map": dict}
-        return isinstance(value, kinds[self.kind])
-
-    def _allows_number(self, value: object) -> bool:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return False
-        if not self.low <= value <= self.high:  # refuses NaN as well
-            return False
-        return self.kind == "number" or (value == int(value) and int(value) % self.step == 0)
+            return value != [] and all(isinstance(text, str) for text in value)
+        if float in types:  # the bounds refuse NaN as well
+            is_step = self.kind == "number" or value % self.step == 0
+            return self.low <= value <= self.high and is_step
+        return True
 
 
-_SIDE: Final = Rule("whole", 64, 4096, step=8)
-_SEED: Final = Rule("whole", -1, 2**63 - 1)
-_SHARE: Final = Rule("number", 0, 1)
-_TEXT: Final = Rule("text")
-_SWITCH: Final = Rule("switch")
-_MAP: Final = Rule("map")
+_SIDE: Final = FieldRule("whole", 64, 4096, step=8)
+_SEED: Final = FieldRule("whole", -1, 2**63 - 1)
+_SHARE: Final = FieldRule("number", 0, 1)
+_TEXT: Final = FieldRule("text")
+_SWITCH: Final = FieldRule("switch")
+_MAP: Final = FieldRule("map")
 
-RULES: Final = {
+FIELD_RULES: Final = {
     "prompt": _TEXT,
     "negative_prompt": _TEXT,
-    "styles": Rule("list"),
+    "styles": FieldRule("list"),
     "seed": _SEED,
     "subseed": _SEED,
     "subseed_strength": _SHARE,
-    "steps": Rule("whole", 1, 1000),
+    "steps": FieldRule("whole", 1, 1000),
     "width": _SIDE,
     "height": _SIDE,
-    "cfg_scale": Rule("number", 0, 100),
+    "cfg_scale": FieldRule("number", 0, 100),
     "denoising_strength": _SHARE,
-    "batch_size": Rule("whole", 1, 64),
-    "n_iter": Rule("whole", 1, 100),
+    "batch_size": FieldRule("whole", 1, 64),
+    "n_iter": FieldRule("whole", 1, 100),
     "sampler_name": _TEXT,
     "scheduler": _TEXT,
     "enable_hr": _SWITCH,
-    "hr_scale": Rule("number", 1, 8),
+    "hr_scale": FieldRule("number", 1, 8),
     "hr_upscaler": _TEXT,
-    "hr_second_pass_steps": Rule("whole", 0, 1000),
+    "hr_second_pass_steps": FieldRule("whole", 0, 1000),
     "restore_faces": _SWITCH,
     "tiling": _SWITCH,
     "send_images": _SWITCH,
@@ -128,13 +129,13 @@ RULES: Final = {
     "override_settings_restore_afterwards": _SWITCH,
     "alwayson_scripts": _MAP,
     "script_name": _TEXT,
-    "script_args": Rule("list"),
-    "init_images": Rule("texts"),
+    "script_args": FieldRule("list"),
+    "init_images": FieldRule("texts"),
     "include_init_images": _SWITCH,
     "mask": _TEXT,
     "image": _TEXT,
     "model": _TEXT,
-    "upscaling_resize": Rule("number", 1, 8),
+    "upscaling_resize": FieldRule("number", 1, 8),
     "upscaler_1": _TEXT,
     "upscaler_2": _TEXT,
 }
@@ -149,74 +150,107 @@ MISNAMED: Final = {
     "strength": "denoising_strength",
     "checkpoint": "override_settings.sd_model_checkpoint",
 }
-"""Other programs' names for fields, which the WebUI passes over in silence."""
+"""Names of fields in other programs, which the WebUI ignores silently."""
 
-_OWN: Final = ("api", "payload", "timeout")
-_SHOWN: Final = 60
+_CODE: Final = "input-invalid"
+_MAX_SHOWN: Final = 60
+
+
+def _parse_endpoint_name(value: object) -> str:
+    """Return the key of ENDPOINTS for a name, or for an object with `method` and `endpoint`."""
+    if isinstance(value, Mapping):
+        method, path = value.get("method", "POST"), value.get("endpoint")
+        for name, endpoint in ENDPOINTS.items():
+            if (endpoint.method, endpoint.path) == (method, path):
+                return name
+        value = f"{method} {path}"
+    if isinstance(value, str) and value in ENDPOINTS:
+        return value
+    raise _invalid("input.api", value, f"one of: {', '.join(ENDPOINTS)}")
+
+
+class Envelope(BaseModel):
+    """The worker's own part of a job's input; every other key is a field of the endpoint."""
+
+    model_config = ConfigDict(strict=True)
+
+    api: Annotated[str, BeforeValidator(_parse_endpoint_name)] = "txt2img"
+    payload: dict[str, Any] = {}
+    timeout: float = Field(default=math.inf, ge=1, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
-class Order:
-    """A job's input, understood.
+class JobRequest:
+    """A job's input, parsed.
 
     Args:
-        name: of the API, a key of APIS.
-        api: what it is.
-        body: what is sent; None for a GET.
-        timeout: seconds it may take.
-        warnings: what the customer should know.
+        name: of the endpoint, a key of ENDPOINTS.
+        endpoint: the request's endpoint.
+        body: sent to it; None for a GET.
+        timeout: seconds that the job may take.
+        warnings: for the customer.
     """
 
     name: str
-    api: Api
+    endpoint: Endpoint
     body: dict[str, Any] | None
     timeout: float
     warnings: tuple[str, ...]
 
 
-def read_order(given: object, longest: float) -> Order:
-    """Understand a job's input.
+def parse_job_input(value: object, time_limit: float) -> JobRequest:
+    """Parse a job's input.
 
     Args:
-        given: the value of the job's `input`, any JSON.
-        longest: seconds that a job may take.
+        value: the job's `input`, any JSON.
+        time_limit: seconds that a job may take.
 
     Raises:
-        UserError: it cannot be meant; names the field (code `input-invalid`).
+        UserError: it is invalid; names the field (code `input-invalid`).
     """
-    if not isinstance(given, Mapping):
-        raise _wrong("input", given, 'an object such as {"prompt": "a lighthouse"}')
-    name = _api_name(given.get("api", "txt2img"))
-    payload = given.get("payload", {})
-    if not isinstance(payload, Mapping):
-        raise _wrong("input.payload", payload, "an object")
-    fields = {**{key: given[key] for key in given if key not in _OWN}, **payload}
-    limit = Rule("number", 1, longest)
-    timeout = given.get("timeout", longest)
-    if not limit.allows(timeout):
-        raise _wrong("input.timeout", timeout, str(limit))
-    api = APIS[name]
-    if api.method == "GET":
-        return Order(name, api, None, float(timeout), _useless(name, fields))
-    _check(name, api, fields)
-    return Order(name, api, *_kept_to_this_job(fields, float(timeout)))
+    envelope = _parse_envelope(value, time_limit)
+    own = Envelope.model_fields
+    given = value if isinstance(value, dict) else {}
+    fields = {**{key: given[key] for key in given if key not in own}, **envelope.payload}
+    name, endpoint = envelope.api, ENDPOINTS[envelope.api]
+    timeout = min(envelope.timeout, time_limit)
+    if endpoint.method == "GET":
+        return JobRequest(name, endpoint, None, timeout, _warn_unused(name, fields))
+    _check_fields(name, endpoint, fields)
+    body, warnings = _limit_to_job(fields)
+    return JobRequest(name, endpoint, body, timeout, warnings)
 
 
-def _check(name: str, api: Api, fields: Mapping[str, Any]) -> None:
-    for field in api.required:
+def _parse_envelope(value: object, time_limit: float) -> Envelope:
+    expected = {
+        "": 'an object such as {"prompt": "a lighthouse"}',
+        "payload": "an object",
+        "timeout": str(FieldRule("number", 1, time_limit)),
+    }
+    try:
+        envelope = Envelope.model_validate(value)
+    except ValidationError as error:
+        field = str(next(iter(error.errors()[0]["loc"]), ""))
+        given = value.get(field) if field and isinstance(value, Mapping) else value
+        raise _invalid(f"input.{field}".rstrip("."), given, expected[field]) from None
+    if "timeout" in envelope.model_fields_set and envelope.timeout > time_limit:
+        raise _invalid("input.timeout", envelope.timeout, expected["timeout"])
+    return envelope
+
+
+def _check_fields(name: str, endpoint: Endpoint, fields: Mapping[str, Any]) -> None:
+    for field in endpoint.required:
         if field not in fields:
             raise UserError(f"input.{field} is missing", hint=f"{name} needs it", code=_CODE)
-    for field, rule in RULES.items():
+    for field, rule in FIELD_RULES.items():
         # null means "as if not given" to the WebUI, wherever it has a default.
-        given = fields.get(field)
-        if (given is not None or field in api.required) and not rule.allows(given):
-            raise _wrong(f"input.{field}", given, str(rule))
+        value = fields.get(field)
+        if (value is not None or field in endpoint.required) and not rule.allows(value):
+            raise _invalid(f"input.{field}", value, str(rule))
 
 
-def _kept_to_this_job(
-    fields: dict[str, Any], timeout: float
-) -> tuple[dict[str, Any], float, tuple[str, ...]]:
-    """The body with settings that end with the job, the timeout, and what to warn about."""
+def _limit_to_job(fields: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return a body whose settings end with the job, and warnings about its fields."""
     warnings = [
         f"{wrong} is not a field of the WebUI and does nothing; did you mean {right}?"
         for wrong, right in MISNAMED.items()
@@ -226,46 +260,25 @@ def _kept_to_this_job(
     if body.get("override_settings_restore_afterwards") is False:
         body["override_settings_restore_afterwards"] = True
         warnings.append("override_settings always end with the job")
-    return body, timeout, tuple(warnings)
+    return body, tuple(warnings)
 
 
-def _useless(name: str, fields: Mapping[str, Any]) -> tuple[str, ...]:
-    """What to say about fields of something that only answers."""
+def _warn_unused(name: str, fields: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return a warning about the fields of an endpoint that takes none."""
     if not fields:
         return ()
     hint = "; use override_settings to change options for one job" if name == "options" else ""
-    return (f"{name} takes no fields; these do nothing: {', '.join(map(_short, fields))}{hint}",)
+    return (f"{name} takes no fields; these do nothing: {', '.join(map(_shorten, fields))}{hint}",)
 
 
-def _api_name(given: object) -> str:
-    """The key of APIS that is meant: a name, or an object with an endpoint."""
-    if isinstance(given, Mapping):
-        method, path = given.get("method", "POST"), given.get("endpoint")
-        for name, api in APIS.items():
-            if (api.method, api.path) == (method, path):
-                return name
-        given = f"{method} {path}"
-    if isinstance(given, str) and given in APIS:
-        return given
-    raise _wrong("input.api", given, f"one of: {', '.join(APIS)}")
+def _invalid(field: str, value: object, expected: str) -> UserError:
+    return UserError(f"{field} must be {expected}, not {_shorten(value)}", code=_CODE)
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-_CODE: Final = "input-invalid"
-
-
-def _wrong(field: str, given: object, expected: str) -> UserError:
-    return UserError(f"{field} must be {expected}, not {_short(given)}", code=_CODE)
-
-
-def _short(value: object) -> str:
-    """A value for a message, however long it is."""
+def _shorten(value: object) -> str:
+    """Describe a value in few characters, however long it is."""
     if isinstance(value, list | dict):
-        return (
-            "an empty list" if value == [] else "a list" if isinstance(value, list) else "an object"
-        )
+        kind = "a list" if isinstance(value, list) else "an object"
+        return "an empty list" if value == [] else kind
     text = repr(value) if not isinstance(value, int) or abs(value) < 10**20 else "a huge number"
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+    return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 1]}…"

@@ -1,99 +1,64 @@
-"""The pictures in the WebUI's answer: whole or not, small enough, or stored elsewhere."""
+"""Check the images of the WebUI's answer, and return or store them."""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
 from typing import Any, Final
 
+from scripts.common.checks.images import check_ends, decode_base64, file_suffix
 from scripts.common.diagnostics.error import UserError
 
 MAX_ANSWER: Final = 20_000_000
 """Bytes that RunPod takes for a synchronous answer (10 MB for an asynchronous one)."""
 
-_LOOK: Final = 64  # characters of base64 at each end of a picture: whole groups of four
+JobResult = dict[str, Any]
+Upload = Callable[[bytes, str], str]
+"""Stores an image with its file suffix and returns its address."""
 
-Result = dict[str, Any]
 
-
-def delivered(
-    result: Result, field: str, pictures: list[str], upload: Callable[[bytes, str], str] | None
-) -> Result:
-    """The answer as it may be returned: pictures stored elsewhere, or small enough to be inside.
+def return_images(
+    result: JobResult, *, field: str, upload: Upload | None, required: bool = True
+) -> JobResult:
+    """Check all images of an answer; store them, or leave them in it if they are small enough.
 
     Args:
         result: the WebUI's answer.
-        field: where its pictures are: `images`, or `image` for a single one.
-        pictures: in base64, whole.
-        upload: takes a picture and its suffix and returns its address; None to leave them inside.
+        field: that holds them: `images` for a list, `image` for a single one.
+        upload: stores one; None leaves them in the answer as base64.
+        required: an empty list is an error.
 
     Raises:
-        UserError: they are too large for RunPod, or could not be stored.
+        UserError: there are none, or one is cut off (code `answer-garbage`), they are too large
+            for RunPod, or could not be stored.
     """
+    images = result.get(field) if field == "images" else [result.get(field)]
+    if not isinstance(images, list) or (required and not images):
+        raise invalid_answer("no images")
+    try:
+        texts = [check_ends(image) for image in images]
+    except ValueError as error:
+        raise invalid_answer(str(error)) from None
     if upload:
-        stored = _uploaded(pictures, upload)
-        return {**result, field: stored if field == "images" else stored[0]}
-    if sum(map(len, pictures)) > MAX_ANSWER:
+        addresses = _store(texts, upload)
+        return {**result, field: addresses if field == "images" else addresses[0]}
+    if sum(map(len, texts)) > MAX_ANSWER:
         raise UserError(
-            f"the pictures are larger than the {MAX_ANSWER // 10**6} MB that RunPod takes",
+            f"the images are larger than the {MAX_ANSWER // 10**6} MB that RunPod takes",
             code="answer-too-large",
         )
     return result
 
 
-def in_answer(result: Result, *, expected: bool) -> list[str]:
-    """The pictures in an answer, each looked at for being whole.
-
-    Raises:
-        UserError: there are none, or one is cut off (code `answer-garbage`).
-    """
-    images = result.get("images")
-    if not isinstance(images, list) or (expected and not images):
-        raise garbage("no pictures")
-    return [whole(image) for image in images]
+def invalid_answer(content: str) -> UserError:
+    """Return the error for an answer that holds something else than was requested."""
+    return UserError(f"the WebUI's answer holds {content}", code="answer-garbage")
 
 
-def whole(image: object) -> str:
-    """A picture in base64, looked at where it begins and ends, which is quick at any length."""
-    text = str(image)
+def _store(images: list[str], upload: Upload) -> list[str]:
     try:
-        ends = _decoded(text[:_LOOK]), _decoded(text[-_LOOK:])
-    except ValueError:
-        raise garbage("a picture that is no base64") from None
-    if len(text) % 4 or not suffix(*ends):
-        raise garbage("a picture that is cut off or none at all")
-    return text
-
-
-def _decoded(text: str) -> bytes:
-    return base64.b64decode(text, validate=True)
-
-
-def suffix(start: bytes, end: bytes) -> str:
-    """`.png`, `.jpg` or `.webp` for a picture that begins and ends as one; else empty."""
-    if start.startswith(b"\x89PNG\r\n\x1a\n") and end.endswith(b"IEND\xaeB`\x82"):
-        return ".png"
-    if start.startswith(b"\xff\xd8\xff") and end.rstrip(b"\0").endswith(b"\xff\xd9"):
-        return ".jpg"
-    if start.startswith(b"RIFF") and start[8:12] == b"WEBP":
-        return ".webp"  # says its length, but no more at its end
-    return ""
-
-
-def garbage(what: str) -> UserError:
-    """The failure of an answer that holds no whole picture."""
-    return UserError(
-        f"the WebUI's answer holds {what}",
-        code="answer-garbage",
-    )
-
-
-def _uploaded(pictures: list[str], upload: Callable[[bytes, str], str]) -> list[str]:
-    try:
-        files = [_decoded(picture) for picture in pictures]
-        return [upload(data, suffix(data[:_LOOK], data[-_LOOK:])) for data in files]
-    except Exception as error:  # whatever a storage client raises, the job is lost, not the worker
+        files = [decode_base64(image) for image in images]
+        return [upload(data, file_suffix(data, data[-64:])) for data in files]
+    except Exception as error:  # any error of a storage client costs the job, not the worker
         raise UserError(
-            f"the pictures were drawn, but not stored: {type(error).__name__}",
-            code="upload-failed",
+            f"the images were drawn, but not stored: {type(error).__name__}", code="upload-failed"
         ) from error

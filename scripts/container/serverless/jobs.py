@@ -1,6 +1,6 @@
-"""Does one job: has the WebUI do what was asked, and says what came of it.
+"""Run one job: send its input to the WebUI, and check and return the answer.
 
-Knows nothing of RunPod: progress and uploads are functions that it is given.
+Independent of RunPod: progress and uploads are functions of the job's context.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPException
 from typing import Any, Final
 
@@ -18,77 +19,81 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.diagnostics.signatures import match
 from scripts.common.webui_client import Response, WebuiClient
 from scripts.container.log import log
-from scripts.container.serverless.job_input import Order, read_order
-from scripts.container.serverless.job_output import Result, delivered, garbage, in_answer, whole
+from scripts.container.serverless.job_input import JobRequest, parse_job_input
+from scripts.container.serverless.job_output import JobResult, invalid_answer, return_images
 
 _QUICK: Final = 10.0  # seconds for requests that the WebUI answers at any time
-_INTERRUPTED: Final = 10.0  # seconds that an interrupted picture gets to end
+_INTERRUPT_TIME: Final = 10.0  # seconds that an interrupted image gets to end
 _POLL: Final = 0.05
 # Other errors may quote the job: no prompt or name of a setting may have the worker replaced.
 _RAISED_BY_TORCH: Final = re.compile(r"\d+ (?:RuntimeError|AcceleratorError): ")
 _POISON: Final = ("cuda-error", "no-kernel-image", "kernel-failed")
 _PROGRESS: Final = "/sdapi/v1/progress?skip_current_image=true"
 
+Job = dict[str, Any]
+"""A job as RunPod sends it, with `id` and `input`."""
+
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What a job needs besides the WebUI.
+class JobContext:
+    """What jobs run in.
 
     Args:
-        wait_until_ready: returns when pictures can be drawn, within seconds; raises UserError.
+        client: of the WebUI.
+        wait_until_ready: returns within the given seconds when images can be drawn, or raises
+            UserError.
         replace_webui: has the supervisor start a new WebUI.
-        progress: called about once a second while a picture is drawn; None when nobody listens.
-        upload: takes a picture and its suffix and returns its address; None to return base64.
-        longest: seconds that a job may take.
-        beat: seconds between progress reports.
+        time_limit: seconds that a job may take.
+        report_progress: sends progress of a job; None when nobody receives it.
+        upload: stores an image of a job, by the job's id, the file and its suffix, and returns
+            its address; None to return base64.
+        count_unsent: returns how many results RunPod's SDK has not sent yet.
+        progress_interval: seconds between two progress reports.
     """
 
+    client: WebuiClient
     wait_until_ready: Callable[[float], None]
     replace_webui: Callable[[], None]
-    progress: Callable[[Result], None] | None = None
-    upload: Callable[[bytes, str], str] | None = None
-    longest: float = 600.0
-    beat: float = 1.0
+    time_limit: float = 600.0
+    report_progress: Callable[[Job, JobResult], None] | None = None
+    upload: Callable[[str, bytes, str], str] | None = None
+    count_unsent: Callable[[], int] = lambda: 0
+    progress_interval: float = 1.0
 
 
 class PoisonedError(UserError):
     """Only a new process can draw again; RunPod should replace the worker."""
 
 
-def run(job: dict[str, Any], api: WebuiClient, around: Surroundings) -> Result:
-    """Do a job.
-
-    Args:
-        job: with `id` and `input`, as RunPod sends it.
-        api: the WebUI.
-        around: everything else.
+def run_job(job: Job, context: JobContext) -> JobResult:
+    """Run a job.
 
     Returns:
-        What the WebUI answered, with `warnings` where there are any; or `error`, and with it
-        `refresh_worker` where this worker is of no more use.
+        The WebUI's answer, with `warnings` if there are any; or `error`, and with it
+        `refresh_worker` when this worker can draw no more.
     """
-    name, began = str(job.get("id", "")), time.monotonic()
+    name, started_at = str(job.get("id", "")), time.monotonic()
     try:
-        order = read_order(job.get("input"), around.longest)
-        log("job-started", job=name, api=order.name)
-        result = _do(order, api, around, began + order.timeout)
-    except UserError as failure:
-        seconds = time.monotonic() - began
-        log("job-failed", level="warning", job=name, seconds=seconds, reason=str(failure))
-        poisoned = {"refresh_worker": True} if isinstance(failure, PoisonedError) else {}
-        return {"error": str(failure), **poisoned}
-    seconds = time.monotonic() - began
+        request = parse_job_input(job.get("input"), context.time_limit)
+        log("job-started", job=name, api=request.name)
+        result = _run(job, request, context, started_at + request.timeout)
+    except UserError as error:
+        seconds = time.monotonic() - started_at
+        log("job-failed", level="warning", job=name, seconds=seconds, reason=str(error))
+        refresh = {"refresh_worker": True} if isinstance(error, PoisonedError) else {}
+        return {"error": str(error), **refresh}
+    seconds = time.monotonic() - started_at
     log("job-done", job=name, seconds=seconds, images=len(result.get("images") or ()))
-    return {**result, **({"warnings": list(order.warnings)} if order.warnings else {})}
+    return {**result, **({"warnings": list(request.warnings)} if request.warnings else {})}
 
 
-def stop_drawing(api: WebuiClient) -> bool:
-    """Interrupt what is being drawn; whether the WebUI is idle afterwards."""
-    deadline = time.monotonic() + _INTERRUPTED
+def stop_drawing(client: WebuiClient) -> bool:
+    """Interrupt the current image; return whether the WebUI is idle afterwards."""
+    deadline = time.monotonic() + _INTERRUPT_TIME
     try:
-        api.request("POST", "/sdapi/v1/interrupt", timeout=_QUICK)
+        client.request("POST", "/sdapi/v1/interrupt", timeout=_QUICK)
         while time.monotonic() < deadline:
-            state = api.request("GET", _PROGRESS, timeout=_QUICK).json()["state"]
+            state = client.request("GET", _PROGRESS, timeout=_QUICK).json()["state"]
             if not state["job_count"]:
                 return True
             time.sleep(_POLL)
@@ -97,121 +102,114 @@ def stop_drawing(api: WebuiClient) -> bool:
     return False
 
 
-def _do(order: Order, api: WebuiClient, around: Surroundings, deadline: float) -> Result:
-    around.wait_until_ready(deadline - time.monotonic())
-    with _options_kept(order, api), _progress_told(order, api, around):
-        answer = _asked(order, api, around, deadline)
-    if answer.status != 200:
-        raise _refused(answer)
-    result = _parsed(answer)
-    if order.api.draws:
-        asked = (order.body or {}).get("send_images") is not False
-        return delivered(result, "images", in_answer(result, expected=asked), around.upload)
-    if order.name == "interrogate" and str(result.get("caption")).endswith("<error>"):
-        # The WebUI's way of saying it, with 200: modules/interrogate.py
-        raise UserError("the WebUI could not describe the picture", hint="its log says why")
-    if order.name == "extras":
-        return delivered(result, "image", [whole(result.get("image"))], around.upload)
+def _run(job: Job, request: JobRequest, context: JobContext, deadline: float) -> JobResult:
+    context.wait_until_ready(deadline - time.monotonic())
+    with _restored_options(request, context.client), _reported_progress(job, request, context):
+        response = _send(request, context, deadline)
+    if response.status != 200:
+        raise _explain(response)
+    result = _parse(response)
+    upload = partial(context.upload, str(job.get("id", ""))) if context.upload else None
+    if request.endpoint.draws:
+        required = (request.body or {}).get("send_images") is not False
+        return return_images(result, field="images", upload=upload, required=required)
+    if request.name == "extras":
+        return return_images(result, field="image", upload=upload)
+    if request.name == "interrogate" and str(result.get("caption")).endswith("<error>"):
+        # The WebUI reports this error with status 200: modules/interrogate.py
+        raise UserError("the WebUI could not describe the image", hint="see the worker's log")
     return result
 
 
-def _asked(order: Order, api: WebuiClient, around: Surroundings, deadline: float) -> Response:
-    """The WebUI's answer, or a UserError that says why there is none."""
-    left = max(deadline - time.monotonic(), 0.1)
+def _send(request: JobRequest, context: JobContext, deadline: float) -> Response:
+    endpoint, timeout = request.endpoint, max(deadline - time.monotonic(), 0.1)
     try:
-        return api.request(order.api.method, order.api.path, order.body, timeout=left)
+        return context.client.request(endpoint.method, endpoint.path, request.body, timeout=timeout)
     except TimeoutError:
-        if not stop_drawing(api):
-            around.replace_webui()
-        raise UserError(
-            f"the job took longer than {order.timeout:g} s and was stopped",
-            code="job-timeout",
-        ) from None
+        if not stop_drawing(context.client):
+            context.replace_webui()
+        message = f"the job took longer than {request.timeout:g} s and was stopped"
+        raise UserError(message, code="job-timeout") from None
     except (OSError, HTTPException) as error:
-        raise UserError(
-            f"the WebUI ended while it worked on this job: {error}",
-            code="webui-died",
-        ) from None
+        message = f"the WebUI ended while it worked on this job: {error}"
+        raise UserError(message, code="webui-died") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"the input cannot be sent: {error}", code="input-invalid") from None
 
 
-def _refused(answer: Response) -> UserError:
-    """The WebUI's own words, with a hint where they are known."""
-    text = answer.error()
+def _explain(response: Response) -> UserError:
+    """Return an error with the WebUI's message, and a code and hint if the failure is known."""
+    text = response.error()
     known = match(text)
     code = known.code if known else ""
     poisoned = code in _POISON and _RAISED_BY_TORCH.match(text)
     return (PoisonedError if poisoned else UserError)(text, code=code)
 
 
-def _parsed(answer: Response) -> Result:
+def _parse(response: Response) -> JobResult:
     try:
-        told = answer.json()
+        answer = response.json()
     except (ValueError, RecursionError):
-        raise garbage("no JSON") from None
+        raise invalid_answer("no JSON") from None
     # RunPod reads `error` and `refresh_worker` out of an object; a list is wrapped to be one.
-    return told if isinstance(told, dict) else {"answer": told}
+    return answer if isinstance(answer, dict) else {"answer": answer}
 
 
 @contextmanager
-def _options_kept(order: Order, api: WebuiClient) -> Iterator[None]:
-    """Put options back that a job changed and the WebUI did not: it was interrupted, or failed."""
-    if not (order.body and order.body.get("override_settings")):
+def _restored_options(request: JobRequest, client: WebuiClient) -> Iterator[None]:
+    """Restore options that the WebUI did not, because the job was interrupted or failed."""
+    if not (request.body and request.body.get("override_settings")):
         yield
         return
-    before = _options(api)
+    before = _read_options(client)
     try:
         yield
     finally:
-        after = _options(api)
+        after = _read_options(client)
         changed = {key: before[key] for key in before if key in after and after[key] != before[key]}
         if changed:
             log("options-restored", level="warning", names=",".join(changed))
-            _set_options(api, changed)
+            try:
+                client.request("POST", "/sdapi/v1/options", changed, timeout=_QUICK)
+            except (OSError, HTTPException) as error:
+                log("options-not-restored", level="error", reason=str(error))
 
 
-def _options(api: WebuiClient) -> dict[str, Any]:
-    """The WebUI's options, or none where it cannot say."""
+def _read_options(client: WebuiClient) -> dict[str, Any]:
+    """Read the WebUI's options; none if it does not answer."""
     try:
-        told = api.request("GET", "/sdapi/v1/options", timeout=_QUICK).json()
+        options = client.request("GET", "/sdapi/v1/options", timeout=_QUICK).json()
     except (OSError, HTTPException, ValueError):
         return {}
-    return told if isinstance(told, dict) else {}
-
-
-def _set_options(api: WebuiClient, options: dict[str, Any]) -> None:
-    try:
-        api.request("POST", "/sdapi/v1/options", options, timeout=_QUICK)
-    except (OSError, HTTPException) as error:
-        log("options-not-restored", level="error", reason=str(error))
+    return options if isinstance(options, dict) else {}
 
 
 @contextmanager
-def _progress_told(order: Order, api: WebuiClient, around: Surroundings) -> Iterator[None]:
-    """Report progress until the block ends; a report that fails is not worth a job."""
-    if not (around.progress and order.api.draws):
+def _reported_progress(job: Job, request: JobRequest, context: JobContext) -> Iterator[None]:
+    """Report progress until the block ends; a failed report does not fail the job."""
+    report = context.report_progress
+    if not (report and request.endpoint.draws):
         yield
         return
-    report, done = around.progress, threading.Event()
+    done = threading.Event()
 
-    def watch() -> None:
-        while not done.wait(around.beat):
+    def poll() -> None:
+        while not done.wait(context.progress_interval):
             try:
-                told = api.request("GET", _PROGRESS, timeout=_QUICK).json()
-                state = told["state"]
-                words = {
-                    "progress": round(float(told["progress"]), 3),
+                answer = context.client.request("GET", _PROGRESS, timeout=_QUICK).json()
+                state = answer["state"]
+                progress = {
+                    "progress": round(float(answer["progress"]), 3),
                     "step": state["sampling_step"],
                     "steps": state["sampling_steps"],
-                    "eta_seconds": round(float(told["eta_relative"]), 1),
+                    "eta_seconds": round(float(answer["eta_relative"]), 1),
                 }
             except (OSError, HTTPException, ValueError, KeyError, TypeError):
                 continue
             if not done.is_set():
-                report(words)
+                report(job, progress)
 
-    thread = threading.Thread(target=watch, daemon=True)
+    thread = threading.Thread(target=poll, daemon=True)
     thread.start()
     try:
         yield

@@ -1,184 +1,135 @@
-"""Prometheus text on a loopback port: `/metrics` with numbers, `/health` with 200 or 503.
+"""Collect the worker's Prometheus metrics, one function per source.
 
-One function a source, each reading what another process left in a file or what the kernel and the
-driver tell; nothing here asks the WebUI, so a scrape never slows a picture down.
+Each source is a file that another process wrote, the kernel or the driver. None of them sends a
+request to the WebUI, so that a scrape never slows an image down.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import psutil
+from prometheus_client import generate_latest
+from prometheus_client.core import Metric
 
 from scripts.common.diagnostics.error import UserError
+from scripts.common.gpu.nvml import NvmlError, read_driver
 from scripts.common.pip_cache.entries import Stats, measure
-from scripts.container.log import log
 from scripts.container.paths import pip_cache_in_use
 from scripts.container.settings import Settings
-from scripts.container.status.health import verdict
-from scripts.container.status.state import State, read_jobs, read_state
+from scripts.container.status.state import check_health, read_job_counts, read_state
 
 _PREFIX: Final = "a1111_worker"
-_PIP_EVERY: Final = 600.0  # seconds between two looks into pip's cache
+_PIP_CACHE_INTERVAL: Final = 600.0  # seconds between two measurements of pip's cache
+
+
+def format_metrics(settings: Settings) -> bytes:
+    """Return all metrics in Prometheus' text format 0.0.4."""
+    return generate_latest(_Collector(settings))
 
 
 @dataclass(frozen=True)
-class Metric:
-    """One number.
+class _Collector:
+    settings: Settings
 
-    Args:
-        name: without the common prefix, with its unit.
-        value: the number now.
-        meaning: a sentence for its HELP line.
-        kind: gauge or counter.
-        label: `name="value"`, empty without.
-    """
-
-    name: str
-    value: float
-    meaning: str
-    kind: str = "gauge"
-    label: str = ""
+    def collect(self) -> Iterator[Metric]:
+        for source in (_worker, _jobs, _memory, _gpus, _pip_cache):
+            yield from source(self.settings)
 
 
-def worker(settings: Settings) -> Iterator[Metric]:
-    """Whether it serves, and how it came to that."""
+def _metric(
+    name: str,
+    meaning: str,
+    samples: float | Mapping[Any, float],
+    *,
+    label: str = "",
+    kind: str = "gauge",
+) -> Metric:
+    """Return a metric with one sample, or with one per value of a label."""
+    full_name = f"{_PREFIX}_{name}"
+    metric = Metric(full_name.removesuffix("_total"), meaning, kind)  # which adds it to counters
+    for value, number in samples.items() if isinstance(samples, Mapping) else [("", samples)]:
+        metric.add_sample(full_name, {label: value} if label else {}, number)
+    return metric
+
+
+def _worker(settings: Settings) -> Iterator[Metric]:
     state = read_state(settings.worker_dir)
-    ready, _ = verdict(settings.worker_dir)
-    yield Metric("up", float(bool(state.server)), "Whether the WebUI's process runs.")
-    yield Metric("ready", float(ready), "Whether a picture was drawn and jobs are welcome.")
-    yield Metric("restarts_total", state.restarts, "Times the WebUI was started again.", "counter")
-    for phase, seconds in state.seconds.items():
+    is_ready, _ = check_health(settings.worker_dir)
+    yield _metric("up", "Whether the WebUI's process runs.", bool(state.server))
+    yield _metric("ready", "Whether a picture was drawn and jobs are welcome.", is_ready)
+    meaning = "Times the WebUI was started again."
+    yield _metric("restarts_total", meaning, state.restarts, kind="counter")
+    if state.seconds:
         meaning = "Seconds from the start until a phase was reached."
-        yield Metric("startup_seconds", seconds, meaning, label=f'phase="{phase}"')
+        yield _metric("startup_seconds", meaning, state.seconds, label="phase")
 
 
-def jobs(settings: Settings) -> Iterator[Metric]:
-    """What the handler has done."""
-    record = read_jobs(settings.worker_dir)
-    yield Metric("jobs_running", record.running, "Jobs taken and not ended.")
+def _jobs(settings: Settings) -> Iterator[Metric]:
+    counts = read_job_counts(settings.worker_dir)
+    yield _metric("jobs_running", "Jobs taken and not ended.", counts.running)
     meaning = "Those of them that wait: the WebUI draws one at a time."
-    yield Metric("jobs_waiting", max(record.running - 1, 0), meaning)
-    for result, count in (("done", record.done), ("failed", record.failed)):
-        meaning = "Jobs that have ended."
-        yield Metric("jobs_total", count, meaning, "counter", f'result="{result}"')
-    yield Metric("job_seconds_total", record.seconds, "Time spent in ended jobs.", "counter")
+    yield _metric("jobs_waiting", meaning, max(counts.running - 1, 0))
+    ended = {"done": counts.done, "failed": counts.failed}
+    yield _metric("jobs_total", "Jobs that have ended.", ended, label="result", kind="counter")
+    yield _metric("job_seconds_total", "Time spent in ended jobs.", counts.seconds, kind="counter")
 
 
-def memory(settings: Settings) -> Iterator[Metric]:
-    """The WebUI's memory, by the kernel and by its allocator."""
-    state = read_state(settings.worker_dir)
-    yield Metric("webui_resident_bytes", _resident(state), "Memory of the WebUI's process.")
+def _memory(settings: Settings) -> Iterator[Metric]:
+    """Memory of the WebUI, as the kernel and its allocator report it."""
+    webui = read_state(settings.worker_dir).server
+    try:
+        resident = psutil.Process(webui).memory_info().rss if webui else 0
+    except psutil.Error:
+        resident = 0
+    yield _metric("webui_resident_bytes", "Memory of the WebUI's process.", resident)
     try:
         heap = json.loads((settings.worker_dir / "heap.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return
-    if heap.pop("pid", 0) == state.server:
-        for part, count in heap.items():
-            meaning = "The WebUI's heap as tcmalloc counts it."
-            yield Metric("tcmalloc_bytes", count, meaning, label=f'part="{part}"')
+    if heap.pop("pid", 0) == webui and heap:
+        meaning = "The WebUI's heap as tcmalloc counts it."
+        yield _metric("tcmalloc_bytes", meaning, heap, label="part")
 
 
-def gpus(_: Settings) -> Iterator[Metric]:
-    """What the driver says."""
-    from scripts.common.gpu.nvml import NvmlError, read_driver
-
+def _gpus(_: Settings) -> Iterator[Metric]:
     try:
-        driver = read_driver()
+        gpus = {str(index): gpu for index, gpu in enumerate(read_driver().gpus)}
     except NvmlError:
         return
-    for index, gpu in enumerate(driver.gpus):
-        label = f'gpu="{index}"'
-        yield Metric("gpu_memory_bytes", gpu.total, "Memory of the GPU.", label=label)
-        yield Metric("gpu_memory_used_bytes", gpu.used, "Memory in use on the GPU.", label=label)
-        if gpu.utilisation is not None:
-            meaning = "Share of time in which the GPU worked."
-            yield Metric("gpu_utilisation_ratio", gpu.utilisation / 100, meaning, label=label)
+    if not gpus:
+        return
+    total = {index: gpu.total for index, gpu in gpus.items()}
+    used = {index: gpu.used for index, gpu in gpus.items()}
+    yield _metric("gpu_memory_bytes", "Memory of the GPU.", total, label="gpu")
+    yield _metric("gpu_memory_used_bytes", "Memory in use on the GPU.", used, label="gpu")
+    shares = {
+        index: gpu.utilisation / 100 for index, gpu in gpus.items() if gpu.utilisation is not None
+    }
+    if shares:
+        meaning = "Share of time in which the GPU worked."
+        yield _metric("gpu_utilisation_ratio", meaning, shares, label="gpu")
 
 
-def pip_cache(settings: Settings) -> Iterator[Metric]:
-    """What pip's cache holds and gives, as of the last ten minutes: looking takes a while."""
+def _pip_cache(settings: Settings) -> Iterator[Metric]:
     try:
-        stats = _pip_stats(pip_cache_in_use(settings), int(time.monotonic() / _PIP_EVERY))
+        period = int(time.monotonic() / _PIP_CACHE_INTERVAL)
+        stats = _measure_pip_cache(pip_cache_in_use(settings), period)
     except UserError:
         return
-    for kind in stats.sizes:
-        label = f'kind="{kind}"'
-        yield Metric("pip_cache_bytes", stats.sizes[kind], "Size of pip's cache.", label=label)
-        yield Metric("pip_cache_entries", stats.entries[kind], "Entries in it.", label=label)
-    yield Metric("pip_cache_free_bytes", stats.free, "Free on its file system.")
+    yield _metric("pip_cache_bytes", "Size of pip's cache.", stats.sizes, label="kind")
+    yield _metric("pip_cache_entries", "Entries in it.", stats.entries, label="kind")
+    yield _metric("pip_cache_free_bytes", "Free on its file system.", stats.free)
     meaning = "Share of files that pip found in its cache."
-    yield Metric("pip_cache_hit_ratio", stats.runs.hit_rate, meaning)
+    yield _metric("pip_cache_hit_ratio", meaning, stats.runs.hit_rate)
 
 
 @lru_cache(maxsize=1)
-def _pip_stats(cache: Path, _period: int) -> Stats:
+def _measure_pip_cache(cache: Path, _period: int) -> Stats:
     return measure(cache)
-
-
-Source = Callable[[Settings], Iterator[Metric]]
-SOURCES: Final[tuple[Source, ...]] = (worker, jobs, memory, gpus, pip_cache)
-
-
-def text(settings: Settings) -> str:
-    """All numbers, in Prometheus' text format 0.0.4: each name's samples together."""
-    families: dict[str, list[Metric]] = {}
-    for source in SOURCES:
-        for metric in source(settings):
-            families.setdefault(f"{_PREFIX}_{metric.name}", []).append(metric)
-    lines: list[str] = []
-    for name, samples in families.items():
-        lines += [f"# HELP {name} {samples[0].meaning}", f"# TYPE {name} {samples[0].kind}"]
-        for one in samples:
-            # In full: a counter that is rounded stands still, then jumps.
-            lines.append(f"{name}{'{' + one.label + '}' if one.label else ''} {one.value!r}")
-    return "\n".join(lines) + "\n"
-
-
-def serve(settings: Settings) -> None:
-    """Answer scrapes from a thread until the process ends; a taken port is a warning."""
-    if not settings.metrics_port:
-        return
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if self.path == "/metrics":
-                return self._answer(200, text(settings))
-            if self.path == "/health":
-                ready, sentence = verdict(settings.worker_dir)
-                return self._answer(200 if ready else 503, f"{sentence}\n")
-            return self._answer(404, "/metrics or /health\n")
-
-        def _answer(self, status: int, body: str) -> None:
-            data = body.encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_: object) -> None:
-            """Scrapes are no news."""
-
-    try:
-        server = ThreadingHTTPServer(("127.0.0.1", settings.metrics_port), Handler)
-    except OSError as error:
-        log("no-metrics", level="warning", port=settings.metrics_port, reason=str(error))
-        return
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-
-
-def _resident(state: State) -> int:
-    try:
-        pages = int(Path(f"/proc/{state.server}/statm").read_text().split()[1])
-    except (OSError, IndexError):
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -1,7 +1,7 @@
-"""What the worker's processes tell each other: two small files below WORKER_DIR.
+"""Exchange state between the worker's processes: two small files below WORKER_DIR.
 
-`state.json` is written by the supervisor alone, `jobs.json` by the handler alone. No reader ever
-sees half of one.
+`state.json` is written by the supervisor only, `jobs.json` by the handler only. No reader ever
+sees a part of one.
 """
 
 from __future__ import annotations
@@ -12,21 +12,23 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from scripts.common.files import write_atomically
+
 PHASES: Final = ("starting", "loading", "ready", "restarting", "draining", "stopped")
 
 
 @dataclass(frozen=True)
 class State:
-    """How the worker is.
+    """State of the worker.
 
     Args:
-        phase: one of PHASES. `loading`: the API answers, no picture was drawn yet.
+        phase: one of PHASES. `loading`: the API answers, no image has been drawn yet.
         supervisor: its process id.
         server: the WebUI's process id, 0 when it does not run.
         restarts: how often the WebUI was started again.
-        reason: why it is not ready, empty when nothing is wrong.
+        reason: why it is not ready; empty when nothing is wrong.
         seconds: start-up phases by name.
-        pip_cache: pip's cache, on the volume or where there was room; empty before that is known.
+        pip_cache: folder of pip's cache; empty before it is chosen.
     """
 
     phase: str = "stopped"
@@ -39,14 +41,14 @@ class State:
 
 
 @dataclass(frozen=True)
-class Jobs:
-    """What the handler has done.
+class JobCounts:
+    """Number and duration of jobs.
 
     Args:
-        running: jobs at work now.
-        done: jobs that ended well.
-        failed: jobs that ended in an error.
-        seconds: time spent in jobs that have ended.
+        running: jobs in progress.
+        done: jobs that succeeded.
+        failed: jobs that ended with an error.
+        seconds: duration of all jobs that have ended.
     """
 
     running: int = 0
@@ -55,50 +57,68 @@ class Jobs:
     seconds: float = 0.0
 
 
-Record = TypeVar("Record", State, Jobs)
+Record = TypeVar("Record", State, JobCounts)
 
 
 def read_state(worker_dir: Path) -> State:
-    """The supervisor's last word; `stopped` where there is none."""
+    """Read the supervisor's state; `stopped` where there is none."""
     return _read(worker_dir / "state.json", State)
 
 
 def write_state(worker_dir: Path, state: State) -> None:
-    """Say how the worker is."""
-    _write(worker_dir / "state.json", state)
+    """Write the supervisor's state.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    write_atomically(worker_dir / "state.json", json.dumps(asdict(state)))
 
 
-def read_jobs(worker_dir: Path) -> Jobs:
-    """The handler's last word; nothing done where there is none."""
-    return _read(worker_dir / "jobs.json", Jobs)
+def read_job_counts(worker_dir: Path) -> JobCounts:
+    """Read the handler's counts; zeros where there are none."""
+    return _read(worker_dir / "jobs.json", JobCounts)
 
 
-def write_jobs(worker_dir: Path, jobs: Jobs) -> None:
-    """Say what was done: each job does so, and must not wait for a disk.
+def write_job_counts(worker_dir: Path, counts: JobCounts) -> None:
+    """Write the handler's counts, without waiting for a disk.
 
-    Replacing a file makes ext4 write it out first, which takes milliseconds. Columns of fixed width
-    are written over the old ones in one call instead; a reader in between sees old or new digits.
+    Replacing a file makes ext4 write it out first, which takes milliseconds of every job. Columns
+    of fixed width are overwritten in one call instead; a reader sees old or new digits.
+
+    Raises:
+        OSError: they cannot be written.
     """
     text = (
-        f'{{"running": {jobs.running:6}, "done": {jobs.done:12}, "failed": {jobs.failed:12}, '
-        f'"seconds": {jobs.seconds:18.6f}}}'
+        f'{{"running": {counts.running:6}, "done": {counts.done:12}, '
+        f'"failed": {counts.failed:12}, "seconds": {counts.seconds:18.6f}}}'
     )
-    record = os.open(worker_dir / "jobs.json", os.O_WRONLY | os.O_CREAT, 0o644)
+    descriptor = os.open(worker_dir / "jobs.json", os.O_WRONLY | os.O_CREAT, 0o644)
     try:
-        os.pwrite(record, text.encode(), 0)
+        os.pwrite(descriptor, text.encode(), 0)
     finally:
-        os.close(record)
+        os.close(descriptor)
+
+
+def check_health(worker_dir: Path) -> tuple[bool, str]:
+    """Return whether the worker is ready, and a sentence about it.
+
+    Reads one file and sends no request: the supervisor watches the WebUI all the time.
+    """
+    state = read_state(worker_dir)
+    if state.phase != "ready":
+        return False, f"{state.phase}: {state.reason}" if state.reason else state.phase
+    try:
+        os.kill(state.supervisor, 0)
+    except PermissionError:
+        pass  # it runs as another user
+    except OSError:
+        return False, "the supervisor is gone"
+    return True, "ready"
 
 
 def _read(path: Path, kind: type[Record]) -> Record:
     try:
         found: Any = json.loads(path.read_text(encoding="utf-8"))
-        return kind(**{key: found[key] for key in (row.name for row in fields(kind))})
+        return kind(**{row.name: found[row.name] for row in fields(kind)})
     except (OSError, ValueError, KeyError, TypeError):
         return kind()
-
-
-def _write(path: Path, record: State | Jobs) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(asdict(record)), encoding="utf-8")
-    partial.replace(path)

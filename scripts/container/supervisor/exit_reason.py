@@ -1,47 +1,125 @@
-"""Why a process died, as far as it can be told from outside."""
+"""Determine why a supervised process exited, and when to start it again."""
 
 from __future__ import annotations
 
 import re
 import signal
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from scripts.container.supervisor.process import Child, described
+from scripts.container.supervisor.process import ChildProcess
+
+if TYPE_CHECKING:
+    from scripts.common.diagnostics.table import Diagnostic
+
+HEALED_AFTER: Final = 600.0
+"""Seconds of service after which earlier exits are forgotten."""
 
 _COUNTERS: Final = (
     Path("/sys/fs/cgroup/memory.events"),
-    Path("/sys/fs/cgroup/memory/memory.oom_control"),  # cgroups of version 1
+    Path("/sys/fs/cgroup/memory/memory.oom_control"),  # version 1
 )
+_MAX_PAUSE: Final = 60.0
+_MAX_DOUBLINGS: Final = 20  # more of them would overflow a float
+_LOGGED_LINES: Final = 5
 
 
-def oom_kills() -> int:
-    """How often the kernel has killed for memory in this container, 0 where it does not say."""
-    for path in _COUNTERS:
-        try:
-            match = re.search(r"^oom_kill (\d+)$", path.read_text(), re.MULTILINE)
-        except OSError:
-            continue
-        return int(match[1]) if match else 0
-    return 0
-
-
-def explain(child: Child, *, oom: bool) -> dict[str, str]:
-    """What is known about the end of a process, as fields of a log line.
+@dataclass(frozen=True)
+class ExitReason:
+    """Why a process exited.
 
     Args:
-        child: what has ended.
-        oom: whether the kernel has killed for memory since the last end.
+        status: `exit code 1`, or the name of a signal, for example `SIGKILL`.
+        out_of_memory: the kernel killed it for memory.
+        diagnostic: entry of the diagnostics table that matches its output, if any.
+        last_lines: end of its output, oldest first.
+    """
+
+    status: str
+    out_of_memory: bool
+    diagnostic: Diagnostic | None
+    last_lines: tuple[str, ...]
+
+    def log_fields(self) -> dict[str, str]:
+        """Return the fields of a log line."""
+        known = self.diagnostic
+        memory = "the kernel killed for memory in this container"
+        return {
+            "how": self.status,
+            "hint": memory if self.out_of_memory else "",
+            "finding": known.code if known else "",
+            "cure": known.hint if known else "",
+            "last": " | ".join(self.last_lines[-_LOGGED_LINES:]),
+        }
+
+
+def find_exit_reason(process: ChildProcess, *, oom_killed: bool) -> ExitReason:
+    """Match a process's exit code and output against the diagnostics table.
+
+    Args:
+        process: a process that has ended.
+        oom_killed: the kernel has killed for memory since the last exit.
     """
     from scripts.common.diagnostics.signatures import match
 
-    lines = child.tail()
-    known = match("\n".join(lines))
-    killed = child.code == -signal.SIGKILL and oom
-    return {
-        "how": described(child.code),
-        "hint": "the kernel killed for memory in this container" if killed else "",
-        "finding": known.code if known else "",
-        "cure": known.hint if known else "",
-        "last": " | ".join(lines[-5:]),
-    }
+    lines = process.last_lines()
+    return ExitReason(
+        status=_describe(process.exit_code),
+        out_of_memory=process.exit_code == -signal.SIGKILL and oom_killed,
+        diagnostic=match("\n".join(lines)),
+        last_lines=tuple(lines),
+    )
+
+
+def count_oom_kills() -> int:
+    """Return the container's count of out-of-memory kills; 0 where cgroups do not report it.
+
+    Source: `memory.events` (cgroup v2), `memory.oom_control` (v1), kernel documentation.
+    """
+    for path in _COUNTERS:
+        try:
+            found = re.search(r"^oom_kill (\d+)$", path.read_text(), re.MULTILINE)
+        except OSError:
+            continue
+        return int(found[1]) if found else 0
+    return 0
+
+
+class RestartPolicy:
+    """Limits the restarts of one process.
+
+    Args:
+        limit: restarts in a row.
+        pause: seconds before the first; doubles each time, up to a minute.
+    """
+
+    def __init__(self, limit: int, pause: float) -> None:
+        self._limit, self._pause = limit, pause
+        self._used = 0
+
+    def next_pause(self, started_at: float, ready_since: float, ended_at: float) -> float | None:
+        """Return the seconds until the next start; None when the limit is reached.
+
+        A handler that exits at once was not in service, however long the WebUI has been ready.
+
+        Args:
+            started_at: monotonic time of the process's start.
+            ready_since: monotonic time since which the worker was ready, 0 when it was not.
+            ended_at: monotonic time of the process's end.
+        """
+        if ready_since and ended_at - max(started_at, ready_since) > HEALED_AFTER:
+            self._used = 0
+        if self._used >= self._limit:
+            return None
+        self._used += 1
+        return min(self._pause * 2.0 ** min(self._used - 1, _MAX_DOUBLINGS), _MAX_PAUSE)
+
+
+def _describe(exit_code: int) -> str:
+    if exit_code >= 0:
+        return f"exit code {exit_code}"
+    try:
+        return signal.Signals(-exit_code).name
+    except ValueError:
+        return f"signal {-exit_code}"

@@ -1,7 +1,7 @@
-"""Keeps the worker's processes: starts them, starts them again within bounds, and ends them all.
+"""Supervise the worker's processes: start them, restart them within limits, end them all.
 
-One loop in the main thread takes one event at a time from a queue; threads and signal handlers only
-put events there. The WebUI is started first and everything slow afterwards, beside it.
+The main thread runs one call at a time from a queue (the `on_…` methods); other threads and signal
+handlers only put calls there. The WebUI is started first, everything slow afterwards, beside it.
 """
 
 from __future__ import annotations
@@ -11,31 +11,30 @@ import signal
 import sys
 import threading
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from enum import IntEnum
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final
 
-from scripts.container import paths
+from scripts.common.diagnostics.error import UserError
 from scripts.container.log import log
 from scripts.container.settings import CONTAINER_PATH, Settings
 from scripts.container.status import state
-from scripts.container.supervisor import exit_reason, subreaper
-from scripts.container.supervisor.monitor import Answers, Drawn, Unusable, watch
-from scripts.container.supervisor.process import Child
-from scripts.container.supervisor.restart_policy import Patience, served
-from scripts.container.supervisor.volume_fetch import Stocked, stock
-from scripts.container.webui import launcher
-from scripts.container.webui.environment import common_environment, server_environment
-from scripts.container.webui.flags import webui_flags
+from scripts.container.supervisor import exit_reason, process
+from scripts.container.supervisor.process import ChildProcess
+from scripts.container.webui.environment import common_environment, webui_environment
+from scripts.container.webui.flags import webui_command
+from scripts.container.webui.readiness import monitor
 
 _POLL: Final = 0.05
-_DYING: Final = 2.0  # seconds that the kernel gets to end what was killed
+_KILL_TIME: Final = 2.0  # seconds that the kernel gets to end killed processes
 
 
-class Exit(IntEnum):
-    """Exit codes of the worker. A platform replaces a worker that ends with another than 0."""
+class ExitCode(IntEnum):
+    """Exit codes of the worker. A platform replaces a worker that exits with another than 0."""
 
     STOPPED = 0
     FAILED = 1
@@ -44,255 +43,257 @@ class Exit(IntEnum):
     CUT_OFF = 5
 
 
-@dataclass(frozen=True)
-class Asked:
-    """A signal came."""
-
-    signum: int
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A child has ended."""
-
-    child: Child
-
-
-@dataclass(frozen=True)
-class Due:
-    """The pause before a restart is over."""
-
-    name: str
-
-
-class Orphaned:
-    """A process that a child had left behind may have ended."""
-
-
-Event = Asked | Stocked | Ended | Due | Orphaned | Answers | Drawn | Unusable
-
-
 class Supervisor:
-    """The worker's life from start to exit code.
+    """Supervisor of one worker, from its start to its exit code.
 
     Args:
         settings: the environment, parsed.
-        began: monotonic time at which the worker began.
+        started_at: monotonic time of the worker's start.
     """
 
-    def __init__(self, settings: Settings, began: float) -> None:
-        self._settings, self._began = settings, began
-        self._events: SimpleQueue[Event] = SimpleQueue()
-        self._children: dict[str, Child] = {}
-        self._patience = {
-            name: Patience(settings.restarts, settings.restart_pause)
+    def __init__(self, settings: Settings, started_at: float) -> None:
+        self._settings, self._started_at = settings, started_at
+        self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._processes: dict[str, ChildProcess] = {}
+        self._restart_policies = {
+            name: exit_reason.RestartPolicy(settings.restarts, settings.restart_pause)
             for name in ("webui", "handler")
         }
         self._state = state.State(supervisor=os.getpid())
-        self._oom_kills = exit_reason.oom_kills()
+        self._oom_kills = exit_reason.count_oom_kills()
         self._ready_since = 0.0
-        self._must_pass = settings.preflight == "strict"
-        self._outcome: Exit | None = None
+        self._needs_preflight = settings.preflight == "strict"
+        self._exit_code: ExitCode | None = None
 
     def run(self) -> int:
-        """Serve until asked to stop or unable to go on; the exit code."""
+        """Serve until stopped or unable to go on; return the exit code."""
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-            signal.signal(signum, lambda number, _: self._events.put(Asked(number)))
-        signal.signal(signal.SIGCHLD, lambda *_: self._events.put(Orphaned()))
-        subreaper.adopt()
+            signal.signal(signum, lambda number, _: self._dispatch(self.on_signal, number))
+        signal.signal(signal.SIGCHLD, lambda *_: self._dispatch(self.on_child_signal))
+        process.become_subreaper()
         try:
             self._env = common_environment(os.environ, self._settings)
-            self._state = replace(self._state, pip_cache=self._env["PIP_CACHE_DIR"])
-            self._say("starting")
-            stock(self._settings.volume_models, self._events.put)
-            while self._outcome is None:
-                self._take(self._events.get())
-            return self._stop(self._outcome)
+            self._set_phase("starting", pip_cache=self._env["PIP_CACHE_DIR"])
+            self._fetch_models()
+            while self._exit_code is None:
+                self._calls.get()()
+            return self._stop(self._exit_code)
         finally:
-            self._end_all()
-            self._say("stopped")
+            self._kill_all()
+            self._set_phase("stopped")
 
-    def _take(self, event: Event) -> None:
-        if isinstance(event, Asked):
-            self._asked(event.signum)
-        elif isinstance(event, Stocked):
-            self._begin(event.reason)
-        elif isinstance(event, Due):
-            self._start(event.name)
-        elif isinstance(event, Orphaned):
-            subreaper.reap(self._own())
-        elif self._children.get(event.child.name) is not event.child:
-            return  # about a process that was replaced meanwhile
-        elif isinstance(event, Ended):
-            self._ended(event.child)
-        elif event.child.ended.is_set():
-            return  # its end says more
-        elif isinstance(event, Answers):
-            self._clock("answers")
-            self._say("loading")
-            # Its imports would take time from the WebUI's; loading a checkpoint takes longer.
-            if self._settings.serverless and "handler" not in self._children:
-                self._start("handler")
-        elif isinstance(event, Drawn):
-            self._clock("drawn")
-            self._ready()
+    def on_signal(self, signum: int) -> None:
+        """Stop the worker, or replace the WebUI at the handler's request (SIGUSR1)."""
+        if signum == signal.SIGUSR1:
+            self._replace_webui("the handler asked for it")
         else:
-            self._replace(event.reason)
+            log("asked-to-stop", signal=signal.Signals(signum).name)
+            self._exit_code = ExitCode.STOPPED
 
-    def _begin(self, missing: str) -> None:
-        """Start everything, the WebUI first."""
-        if missing:
-            log("no-models", level="error", reason=missing)
-            self._outcome = Exit.FAILED
+    def on_child_signal(self) -> None:
+        """Reap orphans (SIGCHLD); threads wait for the supervisor's own children."""
+        process.reap_orphans(self._own_pids())
+
+    def on_models_ready(self, error: str) -> None:
+        """Start everything, the WebUI first; give up if a model is missing (`error`)."""
+        if error:
+            log("no-models", level="error", reason=error)
+            self._exit_code = ExitCode.FAILED
             return
         self._start("webui")
         if self._settings.preflight != "off":
             self._start("preflight")
-        from scripts.container.status import metrics
+        from scripts.container.status import http_server
 
-        metrics.serve(self._settings)
+        http_server.serve(self._settings)
 
-    def _start(self, name: str) -> None:
-        words, env, cwd = self._command(name)
-        try:
-            child = Child(
-                name, words, env=env, cwd=cwd, on_exit=lambda child: self._events.put(Ended(child))
-            )
-        except OSError as error:
-            log("start-failed", level="error", child=name, reason=str(error))
-            self._outcome = Exit.FAILED
-            return
-        self._children[name] = child
-        if name == "webui":
-            self._clock("started")
-            self._state = replace(self._state, server=child.pid)
-            self._say("starting")
-            log("webui-started", pid=child.pid, port=self._settings.port, host=self._settings.host)
-            watch(child, self._settings, self._events.put)
+    def on_api_up(self, webui: ChildProcess) -> None:
+        """Record that the API answers, and start the handler."""
+        if self._is_running(webui):
+            self._record_phase("answers")
+            self._set_phase("loading")
+            # Its imports would delay the WebUI's; loading a checkpoint takes longer than they do.
+            if self._settings.is_serverless and "handler" not in self._processes:
+                self._start("handler")
 
-    def _command(self, name: str) -> tuple[list[str], dict[str, str], Path]:
-        """A child's command line, environment and working folder."""
-        settings = self._settings
-        if name == "webui":
-            flags = webui_flags(settings, paths.models(settings))
-            heap = str(settings.worker_dir / "heap.json")
-            serves = (settings.host, str(settings.port))
-            words = [
-                str(settings.webui_python),
-                launcher.__file__,
-                heap,
-                *serves,
-                "webui.py",
-                *flags,
-            ]
-            return words, server_environment(self._env, settings), settings.webui_dir
-        cwd = CONTAINER_PATH if CONTAINER_PATH.is_dir() else settings.worker_dir
-        words = [sys.executable, "-m", "scripts.container", name]
-        if name == "preflight":
-            # It imports torch beside the WebUI, which must not wait for it.
-            words = ["nice", *words, "--log"]
-        return words, self._env, cwd
+    def on_warmed_up(self, webui: ChildProcess) -> None:
+        """Record that the first image was drawn."""
+        if self._is_running(webui):
+            self._record_phase("drawn")
+            self._become_ready()
 
-    def _asked(self, signum: int) -> None:
-        if signum == signal.SIGUSR1:
-            self._replace("the handler asked for it")
-        else:
-            log("asked-to-stop", signal=signal.Signals(signum).name)
-            self._outcome = Exit.STOPPED
+    def on_unhealthy(self, webui: ChildProcess, reason: str) -> None:
+        """Replace a WebUI that cannot draw or answers no more."""
+        if self._is_running(webui):
+            self._replace_webui(reason)
 
-    def _replace(self, reason: str) -> None:
-        """Kill a WebUI that is of no use; its end is then handled like any other."""
-        log("webui-unusable", level="error", reason=reason)
-        self._state = replace(self._state, reason=reason)
-        if child := self._children.get("webui"):
-            child.ask(signal.SIGKILL)
-
-    def _ended(self, child: Child) -> None:
-        child.kill()  # what it started
+    def on_process_exit(self, child: ChildProcess) -> None:
+        """Act on the end of a process: restart it within limits, or end the worker."""
+        if self._processes.get(child.name) is not child:
+            return  # it has been replaced meanwhile
+        child.kill_group()  # what it started
         if child.name == "preflight":
-            return self._checked(child)
-        if child.name == "handler" and child.code == 0:
-            log("handler-done")  # the SDK asked for a fresh worker
-            self._outcome = Exit.STOPPED
-            return None
-        if child.name == "webui":
-            subreaper.end(self._own(), time.monotonic() + _DYING)
-        before, self._oom_kills = self._oom_kills, exit_reason.oom_kills()
-        reason = exit_reason.explain(child, oom=self._oom_kills > before)
-        log(f"{child.name}-died", level="error", **reason)
-        useful = served(child.started, self._ready_since, time.monotonic())
-        pause = self._patience[child.name].next_pause(useful)
-        if pause is None:
-            log("gave-up", level="error", child=child.name, restarts=self._settings.restarts)
-            self._outcome = Exit.GAVE_UP
-            return None
-        if child.name == "webui":
-            self._ready_since = 0.0
-            self._state = replace(self._state, server=0, restarts=self._state.restarts + 1)
-            self._say("restarting", reason=self._state.reason or reason["how"])
-        log("restarting", level="warning", child=child.name, pause=pause)
-        timer = threading.Timer(pause, self._events.put, [Due(child.name)])
-        timer.daemon = True
-        timer.start()
+            self._on_preflight_exit(child.exit_code)
+        elif child.name == "handler" and child.exit_code == 0:
+            log("handler-done")  # the SDK wants a fresh worker
+            self._exit_code = ExitCode.STOPPED
+        else:
+            self._restart(child)
+
+    def on_restart_due(self, name: str) -> None:
+        """Start a process again, after its pause."""
+        self._start(name)
+
+    def _dispatch(self, method: Callable[..., None], *arguments: object) -> None:
+        """Queue a call for the main thread; safe in threads and signal handlers."""
+        self._calls.put(partial(method, *arguments))
+
+    def _is_running(self, child: ChildProcess) -> bool:
+        return self._processes.get(child.name) is child and not child.ended.is_set()
+
+    def _fetch_models(self) -> None:
+        """Fetch the models that belong on the volume, in a thread, then go on."""
+        if not self._settings.volume_models.exists():
+            return self._dispatch(self.on_models_ready, "")
+
+        def fetch() -> None:
+            # Imported here: an image without such models starts faster without TLS and the like.
+            from scripts.common.fetch.volume_models import fetch_all, read_list
+
+            error = ""
+            try:
+                for file in fetch_all(read_list(self._settings.volume_models)):
+                    log("model-on-volume", path=file.path, state=file.state, seconds=file.seconds)
+            except (UserError, OSError) as caught:
+                error = str(caught)
+            self._dispatch(self.on_models_ready, error)
+
+        threading.Thread(target=fetch, daemon=True).start()
         return None
 
-    def _checked(self, child: Child) -> None:
-        """The preflight's verdict: exit code 0 when nothing speaks against serving."""
-        if child.code and self._settings.preflight == "strict":
-            log("refused", level="error", reason="preflight found what makes serving pointless")
-            self._outcome = Exit.REFUSED
+    def _start(self, name: str) -> None:
+        settings, on_exit = self._settings, partial(self._dispatch, self.on_process_exit)
+        command, env, cwd = self._command(name)
+        try:
+            child = ChildProcess(name, command, env=env, cwd=cwd, on_exit=on_exit)
+        except OSError as error:
+            log("start-failed", level="error", child=name, reason=str(error))
+            self._exit_code = ExitCode.FAILED
             return
-        self._must_pass = False
-        self._ready()
+        self._processes[name] = child
+        if name == "webui":
+            self._record_phase("started")
+            self._set_phase("starting", server=child.pid)
+            log("webui-started", pid=child.pid, port=settings.webui_port, host=settings.webui_host)
+            monitor(
+                settings,
+                child.ended,
+                on_api_up=partial(self._dispatch, self.on_api_up, child),
+                on_warmed_up=partial(self._dispatch, self.on_warmed_up, child),
+                on_unhealthy=partial(self._dispatch, self.on_unhealthy, child),
+            )
 
-    def _ready(self) -> None:
-        if self._must_pass or "drawn" not in self._state.seconds or self._ready_since:
+    def _command(self, name: str) -> tuple[list[str], dict[str, str], Path]:
+        """Return a process's command line, environment and working folder."""
+        settings = self._settings
+        if name == "webui":
+            env = webui_environment(self._env, settings)
+            return webui_command(settings), env, settings.webui_dir
+        cwd = CONTAINER_PATH if CONTAINER_PATH.is_dir() else settings.worker_dir
+        command = [sys.executable, "-m", "scripts.container", name]
+        if name == "preflight":
+            # It imports torch beside the WebUI, which must not wait for it.
+            command = ["nice", *command, "--log"]
+        return command, self._env, cwd
+
+    def _replace_webui(self, reason: str) -> None:
+        """Kill the WebUI; its exit is then handled like any other."""
+        log("webui-unusable", level="error", reason=reason)
+        self._state = replace(self._state, reason=reason)
+        if webui := self._processes.get("webui"):
+            webui.send_signal(signal.SIGKILL)
+
+    def _on_preflight_exit(self, exit_code: int) -> None:
+        """Refuse to serve after a failed preflight if it is strict."""
+        if exit_code and self._settings.preflight == "strict":
+            log("refused", level="error", reason="preflight found what makes serving pointless")
+            self._exit_code = ExitCode.REFUSED
+        else:
+            self._needs_preflight = False
+            self._become_ready()
+
+    def _restart(self, child: ChildProcess) -> None:
+        """Log why a process exited and schedule its restart, unless it has had enough of them."""
+        if child.name == "webui":
+            process.kill_orphans(self._own_pids(), time.monotonic() + _KILL_TIME)
+        before, self._oom_kills = self._oom_kills, exit_reason.count_oom_kills()
+        reason = exit_reason.find_exit_reason(child, oom_killed=self._oom_kills > before)
+        log(f"{child.name}-died", level="error", **reason.log_fields())
+        policy, now = self._restart_policies[child.name], time.monotonic()
+        pause = policy.next_pause(child.started_at, self._ready_since, now)
+        if pause is None:
+            log("gave-up", level="error", child=child.name, restarts=self._settings.restarts)
+            self._exit_code = ExitCode.GAVE_UP
+            return
+        if child.name == "webui":
+            self._ready_since = 0.0
+            why, restarts = self._state.reason or reason.status, self._state.restarts + 1
+            self._set_phase("restarting", server=0, restarts=restarts, reason=why)
+        log("restarting", level="warning", child=child.name, pause=pause)
+        timer = threading.Timer(pause, self._dispatch, (self.on_restart_due, child.name))
+        timer.daemon = True
+        timer.start()
+
+    def _become_ready(self) -> None:
+        """Set the phase `ready` once an image was drawn and a strict preflight has passed."""
+        if self._needs_preflight or "drawn" not in self._state.seconds or self._ready_since:
             return
         self._ready_since = time.monotonic()
-        self._say("ready", reason="")
-        phases: dict[str, Any] = {f"{key}_after": at for key, at in self._state.seconds.items()}
-        log("ready", **phases)
+        self._set_phase("ready", reason="")
+        phases = {f"{name}_after": at for name, at in self._state.seconds.items()}
+        log("ready", level="info", **phases)
 
-    def _clock(self, name: str) -> None:
-        """Note a phase of the start that has been reached."""
-        seconds = {} if name == "started" else dict(self._state.seconds)
-        begun = self._began if self._state.restarts == 0 else self._children["webui"].started
-        seconds[name] = round(max(time.monotonic() - begun, 0.0), 3)
+    def _record_phase(self, name: str) -> None:
+        """Record the time at which a phase of the start was reached."""
+        is_first = self._state.restarts == 0
+        begin = self._started_at if is_first else self._processes["webui"].started_at
+        earlier = {} if name == "started" else self._state.seconds
+        seconds = {**earlier, name: round(max(time.monotonic() - begin, 0.0), 3)}
         self._state = replace(self._state, seconds=seconds)
 
-    def _say(self, phase: str, *, reason: str | None = None) -> None:
-        kept = self._state.reason if reason is None else reason
-        self._state = replace(self._state, phase=phase, reason=kept)
+    def _set_phase(self, phase: str, **changes: Any) -> None:  # noqa: ANN401 - any fields of State
+        """Write the state with a new phase, and with changes of other fields."""
+        self._state = replace(self._state, phase=phase, **changes)
         try:
             state.write_state(self._settings.worker_dir, self._state)
         except OSError as error:  # a full disk must not end a worker that can still draw
             log("state-not-written", level="warning", phase=phase, reason=str(error))
 
-    def _stop(self, outcome: Exit) -> int:
-        """Let running jobs end within the deadline; whoever is late is killed."""
+    def _stop(self, exit_code: ExitCode) -> int:
+        """Let running jobs end before the deadline; return the worker's exit code."""
         deadline = time.monotonic() + self._settings.stop_timeout
-        self._say("draining")
-        if handler := self._children.get("handler"):
-            handler.ask()
+        self._set_phase("draining")
+        if handler := self._processes.get("handler"):
+            handler.send_signal(signal.SIGTERM)
             while not handler.ended.wait(_POLL) and time.monotonic() < deadline:
                 # An idle SDK may wait up to 90 s for an answer from RunPod before it ends.
-                if not state.read_jobs(self._settings.worker_dir).running:
+                if not state.read_job_counts(self._settings.worker_dir).running:
                     break
-        if webui := self._children.get("webui"):
-            webui.ask()
+        if webui := self._processes.get("webui"):
+            webui.send_signal(signal.SIGTERM)
             if not webui.ended.wait(max(deadline - time.monotonic(), 0.0)):
                 log("cut-off", level="warning", after=self._settings.stop_timeout)
-                return Exit.CUT_OFF if outcome == Exit.STOPPED else outcome
-        return outcome
+                return ExitCode.CUT_OFF if exit_code == ExitCode.STOPPED else exit_code
+        return exit_code
 
-    def _end_all(self) -> None:
-        """Kill every child, what they started, and what made itself a daemon; all at once."""
-        deadline = time.monotonic() + _DYING
-        for child in self._children.values():
-            child.kill()
-        subreaper.end(self._own(), deadline)
-        for child in self._children.values():
+    def _kill_all(self) -> None:
+        """Kill all children with what they started, daemons included."""
+        deadline = time.monotonic() + _KILL_TIME
+        for child in self._processes.values():
+            child.kill_group()
+        process.kill_orphans(self._own_pids(), deadline)
+        for child in self._processes.values():
             child.ended.wait(max(deadline - time.monotonic(), 0.0))
 
-    def _own(self) -> set[int]:
-        return {child.pid for child in self._children.values()}
+    def _own_pids(self) -> set[int]:
+        return {child.pid for child in self._processes.values()}

@@ -1,4 +1,4 @@
-"""The environment of each child process, and the allocator that is preloaded into the WebUI."""
+"""Build the environment of child processes, with the allocator that is preloaded into the WebUI."""
 
 from __future__ import annotations
 
@@ -10,54 +10,51 @@ from typing import Final
 
 from scripts.common.pip_cache.log_statistics import RUNS
 from scripts.container import paths
-from scripts.container.log import log
+from scripts.container.log import is_secret, log
 from scripts.container.settings import CONTAINER_PATH, Settings
 from scripts.container.webui.flags import secret_flags
 
 _LIBRARY_FOLDERS: Final = ("/usr/lib", "/usr/local/lib", "/lib")
 _NAMES: Final = ("libtcmalloc_minimal.so.4", "libtcmalloc.so.4", "libtcmalloc_minimal.so.4.*")
-
-# The WebUI runs extensions and downloaded code; what it does not need it does not get.
-_SECRETS: Final = ("API_AUTH", "HF_TOKEN", "RUNPOD_AI_API_KEY", "RUNPOD_API_KEY")
+_OWN_PATHS: Final = {str(CONTAINER_PATH), str(Path(__file__).resolve().parents[3])}
 
 
 def common_environment(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:
-    """What every child gets: folders that it can write to, found out by writing."""
-    env = dict(environ)
-    env["HOME"] = str(paths.home(settings, environ.get("HOME", "")))
-    cache = paths.pip_cache(settings)
-    env["PIP_CACHE_DIR"] = str(cache)
-    # pip's own log of its runs is what `pip-cache stats` knows hits and misses from.
-    env["PIP_LOG"] = str(cache / RUNS / f"{os.uname().nodename}.log")
-    env["WORKER_DIR"] = str(settings.worker_dir)
-    return env
-
-
-def server_environment(env: Mapping[str, str], settings: Settings) -> dict[str, str]:
-    """What the WebUI gets, out of what every child gets."""
-    made = {
-        key: value
-        for key, value in env.items()
-        if key not in _SECRETS and not key.startswith("BUCKET_")
+    """Return the environment of every child, with folders that can be written to."""
+    cache = paths.choose_pip_cache(settings)
+    return {
+        **environ,
+        "HOME": str(paths.choose_home(settings, environ.get("HOME", ""))),
+        "PIP_CACHE_DIR": str(cache),
+        # `pip-cache stats` reads hits and misses from pip's own logs.
+        "PIP_LOG": str(cache / RUNS / f"{os.uname().nodename}.log"),
+        "WORKER_DIR": str(settings.worker_dir),
     }
-    # This code is no part of the WebUI's import path, where `scripts` means something else.
-    kept = [path for path in env.get("PYTHONPATH", "").split(os.pathsep) if path]
-    made["PYTHONPATH"] = os.pathsep.join(path for path in kept if path not in _own_paths())
-    if not made["PYTHONPATH"]:
-        del made["PYTHONPATH"]
+
+
+def webui_environment(env: Mapping[str, str], settings: Settings) -> dict[str, str]:
+    """Return the WebUI's environment, made from the common one.
+
+    Secrets that the WebUI does not need are left out: it runs extensions and downloaded code.
+    """
+    kept = {
+        name: value
+        for name, value in env.items()
+        if not (is_secret(name) or name.startswith("BUCKET_") or name == "PYTHONPATH")
+    }
+    # This code must not be importable in the WebUI, where `scripts` is another package.
+    folders = env.get("PYTHONPATH", "").split(os.pathsep)
+    if path := os.pathsep.join(folder for folder in folders if folder not in {"", *_OWN_PATHS}):
+        kept["PYTHONPATH"] = path
     if secret := secret_flags(settings):
-        made["COMMANDLINE_ARGS"] = f"{env.get('COMMANDLINE_ARGS', '')} {secret}".strip()
-    if library := tcmalloc(settings.tcmalloc):
-        made["LD_PRELOAD"] = " ".join(filter(None, (library, env.get("LD_PRELOAD"))))
-    return made
+        kept["COMMANDLINE_ARGS"] = f"{env.get('COMMANDLINE_ARGS', '')} {secret}".strip()
+    if library := find_tcmalloc(settings.tcmalloc):
+        kept["LD_PRELOAD"] = " ".join(filter(None, (library, env.get("LD_PRELOAD"))))
+    return kept
 
 
-def _own_paths() -> set[str]:
-    return {str(CONTAINER_PATH), str(Path(__file__).resolve().parents[3])}
-
-
-def tcmalloc(choice: str) -> str:
-    """The library to preload, proven loadable; empty with a warning when there is none.
+def find_tcmalloc(choice: str) -> str:
+    """Return a library that can be preloaded; empty, with a warning, when there is none.
 
     Args:
         choice: auto, off, or a library's path.
@@ -66,7 +63,7 @@ def tcmalloc(choice: str) -> str:
         return ""
     found = [Path(choice)] if choice != "auto" else list(_candidates())
     for library in found:
-        if preloads(library):
+        if can_preload(library):
             return str(library)
     reason = f"{found[0]} cannot be preloaded" if found else "not found"
     log("tcmalloc-missing", level="warning", reason=reason, effect="memory fragments sooner")
@@ -80,8 +77,8 @@ def _candidates() -> Iterator[Path]:
             yield from sorted(Path(folder).glob(f"*-linux-gnu/{name}"))
 
 
-def preloads(library: Path) -> bool:
-    """Whether the dynamic linker accepts a library: it only complains, and goes on without."""
+def can_preload(library: Path) -> bool:
+    """Return whether the dynamic linker accepts a library: if not, it complains and goes on."""
     run = subprocess.run(
         ["/bin/true"], env={"LD_PRELOAD": str(library)}, capture_output=True, check=False
     )

@@ -1,12 +1,14 @@
-"""The WebUI's command line. Pure: settings in, words out."""
+"""Build the WebUI's command line from the settings."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Final
 
 from scripts.common.fetch.file_format import PICKLE_SUFFIXES
+from scripts.container.paths import list_volume_models
 from scripts.container.settings import Settings
 
 _ALWAYS: Final = (
@@ -24,46 +26,71 @@ _ALWAYS: Final = (
 
 _ACCELERATOR: Final = {
     # The WebUI takes the available one of highest priority: xformers (100) on devices from 6.0 to
-    # 9.0, which includes the RTX 6000 Ada; torch's own attention (70) on all others, where
-    # xformers brings no kernel.
+    # 9.0, which includes the RTX 6000 Ada; torch's own attention (70) on all others, for which
+    # xformers has no kernel.
     "cuda": ["--xformers", "--opt-sdp-attention"],
     "cpu": ["--use-cpu", "all", "--no-half", "--precision", "full"],
 }
 
 
+def webui_command(settings: Settings) -> list[str]:
+    """Return the whole command line: Python, launcher, script and flags."""
+    launcher = Path(__file__).with_name("launcher.py")
+    heap, host, port = settings.worker_dir / "heap.json", settings.webui_host, settings.webui_port
+    launch = map(str, (settings.webui_python, launcher, heap, host, port, "webui.py"))
+    return [*launch, *webui_flags(settings, list_model_files(settings))]
+
+
 def webui_flags(settings: Settings, models: Iterable[str]) -> list[str]:
-    """The words after `webui.py`.
+    """Return the arguments of `webui.py`.
 
     Args:
         settings: the environment.
         models: names of all files the WebUI could load as a model, beside `settings.model_path`.
     """
-    words = [
+    flags = [
         *_ALWAYS,
         *_ACCELERATOR[settings.accelerator],
         *("--ckpt", str(settings.model_path)),
         *("--data-dir", str(settings.data_dir)),
         # Without a name the server would listen on every interface.
-        *("--server-name", settings.host, "--port", str(settings.port)),
+        *("--server-name", settings.webui_host, "--port", str(settings.webui_port)),
         *("--loglevel", settings.log_level.upper()),
     ]
     if settings.model_dir:
-        words += ["--ckpt-dir", str(settings.model_dir)]
-    if not _holds_pickle(settings.model_path.name, models):
-        words.append("--disable-safe-unpickle")
-    return [*words, *settings.webui_args]
+        flags += ["--ckpt-dir", str(settings.model_dir)]
+    if not _includes_pickle(settings.model_path.name, models):
+        flags.append("--disable-safe-unpickle")
+    return [*flags, *settings.webui_args]
 
 
-def _holds_pickle(checkpoint: str, models: Iterable[str]) -> bool:
-    """Whether the WebUI's scan of pickles, which the flag switches off, has anything to scan.
+def secret_flags(settings: Settings) -> str:
+    """Return flags that no process list may show, for the WebUI's COMMANDLINE_ARGS variable."""
+    return shlex.join(["--api-auth", settings.api_auth]) if settings.api_auth else ""
 
-    It unpickles every checkpoint that is not named as safetensors, whatever it is named.
+
+def list_model_files(settings: Settings) -> list[str]:
+    """Return the names of all files that the WebUI could load as a model, beside the checkpoint.
+
+    The files of the WebUI itself are at a pinned commit and do not count.
+    """
+    # --vae-dir=/x, --vae-dir /x
+    arguments = [argument.rpartition("=")[2] for argument in settings.webui_args]
+    folders = [
+        settings.data_dir / "models",
+        settings.data_dir / "embeddings",
+        *(Path(argument) for argument in arguments if argument.startswith("/")),
+        *filter(None, [settings.model_dir]),
+    ]
+    found = [path.name for folder in folders if folder.is_dir() for path in folder.rglob("*")]
+    return [*(path.name for path in list_volume_models(settings)), *arguments, *found]
+
+
+def _includes_pickle(checkpoint: str, models: Iterable[str]) -> bool:
+    """Return whether the WebUI's scan of pickles, which the flag switches off, is needed.
+
+    The WebUI unpickles every checkpoint that is not named as safetensors, whatever its name.
     """
     if not checkpoint.lower().endswith(".safetensors"):
         return True
     return any(name.lower().endswith(PICKLE_SUFFIXES) for name in models)
-
-
-def secret_flags(settings: Settings) -> str:
-    """Flags that must not be seen in a process list, for the WebUI's COMMANDLINE_ARGS variable."""
-    return shlex.join(["--api-auth", settings.api_auth]) if settings.api_auth else ""

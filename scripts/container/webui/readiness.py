@@ -1,114 +1,144 @@
-"""Whether the WebUI can draw: the one proof that its model is loaded.
+"""Watch the WebUI: first answer, first image, and silence.
 
-An open port or a list of models proves nothing; both are there after loading has failed. The same
-picture warms the GPU up, so that the first job is as fast as the second.
+Only an image of the requested size proves that the model is loaded: an open port or a list of
+models is also there after loading has failed. The same image warms the GPU up, so that the first
+job is as fast as the second.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
-from threading import Event
 from typing import Final
 
 from scripts.common.webui_client import Response, WebuiClient
-from scripts.container.settings import Warmup
+from scripts.container.settings import Settings, Warmup
 
-LIVELY: Final = "/sdapi/v1/progress?skip_current_image=true"
-"""A question that the WebUI answers at once, even while it loads or draws."""
-
-_POLL: Final = 0.05  # seconds between knocks on a port that is still closed
-_TRIES: Final = 3  # answers without a picture until the server counts as unable to draw
-_PAUSE: Final = 1.0
-
-
-class NotDrawn(Exception):  # noqa: N818 - an answer, not a fault of this program
-    """The WebUI answered, but not with the picture that it was asked for."""
+_LIVENESS: Final = "/sdapi/v1/progress?skip_current_image=true"  # answered while it loads or draws
+_POLL: Final = 0.05  # seconds between two requests to a port that is still closed
+_TRIES: Final = 3  # answers without an image until the WebUI counts as unable to draw
+_PAUSE: Final = 1.0  # seconds between them
+_CHECKS: Final = 12  # liveness checks within HANG_TIMEOUT
 
 
-def wait_until_drawn(
-    api: WebuiClient,
-    warmup: Warmup | None,
+class NotReadyError(Exception):
+    """The WebUI does not answer, or not with the requested image."""
+
+
+def monitor(
+    settings: Settings,
+    ended: threading.Event,
     *,
-    timeout: float,
-    gone: Event,
-    on_answer: Callable[[], None],
+    on_api_up: Callable[[], None],
+    on_warmed_up: Callable[[], None],
+    on_unhealthy: Callable[[str], None],
 ) -> None:
-    """Wait for the port, then for a picture.
+    """Watch one process of the WebUI from a thread; return at once.
 
     Args:
-        api: the WebUI.
-        warmup: the picture to ask for; None trusts the open port.
-        timeout: seconds for both together.
-        gone: set when the WebUI's process has ended.
-        on_answer: called once, when the API first answers.
-
-    Raises:
-        NotDrawn: no picture came, and why.
+        settings: its address and all time limits.
+        ended: set when the process has ended.
+        on_api_up: called when the API first answers; the model may be missing.
+        on_warmed_up: called when an image was drawn.
+        on_unhealthy: called with the reason when it cannot draw, or answers no more.
     """
-    deadline = time.monotonic() + timeout
-    _wait_for_port(api, deadline, gone)
-    on_answer()
-    if warmup is None:
-        return
+    client = WebuiClient.local(settings.webui_host, settings.webui_port, settings.api_auth)
+
+    def watch() -> None:
+        deadline = time.monotonic() + settings.ready_timeout
+        try:
+            _wait_for_port(client, deadline, ended)
+            on_api_up()
+            if settings.warmup:
+                _warm_up(client, settings.warmup, deadline, ended)
+        except NotReadyError as error:
+            return on_unhealthy(str(error))
+        on_warmed_up()
+        if settings.hang_timeout:
+            _wait_for_silence(client, settings.hang_timeout, ended)
+            if not ended.is_set():
+                on_unhealthy(f"no answer for {settings.hang_timeout:.0f} s")
+        return None
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _is_alive(client: WebuiClient, timeout: float) -> bool:
+    from http.client import HTTPException
+
+    try:
+        client.request("GET", _LIVENESS, timeout=timeout)
+    except (OSError, HTTPException):
+        return False
+    return True
+
+
+def _wait_for_port(client: WebuiClient, deadline: float, ended: threading.Event) -> None:
+    while time.monotonic() < deadline and not ended.wait(_POLL):
+        if _is_alive(client, _PAUSE):
+            return
+    raise NotReadyError("the API did not answer in time")
+
+
+def _warm_up(client: WebuiClient, warmup: Warmup, deadline: float, ended: threading.Event) -> None:
+    """Draw an image; the first requests may fail."""
     for tries_left in reversed(range(_TRIES)):
         try:
-            draw(api, warmup, timeout=max(deadline - time.monotonic(), 0.1))
-        except NotDrawn:
-            if not tries_left or gone.wait(_PAUSE) or time.monotonic() > deadline:
+            _draw(client, warmup, timeout=max(deadline - time.monotonic(), 0.1))
+        except NotReadyError:
+            if not tries_left or ended.wait(_PAUSE) or time.monotonic() > deadline:
                 raise
         else:
             return
 
 
-def draw(api: WebuiClient, asked: Warmup, *, timeout: float) -> None:
-    """Have one picture drawn, and look at it.
+def _draw(client: WebuiClient, warmup: Warmup, *, timeout: float) -> None:
+    """Request one image and check it.
 
     Raises:
-        NotDrawn: it is not what was asked for, and why.
+        NotReadyError: it is not the requested one.
     """
     from http.client import HTTPException
 
-    order = {
+    body = {
         "prompt": "a lighthouse at dawn",
         "seed": 1,
-        "width": asked.width,
-        "height": asked.height,
-        "steps": asked.steps,
+        "width": warmup.width,
+        "height": warmup.height,
+        "steps": warmup.steps,
         "override_settings": {"samples_format": "png"},
         "save_images": False,
     }
     try:
-        answer = api.request("POST", "/sdapi/v1/txt2img", order, timeout=timeout)
+        response = client.request("POST", "/sdapi/v1/txt2img", body, timeout=timeout)
     except TimeoutError:
-        raise NotDrawn(f"no picture within {timeout:.0f} s") from None
+        raise NotReadyError(f"no picture within {timeout:.0f} s") from None
     except (OSError, HTTPException) as error:
-        raise NotDrawn(f"the connection broke: {error}") from None
-    _look(answer, asked)
+        raise NotReadyError(f"the connection broke: {error}") from None
+    _check_image(response, warmup)
 
 
-def _look(answer: Response, asked: Warmup) -> None:
+def _check_image(response: Response, warmup: Warmup) -> None:
     from scripts.common.checks.images import decode_base64, decode_png
 
-    if answer.status != 200:
-        raise NotDrawn(f"the WebUI answered {answer.error()}")
+    if response.status != 200:
+        raise NotReadyError(f"the WebUI answered {response.error()}")
     try:
-        picture = decode_png(decode_base64(answer.json()["images"][0]))
+        image = decode_png(decode_base64(response.json()["images"][0]))
     except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise NotDrawn(f"the WebUI's answer holds no picture: {error!r}") from None
-    if (picture.width, picture.height) != (asked.width, asked.height):
-        raise NotDrawn(f"the picture is {picture.size}, not {asked.width}x{asked.height}")
-    if picture.colours == 1:
-        raise NotDrawn("the picture has one colour throughout")
+        raise NotReadyError(f"the WebUI's answer holds no picture: {error!r}") from None
+    if (image.width, image.height) != (warmup.width, warmup.height):
+        raise NotReadyError(f"the picture is {image.size}, not {warmup.width}x{warmup.height}")
+    if image.colours == 1:
+        raise NotReadyError("the picture has one colour throughout")
 
 
-def _wait_for_port(api: WebuiClient, deadline: float, gone: Event) -> None:
-    from http.client import HTTPException
-
-    while time.monotonic() < deadline and not gone.wait(_POLL):
-        try:
-            api.request("GET", LIVELY, timeout=_PAUSE)
-        except (OSError, HTTPException):
-            continue
-        return
-    raise NotDrawn("the API did not answer in time")
+def _wait_for_silence(client: WebuiClient, limit: float, ended: threading.Event) -> None:
+    """Return after `limit` seconds without an answer, or when the process has ended."""
+    answered_at = time.monotonic()
+    while time.monotonic() - answered_at < limit:
+        if ended.wait(limit / _CHECKS):
+            return
+        if _is_alive(client, limit / _CHECKS):
+            answered_at = time.monotonic()

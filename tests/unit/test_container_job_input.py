@@ -9,21 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scripts.common.diagnostics.error import UserError
-from scripts.container.serverless.job_input import APIS, RULES, read_order
+from scripts.container.serverless.job_input import ENDPOINTS, FIELD_RULES, parse_job_input
 
 LONGEST = 600.0
 
 
 def refused(given: object) -> str:
     with pytest.raises(UserError) as caught:
-        read_order(given, LONGEST)
+        parse_job_input(given, LONGEST)
     assert caught.value.code == "input-invalid"
     return str(caught.value)
 
 
 def test_plain_fields_are_a_txt2img() -> None:
-    order = read_order({"prompt": "a lighthouse", "steps": 20}, LONGEST)
-    assert (order.name, order.api.path) == ("txt2img", "/sdapi/v1/txt2img")
+    order = parse_job_input({"prompt": "a lighthouse", "steps": 20}, LONGEST)
+    assert (order.name, order.endpoint.path) == ("txt2img", "/sdapi/v1/txt2img")
     assert order.body == {"prompt": "a lighthouse", "steps": 20}
     assert order.timeout == LONGEST
     assert order.warnings == ()
@@ -41,50 +41,50 @@ def test_plain_fields_are_a_txt2img() -> None:
     ],
 )
 def test_three_ways_of_saying_img2img_mean_the_same(asked: dict[str, Any]) -> None:
-    order = read_order(asked, LONGEST)
+    order = parse_job_input(asked, LONGEST)
     assert order.name == "img2img"
     assert order.body == {"init_images": ["aGk="], "prompt": "x"}
 
 
 def test_unknown_fields_are_passed_on() -> None:
-    order = read_order({"prompt": "x", "some_extension": {"a": [1]}}, LONGEST)
+    order = parse_job_input({"prompt": "x", "some_extension": {"a": [1]}}, LONGEST)
     assert order.body == {"prompt": "x", "some_extension": {"a": [1]}}
 
 
 def test_another_programs_field_names_are_warned_about() -> None:
-    order = read_order({"num_inference_steps": 30, "guidance_scale": 7}, LONGEST)
+    order = parse_job_input({"num_inference_steps": 30, "guidance_scale": 7}, LONGEST)
     assert "did you mean steps?" in order.warnings[0]
     assert "did you mean cfg_scale?" in order.warnings[1]
 
 
 def test_settings_never_outlive_their_job() -> None:
     settings = {"override_settings": {"a": 1}, "override_settings_restore_afterwards": False}
-    order = read_order(settings, LONGEST)
+    order = parse_job_input(settings, LONGEST)
     assert order.body is not None
     assert order.body["override_settings_restore_afterwards"] is True
     assert order.warnings == ("override_settings always end with the job",)
 
 
 def test_options_are_read_and_never_written() -> None:
-    order = read_order({"api": "options", "samples_format": "jpg"}, LONGEST)
-    assert (order.api.method, order.body) == ("GET", None)
+    order = parse_job_input({"api": "options", "samples_format": "jpg"}, LONGEST)
+    assert (order.endpoint.method, order.body) == ("GET", None)
     assert "override_settings" in order.warnings[0]
 
 
 def test_a_job_may_ask_for_less_time_but_not_for_more() -> None:
-    assert read_order({"timeout": 5}, LONGEST).timeout == 5
+    assert parse_job_input({"timeout": 5}, LONGEST).timeout == 5
     assert "input.timeout must be a number from 1 to 600, not 601" in refused({"timeout": 601})
 
 
 def test_null_means_not_given() -> None:
-    assert read_order({"prompt": "x", "steps": None}, LONGEST).body == {
+    assert parse_job_input({"prompt": "x", "steps": None}, LONGEST).body == {
         "prompt": "x",
         "steps": None,
     }
 
 
 def test_a_whole_number_may_come_as_a_float() -> None:
-    assert read_order({"steps": 20.0}, LONGEST).body == {"steps": 20.0}
+    assert parse_job_input({"steps": 20.0}, LONGEST).body == {"steps": 20.0}
 
 
 @pytest.mark.parametrize(
@@ -134,15 +134,15 @@ ANY_JSON = st.recursive(
     ),
     max_leaves=12,
 )
-FIELD = st.sampled_from([*RULES, "api", "payload", "timeout", "num_inference_steps"])
-PLAUSIBLE = st.dictionaries(FIELD, ANY_JSON | st.sampled_from([*APIS]), max_size=8)
+FIELD = st.sampled_from([*FIELD_RULES, "api", "payload", "timeout", "num_inference_steps"])
+PLAUSIBLE = st.dictionaries(FIELD, ANY_JSON | st.sampled_from([*ENDPOINTS]), max_size=8)
 
 
 @given(ANY_JSON | PLAUSIBLE)
 def test_any_json_is_understood_or_refused_and_never_crashes(asked: object) -> None:
     order, refusal = None, None
     try:
-        order = read_order(asked, LONGEST)
+        order = parse_job_input(asked, LONGEST)
     except UserError as failure:
         refusal = failure
     if order is None:
@@ -151,6 +151,6 @@ def test_any_json_is_understood_or_refused_and_never_crashes(asked: object) -> N
         assert "input" in str(refusal)
         assert len(str(refusal)) < 600
         return
-    assert order.name in APIS
+    assert order.name in ENDPOINTS
     assert 1 <= order.timeout <= LONGEST
-    assert (order.body is None) == (order.api.method == "GET")
+    assert (order.body is None) == (order.endpoint.method == "GET")
