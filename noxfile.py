@@ -73,7 +73,7 @@ def api_smoke(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def bench(session: nox.Session) -> None:
-    """Measure beside the usual way; `-- NAME…` chooses, by default all. Takes the whole machine."""
+    """Compare with the baseline; `-- NAME…` chooses, by default all. Takes the whole machine."""
     for name in session.posargs or BENCHMARKS:
         session.run(sys.executable, "-m", f"benchmarks.{name}", success_codes=[0, 1])
-    session.run(sys.executable, "-m", "invoke", "config", "--schema")  # the README's tables
+    session.run(sys.executable, "-m", "scripts.reference")  # the tables of results

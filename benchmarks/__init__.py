@@ -1,1 +1,1 @@
-"""Side-by-side measurements against what a user would otherwise run."""
+"""Measurements side by side with what a user would otherwise run."""

@@ -1,4 +1,4 @@
-"""Containers as a benchmark needs them: started, asked, weighed and removed."""
+"""Start containers, wait for their API, measure their memory, and remove them."""
 
 from __future__ import annotations
 
@@ -13,40 +13,39 @@ from scripts.common.webui_client import WebuiClient
 from scripts.host.build.inputs import resolve
 from scripts.host.config.load import load
 
-PICTURE = {"prompt": "a lighthouse", "width": 64, "height": 64, "steps": 1, "seed": 1}
-PATIENCE = 300.0  # seconds
+JOB = {"prompt": "a lighthouse", "width": 64, "height": 64, "steps": 1, "seed": 1}
+READY_TIMEOUT = 300.0  # seconds
 
 
 @dataclass(frozen=True)
-class Started:
-    """How one start went.
+class Start:
+    """One start of a container.
 
     Args:
         answers: seconds until the API answered.
-        picture: seconds until the first picture was there.
-        memory: bytes that nobody else can have while it idles afterwards.
+        image: seconds until the first image was generated.
+        memory: bytes of memory that it alone holds while it idles afterwards.
     """
 
     answers: float
-    picture: float
+    image: float
     memory: int
 
 
 def image_of(variant: str, name: str | None) -> str:
-    """The image to measure: NAME:VARIANT, or the one built from this checkout.
+    """Return the image to measure: NAME:VARIANT, or the one built from this checkout.
 
     Raises:
         SystemExit: it is not in the local engine.
     """
-    loaded = load(variant)
-    image = f"{name}:{variant}" if name else resolve(loaded).tags[0]
+    image = f"{name}:{variant}" if name else resolve(load(variant)).tags[0]
     look = ["docker", "image", "inspect", image]
     if subprocess.run(look, capture_output=True, check=False).returncode:
         raise SystemExit(f"error: {image} is not here - run: invoke build --variant {variant}")
     return image
 
 
-def copied_out(image: str, path: str, folder: str) -> None:
+def copy_out(image: str, path: str, folder: str) -> None:
     """Copy a path of an image into a folder."""
     make = subprocess.run(["docker", "create", image], capture_output=True, text=True, check=True)
     name = make.stdout.strip()
@@ -57,10 +56,14 @@ def copied_out(image: str, path: str, folder: str) -> None:
 
 
 @contextmanager
-def running(*words: str) -> Iterator[str]:
-    """A container on this machine's network, removed afterwards; its id."""
+def running(*arguments: str) -> Iterator[str]:
+    """Run a container on this machine's network until the block ends; its id.
+
+    Args:
+        arguments: of `docker run`, the image among them.
+    """
     base = ["docker", "run", "--detach", "--network=host"]
-    started = subprocess.run([*base, *words], capture_output=True, text=True, check=True)
+    started = subprocess.run([*base, *arguments], capture_output=True, text=True, check=True)
     name = started.stdout.strip()
     try:
         yield name
@@ -68,38 +71,42 @@ def running(*words: str) -> Iterator[str]:
         subprocess.run(["docker", "rm", "--force", name], capture_output=True, check=True)
 
 
-def start(words: Sequence[str], port: int, *, settle: float = 2.0) -> Started:
-    """Start a container, have one picture drawn, let it idle, weigh it.
+def start(arguments: Sequence[str], port: int, *, idle: float = 2.0) -> Start:
+    """Start a container, generate one image, let it idle, measure its memory.
 
     Args:
-        words: of `docker run`, the image among them.
+        arguments: of `docker run`, the image among them.
         port: where it serves.
-        settle: seconds of idling before it is weighed.
+        idle: seconds of idling before its memory is measured.
     """
     began = time.monotonic()
-    with running(*words) as name:
+    with running(*arguments) as name:
         api = WebuiClient.local("127.0.0.1", port)
         wait_for(api)
         answers = time.monotonic() - began
-        drawn = api.request("POST", "/sdapi/v1/txt2img", PICTURE, timeout=PATIENCE)
-        picture = time.monotonic() - began
-        if drawn.status != 200 or not drawn.json()["images"]:
-            raise SystemExit(f"{words[-1]} answered {drawn.status} instead of a picture")
-        time.sleep(settle)
-        return Started(answers, picture, memory_of(name))
+        response = api.request("POST", "/sdapi/v1/txt2img", JOB, timeout=READY_TIMEOUT)
+        image = time.monotonic() - began
+        if response.status != 200 or not response.json()["images"]:
+            raise SystemExit(f"{arguments[-1]} answered {response.status} instead of an image")
+        time.sleep(idle)
+        return Start(answers, image, memory_of(name))
 
 
-def seconds_to_answer(words: Sequence[str], port: int) -> float:
-    """Start a container; the seconds until its API answers."""
+def seconds_to_answer(arguments: Sequence[str], port: int) -> float:
+    """Start a container; return the seconds until its API answers."""
     began = time.monotonic()
-    with running(*words):
+    with running(*arguments):
         wait_for(WebuiClient.local("127.0.0.1", port))
         return time.monotonic() - began
 
 
 def wait_for(api: WebuiClient) -> None:
-    """Return when the API answers."""
-    deadline = time.monotonic() + PATIENCE
+    """Return when the API answers.
+
+    Raises:
+        SystemExit: it did not in time.
+    """
+    deadline = time.monotonic() + READY_TIMEOUT
     while True:
         try:
             api.request("GET", "/sdapi/v1/sd-models")
@@ -112,19 +119,23 @@ def wait_for(api: WebuiClient) -> None:
 
 
 def memory_of(name: str) -> int:
-    """Bytes of a container's own memory: anonymous and shared, without the page cache."""
-    ask = ["docker", "inspect", "--format", "{{.State.Pid}}", name]
-    pid = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
+    """Return a container's anonymous and shared memory in bytes, without the page cache."""
+    inspect = ["docker", "inspect", "--format", "{{.State.Pid}}", name]
+    pid = subprocess.run(inspect, capture_output=True, text=True, check=True).stdout.strip()
     stat = dict(
         line.split() for line in memory_stat(Path(f"/proc/{pid}/cgroup")).read_text().splitlines()
     )
-    # Version 2 of cgroups says `anon`, version 1 `total_rss`.
+    # Version 2 of cgroups has `anon`, version 1 `total_rss`.
     keys = ("anon", "shmem") if "anon" in stat else ("total_rss", "total_shmem")
     return sum(int(stat[key]) for key in keys)
 
 
 def memory_stat(membership: Path) -> Path:
-    """The file with a process's memory figures, by its /proc/PID/cgroup."""
+    """Find the `memory.stat` of a process by its /proc/PID/cgroup.
+
+    Raises:
+        SystemExit: its cgroup has none.
+    """
     root = Path("/sys/fs/cgroup")
     for line in membership.read_text().splitlines():
         _, controllers, path = line.split(":", 2)

@@ -1,7 +1,8 @@
-"""What a benchmark measured: the promises as ratios, the machine, a table and a JSON file."""
+"""Record a benchmark: its ratios against their limits, the machine, a table and a JSON file."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -12,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.compare import Measurement
 from scripts.host.console import say, table
 
 RESULTS: Final = Path(__file__).with_name("results")
@@ -19,13 +21,13 @@ RESULTS: Final = Path(__file__).with_name("results")
 
 @dataclass(frozen=True)
 class Ratio:
-    """One number that was promised.
+    """A figure with a limit.
 
     Args:
-        what: in words.
+        what: the figure in words.
         value: as measured.
-        limit: what it must reach.
-        is_most: whether the limit is the largest allowed value, or the smallest.
+        limit: largest allowed value, or smallest.
+        is_most: whether the limit is the largest allowed value.
     """
 
     what: str
@@ -35,20 +37,29 @@ class Ratio:
 
     @property
     def holds(self) -> bool:
-        """Whether the promise is kept."""
+        """Whether the value is within the limit."""
         return self.value <= self.limit if self.is_most else self.value >= self.limit
 
 
-def report(name: str, ratios: Sequence[Ratio], times: Sequence[Mapping[str, Any]]) -> int:
-    """Print the ratios and keep everything in `results/NAME.json`.
+def make_parser(description: str | None, *, rounds: int = 5) -> argparse.ArgumentParser:
+    """Return a parser whose help is a benchmark's module docstring, with `--rounds`."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=rounds)
+    return parser
+
+
+def report(name: str, ratios: Sequence[Ratio], measurements: Sequence[Measurement]) -> int:
+    """Print the ratios and write everything to `results/NAME.json`.
 
     Args:
         name: of the benchmark's module.
-        ratios: what was promised, as measured.
-        times: what the ratios were made of, one flat mapping per contestant.
+        ratios: figures with limits.
+        measurements: what the ratios are made of.
 
     Returns:
-        An exit code: 1 when a promise is not kept.
+        An exit code: 1 when a ratio misses its limit.
     """
     rows = [
         (
@@ -61,9 +72,9 @@ def report(name: str, ratios: Sequence[Ratio], times: Sequence[Mapping[str, Any]
     ]
     say(table(("what", "measured", "limit", "holds"), rows, right=(1, 2)))
     facts = {
-        "machine": machine(),
+        "machine": describe_machine(),
         "ratios": [{**_rounded(asdict(ratio)), "holds": ratio.holds} for ratio in ratios],
-        "times": [_rounded(each) for each in times],
+        "times": [_rounded(each.as_row()) for each in measurements],
     }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(as_json(facts), encoding="utf-8")
@@ -71,7 +82,7 @@ def report(name: str, ratios: Sequence[Ratio], times: Sequence[Mapping[str, Any]
 
 
 def as_json(facts: Mapping[str, Any]) -> str:
-    """JSON with one line per entry, so that a person can read it and a diff stays small."""
+    """Return JSON with one line for each list entry, which keeps diffs small."""
     parts = []
     for key, value in facts.items():
         if isinstance(value, list):
@@ -83,37 +94,37 @@ def as_json(facts: Mapping[str, Any]) -> str:
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
-def machine() -> dict[str, Any]:
-    """What the figures depend on."""
+def describe_machine() -> dict[str, Any]:
+    """Return the machine's properties that figures depend on."""
     return {
         "cores": os.cpu_count(),
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "cpu": _cpu(),
+        "cpu": _cpu_name(),
         "kernel": platform.release(),
         "python": platform.python_version(),
-        "engine": _engine(),
+        "engine": _engine_version(),
     }
 
 
-def _cpu() -> str:
-    """The processor's own name, as Linux tells it."""
+def _cpu_name() -> str:
+    """Return the processor's name as Linux reports it."""
     for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.machine()
 
 
-def _engine() -> str | None:
-    """The Docker engine's version; None where none answers."""
+def _engine_version() -> str | None:
+    """Return the Docker engine's version; None where none answers."""
     if not shutil.which("docker"):
         return None
-    ask = ["docker", "version", "--format", "{{.Server.Version}}"]
-    done = subprocess.run(ask, capture_output=True, text=True, check=False)
+    command = ["docker", "version", "--format", "{{.Server.Version}}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() if done.returncode == 0 else None
 
 
 def _rounded(value: Any) -> Any:  # noqa: ANN401 - JSON
-    """Floats to five digits: no clock here says more."""
+    """Round floats to five digits, the precision of the clocks."""
     if isinstance(value, float):
         return float(f"{value:.5g}")
     if isinstance(value, Mapping):

@@ -1,28 +1,32 @@
-"""How cost grows with the number of models, of files in pip's cache, and of jobs in the queue.
+"""Measure how cost grows with the number of models, of files in pip's cache, and of queued jobs.
 
     python -m benchmarks.scaling [NAME] [--rounds 5] [--megabytes 64] [--entries 50000]
 
 NAME:cpu is an image in the local engine, by default the one that was built from this checkout; its
 real RunPod SDK takes jobs from a stand-in for RunPod. Prints the ratios and writes all times to
-`benchmarks/results/scaling.json`. Exit code 1 when one grows faster than it must.
+`benchmarks/results/scaling.json`. Exit code 1 when a cost grows faster than its limit.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
-import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from benchmarks.containers import PICTURE, image_of, running
-from benchmarks.models import hub, invoke, make_file, write_config
-from benchmarks.record import Ratio, report
-from scripts.common.fetch.hashing import sha256_of
+from benchmarks.compare import Measurement, measure, seconds
+from benchmarks.containers import JOB, image_of, running
+from benchmarks.environment import (
+    hub_model,
+    hub_process,
+    make_file,
+    run_prefetch,
+    write_model_config,
+)
+from benchmarks.record import Ratio, make_parser, report
 from scripts.common.pip_cache.prune import prune
 from scripts.host.console import note
 from tests.support import runpod
@@ -33,53 +37,43 @@ JOBS = (1, 4, 16, 64)
 DAY = 86_400.0
 
 
-def prefetches(folder: Path, length: int, rounds: int) -> dict[int, float]:
-    """Median seconds of `invoke models.prefetch` by number of models, each `length` bytes."""
+def measure_prefetches(folder: Path, length: int, rounds: int) -> list[Measurement]:
+    """Measure `invoke models.prefetch` by number of models, each of `length` bytes."""
     repository = folder / "hub" / "o" / "many"
-    digests = {
-        file.name: sha256_of(file)
+    models = [
+        hub_model("o/many", f"{number}.bin", make_file(repository / f"{number}.bin", length))
         for number in range(max(MODELS))
-        for file in [make_file(repository / f"{number}.bin", length)]
-    }
+    ]
+    with hub_process(folder / "hub") as url:
 
-    def model(name: str) -> dict[str, Any]:
-        source = {"hub": "o/many", "file": name, "revision": "main"}
-        rest = {"path": f"/{name}", "sha256": digests[name], "allow_pickle": True}
-        return {"name": f"m{name}", "source": source, **rest}
+        def prefetch(count: int, turn: int) -> float:
+            place = folder / f"{count}-{turn}"
+            mirrors = {"huggingface": url}
+            return run_prefetch(write_model_config(place, models[:count], mirrors=mirrors))[0]
 
-    found: dict[int, float] = {}
-    with hub(folder / "hub") as url:
-        for count in MODELS:
-            models = [model(name) for name in list(digests)[:count]]
-            seconds = []
-            for turn in range(rounds):
-                place = folder / f"{count}-{turn}"
-                environment = write_config(place, models, mirrors={"huggingface": url})
-                seconds.append(invoke(environment)[0])
-            found[count] = statistics.median(seconds)
-            note(f"prefetch of {count}: {found[count]:.2f} s")
-    return found
+        candidates = {str(count): partial(prefetch, count) for count in MODELS}
+        return list(measure("prefetch", candidates, rounds).values())
 
 
-def prunes(folder: Path, entries: int) -> dict[int, float]:
-    """Seconds to delete every entry of pip's cache, by number of its files."""
-    found: dict[int, float] = {}
+def measure_prunes(folder: Path, entries: int) -> list[Measurement]:
+    """Measure the deletion of every entry of pip's cache, by number of its files."""
+    found = []
     for count in (entries // 10, entries):
         cache = folder / f"pip-{count}"
         for number in range(count):
-            add_entry(cache, f"{number:056x}")
+            _add_entry(cache, f"{number:056x}")
         os.sync()
         began = time.monotonic()
-        gone = prune(cache, max_age=DAY)
-        found[2 * count] = time.monotonic() - began
-        if gone.entries != count:
-            raise SystemExit(f"{gone.entries} of {count} entries were pruned")
-        note(f"prune of {2 * count} files: {found[2 * count]:.2f} s")
+        removed = prune(cache, max_age=DAY)
+        took = time.monotonic() - began
+        if removed.entries != count:
+            raise SystemExit(f"{removed.entries} of {count} entries were pruned")
+        found.append(Measurement("prune", str(2 * count), "s", (took,)))
     return found
 
 
-def add_entry(cache: Path, name: str) -> None:
-    """A download as pip 25 stores it, unused for ten days: what is known of it, and its bytes."""
+def _add_entry(cache: Path, name: str) -> None:
+    """Write a download as pip 25 stores it, unused for ten days: its metadata and its bytes."""
     folder = cache.joinpath("http-v2", *name[-5:])
     folder.mkdir(parents=True, exist_ok=True)
     old = time.time() - 10 * DAY
@@ -88,55 +82,55 @@ def add_entry(cache: Path, name: str) -> None:
         os.utime(file, (old, old))
 
 
-def queues(image: str) -> dict[int, float]:
-    """Seconds until all of N jobs are done that were queued at once, by N."""
-    found: dict[int, float] = {}
+def measure_queues(image: str) -> list[Measurement]:
+    """Measure the time until all of N jobs are done that were queued at once, by N."""
+    found = []
     with runpod.running() as platform:
-        told = {**platform.environment(), "WEBUI_PORT": free_port(), "METRICS_PORT": 0}
-        with running(*(f"--env={name}={value}" for name, value in told.items()), image):
-            platform.do(PICTURE, timeout=300)
-            for count in JOBS:
-                began = time.monotonic()
-                names = [platform.send(PICTURE) for _ in range(count)]
+        variables = {**platform.environment(), "WEBUI_PORT": free_port(), "METRICS_PORT": 0}
+        with running(*(f"--env={name}={value}" for name, value in variables.items()), image):
+            platform.do(JOB, timeout=300)
+
+            def run_jobs(count: int) -> None:
+                names = [platform.send(JOB) for _ in range(count)]
                 for name in names:
                     if "images" not in platform.result(name, timeout=300)["output"]:
-                        raise SystemExit(f"{name} ended without a picture")
-                found[count] = time.monotonic() - began
-                note(f"{count} jobs: {found[count]:.2f} s")
+                        raise SystemExit(f"{name} ended without an image")
+
+            for count in JOBS:
+                took = seconds(partial(run_jobs, count))
+                found.append(Measurement("queue", str(count), "s", (took,)))
+                note(f"{count} jobs: {took:.2f} s")
     return found
 
 
-def per_unit(found: Mapping[int, float]) -> float:
-    """What one costs among the most, in what one costs among the fewest."""
-    few, many = min(found), max(found)
-    return (found[many] / many) / (found[few] / few)
+def per_unit(found: Sequence[Measurement]) -> float:
+    """Divide the cost of one among the most by the cost of one among the fewest."""
+    costs = {int(each.candidate): each.median for each in found}
+    few, many = min(costs), max(costs)
+    return (costs[many] / many) / (costs[few] / few)
 
 
 def main() -> int:
-    """Measure, print, write; 1 when a cost grows faster than it must."""
-    words = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    """Measure, print, write; 1 when a cost grows faster than its limit."""
+    parser = make_parser(__doc__)
+    parser.add_argument("name", nargs="?")
+    parser.add_argument("--megabytes", type=int, default=64, help="of each model")
+    parser.add_argument(
+        "--entries", type=int, default=50_000, help="of pip's cache, two files each"
     )
-    words.add_argument("name", nargs="?")
-    words.add_argument("--rounds", type=int, default=5)
-    words.add_argument("--megabytes", type=int, default=64, help="of each model")
-    words.add_argument("--entries", type=int, default=50_000, help="of pip's cache, two files each")
-    given = words.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        models = prefetches(Path(scratch), given.megabytes * 1_000_000, given.rounds)
-        files = prunes(Path(scratch), given.entries)
-    jobs = queues(image_of("cpu", given.name))
+        folder = Path(scratch)
+        prefetch = measure_prefetches(folder, options.megabytes * 1_000_000, options.rounds)
+        prunes = measure_prunes(folder, options.entries)
+    queue = measure_queues(image_of("cpu", options.name))
+    fewest, most = (each.candidate for each in prunes)
     ratios = [
-        Ratio(f"prefetch, a model of {max(MODELS)} / a model alone", per_unit(models), 1.0),
-        Ratio(f"prune, a file of {max(files)} / a file of {min(files)}", per_unit(files), 1.5),
-        Ratio(f"queue, a job of {max(JOBS)} / a job alone", per_unit(jobs), 1.0),
+        Ratio(f"prefetch, a model of {max(MODELS)} / a model alone", per_unit(prefetch), 1.0),
+        Ratio(f"prune, a file of {most} / a file of {fewest}", per_unit(prunes), 1.5),
+        Ratio(f"queue, a job of {max(JOBS)} / a job alone", per_unit(queue), 1.0),
     ]
-    times = [
-        {"name": name, "count": count, "seconds": seconds}
-        for name, found in (("prefetch", models), ("prune", files), ("queue", jobs))
-        for count, seconds in found.items()
-    ]
-    return report("scaling", ratios, times)
+    return report("scaling", ratios, [*prefetch, *prunes, *queue])
 
 
 if __name__ == "__main__":

@@ -15,10 +15,9 @@ from pathlib import Path
 import docker
 import pytest
 
-from benchmarks.contestants import plain_command
-from scripts.host.certificates import certificate_context
 from scripts.host.config.load import load
 from tests.engine.conftest import built_image
+from tests.support.plain_build import plain_build_command
 from tests.support.registry import layers_of
 from tests.support.running import container, copy_of_the_checkout, eventually, invoke, output
 
@@ -99,21 +98,20 @@ def test_it_serves_as_a_user_who_is_not_root_with_tcmalloc(cpu_image: str) -> No
 
 
 @pytest.fixture
-def certificates(image_config: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path | None]:
-    """The build context of the CA bundle, with IMAGE_CONFIG set."""
+def plain_build(image_config: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Plain `docker build` of the same image."""
     monkeypatch.setenv("IMAGE_CONFIG", str(image_config))
-    with certificate_context(load("cpu").ca_bundle) as folder:
-        yield folder
+    with plain_build_command(load("cpu"), "plain-docker-build:test") as command:
+        yield command
 
 
 def test_a_build_with_nothing_changed_takes_little_longer_than_plain_docker(
     cpu_image: str,  # noqa: ARG001 - what is built already
     image_config: Path,
     model_store: Path,
-    certificates: Path | None,
+    plain_build: list[str],
 ) -> None:
-    plain = plain_command(load("cpu"), "plain-docker-build:test", certificates)
-    subprocess.run(plain, check=True, capture_output=True, timeout=1800)
+    subprocess.run(plain_build, check=True, capture_output=True, timeout=1800)
 
     def seconds(run: Callable[[], object]) -> float:
         began = time.perf_counter()
@@ -127,7 +125,7 @@ def test_a_build_with_nothing_changed_takes_little_longer_than_plain_docker(
         assert answer.returncode == 0, answer.stderr
 
     def theirs() -> None:
-        subprocess.run(plain, check=True, capture_output=True, timeout=600)
+        subprocess.run(plain_build, check=True, capture_output=True, timeout=600)
 
     rounds = [(seconds(ours), seconds(theirs)) for _ in range(3)]
     over = min(mine for mine, _ in rounds) - min(plainly for _, plainly in rounds)
@@ -136,10 +134,9 @@ def test_a_build_with_nothing_changed_takes_little_longer_than_plain_docker(
 
 @pytest.mark.slow
 def test_plain_docker_build_with_only_build_arguments_makes_the_same_layers(
-    image_config: Path, model_store: Path, certificates: Path | None
+    image_config: Path, model_store: Path, plain_build: list[str]
 ) -> None:
-    words = plain_command(load("cpu"), "plain-docker-build:test", certificates)
-    subprocess.run(words, check=True, capture_output=True, timeout=1800)
+    subprocess.run(plain_build, check=True, capture_output=True, timeout=1800)
     # Built anew: an engine short of disk forgets steps, and a step run again is another layer.
     ours = built_image("cpu", image_config, model_store)
     assert layers("plain-docker-build:test") == layers(ours)

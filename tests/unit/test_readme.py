@@ -8,4 +8,4 @@ from scripts.reference.tables import BLOCKS, README, updated
 def test_the_readmes_tables_are_those_of_the_code() -> None:
     text = README.read_text(encoding="utf-8")
     assert all(f"<!-- {name} -->" in text for name in BLOCKS)
-    assert updated(text) == text, "run: invoke config --schema"
+    assert updated(text) == text, "run: python -m scripts.reference"

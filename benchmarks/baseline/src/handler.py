@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 import requests
-import runpod  # type: ignore[import-not-found]  # in the usual image only
+import runpod  # type: ignore[import-not-found]  # in the baseline image only
 
 API = "http://127.0.0.1:3000/sdapi/v1"
 
