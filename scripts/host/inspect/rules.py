@@ -1,7 +1,4 @@
-"""What an image's structure is held to: one function a check, and one table that names them.
-
-`invoke inspect` and the smoke tests both judge by this table.
-"""
+"""Check an image's structure: one function per check, one table for `invoke inspect` and smoke."""
 
 from __future__ import annotations
 
@@ -12,50 +9,47 @@ from typing import Final
 from scripts.common.diagnostics.error import UserError
 from scripts.host.config.schema import Smoke
 from scripts.host.console import size
-from scripts.host.inspect.image import Structure
+from scripts.host.inspect.structure import Structure
 
 SHOWN: Final = 5
 
-# What is wrong, one phrase each; none when the check passes.
+# Returns what is wrong, one phrase each; none when the check passes.
 Check = Callable[[Structure, Smoke], list[str]]
 
 
-def nothing_found(code: str, image: Structure, smoke: Smoke) -> list[str]:
-    """No layer holds what has this code."""
+def check_violations(code: str, image: Structure, smoke: Smoke) -> list[str]:
+    """List the violations that have a code."""
     del smoke
-    found = [one for one in image.found if one.code == code]
+    found = [violation for violation in image.found if violation.code == code]
     lines = [
-        f"{one.path} ({one.what}{_where(one.layer)}{', deleted later' if one.gone else ''})"
-        for one in found[:SHOWN]
+        f"{violation.path} ({violation.what}"
+        + (f", layer {violation.layer}" if violation.layer else "")
+        + (", deleted later)" if violation.gone else ")")
+        for violation in found[:SHOWN]
     ]
     return [*lines, *([f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else [])]
 
 
-def _where(layer: int) -> str:
-    return f", layer {layer}" if layer else ""
-
-
-def little_wasted(image: Structure, smoke: Smoke) -> list[str]:
-    """Layers hide few bytes of the layers below them."""
+def check_wasted_bytes(image: Structure, smoke: Smoke) -> list[str]:
+    """Compare the bytes that later layers hide with their limit, and name the worst layer."""
     limit = smoke.waste_limit
     if limit is None or image.wasted_bytes <= limit:
         return []
-    worst = image.wasted[0]
+    number, worst = max(enumerate(image.layers, 1), key=lambda numbered: numbered[1].hidden)
     return [
-        f"{size(image.wasted_bytes)} below later layers, allowed are {size(limit)}",
-        f"most by {worst.path}: {size(worst.size)} in layer {worst.layer}, "
-        f"hidden by layer {worst.hidden_by}",
+        f"later layers hide {size(image.wasted_bytes)}, the limit is {size(limit)}",
+        f"most of it in layer {number}, {size(worst.hidden)}: {worst.instruction[:60]}",
     ]
 
 
-def within_budget(image: Structure, smoke: Smoke) -> list[str]:
-    """Neither the whole nor any layer is too large; base and models are not counted."""
+def check_sizes(image: Structure, smoke: Smoke) -> list[str]:
+    """Compare image and layers with their limits; base and models are not counted."""
     total, each = smoke.total_size_limit, smoke.layer_size_limit
     lines = []
     if total is not None and image.own_size > total:
-        lines.append(f"{size(image.own_size)} over base and models, allowed are {size(total)}")
+        lines.append(f"{size(image.own_size)} over base and models, the limit is {size(total)}")
     lines += [
-        f"{size(layer.size - layer.models)} in layer {number}, allowed are {size(each)}: "
+        f"{size(layer.size - layer.models)} in layer {number}, the limit is {size(each)}: "
         f"{layer.instruction[:60]}"
         for number, layer in enumerate(image.layers, 1)
         if each is not None and layer.size - layer.models > each
@@ -65,24 +59,24 @@ def within_budget(image: Structure, smoke: Smoke) -> list[str]:
 
 CHECKS: Final[Mapping[str, Check]] = {
     **{
-        code: partial(nothing_found, code)
+        code: partial(check_violations, code)
         for code in ("secret-in-image", "leftovers", "world-writable", "setuid-file")
     },
-    "wasted-bytes": little_wasted,
-    "image-too-large": within_budget,
+    "wasted-bytes": check_wasted_bytes,
+    "image-too-large": check_sizes,
 }
 
 
-def judged(code: str, image: Structure, smoke: Smoke) -> None:
-    """Hold an image to one check.
+def require(code: str, image: Structure, smoke: Smoke) -> None:
+    """Run one check.
 
     Raises:
-        UserError: it does not pass; the code is the check's.
+        UserError: it fails; the code is the check's.
     """
     if lines := CHECKS[code](image, smoke):
         raise UserError("; ".join(lines), location=image.image, code=code)
 
 
-def failed(image: Structure, smoke: Smoke) -> tuple[str, ...]:
-    """Codes of the checks that an image does not pass."""
+def failed_checks(image: Structure, smoke: Smoke) -> tuple[str, ...]:
+    """Run every check and return the codes of those that fail."""
     return tuple(code for code, check in CHECKS.items() if check(image, smoke))

@@ -1,66 +1,66 @@
-"""The software bill of materials of an image, as CycloneDX JSON: same image, same bytes.
+"""Write an image's software bill of materials as CycloneDX JSON: same image, same bytes.
 
 https://cyclonedx.org/docs/1.6/json/; package URLs as in https://github.com/package-url/purl-spec.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 from uuid import NAMESPACE_URL, uuid5
 
-from scripts.host.build.inputs import BASE_DIGEST_LABEL, BASE_NAME_LABEL
-from scripts.host.inspect.image import Inspection
+from scripts.host.build.inputs import BASE_DIGEST_LABEL, BASE_NAME_LABEL, ResolvedSource
 from scripts.host.inspect.packages import Package
+from scripts.host.inspect.structure import Inspection
 
 if TYPE_CHECKING:
     from cyclonedx.model.component import Component
     from packageurl import PackageURL
 
-VERSION: Final = "org.opencontainers.image.version"
+VERSION_LABEL: Final = "org.opencontainers.image.version"
 EPOCH: Final = "1970-01-01T00:00:00"
 
 
-def sbom(image: Inspection, repositories: Mapping[str, str]) -> str:
-    """The bill as JSON; its serial number and time are the image's own, so it is reproducible.
+def make_sbom(image: Inspection, sources: Iterable[ResolvedSource]) -> str:
+    """Return the bill as JSON; serial number and time are the image's own, so it is reproducible.
 
     Args:
-        image: what was found in it.
-        repositories: owner/name, or the URL, of known git commits.
+        image: what is installed in it.
+        sources: git repositories whose commits may be in it.
     """
     from cyclonedx.model.bom import Bom, BomMetaData
     from cyclonedx.model.component import Component, ComponentType
     from cyclonedx.output.json import JsonV1Dot6
 
-    # To the second: engines tell up to nine digits of it, Python 3.10 reads six.
-    made = datetime.fromisoformat(f"{(image.created or EPOCH)[:19]}+00:00")
+    repositories = {source.commit: source.repo for source in sources}
+    # To the second: engines give up to nine digits of it, Python 3.10 reads six.
+    created = datetime.fromisoformat(f"{(image.created or EPOCH)[:19]}+00:00")
     whole = Component(
         name="a1111-worker",
-        version=image.labels.get(VERSION, image.image_id),
+        version=image.labels.get(VERSION_LABEL, image.image_id),
         type=ComponentType.CONTAINER,
         bom_ref=image.image_id,
     )
-    parts = [
-        _component(package, _purl(package, image.manifest.system, repositories))
+    packages = [
+        Component(
+            name=package.name,
+            version=package.version,
+            purl=_purl(package, image.manifest.system, repositories.get(package.version, "")),
+            bom_ref=package.key,
+        )
         for package in image.manifest.packages
     ]
     bom = Bom(
         serial_number=uuid5(NAMESPACE_URL, image.image_id),
-        metadata=BomMetaData(component=whole, timestamp=made),
-        components=[*parts, *_base(image.labels)],
+        metadata=BomMetaData(component=whole, timestamp=created),
+        components=[*packages, *_base(image.labels)],
     )
     bom.register_dependency(whole, bom.components)
     return f"{JsonV1Dot6(bom).output_as_string(indent=2)}\n"
 
 
-def _component(package: Package, purl: PackageURL) -> Component:
-    from cyclonedx.model.component import Component
-
-    return Component(name=package.name, version=package.version, purl=purl, bom_ref=package.key)
-
-
-def _purl(package: Package, system: str, repositories: Mapping[str, str]) -> PackageURL:
+def _purl(package: Package, system: str, repository: str) -> PackageURL:
     from packageurl import PackageURL
 
     name, version = package.name, package.version
@@ -69,19 +69,18 @@ def _purl(package: Package, system: str, repositories: Mapping[str, str]) -> Pac
     if package.kind == "apt":
         qualifiers = {"arch": package.architecture, "distro": system.replace(" ", "-")}
         return PackageURL("deb", system.partition(" ")[0], name, version, qualifiers)
-    repository = repositories.get(version, "").removeprefix("https://github.com/")
-    if "://" in repository:
-        return PackageURL(
-            "generic", None, name, version, {"vcs_url": f"git+{repository}@{version}"}
-        )
-    owner, slash, project = repository.removesuffix(".git").partition("/")
+    path = repository.removeprefix("https://github.com/")
+    if "://" in path:
+        url = {"vcs_url": f"git+{path}@{version}"}
+        return PackageURL("generic", None, name, version, url)
+    owner, slash, project = path.removesuffix(".git").partition("/")
     if slash:
         return PackageURL("github", owner, project, version)
     return PackageURL("generic", None, name, version)
 
 
 def _base(labels: Mapping[str, str]) -> list[Component]:
-    """The base image, where the image's labels name it."""
+    """Return the base image, where the image's labels name it."""
     from cyclonedx.model.component import Component, ComponentType
     from packageurl import PackageURL
 

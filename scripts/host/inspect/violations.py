@@ -1,6 +1,6 @@
-"""What must not be in a layer: secrets, leftovers of the build, permissions that are too wide.
+"""Find what must not be in an image: secrets, leftovers of the build, too wide permissions.
 
-Judged by path, mode and, for small texts, content. Names are told, contents never.
+Files are judged by path, mode and, for small texts, content. Contents are never reported.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Kind = Literal["file", "folder", "link", "symlink", "other"]
 # A secret is small. Larger files are libraries, models and pictures, and are not read.
 TEXT_LIMIT: Final = 256 * 1024
 
-# Forms that their makers document: Hugging Face, GitHub, GitLab, AWS (whose documentation's own
+# Formats that their issuers document: Hugging Face, GitHub, GitLab, AWS (whose documentation's own
 # examples end in EXAMPLE), RunPod, PyPI, npm, and PEM with at least a line of key in it.
 _TOKEN: Final = re.compile(
     rb"\b(?:hf_[A-Za-z0-9]{30,}|gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{60,}"
@@ -23,19 +23,19 @@ _TOKEN: Final = re.compile(
     rb"|rpa_[A-Z0-9]{30,}|pypi-AgEIcHlwaS5vcmc[A-Za-z0-9_-]{50,}|npm_[A-Za-z0-9]{36})"
     rb"|-----BEGIN [A-Z ]*PRIVATE KEY-----\s+(?:[A-Za-z-]+: .*\s+)*[A-Za-z0-9+/=]{60}"
 )
-# Looked for first, because most texts have none of them and this is many times faster.
+# Searched first: most texts have none of them, and this is many times faster.
 _BEGINNINGS: Final = (
     *(b"hf_", b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"github_pat_", b"glpat-", b"AKIA"),
     *(b"ASIA", b"rpa_", b"pypi-AgE", b"npm_", b"PRIVATE KEY-----"),
 )
-# No secrets: transformers publishes a token that its own tests use.
+# Not secret: transformers publishes a token that its own tests use.
 _PUBLISHED: Final = ("/site-packages/transformers/testing_utils.py",)
 _KEY_FILE: Final = re.compile(
     r"/(?:\.netrc|\.git-credentials|\.pypirc|\.aws/credentials|\.config/gh/hosts\.yml"
     r"|\.ssh/id_\w+|huggingface/(?:token|stored_tokens))$|^/run/secrets/."
 )
 _DOCKER_LOGIN: Final = re.compile(rb'"(?:auth|identitytoken)"\s*:')
-# Each with the part of the path that is told, so that a cache is one line and not ten thousand.
+# What it is, and a pattern whose match is the path reported: one line for a cache, not thousands.
 _LEFTOVERS: Final = (
     ("history of git", re.compile(r".*/\.git(?=/|$)")),
     ("cache", re.compile(r"/(?:root|home/[^/]+)/\.cache/[^/]+")),
@@ -73,31 +73,37 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Flaw:
-    """Something that must not be there: its code in the diagnostics table, where and what."""
+class Violation:
+    """Something that must not be in an image.
+
+    Args:
+        code: in `scripts.common.diagnostics.table`.
+        path: in the layer, or the name of a variable, label or build step.
+        what: kind of what was found there.
+    """
 
     code: str
     path: str
     what: str
 
 
-def flaws_of(entry: Entry) -> Iterator[Flaw]:
-    """What is wrong with one entry of a layer."""
+def find_violations(entry: Entry) -> Iterator[Violation]:
+    """Check one entry of a layer."""
     if entry.kind == "file" and entry.size and (what := _secret(entry)):
-        yield Flaw("secret-in-image", entry.path, what)
+        yield Violation("secret-in-image", entry.path, what)
     if (entry.kind == "file" and entry.size) or entry.path.endswith("/.git"):
         for what, place in _LEFTOVERS:
             if found := place.match(entry.path):
-                yield Flaw("leftovers", found[0], what)
+                yield Violation("leftovers", found[0], what)
     sticky_folder = entry.kind == "folder" and entry.mode & stat.S_ISVTX
     if entry.kind in ("file", "folder") and entry.mode & stat.S_IWOTH and not sticky_folder:
-        yield Flaw("world-writable", entry.path, f"mode {entry.mode & 0o7777:o}")
+        yield Violation("world-writable", entry.path, f"mode {entry.mode & 0o7777:o}")
     if entry.kind == "file" and entry.mode & (stat.S_ISUID | stat.S_ISGID):
-        yield Flaw("setuid-file", entry.path, f"mode {entry.mode & 0o7777:o}")
+        yield Violation("setuid-file", entry.path, f"mode {entry.mode & 0o7777:o}")
 
 
 def _secret(entry: Entry) -> str:
-    """What kind of secret a file seems to hold; empty for none."""
+    """Return the kind of secret that a file seems to hold; empty for none."""
     if _KEY_FILE.search(entry.path):
         return "credentials by name"
     if entry.path.endswith("/.docker/config.json") and _DOCKER_LOGIN.search(entry.text):
@@ -108,14 +114,14 @@ def _secret(entry: Entry) -> str:
 
 
 def has_token(text: bytes) -> bool:
-    """Whether a text holds something that has the form of a token or a private key."""
+    """Return whether a text holds what has the format of a token or a private key."""
     return any(word in text for word in _BEGINNINGS) and bool(_TOKEN.search(text))
 
 
-def secrets_told(
+def find_config_secrets(
     environment: Sequence[str], labels: Mapping[str, str], history: Sequence[str]
-) -> tuple[str, ...]:
-    """Names of variables, labels and build steps that hold what looks like a secret.
+) -> tuple[Violation, ...]:
+    """Find variables, labels and build steps that hold what looks like a secret.
 
     Args:
         environment: NAME=value of the image's config.
@@ -123,12 +129,16 @@ def secrets_told(
         history: its instructions, first to last.
     """
     pairs = [text.partition("=")[::2] for text in environment]
-    told = [(f"variable {name}", value) for name, value in pairs]
-    told += [(f"label {name}", value) for name, value in labels.items()]
-    told += [(f"step {number} of the history", text) for number, text in enumerate(history, 1)]
-    return tuple(place for place, text in told if has_token(text.encode()))
+    texts = [(f"variable {name}", value) for name, value in pairs]
+    texts += [(f"label {name}", value) for name, value in labels.items()]
+    texts += [(f"step {number} of the history", text) for number, text in enumerate(history, 1)]
+    return tuple(
+        Violation("secret-in-image", place, "a token or key")
+        for place, text in texts
+        if has_token(text.encode())
+    )
 
 
-def redacted(text: str) -> str:
-    """A text that is told, with asterisks for what looks like a secret."""
+def redact(text: str) -> str:
+    """Replace what looks like a secret in a text by asterisks."""
     return _TOKEN.sub(b"***", text.encode()).decode()

@@ -1,0 +1,205 @@
+"""Read an image's structure: its layers, and what lies in and below them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from scripts.common.records import Record
+from scripts.host.config.schema import Model
+from scripts.host.engine.client import image_of
+from scripts.host.inspect.export import export_trees
+from scripts.host.inspect.layer_tree import LayerTree, later_covers, overlay
+from scripts.host.inspect.packages import Manifest, read_manifest
+from scripts.host.inspect.violations import find_config_secrets, redact
+
+if TYPE_CHECKING:
+    import docker
+
+# Stage build_final_image begins with this; all below it is the base image.
+_BASE_ENDS: Final = re.compile(r"(?:#\(nop\)\s+)?ENV .*\bROOT=/stable-diffusion-webui\b")
+_NO_LAYER: Final = re.compile(
+    r"(?:/bin/sh -c #\(nop\)\s+)?(?:ARG|CMD|ENTRYPOINT|ENV|EXPOSE|HEALTHCHECK|LABEL|MAINTAINER"
+    r"|ONBUILD|SHELL|STOPSIGNAL|USER|VOLUME)\b"
+)
+
+
+class ImageLayer(Record):
+    """One layer above the base.
+
+    Args:
+        size: in bytes.
+        models: bytes of it that are models.
+        hidden: bytes of it that later layers delete or overwrite.
+        instruction: of the Dockerfile, that made it.
+    """
+
+    size: int
+    models: int
+    hidden: int = 0
+    instruction: str
+
+
+class ViolationRecord(Record):
+    """Something that must not be in the image.
+
+    Args:
+        code: in `scripts.common.diagnostics.table`.
+        path: in the layer, or the name of a variable, label or build step.
+        what: kind of what was found there.
+        layer: its number, 1 for the lowest above the base; 0 for the image's config.
+        gone: whether a later layer hides it; its bytes are in the image all the same.
+    """
+
+    code: str
+    path: str
+    what: str
+    layer: int
+    gone: bool = False
+
+
+class Structure(Record):
+    """What an image is made of, with sizes in bytes.
+
+    Args:
+        image: the reference that was asked for.
+        image_id: its ID.
+        created: time of its build (RFC 3339).
+        size: of all layers.
+        base_size: of the base image's layers.
+        labels: with secrets redacted.
+        layers: those above the base, lowest first.
+        found: violations of the rules for layers and config.
+        wasted_bytes: bytes that every machine pulls and stores, and no container can read.
+    """
+
+    image: str
+    image_id: str
+    created: str
+    size: int
+    base_size: int
+    labels: dict[str, str]
+    layers: tuple[ImageLayer, ...]
+    found: tuple[ViolationRecord, ...]
+    wasted_bytes: int
+
+    @property
+    def own_size(self) -> int:
+        """Bytes over the base image, models apart."""
+        return sum(layer.size - layer.models for layer in self.layers)
+
+
+class Inspection(Structure):
+    """An image's structure, and what is installed in it."""
+
+    manifest: Manifest
+
+
+def inspect_image(
+    client: docker.DockerClient, reference: str, models: Sequence[str], variant: str = ""
+) -> Inspection:
+    """Read an image's structure, and list in a container what is installed in it.
+
+    Args and errors are those of `read_structure`; also fails where the image has no shell.
+    """
+    structure = read_structure(client, reference, models, variant)
+    return Inspection(**dict(structure), manifest=read_manifest(client, structure.image_id))
+
+
+def read_structure(
+    client: docker.DockerClient, reference: str, models: Sequence[str], variant: str = ""
+) -> Structure:
+    """Read the layers of an image; nothing of it is run.
+
+    Args:
+        client: the engine.
+        reference: the image.
+        models: paths of files that no size budget counts.
+        variant: whose build makes the image; empty where it may be any image.
+
+    Raises:
+        UserError: there is no such image, or it cannot be read.
+    """
+    image = image_of(client, reference, variant)
+    history = list(reversed(image.history()))
+    steps = [" ".join(entry["CreatedBy"].split()) for entry in history]
+    begin, instructions = own_steps(steps, len(image.attrs["RootFS"].get("Layers") or ()))
+    trees = export_trees(client, image, len(instructions))
+    hidden = [0] * len(trees)
+    for layer, path in overlay(trees).hidden:
+        hidden[layer] += trees[layer].files[path]
+    secrets = find_config_secrets(image.attrs["Config"].get("Env") or [], image.labels, steps)
+    return Structure(
+        image=reference,
+        image_id=image.id,
+        created=image.attrs.get("Created") or "",
+        size=image.attrs["Size"],
+        base_size=sum(entry["Size"] for entry in history[:begin]),
+        labels={name: redact(value) for name, value in image.labels.items()},
+        layers=tuple(
+            ImageLayer(
+                size=tree.size,
+                models=sum(tree.files.get(path, 0) for path in models),
+                hidden=hidden_bytes,
+                instruction=redact(instruction),
+            )
+            for tree, hidden_bytes, instruction in zip(trees, hidden, instructions, strict=True)
+        ),
+        found=(
+            *locate_violations(trees),
+            *(ViolationRecord(**vars(secret), layer=0) for secret in secrets),
+        ),
+        wasted_bytes=sum(hidden),
+    )
+
+
+def own_steps(steps: Sequence[str], layers: int) -> tuple[int, tuple[str, ...]]:
+    """Split an image's history into the base's steps and the image's own.
+
+    BuildKit leaves no image of the base behind to compare with, so the history decides.
+
+    Args:
+        steps: instructions, the base's first.
+        layers: how many there are, the base's included.
+
+    Returns:
+        The number of steps that are the base's (0 when the image is not of this Dockerfile), and
+        the instructions of the layers above it.
+    """
+    begin = next((at for at, step in enumerate(steps) if _BASE_ENDS.match(step)), 0)
+    made = [step for step in steps[begin:] if not _NO_LAYER.match(step)]
+    unknown = [""] * (layers - len(made)) if begin == 0 else []
+    own = [*unknown, *made]
+    return begin, tuple(own[max(len(own) - layers, 0) :])
+
+
+def locate_violations(trees: Sequence[LayerTree]) -> tuple[ViolationRecord, ...]:
+    """Number the violations of all layers; permissions that a later layer corrects are left out."""
+    is_covered = later_covers(trees)
+    return tuple(
+        ViolationRecord(
+            code=violation.code,
+            path=_printable(violation.path),
+            what=violation.what,
+            layer=index + 1,
+            gone=gone,
+        )
+        for index, tree in enumerate(trees)
+        for violation in tree.violations
+        for gone in (is_covered(index, violation.path),)
+        if not (gone and violation.code in ("world-writable", "setuid-file"))
+    )
+
+
+def _printable(path: str) -> str:
+    """Return a path as one line of text, whatever bytes its name is made of."""
+    text = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def model_paths(models: Iterable[Model]) -> tuple[str, ...]:
+    """Return the files that no size budget counts: the models that are baked in."""
+    return tuple(
+        model.path for model in models if model.placement == "image" and model.layout == "file"
+    )
