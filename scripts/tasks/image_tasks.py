@@ -66,23 +66,23 @@ def inspect(
     from scripts.host.build.inputs import resolve
     from scripts.host.console import note, say
     from scripts.host.engine.client import client
-    from scripts.host.inspect import image as inside
-    from scripts.host.inspect import inspect_view as view
-    from scripts.host.inspect import sbom as bill
-    from scripts.host.inspect.rules import failed
+    from scripts.host.inspect.inspect_view import format_difference, format_inspection
+    from scripts.host.inspect.rules import failed_checks
+    from scripts.host.inspect.sbom import make_sbom
+    from scripts.host.inspect.structure import inspect_image, model_paths
 
     inputs, engine = resolve(loaded), client()
-    models = inside.model_paths(loaded)
+    models = model_paths(loaded.config.models)
     variant = "" if image else inputs.variant
-    found = inside.inspected(engine, image or inputs.references[-1], models, variant)
-    old = inside.inspected(engine, diff, models) if diff else None
-    say(found.model_dump_json(indent=2) if json else view.shown(found, inputs.smoke))
+    found = inspect_image(engine, image or inputs.references[-1], models, variant)
+    old = inspect_image(engine, diff, models) if diff else None
+    say(found.model_dump_json(indent=2) if json else format_inspection(found, inputs.smoke))
     if old:
-        say(f"\n{view.shown_difference(old, found)}")
+        say(f"\n{format_difference(old, found)}")
     if sbom:
-        write_atomically(Path(sbom), bill.sbom(found, inside.known_repositories(inputs)))
+        write_atomically(Path(sbom), make_sbom(found, inputs.sources))
         note(f"wrote {sbom}")
-    if codes := failed(found, inputs.smoke):
+    if codes := failed_checks(found, inputs.smoke):
         raise UserError(
             f"structure checks failed: {', '.join(codes)}",
             location=found.image,

@@ -1,4 +1,4 @@
-"""`invoke inspect` on real images: small ones made for one flaw each, and the worker's own."""
+"""`invoke inspect` on real images: a small one with violations, and the worker's own."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from scripts.host.inspect.export import saved_trees
-from scripts.host.inspect.image import Structure, structure
-from scripts.host.inspect.overlay import settle, wasted
+from scripts.host.engine.client import client
+from scripts.host.inspect.export import export_trees, read_saved_trees
+from scripts.host.inspect.layer_tree import LayerTree, overlay
+from scripts.host.inspect.structure import Structure, read_structure
 from tests.engine.test_build_cache import second_engine, short_folder  # noqa: F401 - fixtures
 from tests.support.engine import copy_image
 from tests.support.images import debian_root
@@ -22,8 +23,8 @@ from tests.support.running import build_image, error_line, invoke
 
 pytestmark = pytest.mark.engine
 
-TOKEN = "hf_" + "x" * 34  # of a token's form only
-FLAWED = f"""
+TOKEN = "hf_" + "x" * 34  # only the format of a token
+DOCKERFILE = f"""
 ENV ROOT=/stable-diffusion-webui
 RUN mkdir -p /srv/.git /srv/d && echo ref >/srv/.git/HEAD && echo 123 >/srv/d/old \\
     && echo machine example.org pass''word x >/root/.netrc && chmod 4755 /srv/d/old
@@ -42,63 +43,69 @@ FOUND = {
     ("secret-in-image", "step 8 of the history", 0, False),
     ("secret-in-image", "step 9 of the history", 0, False),
 }
-WASTED = {
-    ("/srv/big", 300_000, 2, 4),
-    ("/root/.netrc", 31, 1, 3),
-    ("/srv/.git/HEAD", 4, 1, 3),
-    ("/srv/d/old", 4, 1, 3),
-    ("/srv/a b", 2, 4, 5),
+HIDDEN = {
+    ("/srv/big", 300_000, 2),
+    ("/srv/link", 0, 2),
+    ("/root/.netrc", 31, 1),
+    ("/srv/.git/HEAD", 4, 1),
+    ("/srv/d/old", 4, 1),
+    ("/srv/a b", 2, 4),
 }
+HIDDEN_BYTES = [39, 300_000, 0, 2, 0, 0]
 
 
 @pytest.fixture(scope="module")
 def flawed() -> Iterator[str]:
-    """A small image with flaws that only its layers show."""
+    """A small image with violations that only its layers show."""
     tag = "a1111-worker-flawed:test"
-    build_image(tag, f"FROM {debian_root()}\n{FLAWED}")
+    build_image(tag, f"FROM {debian_root()}\n{DOCKERFILE}")
     yield tag
     subprocess.run(["docker", "rmi", "--force", tag], check=True, capture_output=True)
 
 
 def found(seen: Structure) -> set[tuple[str, str, int, bool]]:
-    return {(one.code, one.path, one.layer, one.gone) for one in seen.found}
+    return {(each.code, each.path, each.layer, each.gone) for each in seen.found}
 
 
-def test_what_later_layers_hide_is_found_and_its_bytes_are_counted(flawed: str) -> None:
-    client = docker.from_env()
-    seen = structure(client, flawed, ())
-    left = client.containers.list(all=True, filters={"ancestor": flawed})
-    client.close()
+def hidden(trees: list[LayerTree]) -> set[tuple[str, int, int]]:
+    return {(path, trees[layer].files[path], layer + 1) for layer, path in overlay(trees).hidden}
+
+
+def test_violations_and_bytes_hidden_by_later_layers_are_found(flawed: str) -> None:
+    engine = client()
+    seen = read_structure(engine, flawed, ())
+    left = engine.containers.list(all=True, filters={"ancestor": flawed})
+    engine.close()
     assert found(seen) == FOUND
-    told = {(one.path, one.size, one.layer, one.hidden_by) for one in seen.wasted}
-    assert told == WASTED
+    assert [layer.hidden for layer in seen.layers] == HIDDEN_BYTES
+    assert seen.wasted_bytes == sum(HIDDEN_BYTES)
     assert [layer.size for layer in seen.layers[1:2]] == [300_000]
     assert left == []
 
 
-def test_the_saved_image_tells_the_same_as_the_mounted_layers(flawed: str) -> None:
-    client = docker.from_env()
-    image = client.images.get(flawed)
+def test_mounted_and_saved_layers_have_the_same_hidden_files(flawed: str) -> None:
+    engine = client()
+    image = engine.images.get(flawed)
     diff_ids = image.attrs["RootFS"]["Layers"]
-    trees = saved_trees(image.save(), diff_ids[1:], skipped=diff_ids[:1])
-    client.close()
-    waste = wasted(trees, settle(trees))
-    assert {(one.path, one.size, one.layer, one.hidden_by) for one in waste} == WASTED
+    saved = read_saved_trees(image.save(), diff_ids[1:], skipped=diff_ids[:1])
+    mounted = export_trees(engine, image, len(diff_ids) - 1)
+    engine.close()
+    assert hidden(saved) == hidden(mounted) == HIDDEN
 
 
-def test_an_engine_with_the_containerd_store_tells_the_same(
+def test_engine_with_containerd_store_finds_the_same(
     flawed: str,
     second_engine: str,  # noqa: F811 - the fixture
 ) -> None:
     copy_image(flawed, second_engine)
-    client = docker.DockerClient(base_url=second_engine)
-    seen = structure(client, flawed, ())
-    client.close()
+    engine = docker.DockerClient(base_url=second_engine)
+    seen = read_structure(engine, flawed, ())
+    engine.close()
     assert found(seen) == FOUND
-    assert {(one.path, one.size, one.layer, one.hidden_by) for one in seen.wasted} == WASTED
+    assert [layer.hidden for layer in seen.layers] == HIDDEN_BYTES
 
 
-def test_a_failed_check_is_an_error_and_the_tables_are_shown_all_the_same(flawed: str) -> None:
+def test_failed_check_is_an_error_below_the_tables(flawed: str) -> None:
     answer = invoke("inspect", "--image", flawed, "-D", "smoke.waste_limit=1000")
     line = error_line(answer)
     assert answer.returncode == 1
@@ -106,19 +113,19 @@ def test_a_failed_check_is_an_error_and_the_tables_are_shown_all_the_same(flawed
         assert code in line
     assert "/root/.netrc (credentials by name, layer 1, deleted later)" in answer.stdout
     as_json = invoke("inspect", "--image", flawed, "--json")
-    for told in (answer, as_json):
-        assert "password" not in told.stdout + told.stderr
-        assert TOKEN not in told.stdout + told.stderr
+    for output in (answer, as_json):
+        assert "password" not in output.stdout + output.stderr
+        assert TOKEN not in output.stdout + output.stderr
 
 
-def test_an_image_that_is_not_there_is_one_line() -> None:
+def test_missing_image_is_a_user_error() -> None:
     line = error_line(invoke("inspect", "--image", "a1111-worker-test:never-built"))
     assert "there is no such image" in line
     assert line.endswith("see: docker image ls")
 
 
 @pytest.mark.parametrize("words", [("inspect",), ("push",), ("serve", "--port", "0")])
-def test_an_image_that_was_never_built_is_built_by_the_words_of_its_cure(
+def test_hint_for_an_unbuilt_image_is_its_build_command(
     words: tuple[str, ...],
 ) -> None:
     never = ("-D", "image={repository: a1111-worker-never, tags: [built], moving_tags: []}")
@@ -126,7 +133,7 @@ def test_an_image_that_was_never_built_is_built_by_the_words_of_its_cure(
     assert line.endswith("run: invoke build --variant cpu")
 
 
-def test_over_a_volume_the_cache_tool_names_the_build_that_its_image_lacks(tmp_path: Path) -> None:
+def test_cache_tool_over_a_volume_hints_at_the_build(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text("image: {repository: 127.0.0.1:9/never, tags: [built], moving_tags: []}\n")
     words = ("cache.stats", "--volume", str(tmp_path), "--variant", "cpu")
@@ -134,7 +141,7 @@ def test_over_a_volume_the_cache_tool_names_the_build_that_its_image_lacks(tmp_p
     assert line.endswith("if the image is not there: invoke build --variant cpu")
 
 
-def test_the_workers_image_passes_and_its_bill_is_the_same_twice(
+def test_worker_image_passes_and_its_bill_is_reproducible(
     cpu_image: str, image_config: Path, tmp_path: Path
 ) -> None:
     files = [tmp_path / "first.json", tmp_path / "second.json"]
@@ -151,7 +158,7 @@ def test_the_workers_image_passes_and_its_bill_is_the_same_twice(
     assert {*components, "pkg:pypi/torch", "pkg:deb/debian/tini"} <= named
 
 
-def test_what_two_variants_differ_in_is_told(
+def test_difference_of_two_variants_is_shown(
     cpu_image: str, cuda_image: str, image_config: Path
 ) -> None:
     words = ("inspect", "--image", cuda_image, "--diff", cpu_image)

@@ -20,7 +20,7 @@ from scripts.common.diagnostics.error import UserError
 from scripts.host.config.load import LoadedConfig
 from scripts.host.console import warn
 from scripts.host.engine.client import client
-from scripts.host.inspect.image import Structure, model_paths, structure
+from scripts.host.inspect.structure import Structure, model_paths, read_structure
 from tests.smoke import container_under_test, image_facts, target
 from tests.smoke.recording import (
     EVIDENCE,
@@ -92,7 +92,7 @@ def _facts(chosen: target.Chosen) -> dict[str, Any]:
 
 
 def _layers(chosen: target.Chosen) -> Structure:
-    return structure(client(), chosen.image.id, model_paths(chosen.loaded))
+    return read_structure(client(), chosen.image.id, model_paths(chosen.loaded.config.models))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -20,7 +20,7 @@ from scripts.common.diagnostics.signatures import excerpt, refine_code
 from scripts.common.gpu.device import Device
 from scripts.host.console import say
 from scripts.host.engine.client import client
-from scripts.host.inspect.image import Structure
+from scripts.host.inspect.structure import Structure
 from scripts.host.reports import smoke_summary
 from tests.smoke import container_under_test, image_facts, target
 

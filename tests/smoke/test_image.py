@@ -14,8 +14,8 @@ from scripts.host.config.load import LoadedConfig
 from scripts.host.console import size
 from scripts.host.engine.client import client
 from scripts.host.engine.containers import container_output
-from scripts.host.inspect.image import Structure
-from scripts.host.inspect.rules import judged
+from scripts.host.inspect.rules import require
+from scripts.host.inspect.structure import Structure
 
 Saw = Callable[[object], None]
 
@@ -121,39 +121,39 @@ def test_nothing_of_the_build_is_left_in_any_layer(
     inspection: Structure, loaded: LoadedConfig, saw: Saw
 ) -> None:
     saw(f"{len(inspection.layers)} layers looked into")
-    judged("leftovers", inspection, loaded.config.smoke)
+    require("leftovers", inspection, loaded.config.smoke)
 
 
 def test_no_file_may_be_changed_by_anybody(
     inspection: Structure, loaded: LoadedConfig, saw: Saw
 ) -> None:
     saw(f"{len(inspection.layers)} layers looked into")
-    judged("world-writable", inspection, loaded.config.smoke)
+    require("world-writable", inspection, loaded.config.smoke)
 
 
 def test_no_file_lends_its_owners_rights(
     inspection: Structure, loaded: LoadedConfig, saw: Saw
 ) -> None:
     saw(f"{len(inspection.layers)} layers looked into")
-    judged("setuid-file", inspection, loaded.config.smoke)
+    require("setuid-file", inspection, loaded.config.smoke)
 
 
 def test_no_secret_is_in_its_layers_environment_or_history(
     inspection: Structure, loaded: LoadedConfig, saw: Saw
 ) -> None:
     saw(f"{len(inspection.layers)} layers looked into")
-    judged("secret-in-image", inspection, loaded.config.smoke)
+    require("secret-in-image", inspection, loaded.config.smoke)
 
 
 def test_few_bytes_lie_hidden_below_later_layers(
     inspection: Structure, loaded: LoadedConfig, saw: Saw
 ) -> None:
     saw(f"{size(inspection.wasted_bytes)} hidden")
-    judged("wasted-bytes", inspection, loaded.config.smoke)
+    require("wasted-bytes", inspection, loaded.config.smoke)
 
 
 def test_image_and_layers_are_within_their_budgets(
     inspection: Structure, loaded: LoadedConfig, saw: Saw
 ) -> None:
     saw(f"{size(inspection.own_size)} over base and models")
-    judged("image-too-large", inspection, loaded.config.smoke)
+    require("image-too-large", inspection, loaded.config.smoke)

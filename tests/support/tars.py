@@ -9,7 +9,7 @@ import json
 import tarfile
 from collections.abc import Iterator, Sequence
 
-from scripts.host.inspect.layer import Tree, entries, tree
+from scripts.host.inspect.layer_tree import LayerTree, read_tree
 
 
 def folder(path: str, mode: int = 0o755) -> tuple[tarfile.TarInfo, bytes]:
@@ -34,14 +34,14 @@ def link(path: str, target: str) -> tuple[tarfile.TarInfo, bytes]:
 
 
 def whiteout_device(path: str) -> tuple[tarfile.TarInfo, bytes]:
-    """How overlay file systems keep a deletion on disk."""
+    """A deletion as overlay file systems keep it on disk."""
     member = tarfile.TarInfo(path)
     member.type = tarfile.CHRTYPE
     return member, b""
 
 
 def tar(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
-    """One layer."""
+    """The tar of one layer."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
         for member, content in members:
@@ -49,18 +49,18 @@ def tar(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
     return stream.getvalue()
 
 
-def layer(*members: tuple[tarfile.TarInfo, bytes]) -> Tree:
-    """One layer, read."""
-    return tree(entries(io.BytesIO(tar(*members))))
+def layer(*members: tuple[tarfile.TarInfo, bytes]) -> LayerTree:
+    """The tree of one layer."""
+    return read_tree(io.BytesIO(tar(*members)))
 
 
 def diff_id(content: bytes) -> str:
-    """How an image's config names a layer."""
+    """The ID of a layer in an image's config."""
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def saved(layers: Sequence[bytes], layout: str) -> bytes:
-    """What `docker save` sends: as Docker 25 and newer, as older ones, or with gzip as containerd.
+    """The output of `docker save`: `new` (Docker 25 and later), `old`, or `gzip` (containerd).
 
     The manifest comes last, as it does there.
     """
@@ -74,6 +74,6 @@ def saved(layers: Sequence[bytes], layout: str) -> bytes:
 
 
 def chunks(content: bytes, size: int = 700) -> Iterator[bytes]:
-    """The bytes as a network brings them: in pieces that end anywhere."""
+    """The bytes in pieces that end anywhere, as a network brings them."""
     for start in range(0, len(content), size):
         yield content[start : start + size]

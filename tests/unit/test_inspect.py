@@ -1,4 +1,4 @@
-"""What `invoke inspect` makes of the facts: own layers, checks, tables, differences, the bill."""
+"""`invoke inspect` without an engine: own layers, checks, tables, differences, the bill."""
 
 from __future__ import annotations
 
@@ -11,25 +11,23 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.diagnostics.table import diagnostics
-from scripts.host.build.inputs import BASE_DIGEST_LABEL, BASE_NAME_LABEL, resolve
+from scripts.host.build.inputs import BASE_DIGEST_LABEL, BASE_NAME_LABEL, ResolvedSource, resolve
 from scripts.host.config.load import load
 from scripts.host.config.schema import Smoke
-from scripts.host.inspect.image import (
-    Found,
+from scripts.host.inspect.inspect_view import format_difference, format_inspection
+from scripts.host.inspect.packages import parse_manifest
+from scripts.host.inspect.rules import CHECKS, failed_checks, require
+from scripts.host.inspect.sbom import make_sbom
+from scripts.host.inspect.structure import (
+    ImageLayer,
     Inspection,
-    Layer,
-    known_repositories,
+    ViolationRecord,
     model_paths,
     own_steps,
 )
-from scripts.host.inspect.inspect_view import shown, shown_difference
-from scripts.host.inspect.overlay import Wasted
-from scripts.host.inspect.packages import parsed
-from scripts.host.inspect.rules import CHECKS, failed, judged
-from scripts.host.inspect.sbom import sbom
 
 COMMIT = "1c0a0c4c26f78c32095ebc7f8af82f5c04fca8c0"
-SAID = f"""\
+LISTING = f"""\
 == system
 debian 12
 == apt
@@ -53,7 +51,7 @@ BLIP {"b" * 40}
 7\t/opt
 9\t/
 """
-MANIFEST = parsed(SAID)
+MANIFEST = parse_manifest(LISTING)
 GOOD = Inspection(
     image="a/b:c",
     image_id="sha256:" + "1" * 64,
@@ -62,19 +60,20 @@ GOOD = Inspection(
     created="2026-11-01T00:00:00.123456789Z",
     labels={BASE_NAME_LABEL: "a/base:1"},
     layers=(
-        Layer(size=1_100, models=1_000, instruction="COPY model"),
-        Layer(size=900, models=0, instruction="RUN |1 A= /bin/bash -o pipefail -c packages"),
+        ImageLayer(size=1_100, models=1_000, hidden=50, instruction="COPY model"),
+        ImageLayer(size=900, models=0, instruction="RUN |1 A= /bin/bash -o pipefail -c packages"),
     ),
     found=(),
     wasted_bytes=50,
-    wasted=(Wasted(path="/old", size=50, layer=1, hidden_by=2),),
     manifest=MANIFEST,
 )
-LEFT = Found(code="leftovers", path="/srv/.git", what="history of git", layer=2, gone=True)
+GIT_FOLDER = ViolationRecord(
+    code="leftovers", path="/srv/.git", what="history of git", layer=2, gone=True
+)
 NO_LIMITS = Smoke()
 
 
-def test_own_layers_begin_where_the_dockerfiles_final_stage_does() -> None:
+def test_own_layers_begin_at_the_final_stage() -> None:
     steps = [
         *("ADD root", "RUN /bin/sh -c install torch", "WORKDIR /workspace"),
         "ENV DEBIAN_FRONTEND=noninteractive ROOT=/stable-diffusion-webui PYTHONUNBUFFERED=1",
@@ -83,21 +82,21 @@ def test_own_layers_begin_where_the_dockerfiles_final_stage_does() -> None:
     assert own_steps(steps, 6) == (3, ("RUN apt", "COPY b", "WORKDIR /x"))
 
 
-def test_the_dockerfile_has_the_step_that_ends_the_base() -> None:
+def test_dockerfile_has_the_step_that_ends_the_base() -> None:
     stage = (load("cpu").root / "Dockerfile").read_text().partition(" AS build_final_image\n")[2]
     instruction = stage[stage.index("ENV ") :].replace("\\\n", " ")
     steps = ["RUN base", " ".join(instruction.splitlines()[0].split()), "COPY a"]
     assert own_steps(steps, 2) == (1, ("COPY a",))
 
 
-def test_of_another_image_every_layer_is_its_own() -> None:
+def test_every_layer_of_another_image_is_its_own() -> None:
     assert own_steps(["COPY a", "CMD [b]"], 1) == (0, ("COPY a",))
     assert own_steps(["CMD [b]"], 0) == (0, ())
     assert own_steps(["COPY a"], 0) == (0, ())
     assert own_steps(["/bin/sh -c #(nop)  CMD [b]", "RUN c"], 2) == (0, ("", "RUN c"))
 
 
-def test_packages_keep_what_manages_them_and_the_first_of_two_counts() -> None:
+def test_first_of_two_packages_with_one_name_counts() -> None:
     assert MANIFEST.versions() == {
         "apt:git": "1:2.39.5-0+deb12u2",
         "git:BLIP": "b" * 40,
@@ -108,26 +107,26 @@ def test_packages_keep_what_manages_them_and_the_first_of_two_counts() -> None:
     }
 
 
-def test_folders_are_told_in_bytes_whatever_their_names() -> None:
+def test_folder_sizes_are_in_bytes() -> None:
     assert MANIFEST.folders == {"/": 6_291_456, "/a folder": 2_097_152}
     assert MANIFEST.files == {"/opt": 7, "/": 9}
 
 
-def test_an_image_without_flaws_passes_every_check() -> None:
-    assert failed(GOOD, NO_LIMITS) == ()
+def test_image_without_violations_passes_every_check() -> None:
+    assert failed_checks(GOOD, NO_LIMITS) == ()
     for code in CHECKS:
-        judged(code, GOOD, NO_LIMITS)
+        require(code, GOOD, NO_LIMITS)
         assert code in diagnostics()
 
 
-def test_a_flaw_fails_its_own_check_and_says_where() -> None:
-    flawed = GOOD.model_copy(update={"found": (LEFT,) * 7})
-    assert failed(flawed, NO_LIMITS) == ("leftovers",)
-    with pytest.raises(UserError) as failure:
-        judged("leftovers", flawed, NO_LIMITS)
-    assert failure.value.code == "leftovers"
-    assert "/srv/.git (history of git, layer 2, deleted later)" in failure.value.message
-    assert failure.value.message.endswith("and 2 more")
+def test_violation_fails_its_own_check_and_is_located() -> None:
+    image = GOOD.model_copy(update={"found": (GIT_FOLDER,) * 7})
+    assert failed_checks(image, NO_LIMITS) == ("leftovers",)
+    with pytest.raises(UserError) as caught:
+        require("leftovers", image, NO_LIMITS)
+    assert caught.value.code == "leftovers"
+    assert "/srv/.git (history of git, layer 2, deleted later)" in caught.value.message
+    assert caught.value.message.endswith("and 2 more")
 
 
 @pytest.mark.parametrize(
@@ -140,35 +139,44 @@ def test_a_flaw_fails_its_own_check_and_says_where() -> None:
         ({}, 0),
     ],
 )
-def test_base_and_models_count_against_no_budget(limits: dict[str, int], lines: int) -> None:
+def test_base_and_models_count_against_no_size_limit(limits: dict[str, int], lines: int) -> None:
     assert len(CHECKS["image-too-large"](GOOD, Smoke.model_validate(limits))) == lines
 
 
 @pytest.mark.parametrize(("limit", "codes"), [(50, ()), (49, ("wasted-bytes",)), (None, ())])
-def test_waste_is_held_to_its_limit(limit: int | None, codes: tuple[str, ...]) -> None:
-    assert failed(GOOD, Smoke(waste_limit=limit)) == codes
+def test_wasted_bytes_are_compared_with_their_limit(
+    limit: int | None, codes: tuple[str, ...]
+) -> None:
+    assert failed_checks(GOOD, Smoke(waste_limit=limit)) == codes
 
 
-def test_the_shipped_config_has_every_limit_and_knows_the_checkpoint() -> None:
+def test_wasted_bytes_name_the_worst_layer() -> None:
+    with pytest.raises(UserError, match=r"hide 50 B, the limit is 9 B; .* layer 1, 50 B: COPY"):
+        require("wasted-bytes", GOOD, Smoke(waste_limit=9))
+
+
+def test_shipped_config_has_every_limit_and_a_checkpoint() -> None:
     loaded = load("cuda128")
     smoke = loaded.config.smoke
     assert None not in (smoke.total_size_limit, smoke.layer_size_limit, smoke.waste_limit)
-    assert model_paths(loaded) == ("/model.safetensors",)
+    assert model_paths(loaded.config.models) == ("/model.safetensors",)
 
 
-def test_a_person_sees_layers_folders_waste_and_checks() -> None:
-    text = shown(GOOD.model_copy(update={"found": (LEFT,)}), NO_LIMITS)
-    for words in ("the base image", "RUN packages", "/a folder", "/old", "1 apt, 2 git, 3 python"):
+def test_tables_show_layers_folders_waste_and_checks() -> None:
+    text = format_inspection(GOOD.model_copy(update={"found": (GIT_FOLDER,)}), NO_LIMITS)
+    for words in ("the base image", "RUN packages", "/a folder", "1 apt, 2 git, 3 python"):
         assert words in text
+    assert ["1", "1.1", "kB", "50", "B", "COPY", "model"] in map(str.split, text.splitlines())
     rows = [line.split()[:2] for line in text.splitlines()]
     assert ["leftovers", "failed"] in rows
     assert ["wasted-bytes", "passed"] in rows
 
 
-def test_a_difference_tells_sizes_files_and_packages_and_nothing_that_stayed() -> None:
-    said = SAID.replace("2048\t/opt", "2000\t/opt").replace("7\t/opt", "5\t/opt")
-    newer = parsed(said.replace("torch 2.7.0", "torch 2.8.0").replace("git 1:2", "curl 1:2"))
-    text = shown_difference(GOOD, GOOD.model_copy(update={"size": 7_000, "manifest": newer}))
+def test_difference_shows_only_what_changed() -> None:
+    listing = LISTING.replace("2048\t/opt", "2000\t/opt").replace("7\t/opt", "5\t/opt")
+    listing = listing.replace("torch 2.7.0", "torch 2.8.0").replace("git 1:2", "curl 1:2")
+    update = {"size": 7_000, "manifest": parse_manifest(listing)}
+    text = format_difference(GOOD, GOOD.model_copy(update=update))
     rows = [line.split() for line in text.splitlines()]
     assert text.startswith("+1 kB against a/b:c")
     assert ["/opt", "-49.2", "kB", "-2"] in rows
@@ -178,8 +186,11 @@ def test_a_difference_tells_sizes_files_and_packages_and_nothing_that_stayed() -
 
 
 def bill(labels: dict[str, str] | None = None, blip: str = "") -> str:
-    known = {COMMIT: "AUTOMATIC1111/stable-diffusion-webui", "b" * 40: blip}
-    return sbom(GOOD.model_copy(update={"labels": labels or GOOD.labels}), known)
+    sources = (
+        ResolvedSource("webui", "AUTOMATIC1111/stable-diffusion-webui", "", COMMIT),
+        ResolvedSource("blip", blip, "", "b" * 40),
+    )
+    return make_sbom(GOOD.model_copy(update={"labels": labels or GOOD.labels}), sources)
 
 
 def purls(text: str) -> set[str]:
@@ -188,7 +199,7 @@ def purls(text: str) -> set[str]:
     }
 
 
-def test_the_bill_of_materials_is_valid_and_names_every_package() -> None:
+def test_bill_of_materials_is_valid_and_names_every_package() -> None:
     text = bill()
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     assert purls(text) == {
@@ -201,14 +212,14 @@ def test_the_bill_of_materials_is_valid_and_names_every_package() -> None:
     }
 
 
-def test_the_bill_of_the_same_image_is_the_same_to_the_byte_and_of_another_is_not() -> None:
+def test_bill_has_the_same_bytes_for_the_same_image_only() -> None:
     assert bill() == bill()
     assert json.loads(bill())["metadata"]["timestamp"] == "2026-11-01T00:00:00+00:00"
-    other = sbom(GOOD.model_copy(update={"image_id": "sha256:" + "2" * 64}), {})
+    other = make_sbom(GOOD.model_copy(update={"image_id": "sha256:" + "2" * 64}), ())
     assert json.loads(other)["serialNumber"] != json.loads(bill())["serialNumber"]
 
 
-def test_the_bill_names_the_base_image_by_digest_where_that_is_known() -> None:
+def test_bill_names_the_base_image_by_known_digest() -> None:
     digest = "sha256:" + "3" * 64
     labels = {BASE_NAME_LABEL: "docker.io/a/base:1", BASE_DIGEST_LABEL: digest}
     expected = f"pkg:oci/base@{digest}?repository_url=docker.io/a/base"
@@ -222,12 +233,10 @@ def test_the_bill_names_the_base_image_by_digest_where_that_is_known() -> None:
         ("https://git.example/o/BLIP", f"pkg:generic/BLIP@{'b' * 40}?vcs_url="),
     ],
 )
-def test_a_git_source_is_named_by_where_it_is_from(repository: str, purl: str) -> None:
+def test_git_source_is_named_by_its_repository(repository: str, purl: str) -> None:
     assert any(found.startswith(purl) for found in purls(bill(blip=repository)))
 
 
-def test_commits_are_known_by_the_config_that_names_them() -> None:
-    assert (
-        known_repositories(resolve(load("cuda128")))[COMMIT]
-        == "AUTOMATIC1111/stable-diffusion-webui"
-    )
+def test_bill_names_the_sources_of_the_config() -> None:
+    webui = f"pkg:github/automatic1111/stable-diffusion-webui@{COMMIT}"
+    assert webui in purls(make_sbom(GOOD, resolve(load("cuda128")).sources))
