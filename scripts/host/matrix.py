@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.common.diagnostics.error import UserError
 from scripts.host.config.load import DEFAULT_VARIANT, ROOT, load_variants
-
-_REQUIRES = re.compile(r'^requires-python = ">=3\.(\d+),<3\.(\d+)"$', re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ def matrix(root: Path = ROOT) -> Matrix:
     """Return the matrix of a checkout.
 
     Raises:
-        UserError: the config of a variant does not load.
+        UserError: the config of a variant does not load, or no version of Python is listed.
     """
     from docker.auth import resolve_repository_name
 
@@ -50,7 +47,7 @@ def matrix(root: Path = ROOT) -> Matrix:
         return tuple(name for name, it in configs.items() if it.build.accelerator == accelerator)
 
     return Matrix(
-        python=python_versions(root),
+        python=_python_versions(root),
         variants=tuple(configs),
         cpu=drawing_on("cpu"),
         gpu=drawing_on("cuda"),
@@ -63,17 +60,10 @@ def matrix(root: Path = ROOT) -> Matrix:
     )
 
 
-def python_versions(root: Path = ROOT) -> tuple[str, ...]:
-    """Return the versions of Python that `pyproject.toml` allows.
+def _python_versions(root: Path) -> tuple[str, ...]:
+    from nox import project
 
-    Raises:
-        UserError: they are not a range of minor versions.
-    """
-    match = _REQUIRES.search((root / "pyproject.toml").read_text(encoding="utf-8"))
-    if not match:
-        raise UserError(
-            "requires-python is no range of minor versions",
-            location="pyproject.toml",
-            hint='write it like ">=3.10,<3.14"',
-        )
-    return tuple(f"3.{minor}" for minor in range(int(match[1]), int(match[2])))
+    try:
+        return tuple(project.python_versions(project.load_toml(root / "pyproject.toml")))
+    except ValueError as error:
+        raise UserError(str(error), location="pyproject.toml", hint="list them there") from None

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+from nox import project
 
 import noxfile
 from scripts.common.diagnostics.error import UserError
 from scripts.host.config.load import ROOT
-from scripts.host.matrix import matrix, python_versions
+from scripts.host.matrix import matrix
 from tests.support.running import error_line, invoke
 
 
@@ -53,7 +55,7 @@ def test_the_task_prints_one_line_of_json(options: tuple[str, ...]) -> None:
     answer = invoke("matrix", *options)
     assert answer.stdout.count("\n") == 1
     found = json.loads(answer.stdout)
-    assert (found if options else found["python"]) == list(python_versions())
+    assert (found if options else found["python"]) == noxfile.PYTHONS
 
 
 def test_an_unknown_list_is_refused_with_the_known_ones() -> None:
@@ -61,16 +63,14 @@ def test_an_unknown_list_is_refused_with_the_known_ones() -> None:
     assert error.startswith("error: the matrix has no rust\nhint: one of: python, variants")
 
 
-def test_supported_pythons_equal_those_of_nox() -> None:
-    assert list(python_versions()) == noxfile.PYTHONS
+def test_python_versions_are_those_of_nox_within_requires_python(checkout: Path) -> None:
+    requires = project.load_toml(checkout / "pyproject.toml")["project"]["requires-python"]
+    first, last = re.findall(r"3\.(\d+)", requires)
+    expected = [f"3.{minor}" for minor in range(int(first), int(last))]
+    assert list(matrix(checkout).python) == noxfile.PYTHONS == expected
 
 
-def test_python_versions_follow_the_range(checkout: Path) -> None:
-    (checkout / "pyproject.toml").write_text('requires-python = ">=3.9,<3.11"\n')
-    assert python_versions(checkout) == ("3.9", "3.10")
-
-
-def test_a_range_without_end_is_refused(checkout: Path) -> None:
-    (checkout / "pyproject.toml").write_text('requires-python = ">=3.10"\n')
-    with pytest.raises(UserError, match=r"pyproject\.toml"):
-        python_versions(checkout)
+def test_a_project_without_python_versions_is_refused(checkout: Path) -> None:
+    (checkout / "pyproject.toml").write_text("[project]\n")
+    with pytest.raises(UserError, match=r"No Python version.*pyproject\.toml"):
+        matrix(checkout)
