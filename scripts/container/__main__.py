@@ -12,7 +12,6 @@ import time
 from collections.abc import Sequence
 
 from scripts.common.diagnostics.error import UserError
-from scripts.container.log import hide_secrets, log, set_level
 from scripts.container.settings import Settings
 
 
@@ -23,25 +22,28 @@ def main(arguments: Sequence[str]) -> int:
         arguments: the command and its own arguments.
     """
     command = arguments[0] if arguments else "serve"
-    hide_secrets(os.environ)
     try:
         settings = Settings.from_environment(os.environ)
-        set_level(settings.log_level)
         return _run(command, settings, arguments[1:])
     except UserError as error:
+        from scripts.container.log import log
+
         log("failed", level="error", reason=str(error))
         return 1
 
 
 def _run(command: str, settings: Settings, arguments: Sequence[str]) -> int:
-    if command == "serve":
-        return serve(settings)
-    if command == "health":
+    if command == "health":  # runs every few seconds: it does not import the log
         from scripts.container.status.state import check_health
 
         is_ready, message = check_health(settings.worker_dir)
         print(message)
         return 0 if is_ready else 1
+    from scripts.container.log import set_level
+
+    set_level(settings.log_level)
+    if command == "serve":
+        return serve(settings)
     if command == "preflight":
         from scripts.container.preflight import preflight_cli
 

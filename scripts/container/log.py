@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import sys
 import time
 from collections.abc import Mapping
 from typing import Final
 
-LEVELS: Final = ("debug", "info", "warning", "error")
 _PLAIN: Final = re.compile(r"[^\s\"=]+")
 _SECRET_NAMES: Final = re.compile(
     r"API_AUTH|HF_TOKEN|HUGGING_FACE_HUB_TOKEN|TOKEN_.+|RUNPOD_(AI_)?API_KEY"
@@ -71,26 +71,22 @@ class _StderrHandler(logging.Handler):
             self.handleError(record)
 
 
-_HANDLER: Final = _StderrHandler()
-_HANDLER.setFormatter(LogfmtFormatter())
-_LOGGER: Final = logging.getLogger("a1111-worker")
-_LOGGER.addHandler(_HANDLER)
-_LOGGER.setLevel(logging.INFO)
-_LOGGER.propagate = False
-
-
 def is_secret(variable: str) -> bool:
     """Return whether the value of an environment variable is a secret."""
     return bool(_SECRET_NAMES.fullmatch(variable))
 
 
-def hide_secrets(environ: Mapping[str, str]) -> None:
-    """Replace the secrets of an environment in every later line."""
-    _HANDLER.filters[:] = [SecretFilter(environ)]
+_LOGGER: Final = logging.getLogger("a1111-worker")
+_HANDLER: Final = _StderrHandler()
+_HANDLER.setFormatter(LogfmtFormatter())
+_HANDLER.addFilter(SecretFilter(os.environ))
+_LOGGER.addHandler(_HANDLER)
+_LOGGER.setLevel(logging.INFO)
+_LOGGER.propagate = False
 
 
 def set_level(level: str) -> None:
-    """Leave out lines below `level`, one of LEVELS."""
+    """Leave out lines below `level`: debug, info, warning or error."""
     _LOGGER.setLevel(level.upper())
 
 
@@ -99,7 +95,7 @@ def log(event: str, *, level: str = "info", **fields: object) -> None:
 
     Args:
         event: what happened, lower case with hyphens.
-        level: one of LEVELS.
+        level: debug, info, warning or error.
         **fields: details; seconds are floats, empty strings are left out.
     """
     _LOGGER.log(getattr(logging, level.upper()), event, extra={"fields": fields})

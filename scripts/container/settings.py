@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
-from scripts.container.log import LEVELS
 
 CONTAINER_PATH: Final = Path("/opt/worker")
 """Folder of this code in the image; never on the WebUI's own import path."""
@@ -127,7 +126,9 @@ class Settings:
     model_path: Path = _env("/model.safetensors", "checkpoint that is loaded at start")
     model_dir: Path | None = _env("", "folder of further checkpoints")
     data_dir: Path = _env("", "folder of the WebUI's settings; empty: below WORKER_DIR")
-    log_level: str = _env("info", "log level of the worker and of the WebUI", LEVELS)
+    log_level: str = _env(
+        "info", "log level of the worker and of the WebUI", ("debug", "info", "warning", "error")
+    )
     preflight: str = _env(
         "warn",
         "the container's self-checks: strict refuses to serve, warn logs, off skips them",

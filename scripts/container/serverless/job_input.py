@@ -208,10 +208,11 @@ def parse_job_input(value: object, time_limit: float) -> JobRequest:
     Raises:
         UserError: it is invalid; names the field (code `input-invalid`).
     """
+    if not isinstance(value, dict):
+        raise _invalid("input", value, 'an object such as {"prompt": "a lighthouse"}')
     envelope = _parse_envelope(value, time_limit)
     own = Envelope.model_fields
-    given = value if isinstance(value, dict) else {}
-    fields = {**{key: given[key] for key in given if key not in own}, **envelope.payload}
+    fields = {**{key: value[key] for key in value if key not in own}, **envelope.payload}
     name, endpoint = envelope.api, ENDPOINTS[envelope.api]
     timeout = min(envelope.timeout, time_limit)
     if endpoint.method == "GET":
@@ -221,20 +222,16 @@ def parse_job_input(value: object, time_limit: float) -> JobRequest:
     return JobRequest(name, endpoint, body, timeout, warnings)
 
 
-def _parse_envelope(value: object, time_limit: float) -> Envelope:
-    expected = {
-        "": 'an object such as {"prompt": "a lighthouse"}',
-        "payload": "an object",
-        "timeout": str(FieldRule("number", 1, time_limit)),
-    }
+def _parse_envelope(value: dict[str, Any], time_limit: float) -> Envelope:
+    limit = FieldRule("number", 1, time_limit)
     try:
         envelope = Envelope.model_validate(value)
     except ValidationError as error:
-        field = str(next(iter(error.errors()[0]["loc"]), ""))
-        given = value.get(field) if field and isinstance(value, Mapping) else value
-        raise _invalid(f"input.{field}".rstrip("."), given, expected[field]) from None
-    if "timeout" in envelope.model_fields_set and envelope.timeout > time_limit:
-        raise _invalid("input.timeout", envelope.timeout, expected["timeout"])
+        field = str(error.errors()[0]["loc"][0])
+        expected = {"payload": "an object", "timeout": str(limit)}[field]
+        raise _invalid(f"input.{field}", value[field], expected) from None
+    if not limit.allows(value.get("timeout", time_limit)):
+        raise _invalid("input.timeout", value["timeout"], str(limit))
     return envelope
 
 

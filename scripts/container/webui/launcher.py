@@ -1,11 +1,11 @@
-"""Runs a script as `python SCRIPT` does, but collects no garbage until it serves.
+"""Run a script as `python SCRIPT` does, but without garbage collection until it serves.
 
-Beside it, notes what tcmalloc knows of its heap.
+Beside it, write the heap statistics of tcmalloc to a file.
 
-    python inside.py HEAP_FILE HOST PORT SCRIPT [WORDS...]
+    python launcher.py HEAP_FILE HOST PORT SCRIPT [ARGUMENTS...]
 
 Only the process itself can ask its allocator and its garbage collector. This runs on the WebUI's
-Python and imports nothing but the standard library; without tcmalloc it notes no heap.
+Python and imports nothing but the standard library; without tcmalloc it writes no heap statistics.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import threading
 import time
 from pathlib import Path
 
-EVERY = 10.0  # seconds
+INTERVAL = 10.0  # seconds
 START_LIMIT = 300.0  # seconds after which garbage is collected whether it serves or not
 # https://github.com/gperftools/gperftools/blob/gperftools-2.15/src/gperftools/malloc_extension.h
 PROPERTIES = {
@@ -31,38 +31,38 @@ PROPERTIES = {
 }
 
 
-def heap() -> dict[str, int]:
-    """Bytes by name; empty without tcmalloc."""
+def read_heap() -> dict[str, int]:
+    """Return bytes by name; empty without tcmalloc."""
     try:
-        ask = ctypes.CDLL(None).MallocExtension_GetNumericProperty
+        get_property = ctypes.CDLL(None).MallocExtension_GetNumericProperty
     except AttributeError:
         return {}
     found, value = {}, ctypes.c_size_t()
     for name, key in PROPERTIES.items():
-        if ask(key, ctypes.byref(value)):
+        if get_property(key, ctypes.byref(value)):
             found[name] = value.value
     return found
 
 
-def note_heap(target: Path) -> None:
-    """Write the heap's size again and again, for as long as the process lives."""
+def write_heap(target: Path) -> None:
+    """Write the heap statistics again and again, for as long as the process lives."""
     pause = threading.Event()
     partial = target.with_name(f"{target.name}.{os.getpid()}")
-    while found := heap():
+    while found := read_heap():
         try:
             partial.write_text(json.dumps({"pid": os.getpid(), **found}), encoding="utf-8")
             partial.replace(target)
         except OSError:
             return  # a full disk; drawing goes on
-        pause.wait(EVERY)
+        pause.wait(INTERVAL)
 
 
 def collect_once_serving(host: str, port: int) -> None:
-    """Switch the garbage collector on when somebody listens.
+    """Switch the garbage collector on when the port is open.
 
-    The WebUI's imports make a million objects that stay for good. Looking through them again and
-    again for garbage is two fifths of the time they take; what is there when it serves is not
-    looked through again, which makes later collections short.
+    The WebUI's imports create a million objects that stay. Searching them for garbage again and
+    again is two fifths of the time that the imports take; objects that exist when it serves are
+    never searched again, which makes later collections short.
     """
     deadline = time.monotonic() + START_LIMIT
     while time.monotonic() < deadline:
@@ -82,7 +82,7 @@ def main() -> None:
     sys.argv = sys.argv[4:]
     # Python put this file's folder there; the script expects its own.
     sys.path[0] = str(Path(script).resolve().parent)
-    threading.Thread(target=note_heap, args=(target,), daemon=True).start()
+    threading.Thread(target=write_heap, args=(target,), daemon=True).start()
     gc.disable()
     threading.Thread(target=collect_once_serving, args=(host, port), daemon=True).start()
     runpy.run_path(script, run_name="__main__")
