@@ -1,9 +1,9 @@
-"""Fails the build when torch is not the base image's own, or xformers is not made for it.
+"""Fail the build if torch is not the base image's own, or xformers is not made for it.
 
     python check-packages.py ENVIRONMENT...
 
-Run by the base image's Python. The ENVIRONMENTs become one in the image, where what they hold hides
-what the base carries. Reads only metadata, so that it needs no GPU and no second.
+Run by the base image's Python. The ENVIRONMENTs become one in the image, where their packages hide
+those of the base. Only metadata is read, so it needs no GPU and less than a second.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ PROTECTED = ("torch", "torchvision", "torchaudio", "triton")
 XFORMERS_FOR_TORCH = {"2.7.0": "0.0.30"}  # https://github.com/facebookresearch/xformers/releases
 
 
-def held(environment: Path) -> dict[str, str]:
-    """Versions of the packages that an environment holds itself, by name in lower case."""
+def own_packages(environment: Path) -> dict[str, str]:
+    """Return the versions of an environment's own packages, by name in lower case."""
     folders = [str(folder) for folder in environment.glob("lib/python3*/site-packages")]
     return {each.metadata["Name"].lower(): each.version for each in distributions(path=folders)}
 
 
 def problems(own: dict[str, str], torch: str) -> list[str]:
-    """One line for each thing that would break on the GPU.
+    """Describe each package that would break drawing, in one line.
 
     Args:
         own: the environments' packages.
-        torch: version of the base image's.
+        torch: version of the base image's torch.
     """
     found = [
         f"{name} {own[name]} was installed over the base image's"
@@ -47,10 +47,10 @@ def problems(own: dict[str, str], torch: str) -> list[str]:
 
 
 def main() -> int:
-    """Print every problem; 0 when there is none."""
+    """Print every problem, and return the exit code."""
     own: dict[str, str] = {}
     for environment in sys.argv[1:]:
-        own |= held(Path(environment))
+        own |= own_packages(Path(environment))
     torch = version("torch")
     found = problems(own, torch)
     for line in found:

@@ -1,10 +1,10 @@
-"""Takes from an environment what no program in the image uses, then compiles the rest.
+"""Delete the files of an environment that no program in the image uses, and compile the rest.
 
     python slim.py VENV
 
-That is: packages' own test suites, maps from shipped JavaScript to its source, descriptions of
-services that nothing here talks to, and what of a shared library is never loaded (debug
-information, symbols for linkers and debuggers).
+Deleted are packages' own test suites, source maps of JavaScript, descriptions of AWS services other
+than S3, and the parts of shared libraries that are never loaded (debug information, symbols for
+linkers and debuggers).
 """
 
 from __future__ import annotations
@@ -16,16 +16,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-# RunPod's SDK stores pictures with S3 only; its library describes four hundred services.
+# RunPod's SDK stores images with S3 only; its library describes four hundred services.
 _KEPT_SERVICES = {"s3", "sts"}
-# The WebUI asks transformers for these. Others work too, but are compiled whenever imported.
+# The WebUI imports these models of transformers. Others work too, but are compiled at each import.
 _RARELY_IMPORTED = re.compile(r"transformers/models/(?!auto|bert|clip|roberta|t5|xlm_roberta)\w+/")
-# Below this, a library is left as it is.
-_WORTH_IT = 20_000
+_LEAST_SAVING = 20_000  # bytes; a library that saves less is left unchanged
 
 
 def unused(packages: Path) -> Iterator[Path]:
-    """Folders and files that are there for developers of the packages, or for nobody here."""
+    """Yield folders and files that only developers of the packages need, or nobody here."""
     yield from packages.glob("**/tests")
     yield from packages.glob("**/*.js.map")
     for service in packages.glob("botocore/data/*/"):
@@ -34,9 +33,10 @@ def unused(packages: Path) -> Iterator[Path]:
 
 
 def loaded_length(head: bytes, size: int) -> int:
-    """How much of a 64-bit ELF file is ever loaded; all of it where that is not clear.
+    """Return how many bytes of a 64-bit ELF file are loaded; its size if that is unclear.
 
-    See elf(5): program headers say what is loaded, section headers are for linkers and debuggers.
+    See elf(5): program headers describe what is loaded, section headers are for linkers and
+    debuggers.
     """
     if len(head) < 64 or head[:6] != b"\x7fELF\x02\x01":
         return size
@@ -54,15 +54,15 @@ def loaded_length(head: bytes, size: int) -> int:
 
 
 def strip(library: Path) -> int:
-    """Cut off what is never loaded; the bytes saved."""
+    """Truncate a library after its last loaded byte, and return the bytes saved."""
     size = library.stat().st_size
     with library.open("r+b") as file:
         keep = loaded_length(file.read(1 << 16), size)
-        if size - keep < _WORTH_IT:
+        if size - keep < _LEAST_SAVING:
             return 0
         file.truncate(keep)
         file.seek(40)
-        file.write(bytes(8))  # e_shoff: there is no table of sections
+        file.write(bytes(8))  # e_shoff: no table of sections
         file.seek(58)
         file.write(bytes(6))  # e_shentsize, e_shnum, e_shstrndx
     return size - keep
@@ -75,11 +75,11 @@ def main(venv: Path) -> None:
         if path.is_dir():
             shutil.rmtree(path)
         else:
-            path.unlink(missing_ok=True)  # it may have lain in a folder that is gone
+            path.unlink(missing_ok=True)  # its folder may have been deleted before
     for library in packages.glob("**/*.so*"):
         if library.is_file() and not library.is_symlink():
             strip(library)
-    # 2: errors are not shown; some packages carry files for Python 2.
+    # 2: show no errors; some packages contain files for Python 2.
     compileall.compile_dir(venv, quiet=2, workers=0, rx=_RARELY_IMPORTED)
 
 

@@ -1,4 +1,4 @@
-"""`mirrors.apt` where packages are installed: all is asked of it, and nothing remembers it."""
+"""`mirrors.apt` serves all package lists, and the image's sources stay unchanged."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ printf %s "$SOURCES" | cmp - /etc/apt/sources.list
 
 
 class Empty(Quiet):
-    """Has no package, and remembers what it was asked for."""
+    """A mirror without packages that records the requests."""
 
     def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
-        """Note the path."""
-        self.server.asked.add(self.path)  # type: ignore[attr-defined]  # see the fixture
+        """Record the path."""
+        self.server.requested.add(self.path)  # type: ignore[attr-defined]  # see the fixture
         self.answer(404)
 
 
 @pytest.fixture
 def mirror() -> Iterator[Server]:
     server = Server(("127.0.0.1", 0), Empty)
-    server.asked = set()  # type: ignore[attr-defined]
+    server.requested = set()  # type: ignore[attr-defined]
     with running(server):
         yield server
 
 
 @pytest.mark.parametrize("prefix", ["/a/debian", "/ubuntu", ""])
-def test_every_list_is_asked_of_the_mirror_and_the_sources_are_as_before(
+def test_the_mirror_serves_every_list_and_sources_are_unchanged(
     mirror: Server, prefix: str
 ) -> None:
     client().containers.run(
@@ -57,8 +57,8 @@ def test_every_list_is_asked_of_the_mirror_and_the_sources_are_as_before(
         network_mode="host",
         remove=True,
     )
-    asked: set[str] = mirror.asked  # type: ignore[attr-defined]
-    lists = {path.removesuffix("/InRelease") for path in asked if path.endswith("/InRelease")}
+    requested: set[str] = mirror.requested  # type: ignore[attr-defined]
+    lists = {path.removesuffix("/InRelease") for path in requested if path.endswith("/InRelease")}
     beside = prefix.removesuffix("/debian")
     assert lists == {
         *(f"{prefix}/dists/bookworm", f"{prefix}/dists/bookworm-updates"),

@@ -1,4 +1,4 @@
-"""What a user gets wrong, or meets: one clear line, an exit code, and nothing half done."""
+"""Wrong inputs and broken machines end in one error, and leave nothing unverified."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.support.running import error_line, invoke
 
@@ -35,7 +36,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def verified(store: Path) -> list[Path]:
-    """Every safetensors file in a store that has a final name."""
+    """Return every safetensors file of a store with a final name."""
     return list(store.rglob("*.safetensors")) if store.exists() else []
 
 
@@ -43,9 +44,7 @@ def verified(store: Path) -> list[Path]:
     ("text", "expected"),
     [("image: [\n", "not valid YAML"), ("imagee: {}\n", "imagee: unknown key")],
 )
-def test_a_broken_config_stops_before_anything_starts(
-    tmp_path: Path, text: str, expected: str
-) -> None:
+def test_a_broken_config_stops_before_the_build(tmp_path: Path, text: str, expected: str) -> None:
     config = tmp_path / "broken.yaml"
     config.write_text(text)
     line = error_line(invoke("build", config=config))
@@ -53,7 +52,7 @@ def test_a_broken_config_stops_before_anything_starts(
     assert f"{config}:" in line
 
 
-def test_no_engine_is_said_with_its_cure(image_config: Path) -> None:
+def test_a_missing_engine_is_reported_with_a_hint(image_config: Path) -> None:
     answer = invoke(
         "build", "--target", "sources", config=image_config, DOCKER_HOST="unix:///nowhere.sock"
     )
@@ -62,7 +61,7 @@ def test_no_engine_is_said_with_its_cure(image_config: Path) -> None:
     assert "scripts/bootstrap" in line
 
 
-def test_an_engine_without_buildx_is_said_with_its_cure(image_config: Path, tmp_path: Path) -> None:
+def test_a_missing_buildx_is_reported(image_config: Path, tmp_path: Path) -> None:
     real = shutil.which("docker")
     shim = tmp_path / "docker"  # the real engine and command line, less the plugin
     shim.write_text(
@@ -87,10 +86,7 @@ def test_a_wrong_checksum_leaves_no_model_behind(
     image_config: Path, store: Path, tmp_path: Path
 ) -> None:
     wrong = tmp_path / "wrong.yaml"
-    text = image_config.read_text()
-    import yaml
-
-    config = yaml.safe_load(text)
+    config = yaml.safe_load(image_config.read_text())
     for model in config["models"]:
         if model["path"] == "/model.safetensors":
             model["sha256"] = "0" * 64
@@ -100,7 +96,7 @@ def test_a_wrong_checksum_leaves_no_model_behind(
     assert verified(store) == []
 
 
-def test_an_unreachable_mirror_is_named_soon(image_config: Path, store: Path) -> None:
+def test_an_unreachable_mirror_is_named_within_two_minutes(image_config: Path, store: Path) -> None:
     began = time.monotonic()
     answer = invoke(
         *("build", "--variant", "cpu", "-D", "mirrors.huggingface=http://127.0.0.1:9"),
@@ -112,7 +108,7 @@ def test_an_unreachable_mirror_is_named_soon(image_config: Path, store: Path) ->
     assert verified(store) == []
 
 
-def test_a_failing_build_step_is_named_with_its_last_lines(image_config: Path) -> None:
+def test_a_failed_step_is_named_with_its_last_lines(image_config: Path) -> None:
     answer = invoke(
         *("build", "--target", "sources"),
         *("-D", f"a1111.sources.blip.commit={'dead' * 10}"),
@@ -123,7 +119,7 @@ def test_a_failing_build_step_is_named_with_its_last_lines(image_config: Path) -
     assert "fetch-source: cannot fetch" in answer.stderr
 
 
-def test_locked_refuses_what_nothing_pins(image_config: Path) -> None:
+def test_locked_refuses_unpinned_inputs(image_config: Path) -> None:
     line = error_line(
         invoke("build", "--locked", "-D", "a1111.sources.clip.commit=null", config=image_config)
     )

@@ -40,7 +40,7 @@ def second_engine(short_folder: Path) -> Iterator[str]:
 
 @pytest.fixture
 def remote_builder(second_engine: str, image_config: Path) -> Iterator[str]:
-    """A buildx builder whose BuildKit is the second engine's, reached over TCP."""
+    """A buildx builder with the second engine's BuildKit, over TCP."""
     copy_image(yaml.safe_load(image_config.read_text())["base"]["download"], second_engine)
     name = f"remote-{os.getpid()}"
     with buildkit(second_engine) as address:
@@ -50,9 +50,9 @@ def remote_builder(second_engine: str, image_config: Path) -> Iterator[str]:
         subprocess.run(["docker", "buildx", "rm", name], check=True, capture_output=True)
 
 
-def built(config: Path, *words: str) -> dict[str, Any]:
-    """The report of `invoke build` of a stage without models."""
-    answer = invoke(*("build", "--variant", "cpu", "--target", "sources", *words), config=config)
+def built(config: Path, *options: str) -> dict[str, Any]:
+    """Build a stage without models, and return the report."""
+    answer = invoke(*("build", "--variant", "cpu", "--target", "sources", *options), config=config)
     assert answer.returncode == 0, answer.stderr
     assert "left out" not in answer.stderr
     report: dict[str, Any] = json.loads((ROOT / "reports/build.json").read_text())
@@ -60,18 +60,18 @@ def built(config: Path, *words: str) -> dict[str, Any]:
 
 
 def reused(report: dict[str, Any]) -> list[bool]:
-    """Which RUN steps came from a cache."""
+    """Return for each RUN step whether it came from a cache."""
     return [step["cached"] for step in report["steps"] if step["instruction"].startswith("RUN")]
 
 
-def forget(*words: str) -> None:
+def forget(*command: str) -> None:
     """Empty a builder's cache."""
-    prune = ["docker", *words, "--all", "--force"]
+    prune = ["docker", *command, "--all", "--force"]
     subprocess.run(prune, check=True, capture_output=True)
 
 
 @pytest.mark.slow
-def test_a_fleet_shares_its_work_through_a_registry(
+def test_builders_share_a_registry_cache(
     second_engine: str, image_config: Path, registry: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy_image(yaml.safe_load(image_config.read_text())["base"]["download"], second_engine)
@@ -84,7 +84,7 @@ def test_a_fleet_shares_its_work_through_a_registry(
 
 
 @pytest.mark.slow
-def test_a_remote_buildkit_builds_and_the_image_arrives_in_the_local_engine(
+def test_a_remote_buildkit_loads_into_the_local_engine(
     remote_builder: str, image_config: Path, registry: str
 ) -> None:
     cache = f"type=registry,ref={registry}/remote-cache"
@@ -111,7 +111,7 @@ def test_a_remote_buildkit_builds_and_the_image_arrives_in_the_local_engine(
         client.close()
 
 
-def test_a_cache_the_builder_cannot_export_is_said_and_left_out(image_config: Path) -> None:
+def test_an_unsupported_cache_export_is_left_out_with_a_warning(image_config: Path) -> None:
     answer = invoke(
         *("build", "--variant", "cpu", "--target", "sources"),
         *("-D", 'build.cache.to=["type=registry,ref=127.0.0.1:9/cache"]'),

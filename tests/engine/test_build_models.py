@@ -1,4 +1,4 @@
-"""The image holds the models that the config names now, not those that it named before."""
+"""The image has the models of the present config."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TAG = "a1111-worker-test:models"
 
 
 def config_with(checkpoint: Path, config: Path, folder: Path) -> Path:
-    """The config with another checkpoint, from a file of this machine."""
+    """Write the config with another checkpoint, a local file."""
     tree: dict[str, Any] = yaml.safe_load(config.read_text())
     others = [model for model in tree["models"] if model["path"] != "/model.safetensors"]
     model = {"name": "checkpoint", "source": {"url": checkpoint.as_uri()}}
@@ -28,14 +28,14 @@ def config_with(checkpoint: Path, config: Path, folder: Path) -> Path:
     return named
 
 
-def test_another_model_of_the_same_size_takes_the_place_of_the_first(
+def test_a_model_of_the_same_size_replaces_the_first(
     image_config: Path, model_store: Path, tmp_path: Path
 ) -> None:
     for seed in (1, 2):
         checkpoint = make_checkpoint(tmp_path / "one.safetensors", seed=seed)
         config = config_with(checkpoint, image_config, tmp_path)
-        words = ("build", "--variant", "cpu", "--tag", TAG)
-        answer = invoke(*words, config=config, MODELS_STORE=str(model_store))
+        command = ("build", "--variant", "cpu", "--tag", TAG)
+        answer = invoke(*command, config=config, MODELS_STORE=str(model_store))
         assert answer.returncode == 0, answer.stderr
         digest, _ = output(TAG, "/model.safetensors", entrypoint="sha256sum").split()
         assert digest == sha256_of(checkpoint)

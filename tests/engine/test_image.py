@@ -1,4 +1,4 @@
-"""The image that `invoke build` makes from the real Dockerfile, and how little a change costs."""
+"""The image of the real Dockerfile, and the cost of a change."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def layers(reference: str) -> list[str]:
         client.close()
 
 
-def test_the_model_is_bit_identical_to_its_source(cpu_image: str, checkpoint: Path) -> None:
+def test_the_model_equals_its_source(cpu_image: str, checkpoint: Path) -> None:
     expected = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     assert output(cpu_image, "sha256sum", "/model.safetensors").split()[0] == expected
 
 
-def test_torch_is_still_the_base_images_and_xformers_imports(cuda_image: str) -> None:
+def test_torch_is_the_base_images_and_xformers_imports(cuda_image: str) -> None:
     code = (
         "import torch, xformers.ops;print(torch.__version__, torch.__file__, xformers.__version__)"
     )
@@ -49,7 +49,7 @@ def test_torch_is_still_the_base_images_and_xformers_imports(cuda_image: str) ->
     assert xformers_version == "0.0.30"
 
 
-def test_the_cpu_variant_carries_no_xformers(cpu_image: str) -> None:
+def test_the_cpu_variant_has_no_xformers(cpu_image: str) -> None:
     code = "import importlib.util as u; print(u.find_spec('xformers'))"
     assert output(cpu_image, "/opt/webui/bin/python", "-c", code).strip() == "None"
 
@@ -63,15 +63,15 @@ def test_the_real_requirements_import(cuda_image: str) -> None:
     )
 
 
-def test_nothing_of_the_build_is_left_in_the_image(cuda_image: str) -> None:
-    looked_for = (
+def test_no_build_files_are_left_in_the_image(cuda_image: str) -> None:
+    command = (
         "find / -xdev ( -name .git -o -name BLIP.gif -o -path /tools -o -path /root/.cache "
         "-o -path /var/lib/apt/lists/*Packages -o -path /run/secrets/* ) -print"
     )
-    assert output(cuda_image, *looked_for.split()).split() == []
+    assert output(cuda_image, *command.split()).split() == []
 
 
-def test_it_serves_as_a_user_who_is_not_root_with_tcmalloc(cpu_image: str) -> None:
+def test_it_serves_as_an_unprivileged_user_with_tcmalloc(cpu_image: str) -> None:
     with container(cpu_image, ports={"3000/tcp": ("127.0.0.1", None)}) as running:
         running.reload()
 
@@ -105,7 +105,7 @@ def plain_build(image_config: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         yield command
 
 
-def test_a_build_with_nothing_changed_takes_little_longer_than_plain_docker(
+def test_an_unchanged_build_takes_little_longer_than_plain_docker(
     cpu_image: str,  # noqa: ARG001 - what is built already
     image_config: Path,
     model_store: Path,
@@ -133,7 +133,7 @@ def test_a_build_with_nothing_changed_takes_little_longer_than_plain_docker(
 
 
 @pytest.mark.slow
-def test_plain_docker_build_with_only_build_arguments_makes_the_same_layers(
+def test_plain_docker_build_makes_the_same_layers(
     image_config: Path, model_store: Path, plain_build: list[str]
 ) -> None:
     subprocess.run(plain_build, check=True, capture_output=True, timeout=1800)
@@ -143,7 +143,7 @@ def test_plain_docker_build_with_only_build_arguments_makes_the_same_layers(
 
 
 @pytest.mark.slow
-def test_changing_a_container_script_pushes_only_its_own_layer(
+def test_a_changed_container_script_pushes_one_layer(
     cpu_image: str, image_config: Path, registry: str, tmp_path: Path
 ) -> None:
     copy = copy_of_the_checkout(tmp_path / "checkout")
@@ -189,7 +189,7 @@ for folder in sys.argv[1:]:
 """
 
 
-def test_every_source_has_bytecode_that_python_will_use(cpu_image: str) -> None:
+def test_every_source_has_valid_bytecode(cpu_image: str) -> None:
     # https://docs.python.org/3.11/reference/import.html#pyc-invalidation: time and size must agree.
     folders = ("/opt/worker", "/stable-diffusion-webui", "/opt/webui/lib", "/opt/runpod/lib")
     stale = output(cpu_image, "-c", STALE, *folders, entrypoint="/opt/webui/bin/python")

@@ -1,4 +1,4 @@
-"""`mirrors.ca_bundle` adds to the public authorities for programs that take one file of them."""
+"""`mirrors.ca_bundle` is trusted besides the public authorities."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from tests.support.serving import running
 from tests.support.tls import serve_tls
 
 
-def test_one_mirrors_certificate_takes_no_trust_from_the_public_sources(tmp_path: Path) -> None:
+def test_the_bundle_is_added_to_the_public_authorities(tmp_path: Path) -> None:
     public = ssl.create_default_context(cafile=DEFAULT_CA_BUNDLE_PATH).cert_store_stats()["x509"]
     with running(GitServer(tmp_path / "git")) as server:
         cert = serve_tls(server, tmp_path)
     with certificate_context(load(define=[f"mirrors.ca_bundle={cert}"]).ca_bundle) as folder:
         assert folder is not None
-        told = ssl.create_default_context(cafile=str(folder / FILE)).cert_store_stats()["x509"]
-    assert told == public + 1
+        trusted = ssl.create_default_context(cafile=str(folder / FILE)).cert_store_stats()["x509"]
+    assert trusted == public + 1
     assert not folder.exists()
 
 
-def test_without_a_bundle_every_program_trusts_what_it_did_before() -> None:
+def test_without_a_bundle_there_is_no_context() -> None:
     with certificate_context(None) as folder:
         assert folder is None
 
 
-def test_a_git_mirror_with_its_own_certificate_is_trusted_when_pinning(tmp_path: Path) -> None:
+def test_pinning_trusts_a_git_mirrors_own_certificate(tmp_path: Path) -> None:
     commits = repositories(tmp_path / "git")
     with running(GitServer(tmp_path / "git")) as server:
         cert = serve_tls(server, tmp_path)

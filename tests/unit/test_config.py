@@ -1,4 +1,4 @@
-"""The config: layers, origins, and one line for each thing that is wrong with it."""
+"""The config: layers, origins, and errors in one line."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_later_layers_win_and_say_where_they_are(
-    checkout: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_later_layers_win_and_have_origins(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (checkout / "config.local.yaml").write_text("smoke:\n  steps: 2\n  image_size: 128\n")
     named = checkout / "ci.yaml"
     named.write_text("smoke:\n  steps: 3\n  ready_timeout: 5\n")
@@ -85,7 +83,7 @@ def test_maps_merge_and_lists_are_replaced(checkout: Path) -> None:
         ),
     ],
 )
-def test_a_wrong_config_is_one_line_with_file_line_and_key(
+def test_a_wrong_config_is_located_by_file_line_and_key(
     checkout: Path, text: str, expected: str
 ) -> None:
     (checkout / "config.local.yaml").write_text(text)
@@ -98,9 +96,7 @@ def test_a_wrong_config_is_one_line_with_file_line_and_key(
 @pytest.mark.parametrize(
     "key", ["github", "huggingface", "pytorch", "python", "apt", "apk", "registry"]
 )
-def test_a_mirror_that_holds_a_password_is_refused_and_not_repeated(
-    checkout: Path, key: str
-) -> None:
+def test_a_password_in_a_mirror_is_refused_and_not_repeated(checkout: Path, key: str) -> None:
     scheme = "" if key == "registry" else "https://"
     with pytest.raises(UserError, match=f"^mirrors.{key}: ") as caught:
         load(define=[f"mirrors.{key}={scheme}joe:s3cret@mirror.example:8443/x"], root=checkout)
@@ -108,7 +104,7 @@ def test_a_mirror_that_holds_a_password_is_refused_and_not_repeated(
     assert "joe" not in str(caught.value)
 
 
-def test_a_source_whose_url_holds_a_token_is_refused_and_not_repeated(checkout: Path) -> None:
+def test_a_token_in_a_source_is_refused_and_not_repeated(checkout: Path) -> None:
     with pytest.raises(UserError, match=r"a1111.sources.blip.repo: expected .*history") as caught:
         load(define=["a1111.sources.blip.repo=https://s3cret@git.example/a/b"], root=checkout)
     assert "s3cret" not in str(caught.value)
@@ -116,7 +112,7 @@ def test_a_source_whose_url_holds_a_token_is_refused_and_not_repeated(checkout: 
     assert ssh.config.a1111.sources["blip"].repo == "ssh://git@git.example/a/b"
 
 
-def test_a_models_url_that_holds_a_password_is_refused_and_not_repeated(checkout: Path) -> None:
+def test_a_password_in_a_models_url_is_refused_and_not_repeated(checkout: Path) -> None:
     url = "https://joe:s3cret@models.example/a.safetensors"
     model = f"models: [{{name: a, path: /model.safetensors, source: {{url: '{url}'}}}}]\n"
     (checkout / "config.local.yaml").write_text(model)
@@ -133,7 +129,7 @@ def test_a_mirror_may_end_in_a_slash(checkout: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("setting", "expected"),
     [
         ("python=pypi.example/simple", "expected an address such as https://host/path"),
         ("python=ftp://pypi.example/simple", "expected an address such as https://host/path"),
@@ -142,21 +138,21 @@ def test_a_mirror_may_end_in_a_slash(checkout: Path, kind: str) -> None:
         ("registry=https://registry.example", "without https://"),
     ],
 )
-def test_a_mirror_that_is_no_address_is_told_what_one_is(
-    checkout: Path, words: str, expected: str
+def test_a_mirror_that_is_no_address_is_refused(
+    checkout: Path, setting: str, expected: str
 ) -> None:
     with pytest.raises(UserError, match=r"^mirrors\.") as caught:
-        load(define=[f"mirrors.{words}"], root=checkout)
+        load(define=[f"mirrors.{setting}"], root=checkout)
     assert expected in str(caught.value)
     assert ": -D mirrors." in str(caught.value)
 
 
-def test_an_unknown_variant_is_answered_with_the_known_ones(checkout: Path) -> None:
+def test_an_unknown_variant_is_refused_with_the_known_ones(checkout: Path) -> None:
     with pytest.raises(UserError, match=r"no variant cud.*cuda128, cpu"):
         load("cud", root=checkout)
 
 
-def test_a_definition_that_is_none_is_refused(checkout: Path) -> None:
+def test_an_override_without_value_is_refused(checkout: Path) -> None:
     with pytest.raises(UserError, match=r"key\.path=value"):
         load(define=["smoke.steps"], root=checkout)
 
@@ -176,22 +172,22 @@ def test_every_value_is_shown_with_its_origin(checkout: Path) -> None:
     assert rows["models.0.allow_pickle"].split()[1:] == ["default", "false"]
 
 
-def test_the_shipped_schema_is_that_of_the_code() -> None:
+def test_the_schema_file_is_current() -> None:
     assert (ROOT / SCHEMA_NAME).read_text() == schema_text(), "run: invoke config --schema"
 
 
 @pytest.mark.parametrize(
-    "said",
+    "settings",
     [
         "path: /model.safetensors",
         "path: /h, layout: hub-cache, size: 3",
         f"path: /h, layout: hub-cache, sha256: {'a' * 64}",
     ],
 )
-def test_a_model_of_several_files_says_nothing_that_is_for_one(checkout: Path, said: str) -> None:
+def test_settings_of_one_file_are_refused_for_several(checkout: Path, settings: str) -> None:
     source = "{hub: o/r, files: [a, b]}"
     (checkout / "config.local.yaml").write_text(
-        f"models: [{{name: m, source: {source}, {said}}}]\n"
+        f"models: [{{name: m, source: {source}, {settings}}}]\n"
     )
     with pytest.raises(UserError, match="several files need"):
         load(root=checkout)

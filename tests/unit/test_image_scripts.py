@@ -1,9 +1,8 @@
-"""The scripts the Dockerfile runs: what they prove, and that nothing unproven gets its name."""
+"""Scripts of the Dockerfile: their checks, and that no unverified file gets its final name."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -18,23 +17,18 @@ import pytest
 from scripts.common.fetch.hashing import layer_time, sha256_of
 from scripts.host.config.load import ROOT, load
 from tests.support import pip_index
+from tests.support.checkout import safetensors_bytes
 from tests.support.hub import HubServer, hub
 
 REPO = "owner/repo"
 COMMIT = "c" * 40
 
 
-def safetensors(count: int = 400_000) -> bytes:
-    tensor = {"dtype": "U8", "shape": [count], "data_offsets": [0, count]}
-    header = json.dumps({"t": tensor}).encode()
-    return struct.pack("<Q", len(header)) + header + bytes(count)
-
-
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
     folder = tmp_path / "hub" / REPO
     folder.mkdir(parents=True)
-    (folder / "model.safetensors").write_bytes(safetensors())
+    (folder / "model.safetensors").write_bytes(safetensors_bytes())
     (folder / "vocab.json").write_text("{}")
     return folder
 
@@ -45,9 +39,9 @@ def server(files: Path) -> Iterator[HubServer]:
         yield running
 
 
-def hub_file(server: HubServer, *words: str) -> subprocess.CompletedProcess[str]:
+def hub_file(server: HubServer, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [ROOT / "scripts/image/hub-file", REPO, "main", *words],
+        [ROOT / "scripts/image/hub-file", REPO, "main", *arguments],
         env={"PATH": os.environ["PATH"], "HF_ENDPOINT": server.url},
         capture_output=True,
         text=True,
@@ -56,7 +50,7 @@ def hub_file(server: HubServer, *words: str) -> subprocess.CompletedProcess[str]
     )
 
 
-def test_a_model_is_checked_against_the_hubs_own_lfs_record(
+def test_a_model_is_checked_against_its_lfs_record(
     server: HubServer, files: Path, tmp_path: Path
 ) -> None:
     dest = tmp_path / "out" / "model.safetensors"
@@ -74,26 +68,26 @@ def test_a_small_file_is_checked_against_its_git_blob(server: HubServer, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "words", "expected"),
+    ("name", "content", "arguments", "expected"),
     [
-        ("a.safetensors", safetensors(), ["0" * 64], "expected " + "0" * 64),
+        ("a.safetensors", safetensors_bytes(), ["0" * 64], "expected " + "0" * 64),
         ("b.safetensors", b"<html>not found</html>", [], "is not a safetensors file"),
         ("c.safetensors", struct.pack("<Q", 10**12) + b"{}" * 99, [], "not a safetensors file"),
     ],
     ids=["wrong sha256", "a page", "an absurd header"],
 )
-def test_what_is_not_proven_never_gets_its_name(
+def test_an_unverified_file_never_gets_its_name(
     server: HubServer,
     files: Path,
     tmp_path: Path,
     name: str,
     content: bytes,
-    words: list[str],
+    arguments: list[str],
     expected: str,
 ) -> None:
     (files / name).write_bytes(content)
     dest = tmp_path / name
-    answer = hub_file(server, name, str(dest), *words)
+    answer = hub_file(server, name, str(dest), *arguments)
     assert answer.returncode == 1
     assert expected in answer.stderr
     assert len(answer.stderr.splitlines()) == 1
@@ -109,9 +103,9 @@ def repository(tmp_path: Path) -> tuple[str, str]:
     (folder / "assets" / "demo.png").write_bytes(b"demo")
     (folder / "code.py").write_text("x = 1\n")
 
-    def git(*words: str) -> str:
+    def git(*arguments: str) -> str:
         identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
-        run = ["git", "-C", str(folder), *identity, *words]
+        run = ["git", "-C", str(folder), *identity, *arguments]
         return subprocess.run(run, check=True, capture_output=True, text=True).stdout.strip()
 
     git("init", "--quiet")
@@ -122,9 +116,9 @@ def repository(tmp_path: Path) -> tuple[str, str]:
     return folder.as_uri(), git("rev-parse", "HEAD")
 
 
-def fetch_source(*words: str) -> subprocess.CompletedProcess[str]:
+def fetch_source(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [ROOT / "scripts/image/fetch-source", *words],
+        [ROOT / "scripts/image/fetch-source", *arguments],
         env={"PATH": os.environ["PATH"]},
         capture_output=True,
         text=True,
@@ -133,9 +127,7 @@ def fetch_source(*words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_source_arrives_without_history_or_demo_media(
-    repository: tuple[str, str], tmp_path: Path
-) -> None:
+def test_a_source_has_no_history_or_demo_media(repository: tuple[str, str], tmp_path: Path) -> None:
     url, commit = repository
     dest = tmp_path / "dest"
     answer = fetch_source(url, commit, "HEAD", str(dest), "assets")
@@ -144,7 +136,7 @@ def test_a_source_arrives_without_history_or_demo_media(
     assert (dest / ".commit").read_text().strip() == commit
 
 
-def test_every_source_of_the_dockerfile_can_be_had_without_a_commit(
+def test_every_source_can_be_fetched_without_a_commit(
     repository: tuple[str, str], tmp_path: Path
 ) -> None:
     url, commit = repository
@@ -168,33 +160,33 @@ def test_the_same_commit_gives_the_same_times(repository: tuple[str, str], tmp_p
 
 
 @pytest.mark.slow
-def test_a_commit_that_is_gone_is_said_in_one_line(
+def test_a_missing_commit_is_reported_in_one_line(
     repository: tuple[str, str], tmp_path: Path
 ) -> None:
     url, _ = repository
     answer = fetch_source(url, "0" * 40, "HEAD", str(tmp_path / "dest"))
     assert answer.returncode == 1
-    said = [line for line in answer.stderr.splitlines() if line.startswith("fetch-source:")]
-    assert len(said) == 1, "git's own remarks may come before and after"
-    assert said[0].startswith(f"fetch-source: cannot fetch {'0' * 40}")
+    errors = [line for line in answer.stderr.splitlines() if line.startswith("fetch-source:")]
+    assert len(errors) == 1, "git's own messages may come before and after"
+    assert errors[0].startswith(f"fetch-source: cannot fetch {'0' * 40}")
 
 
-# A package that needs no build tool but Python's own modules.
+# A package that is built with Python's own modules only.
 BACKEND = """
 import zipfile
 def build_wheel(folder, *_):
     with zipfile.ZipFile(f"{folder}/clip-1.0-py3-none-any.whl", "w") as wheel:
         wheel.writestr("clip.py", "")
-        told = "clip-1.0.dist-info"
-        wheel.writestr(f"{told}/METADATA", "Metadata-Version: 2.1\\nName: clip\\nVersion: 1.0\\n")
-        wheel.writestr(f"{told}/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\n")
-        wheel.writestr(f"{told}/RECORD", "")
+        info = "clip-1.0.dist-info"
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\\nName: clip\\nVersion: 1.0\\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\n")
+        wheel.writestr(f"{info}/RECORD", "")
     return "clip-1.0-py3-none-any.whl"
 """
 PROJECT = 'build-system = {requires = [], build-backend = "backend", backend-path = ["."]}\n'
 
 
-def test_a_source_that_is_installed_as_a_package_keeps_its_commit(tmp_path: Path) -> None:
+def test_a_source_installed_as_a_package_keeps_its_commit(tmp_path: Path) -> None:
     tree, venv, lock = tmp_path / "clip", tmp_path / "venv", tmp_path / "lock.txt"
     tree.mkdir()
     lock.touch()
@@ -231,7 +223,7 @@ def entries(lock: str) -> list[str]:
 
 
 @pytest.mark.parametrize("variant", ["cpu", "cuda128"])
-def test_a_lock_is_split_without_losing_a_package_or_a_hash(variant: str, tmp_path: Path) -> None:
+def test_splitting_a_lock_loses_no_package_or_hash(variant: str, tmp_path: Path) -> None:
     lock = ROOT / f"requirements/{variant}.txt"
     large, rest = split_lock(lock, tmp_path / "locks", "scipy", "xformers", "numba")
     expected = {"numba", "scipy"} | ({"xformers"} if variant == "cuda128" else set())
@@ -241,7 +233,7 @@ def test_a_lock_is_split_without_losing_a_package_or_a_hash(variant: str, tmp_pa
     assert hashes == lock.read_text().count("--hash=")
 
 
-def test_a_change_of_a_small_package_leaves_the_large_ones_alone(tmp_path: Path) -> None:
+def test_a_changed_small_package_leaves_the_large_ones_alone(tmp_path: Path) -> None:
     before = "scipy==1.0 \\\n    --hash=a\ntqdm==1.0 \\\n    --hash=b\n"
     lock = tmp_path / "lock"
     lock.write_text(before)
@@ -253,7 +245,7 @@ def test_a_change_of_a_small_package_leaves_the_large_ones_alone(tmp_path: Path)
     )
 
 
-def test_tools_come_from_an_index_without_tls_and_are_held_to_their_hashes(tmp_path: Path) -> None:
+def test_tools_from_an_index_without_tls_must_match_their_hashes(tmp_path: Path) -> None:
     _, data = pip_index.FILES["fetched"]
     lock = tmp_path / "tools.txt"
     with pip_index.running() as url:
@@ -285,7 +277,7 @@ def install_tools(folder: Path, lock: Path, index: str) -> subprocess.CompletedP
 
 
 def environment(folder: Path, packages: dict[str, str]) -> Path:
-    """A virtual environment's folder, as far as it says what is installed in it."""
+    """Write the metadata of an environment's packages."""
     for name, version in packages.items():
         info = folder / f"lib/python3.11/site-packages/{name}-{version}.dist-info"
         info.mkdir(parents=True)
@@ -294,7 +286,7 @@ def environment(folder: Path, packages: dict[str, str]) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("accelerator", "packages", "said"),
+    ("accelerator", "packages", "expected"),
     [
         ("cuda", {"xformers": "0.0.30"}, "torch 2.7.0+cu128 is the base image's own"),
         ("cpu", {"numpy": "1.26.2"}, "torch 2.7.0+cu128 is the base image's own"),
@@ -305,8 +297,8 @@ def environment(folder: Path, packages: dict[str, str]) -> Path:
         ("cpu", {"xformers": "0.0.30"}, "xformers is installed, and breaks drawing on the CPU"),
     ],
 )
-def test_a_build_ends_when_packages_do_not_leave_torch_alone(
-    accelerator: str, packages: dict[str, str], said: str, tmp_path: Path
+def test_packages_that_replace_torch_fail_the_build(
+    accelerator: str, packages: dict[str, str], expected: str, tmp_path: Path
 ) -> None:
     base = environment(tmp_path / "base", {"torch": "2.7.0+cu128"})
     folders = [
@@ -320,9 +312,9 @@ def test_a_build_ends_when_packages_do_not_leave_torch_alone(
         text=True,
         check=False,
     )
-    if "own" in said:
-        assert (done.returncode, done.stdout.strip()) == (0, said)
+    if "own" in expected:
+        assert (done.returncode, done.stdout.strip()) == (0, expected)
     else:
         assert done.returncode == 1
-        assert done.stderr.startswith(f"check-packages: {said}")
+        assert done.stderr.startswith(f"check-packages: {expected}")
         assert done.stderr.endswith("run: invoke pin --python\n")

@@ -1,4 +1,4 @@
-"""What is taken from an environment of the image, and that the rest still works."""
+"""`slim.py` deletes unused files of an environment, and the rest still works."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scripts.host.config.load import ROOT
 
 @pytest.fixture
 def venv(tmp_path: Path) -> Path:
-    """An environment with a package, its tests, and whatever else packages bring."""
+    """An environment with packages, their tests and other files."""
     packages = tmp_path / "lib/python3.11/site-packages"
     for name, text in {
         "shop/__init__.py": "OPEN = True",
@@ -37,16 +37,16 @@ def venv(tmp_path: Path) -> Path:
 
 
 def slim(venv: Path) -> Path:
-    """Run it; the packages' folder."""
+    """Run `slim.py`, and return the packages' folder."""
     run = [sys.executable, str(ROOT / "scripts/image/slim.py"), str(venv)]
     subprocess.run(run, check=True, capture_output=True, timeout=60)
     return venv / "lib/python3.11/site-packages"
 
 
-def test_test_suites_and_source_maps_go_and_everything_else_stays(venv: Path) -> None:
+def test_only_test_suites_source_maps_and_services_are_deleted(venv: Path) -> None:
     packages = slim(venv)
-    left = {str(p.relative_to(packages)) for p in packages.rglob("*") if p.suffix != ".pyc"}
-    files = {name for name in left if (packages / name).is_file()}
+    kept = {str(p.relative_to(packages)) for p in packages.rglob("*") if p.suffix != ".pyc"}
+    files = {name for name in kept if (packages / name).is_file()}
     assert files == {
         "shop/__init__.py",
         "shop/page.js",
@@ -58,12 +58,12 @@ def test_test_suites_and_source_maps_go_and_everything_else_stays(venv: Path) ->
     }
 
 
-def test_what_is_imported_at_start_is_compiled(venv: Path) -> None:
+def test_modules_imported_at_start_are_compiled(venv: Path) -> None:
     compiled = {path.parent.parent.name for path in slim(venv).rglob("*.pyc")}
     assert compiled == {"shop", "clip"}
 
 
-def test_a_library_without_what_is_never_loaded_is_smaller_and_still_works(venv: Path) -> None:
+def test_a_stripped_library_is_smaller_and_still_works(venv: Path) -> None:
     found = Path(sysconfig.get_path("platlib")) / "yaml"
     [library] = found.glob("_yaml*.so")
     copy = venv / "lib/python3.11/site-packages/yaml"
@@ -86,7 +86,7 @@ def test_a_library_without_what_is_never_loaded_is_smaller_and_still_works(venv:
     [b"", b"#!/bin/sh\n" + bytes(300_000), b"\x7fELF" + bytes(300_000)],
     ids=["empty", "a script", "a broken header"],
 )
-def test_what_is_no_library_is_left_as_it_is(venv: Path, content: bytes) -> None:
+def test_files_that_are_no_libraries_are_unchanged(venv: Path, content: bytes) -> None:
     odd = venv / "lib/python3.11/site-packages/odd.so.1"
     odd.write_bytes(content)
     slim(venv)

@@ -1,4 +1,4 @@
-"""Where there is no Docker engine, the engine tests say so in one line, and fail in CI."""
+"""Without a Docker engine, the engine tests are skipped in one line, and fail in CI."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def engine_tests(**environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_they_are_skipped_with_one_line_that_names_the_cure() -> None:
+def test_engine_tests_are_skipped_with_a_hint() -> None:
     answer = engine_tests()
     assert answer.returncode == 0, answer.stdout
     [line] = [line for line in answer.stdout.splitlines() if line.startswith("SKIPPED")]
@@ -31,7 +31,7 @@ def test_they_are_skipped_with_one_line_that_names_the_cure() -> None:
     assert " passed" not in answer.stdout
 
 
-def test_in_ci_that_is_a_failure() -> None:
+def test_engine_tests_fail_in_ci() -> None:
     answer = engine_tests(CI="true")
     assert answer.returncode == 1
     assert "no Docker engine answers" in answer.stdout

@@ -1,4 +1,4 @@
-"""A first build does not wait for its models before it begins."""
+"""A first build starts before its models are downloaded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TAG = "a1111-worker-test:ahead"
 SLOWLY = 200_000  # bytes a second: ten seconds for the checkpoint
 
 
-def test_what_needs_no_model_is_built_while_the_model_comes(
+def test_steps_without_models_run_during_the_download(
     cpu_image: str,  # noqa: ARG001 - only the edited script is left to do
     image_config: Path,
     checkpoint: Path,
