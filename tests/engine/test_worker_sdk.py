@@ -133,8 +133,8 @@ def test_pictures_go_to_a_bucket_when_one_is_configured(
         with serverless(tmp_path, runpod_python, **environment) as worker:
             result = platform.do(JOB)
             address = result["output"]["images"][0]
-            assert address.startswith(store.address)
-            path = address.removeprefix(store.address).partition("?")[0]
+            assert address.startswith(store.url)
+            path = address.removeprefix(store.url).partition("?")[0]
             assert "/job-1/" in path
             assert decode_png(store.stored[path]).width == 64
             assert "not-a-secret" not in worker.said

@@ -1,71 +1,52 @@
-"""A bucket on loopback: keeps what is put into it. As much of S3 as an upload needs."""
+"""Serve a bucket on loopback that keeps uploads: as much of S3 as an upload needs."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tests.support import serving
 
 
-class Bucket:
-    """What was stored, by path.
+class Bucket(serving.Server):
+    """A bucket; `stored` holds uploads by path."""
 
-    Args:
-        address: where it is reached.
-    """
-
-    def __init__(self, address: str) -> None:
-        self.address = address
+    def __init__(self) -> None:
         self.stored: dict[str, bytes] = {}
+        super().__init__(("127.0.0.1", 0), _Handler)
 
     def environment(self) -> dict[str, str]:
-        """What the SDK reads."""
+        """Return the variables that the SDK reads."""
         return {
-            "BUCKET_ENDPOINT_URL": self.address,
+            "BUCKET_ENDPOINT_URL": self.url,
             "BUCKET_ACCESS_KEY_ID": "key",
             "BUCKET_SECRET_ACCESS_KEY": "not-a-secret",
         }
 
 
+class _Handler(serving.Quiet):
+    server: Bucket
+
+    def do_PUT(self) -> None:  # noqa: N802 - http.server's own name
+        self.server.stored[self.path] = self._body()
+        self.answer(200, headers={"ETag": '"etag"'})
+
+    def _body(self) -> bytes:
+        if "chunked" not in self.headers.get("Content-Encoding", ""):
+            return self.drain()
+        # https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming.html
+        whole = b""
+        while size := int(self.rfile.readline().partition(b";")[0], 16):
+            whole += self.rfile.read(size)
+            self.rfile.readline()
+        while self.rfile.readline().strip():
+            pass  # the checksum that follows
+        return whole
+
+
 @contextmanager
 def running() -> Iterator[Bucket]:
-    """A bucket on a free port, until the block ends."""
-
-    class Routes(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_PUT(self) -> None:
-            if self.headers.get("Expect") == "100-continue":
-                self.send_response_only(100)
-                self.end_headers()
-            bucket.stored[self.path] = self._body()
-            self.send_response(200)
-            self.send_header("ETag", '"etag"')
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def _body(self) -> bytes:
-            if "chunked" not in self.headers.get("Content-Encoding", ""):
-                return self.rfile.read(int(self.headers["Content-Length"]))
-            # https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming.html
-            whole = b""
-            while size := int(self.rfile.readline().partition(b";")[0], 16):
-                whole += self.rfile.read(size)
-                self.rfile.readline()
-            while self.rfile.readline().strip():
-                pass  # the checksum that follows
-            return whole
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Routes)
-    server.daemon_threads = True
-    bucket = Bucket(f"http://127.0.0.1:{server.server_port}")
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    try:
-        yield bucket
-    finally:
-        server.shutdown()
-        server.server_close()
+    """Serve a bucket on a free port until the block ends."""
+    server = Bucket()
+    with serving.running(server):
+        yield server

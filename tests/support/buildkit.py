@@ -1,4 +1,4 @@
-"""A BuildKit daemon that answers over TCP, as a team's build machine does.
+"""Serve an engine's BuildKit over TCP, as a team's build machine does.
 
 Every Docker engine has BuildKit inside, behind an HTTP address that a client has to leave by an
 upgrade to gRPC (https://docs.docker.com/reference/api/engine/, `/grpc`). buildx's `remote` driver
@@ -18,7 +18,7 @@ _UPGRADE = b"POST /grpc HTTP/1.1\r\nHost: engine\r\nConnection: Upgrade\r\nUpgra
 
 @contextmanager
 def buildkit(engine: str) -> Iterator[str]:
-    """The address of an engine's BuildKit, until the block ends.
+    """Serve an engine's BuildKit until the block ends; its address.
 
     Args:
         engine: `unix:///path/of/its/socket`.
@@ -34,7 +34,7 @@ def _serve(listener: socket.socket, engine: Path) -> None:
     while True:
         try:
             client, _ = listener.accept()
-        except OSError:  # closed: nobody wants it any more
+        except OSError:  # closed by the end of the block
             return
         threading.Thread(target=_connect, args=(client, engine), daemon=True).start()
 
@@ -52,7 +52,7 @@ def _connect(client: socket.socket, engine: Path) -> None:
 
 
 def _after_the_headers(daemon: socket.socket) -> bytes:
-    """Read the engine's answer; what already follows it is gRPC's."""
+    """Read the engine's answer; return the bytes after it, which are gRPC's."""
     answer = b""
     while b"\r\n\r\n" not in answer:
         more = daemon.recv(65536)
@@ -66,12 +66,12 @@ def _after_the_headers(daemon: socket.socket) -> bytes:
 
 
 def _pass_on(source: socket.socket, sink: socket.socket) -> None:
-    """Bytes of one direction, until it ends."""
+    """Copy the bytes of one direction until it ends."""
     try:
         while data := source.recv(1 << 16):
             sink.sendall(data)
     except OSError:
-        pass  # the other side is gone, and with it the reason to go on
+        pass  # the other side is gone
     finally:
         for end in (source, sink):
             try:

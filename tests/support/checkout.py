@@ -1,4 +1,4 @@
-"""A small checkout for tests of models: a config of their own and a Hub of their own."""
+"""Make a small checkout with a config of its own, for tests of models."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ MANNER = Manner(line=IMPATIENT)
 
 
 def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take away what a developer's own environment may say of models."""
+    """Remove a developer's own settings of models from the environment."""
     for name in ("MODELS_STORE", "IMAGE_CONFIG", "HF_ENDPOINT", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_TOKEN", "")
 
 
 def safetensors_bytes(size: int = 1_500_000, seed: int = 1) -> bytes:
-    """A valid file with one tensor of that many bytes."""
+    """Return a valid safetensors file with one tensor of that many bytes."""
     tensor = {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}
     header = json.dumps({"t": tensor}).encode()
     body = random.Random(seed).randbytes(size)  # noqa: S311 - content, not a secret
@@ -37,12 +37,12 @@ def safetensors_bytes(size: int = 1_500_000, seed: int = 1) -> bytes:
 
 
 def sha(content: bytes) -> str:
-    """Its SHA-256."""
+    """Return the SHA-256."""
     return hashlib.sha256(content).hexdigest()
 
 
 def make_checkout(root: Path, *models: dict[str, Any], **more: Any) -> Path:
-    """A folder with the project's own config, its models replaced."""
+    """Make a folder with the project's own config, its models replaced."""
     root.mkdir(parents=True, exist_ok=True)
     shutil.copy(ROOT / "config.yaml", root)
     local = {"models": list(models), "store": {"path": str(root / "models")}, **more}
@@ -51,7 +51,7 @@ def make_checkout(root: Path, *models: dict[str, Any], **more: Any) -> Path:
 
 
 def loaded_from(root: Path, *define: str) -> LoadedConfig:
-    """Its config, whatever the environment says."""
+    """Load its config."""
     return load(root=root, define=define)
 
 
@@ -61,12 +61,12 @@ def run(root: Path, *names: str, manner: Manner = MANNER) -> tuple[Result, ...]:
 
 
 def from_url(url: str, **changes: Any) -> dict[str, Any]:
-    """A model behind a URL."""
+    """Return a config entry of a model behind a URL."""
     return {"name": "u", "source": {"url": url}, "path": "/model.safetensors", **changes}
 
 
 def local(folder: Path, name: str, content: bytes, **changes: Any) -> dict[str, Any]:
-    """A model from a local file."""
+    """Write a local file; return a config entry of a model from it."""
     file = folder / f"{name}.safetensors"
     file.write_bytes(content)
     model = {"name": name, "source": {"url": file.as_uri()}, "path": f"/{name}.safetensors"}
@@ -74,7 +74,7 @@ def local(folder: Path, name: str, content: bytes, **changes: Any) -> dict[str, 
 
 
 def forget(root: Path, name: str) -> None:
-    """Take a model out of the checkout's local config."""
+    """Remove a model from the checkout's local config."""
     path = root / "config.local.yaml"
     tree = yaml.safe_load(path.read_text())
     tree["models"] = [model for model in tree["models"] if model["name"] != name]

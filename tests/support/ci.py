@@ -1,4 +1,4 @@
-"""Runs what a CI would run, with a `scripts/bootstrap` that notes its words, or the real one."""
+"""Run CI steps with a `scripts/bootstrap` that records its arguments, or the real one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if [ -e "answer-$2" ]; then cat "answer-$2"; fi
 
 
 def stage(folder: Path, **answers: str) -> Path:
-    """A folder whose bootstrap runs nothing: it notes its words, and answers for some tasks."""
+    """Make a folder whose bootstrap records its arguments and prints a given answer per task."""
     (folder / "scripts").mkdir()
     bootstrap = folder / "scripts" / "bootstrap"
     bootstrap.write_text(_NOTES)
@@ -36,7 +36,7 @@ def stage(folder: Path, **answers: str) -> Path:
 
 
 def checkout(folder: Path) -> Path:
-    """This checkout under another path, with the environment that runs the tests as its .venv."""
+    """Link this checkout to another path, with the environment that runs the tests as its .venv."""
     for name in ("scripts", "requirements", "tasks.py", "config.yaml", "pyproject.toml"):
         (folder / name).symlink_to(ROOT / name)
     (folder / ".venv").mkdir()
@@ -48,7 +48,7 @@ def checkout(folder: Path) -> Path:
 
 
 def shell(script: str, folder: Path, environment: Mapping[str, str]) -> str:
-    """Run a step as GitHub does, with `bash -e`, and return what it printed."""
+    """Run a step as GitHub does, with `bash -e`; return its standard output."""
     answer = subprocess.run(
         ["bash", "-e", "-c", script],
         cwd=folder,
@@ -64,7 +64,7 @@ def shell(script: str, folder: Path, environment: Mapping[str, str]) -> str:
 
 
 def noted(folder: Path) -> list[list[str]]:
-    """The words of each call of a stage's bootstrap, in order."""
+    """Return the arguments of each call of a stage's bootstrap, in order."""
     path = folder / "notes"
     text = path.read_text() if path.exists() else ""
     return [call.splitlines() for call in text.split("\n\n") if call]
@@ -72,18 +72,18 @@ def noted(folder: Path) -> list[list[str]]:
 
 @cache
 def contexts() -> list[ParserContext]:
-    """What invoke takes: asked once, since asking moves the help out of the tasks."""
+    """Return invoke's parser contexts; cached, because making them takes the help out of tasks."""
     return list(tasks.namespace.to_contexts())
 
 
 def sessions() -> set[str]:
-    """What nox offers, default or not."""
+    """Return the names of all nox sessions, default or not."""
     assert noxfile.PYTHONS  # imported, it has registered them
     return set(registry.get())
 
 
 def check(words: list[str]) -> None:
-    """Hold a command to the tasks, sessions and options there are.
+    """Parse a command against the real tasks, sessions and options.
 
     Raises:
         AssertionError: nox has no such session, or the command is neither nox nor invoke.

@@ -1,4 +1,4 @@
-"""A Docker engine beside the machine's own, with its own images and caches, until it is ended."""
+"""Start a Docker engine beside the machine's own, with its own images and caches."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _SECONDS = 60
 
 @contextmanager
 def engine(folder: Path, *, containerd_store: bool = False) -> Iterator[str]:
-    """The address of an engine that keeps everything below `folder`.
+    """Run an engine that keeps everything below `folder`, until the block ends; its address.
 
     Args:
-        folder: with a short path: a socket's may have 107 characters.
+        folder: with a short path: a socket's path may have 107 characters.
         containerd_store: keep images as containerd does, which cache export needs.
 
     Raises:
@@ -40,9 +40,12 @@ def engine(folder: Path, *, containerd_store: bool = False) -> Iterator[str]:
         )
     )
     address = f"unix://{folder}/sock"
-    words = ["dockerd", f"--config-file={settings}", f"--host={address}"]
-    words += [f"--{name}={folder / name}" for name in ("data-root", "exec-root", "pidfile")]
-    with (folder / "log").open("w") as log, subprocess.Popen(words, stdout=log, stderr=log) as run:
+    command = ["dockerd", f"--config-file={settings}", f"--host={address}"]
+    command += [f"--{name}={folder / name}" for name in ("data-root", "exec-root", "pidfile")]
+    with (
+        (folder / "log").open("w") as log,
+        subprocess.Popen(command, stdout=log, stderr=log) as run,
+    ):
         try:
             _wait_for(address, run, folder / "log")
             yield address
@@ -52,9 +55,9 @@ def engine(folder: Path, *, containerd_store: bool = False) -> Iterator[str]:
 
 
 def _wait_for(address: str, run: subprocess.Popen[bytes], log: Path) -> None:
-    asks = ["docker", "--host", address, "info"]
+    ask = ["docker", "--host", address, "info"]
     deadline = time.monotonic() + _SECONDS
-    while subprocess.run(asks, capture_output=True, check=False).returncode:
+    while subprocess.run(ask, capture_output=True, check=False).returncode:
         if run.poll() is not None or time.monotonic() > deadline:
             last = log.read_text(errors="replace").splitlines()[-1:]
             raise UserError(
@@ -64,7 +67,7 @@ def _wait_for(address: str, run: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def copy_image(reference: str, address: str) -> None:
-    """Bring an image from this machine's engine to another one."""
+    """Copy an image from this machine's engine to another one."""
     with subprocess.Popen(["docker", "save", reference], stdout=subprocess.PIPE) as saved:
         subprocess.run(
             ["docker", "--host", address, "load", "--quiet"],

@@ -1,7 +1,7 @@
-"""The WebUI's repositories, made from the folders in `a1111/` and served as a git host serves them.
+"""Make the WebUI's repositories from the folders in `a1111/`, and serve them as a git host does.
 
-The same files give the same commits on every machine, so a configuration can name them. Any commit
-can be fetched by its SHA, as from GitHub. As a program:
+The same files give the same commits on every machine, so a config can name them. Any commit can be
+fetched by its SHA, as from GitHub. As a program:
 
     python -m tests.support.git_server --root DIR [--port 8081]
 """
@@ -23,7 +23,7 @@ from tests.support.serving import Quiet, Server, running
 SOURCES = Path(__file__).parent / "a1111"
 WEBUI = "AUTOMATIC1111/stable-diffusion-webui"
 RELEASES = ("v1.9.3", "v1.10.1")
-"""Tags of the WebUI, oldest first; `repositories` answers with the oldest one's commit."""
+"""Tags of the WebUI, oldest first; `repositories` returns the commit of the oldest."""
 
 _DATE = "2024-04-22T15:00:00Z"
 _NOT_SOURCES = "__pycache__/\n.*_cache/\n"  # what running or checking the stand-in leaves behind
@@ -32,7 +32,7 @@ _IDENTITY = {
     for role in ("AUTHOR", "COMMITTER")
     for field, value in (("NAME", "stand-in"), ("EMAIL", "standin@invalid"), ("DATE", _DATE))
 }
-# The settings of whoever runs this (signing, hooks, line ends) would change the commits.
+# Settings of this machine (signing, hooks, line ends) would change the commits.
 _PLAIN = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 # Served as by GitHub, whoever made or owns the repositories.
 _SERVED = {
@@ -48,10 +48,10 @@ _SERVED_ENVIRONMENT = {"GIT_CONFIG_COUNT": str(len(_SERVED))} | {
 
 
 def repositories(root: Path) -> dict[str, str]:
-    """Make the bare repositories below `root`; again is harmless.
+    """Make the bare repositories below `root`; a second call changes nothing.
 
     Args:
-        root: the folder that `serving` serves, as owner/name.
+        root: folder for owner/name.
 
     Returns:
         The commit of each, by owner/name.
@@ -64,7 +64,7 @@ def repositories(root: Path) -> dict[str, str]:
 
 
 def _repository(folder: Path, bare: Path) -> str:
-    """One repository; the WebUI's has a commit for each release, the others have one."""
+    """Make one repository; the WebUI's has a commit for each release, the others have one."""
     _git(bare, "init", "--quiet", "--bare", "--initial-branch=main", str(bare))
     (bare / "info" / "exclude").write_text(_NOT_SOURCES)
     _git(bare, f"--work-tree={folder}", "add", "--all", ".", cwd=folder)
@@ -79,11 +79,11 @@ def _repository(folder: Path, bare: Path) -> str:
     return commits[0]
 
 
-def _git(bare: Path, *words: str, cwd: Path | None = None) -> str:
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    environment = {**ours, **_IDENTITY, **_PLAIN}
-    run = ["git", f"--git-dir={bare}", *words]
-    done = subprocess.run(run, cwd=cwd, env=environment, stdout=subprocess.PIPE, check=True)
+def _git(bare: Path, *arguments: str, cwd: Path | None = None) -> str:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    environment = {**inherited, **_IDENTITY, **_PLAIN}
+    command = ["git", f"--git-dir={bare}", *arguments]
+    done = subprocess.run(command, cwd=cwd, env=environment, stdout=subprocess.PIPE, check=True)
     return done.stdout.decode().strip()
 
 
@@ -131,21 +131,21 @@ class GitServer(Server):
 
 @contextmanager
 def serving(root: Path) -> Iterator[str]:
-    """Serve what `repositories(root)` made, until the block ends; gives the host's address."""
+    """Serve the repositories below `root` until the block ends; the host's address."""
     server = GitServer(root)
     with running(server):
         yield server.url
 
 
 def main() -> None:
-    """Make them, print their commits, serve until interrupted."""
-    words = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    words.add_argument("--root", type=Path, required=True)
-    words.add_argument("--port", type=int, default=8081)
-    given = words.parse_args()
-    for name, commit in repositories(given.root).items():
+    """Make the repositories, print their commits, serve them until interrupted."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--port", type=int, default=8081)
+    options = parser.parse_args()
+    for name, commit in repositories(options.root).items():
         say(f"{commit}  {name}")
-    server = GitServer(given.root, port=given.port)
+    server = GitServer(options.root, port=options.port)
     say(server.url)
     server.serve_forever()
 

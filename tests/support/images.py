@@ -1,6 +1,6 @@
-"""The two base images of the Dockerfile, made from Debian where no registry can be reached.
+"""Make the two base images of the Dockerfile from Debian, for machines that reach no registry.
 
-Each is a local tag named after the content of its recipe, so a second call finds it in no time.
+Each is a local tag named after the content of its recipe, so a second call finds it at once.
 The names end in `.invalid` (RFC 2606): an engine can find them locally or not at all.
 
     python -m tests.support.images      build both and print their names
@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from scripts.common.diagnostics.error import UserError
@@ -24,7 +23,7 @@ RECIPE = Path(__file__).parent / "base"
 REGISTRY = "standin.invalid"
 CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 
-# A mirror whose index is some days old is good enough for a stand-in.
+# A mirror whose index is some days old is fine for a stand-in.
 _ROOT = (
     *("mmdebstrap", "--variant=minbase", "--include=ca-certificates"),
     *("--aptopt=Acquire::Check-Valid-Until false", "--aptopt=Acquire::Check-Date false"),
@@ -33,17 +32,17 @@ _ROOT = (
 
 
 def base_download() -> str:
-    """The image standing in for alpine/git, built if it is not there."""
+    """Return the image that replaces alpine/git; build it if it is missing."""
     return _image("alpine-git")
 
 
 def base_runtime() -> str:
-    """The image standing in for pytorch/pytorch, built if it is not there (minutes)."""
+    """Return the image that replaces pytorch/pytorch; build it if it is missing (minutes)."""
     return _image("pytorch")
 
 
 def ca_bundle() -> Path:
-    """The certificates this machine trusts, for builds that download through it."""
+    """Return the certificates that this machine trusts, for builds that download through it."""
     return Path(os.environ.get("SSL_CERT_FILE") or CA_BUNDLE)
 
 
@@ -63,27 +62,29 @@ def _image(target: str) -> str:
 
 
 def _digest() -> str:
-    """A name for what the recipe, and the certificates it bakes in, would make."""
+    """Hash the recipe and the certificates that it bakes in."""
     parts = [path.read_bytes() for path in sorted(RECIPE.iterdir())]
     parts += [ca_bundle().read_bytes(), repr(_ROOT).encode()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:12]
 
 
 def debian_root() -> str:
-    """A minimal Debian root as a local image."""
-    words = [*_ROOT, *filter(None, [os.environ.get("APT_MIRROR")])]
-    tag = f"{REGISTRY}/debian:{hashlib.sha256(repr(words).encode()).hexdigest()[:12]}"
+    """Return a minimal Debian root as a local image; make it if it is missing."""
+    command = [*_ROOT, *filter(None, [os.environ.get("APT_MIRROR")])]
+    tag = f"{REGISTRY}/debian:{hashlib.sha256(repr(command).encode()).hexdigest()[:12]}"
     if _exists(tag):
         return tag
     if not shutil.which("mmdebstrap"):
         raise UserError("mmdebstrap is missing", hint="run: apt-get install mmdebstrap")
-    with subprocess.Popen(words, stdout=subprocess.PIPE) as bootstrap:
-        # docker imports whatever it is given, so it is told the tag only after success.
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as bootstrap:
+        # docker imports any stream, also a broken one: it is tagged only after success.
         image = subprocess.run(
             ["docker", "import", "-"], stdin=bootstrap.stdout, stdout=subprocess.PIPE, text=True
         )
     if bootstrap.returncode or image.returncode:
-        raise UserError("the Debian root could not be made", hint="read mmdebstrap's lines above")
+        raise UserError(
+            "the Debian root could not be made", hint="read the output of mmdebstrap above"
+        )
     _run("docker", "tag", image.stdout.strip(), tag)
     return tag
 
@@ -93,14 +94,13 @@ def _exists(tag: str) -> bool:
     return subprocess.run(inspect, capture_output=True).returncode == 0
 
 
-def _run(*words: str) -> None:
-    if subprocess.run(words, stdout=sys.stderr).returncode:
-        raise UserError(f"`{' '.join(words[:3])}` failed", hint="read its lines above")
+def _run(*command: str) -> None:
+    if subprocess.run(command, stdout=sys.stderr).returncode:
+        raise UserError(f"`{' '.join(command[:3])}` failed", hint="read its output above")
 
 
-def main(words: Sequence[str] = ()) -> None:
+def main() -> None:
     """Build both and print their names."""
-    del words
     say(base_download())
     say(base_runtime())
 

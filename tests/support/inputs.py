@@ -1,4 +1,4 @@
-"""The model files that tests build with: real formats, small enough to make on the spot."""
+"""Make the model files that tests build with: real formats, small sizes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WORDS = ("a", "photo", "of", "the", "cat", "dog", "red", "house", "by", "sea")
 
 
 def make_checkpoint(path: Path, *, seed: int = 0, edge: int = 512) -> Path:
-    """Write a safetensors file of two square tensors of small numbers, which the seed decides.
+    """Write a safetensors file of two square tensors of small numbers, drawn by the seed.
 
     By the format's description (https://huggingface.co/docs/safetensors): the header's length as
     eight bytes, the header as JSON, then the tensors' bytes.
@@ -41,7 +41,7 @@ def make_checkpoint(path: Path, *, seed: int = 0, edge: int = 512) -> Path:
 
 
 def make_tokenizer(folder: Path) -> Path:
-    """Write the five files a CLIP tokenizer is made of, with a vocabulary of a few words.
+    """Write the five files of a CLIP tokenizer with a vocabulary of a few words.
 
     The shape is that of byte-level BPE as CLIP uses it (https://github.com/openai/CLIP,
     `simple_tokenizer.py`): every byte, every byte that ends a word, then one symbol a merge.
@@ -75,14 +75,14 @@ def make_tokenizer(folder: Path) -> Path:
 
 
 def _byte_letters() -> list[str]:
-    """One printable character for each byte: itself where it is one, else one above U+0100."""
+    """Return one printable character for each byte: itself where printable, else above U+0100."""
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = iter(range(0x100, 0x200))
     return [chr(byte) if byte in printable else chr(next(others)) for byte in range(256)]
 
 
 def _merges(words: tuple[str, ...]) -> list[tuple[str, str]]:
-    """The merges, from left to right, that make one symbol of each word."""
+    """Return the merges, from left to right, that make one symbol of each word."""
     merges: dict[tuple[str, str], None] = {}
     for word in words:
         parts = [*word[:-1], word[-1] + _WORD_END]
@@ -102,7 +102,7 @@ def _special_tokens() -> dict[str, str]:
 
 
 def make_hub(root: Path) -> Path:
-    """Lay out the two repositories that config.yaml names, as the Hub stand-in serves them."""
+    """Write the two repositories that config.yaml names, as the Hub stand-in serves them."""
     make_checkpoint(root / CHECKPOINT_REPO / CHECKPOINT_FILE)
     make_tokenizer(root / TOKENIZER_REPO)
     return root

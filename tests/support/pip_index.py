@@ -1,4 +1,4 @@
-"""A package index on loopback with one wheel and one source archive, cacheable as PyPI's are.
+"""Serve a package index on loopback: one wheel and one source archive, cacheable as PyPI's are.
 
 The archive builds without any other package, so that a test needs no network.
 """
@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import io
 import tarfile
-import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tests.support import serving
 
 PADDING = b"# " + b"x" * 20_000 + b"\n"
 
@@ -28,7 +28,7 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
 
 
 def _contents(project: str) -> dict[str, str]:
-    """What a wheel of a project with one module holds."""
+    """Return the files of a wheel with one module."""
     info = f"{project}-1.0.dist-info"
     metadata = f"Metadata-Version: 2.1\nName: {project}\nVersion: 1.0\n"
     tags = "Wheel-Version: 1.0\nGenerator: here\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
@@ -38,7 +38,7 @@ def _contents(project: str) -> dict[str, str]:
 
 
 def wheel(project: str) -> bytes:
-    """A wheel, padded so that its size is worth counting."""
+    """Make a wheel, padded to a size worth counting."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         for name, text in _contents(project).items():
@@ -48,7 +48,7 @@ def wheel(project: str) -> bytes:
 
 
 def sdist() -> bytes:
-    """A source archive that brings its own build backend."""
+    """Make a source archive that contains its build backend."""
     backend = _BACKEND + f"FILES = {_contents('built_here')!r}\n"
     project = '[build-system]\nrequires = []\nbuild-backend = "own"\nbackend-path = ["."]\n'
     stream = io.BytesIO()
@@ -66,39 +66,26 @@ FILES = {
 }
 
 
+class _Handler(serving.Quiet):
+    def do_GET(self) -> None:  # noqa: N802 - http.server's own name
+        last = self.path.rstrip("/").rpartition("/")[2]
+        for project, (name, data) in FILES.items():
+            if last == name:
+                kind = "application/octet-stream"
+                return self.answer(
+                    200, data, {"Content-Type": kind, "Cache-Control": "max-age=365000000"}
+                )
+            if last == project:
+                link = f'<a href="/files/{name}">{name}</a>'.encode()
+                return self.answer(
+                    200, link, {"Content-Type": "text/html", "Cache-Control": "max-age=0"}
+                )
+        return self.answer(404)
+
+
 @contextmanager
 def running() -> Iterator[str]:
-    """The index's address, until the block ends."""
-
-    class Routes(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            last = self.path.rstrip("/").rpartition("/")[2]
-            for project, (name, data) in FILES.items():
-                if last == name:
-                    return self._answer(data, "application/octet-stream", "max-age=365000000")
-                if last == project:
-                    link = f'<a href="/files/{name}">{name}</a>'.encode()
-                    return self._answer(link, "text/html", "max-age=0")
-            return self.send_error(404)
-
-        def _answer(self, data: bytes, kind: str, keep: str) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(data)))
-            self.send_header("Cache-Control", keep)
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Routes)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/simple"
-    finally:
-        server.shutdown()
-        server.server_close()
+    """Serve the index until the block ends; its address."""
+    server = serving.Server(("127.0.0.1", 0), _Handler)
+    with serving.running(server):
+        yield f"{server.url}/simple"

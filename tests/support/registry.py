@@ -1,4 +1,4 @@
-"""A real registry on loopback (Debian's docker-registry), open or locked, that a test may kill.
+"""Run a real registry on loopback (Debian's docker-registry), open or with a login.
 
 As a program:
 
@@ -48,7 +48,7 @@ class Registry:
             )
         self.locked = locked
         self._lines: list[str] = []
-        self._news = threading.Condition()
+        self._changed = threading.Condition()
         self._process = subprocess.Popen(
             [program, "serve", str(_settings(root, port, locked=locked))],
             stdout=subprocess.PIPE,
@@ -66,11 +66,11 @@ class Registry:
 
     @property
     def url(self) -> str:
-        """Where its API answers."""
+        """URL of its API."""
         return f"http://{self.address}"
 
     def tags(self, repository: str) -> set[str]:
-        """The tags of a repository, none where it does not exist."""
+        """Return the tags of a repository; none where it does not exist."""
         try:
             with self._ask("GET", f"{repository}/tags/list") as answer:
                 return set(json.load(answer)["tags"] or ())
@@ -80,29 +80,29 @@ class Registry:
             raise
 
     def digest(self, repository: str, tag: str) -> str:
-        """The digest of the manifest that a tag points to."""
+        """Return the digest of the manifest that a tag points to."""
         with self._ask("HEAD", f"{repository}/manifests/{tag}") as answer:
             return str(answer.headers["Docker-Content-Digest"])
 
-    def wait_for(self, words: str, *, seconds: float = 30) -> str:
-        """The first line of its log with those words.
+    def wait_for(self, text: str, *, seconds: float = 30) -> str:
+        """Wait for a line in its log and return it.
 
         Raises:
-            UserError: it said no such thing in time, or ended.
+            UserError: there was none in time, or the registry ended.
         """
 
         def found() -> str:
-            return next((line for line in self._lines if words in line), "")
+            return next((line for line in self._lines if text in line), "")
 
-        with self._news:
-            self._news.wait_for(lambda: found() or self._ended(), seconds)
+        with self._changed:
+            self._changed.wait_for(lambda: found() or self._ended(), seconds)
             if not found():
-                last = self._lines[-1].strip() if self._lines else "it said nothing"
-                raise UserError(f"the registry did not say {words!r}: {last}")
+                last = self._lines[-1].strip() if self._lines else "it logged nothing"
+                raise UserError(f"the registry did not log {text!r}: {last}")
             return found()
 
     def kill(self) -> None:
-        """End it at once, as a power cut would."""
+        """Kill it, as a power cut would."""
         self._process.kill()
         self._process.wait()
         self._reader.join()
@@ -114,41 +114,41 @@ class Registry:
 
     def _read(self) -> None:
         for line in self._process.stdout or ():
-            with self._news:
+            with self._changed:
                 self._lines.append(line)
-                self._news.notify_all()
+                self._changed.notify_all()
         self._process.wait()  # its output ends a moment before it can be polled as ended
-        with self._news:
-            self._news.notify_all()
+        with self._changed:
+            self._changed.notify_all()
 
     @contextmanager
     def _ask(self, method: str, path: str) -> Iterator[addinfourl]:
         request = urllib.request.Request(f"{self.url}/v2/{path}", method=method)
         request.add_header("Accept", _MANIFEST)
         if self.locked:
-            word = b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-            request.add_header("Authorization", f"Basic {word}")
+            login = b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+            request.add_header("Authorization", f"Basic {login}")
         with urllib.request.urlopen(request, timeout=30) as answer:
             yield answer
 
 
 def layers_of(address: str, repository: str, tag: str) -> dict[str, int]:
-    """The layers of an image in an open registry: bytes as they are stored, by digest."""
-    asked = urllib.request.Request(
+    """Return the layers of an image in an open registry: stored bytes by digest."""
+    request = urllib.request.Request(
         f"http://{address}/v2/{repository}/manifests/{tag}", headers={"Accept": _MANIFEST}
     )
-    with urllib.request.urlopen(asked, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=30) as answer:
         return {layer["digest"]: layer["size"] for layer in json.load(answer)["layers"]}
 
 
 def _settings(root: Path, port: int, *, locked: bool) -> Path:
-    """Write its settings; see https://distribution.github.io/distribution/about/configuration."""
+    """Write its settings file; see https://distribution.github.io/distribution/about/configuration."""
     root.mkdir(parents=True, exist_ok=True)
     settings = {
         "version": "0.1",
         "log": {"level": "info", "formatter": "json"},
         "storage": {"filesystem": {"rootdirectory": str(root)}, "delete": {"enabled": True}},
-        "http": {"addr": f"127.0.0.1:{port}", "secret": "of no use to anybody"},
+        "http": {"addr": f"127.0.0.1:{port}", "secret": "not a secret"},
     }
     if locked:
         passwords = root / "htpasswd"
@@ -161,7 +161,7 @@ def _settings(root: Path, port: int, *, locked: bool) -> Path:
 
 @contextmanager
 def registry(root: Path, *, port: int = 0, locked: bool = False) -> Iterator[Registry]:
-    """A registry until the block ends; arguments as `Registry` takes them."""
+    """Run a registry until the block ends; arguments as `Registry` takes them."""
     running = Registry(root, port=port, locked=locked)
     try:
         yield running
@@ -171,12 +171,12 @@ def registry(root: Path, *, port: int = 0, locked: bool = False) -> Iterator[Reg
 
 def main() -> None:
     """Serve until interrupted."""
-    words = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    words.add_argument("--root", type=Path, required=True)
-    words.add_argument("--port", type=int, default=5000)
-    words.add_argument("--locked", action="store_true", help=f"ask for {USER} / {PASSWORD}")
-    given = words.parse_args()
-    with registry(given.root, port=given.port, locked=given.locked) as running:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--port", type=int, default=5000)
+    parser.add_argument("--locked", action="store_true", help=f"ask for {USER} / {PASSWORD}")
+    options = parser.parse_args()
+    with registry(options.root, port=options.port, locked=options.locked) as running:
         print(f"registry at {running.url}", flush=True)
         threading.Event().wait()
 

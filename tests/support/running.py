@@ -1,4 +1,4 @@
-"""Runs the project as a user does, and containers as long as a test needs them."""
+"""Run `invoke` as a user does, and containers for as long as a test needs them."""
 
 from __future__ import annotations
 
@@ -16,17 +16,26 @@ from scripts.host.config.load import ROOT
 from scripts.host.engine.client import client
 from scripts.host.engine.containers import container_output, run_container, started_by
 
+INVOKE = (sys.executable, "-m", "invoke")
+
 
 def invoke(
-    *words: str, config: Path | None = None, root: Path = ROOT, **environment: str
+    *arguments: str, config: Path | None = None, root: Path = ROOT, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """`invoke WORDS` in a checkout, with IMAGE_CONFIG set to `config`."""
+    """Run `invoke ARGUMENTS` in a checkout.
+
+    Args:
+        arguments: of invoke.
+        config: file for IMAGE_CONFIG; unset by default.
+        root: the checkout.
+        environment: added to this process's own.
+    """
     env = {**os.environ, **environment}
     env.pop("IMAGE_CONFIG", None)
     if config:
         env["IMAGE_CONFIG"] = str(config)
     return subprocess.run(
-        [sys.executable, "-m", "invoke", *words],
+        [*INVOKE, *arguments],
         cwd=root,
         env=env,
         capture_output=True,
@@ -47,7 +56,7 @@ def error_line(answer: subprocess.CompletedProcess[str]) -> str:
 
 
 def copy_of_the_checkout(folder: Path) -> Path:
-    """What git tracks here, as it lies in the working tree."""
+    """Copy the files that git tracks, as they are in the working tree."""
     listing = subprocess.run(
         ["git", "-C", str(ROOT), "ls-files", "-z"], check=True, capture_output=True, text=True
     ).stdout
@@ -60,7 +69,7 @@ def copy_of_the_checkout(folder: Path) -> Path:
 
 @contextmanager
 def container(image: str, **options: Any) -> Iterator[Any]:
-    """A running container, removed afterwards; options as `run_container` takes them."""
+    """Run a container until the block ends; options as `run_container` takes them."""
     engine = client()
     try:
         with run_container(engine, image, **options) as running:
@@ -71,32 +80,32 @@ def container(image: str, **options: Any) -> Iterator[Any]:
 
 def build_image(tag: str, dockerfile: str) -> None:
     """Build a small image whose RUN steps have no network."""
-    words = ["docker", "buildx", "build", "--quiet", "--load", "--network=none", "--tag", tag]
-    words += [f"--label={name}={value}" for name, value in started_by().items()]
+    command = ["docker", "buildx", "build", "--quiet", "--load", "--network=none", "--tag", tag]
+    command += [f"--label={name}={value}" for name, value in started_by().items()]
     # BuildKit adds a layer in a second; the SDK's old builder takes ten on a worker's image.
     subprocess.run(
-        [*words, "-"], input=dockerfile, text=True, check=True, capture_output=True, timeout=120
+        [*command, "-"], input=dockerfile, text=True, check=True, capture_output=True, timeout=120
     )
 
 
-def output(image: str, *words: str, entrypoint: str = "") -> str:
-    """What a command prints in a fresh container of an image."""
+def output(image: str, *command: str, entrypoint: str = "") -> str:
+    """Return what a command prints in a new container of an image."""
     engine = client()
     try:
-        return container_output(engine, image, words, entrypoint=entrypoint)
+        return container_output(engine, image, command, entrypoint=entrypoint)
     finally:
         engine.close()
 
 
-def eventually(question: Callable[[], Any], *, seconds: float, what: str) -> Any:
-    """The first true answer to a question asked again and again.
+def eventually(check: Callable[[], Any], *, seconds: float, what: str) -> Any:
+    """Call a function until it returns something true; return that.
 
     Raises:
-        AssertionError: there was none in time.
+        AssertionError: it returned nothing true in time.
     """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        answer = question()
+        answer = check()
         if answer:
             return answer
         time.sleep(0.2)

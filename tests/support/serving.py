@@ -1,9 +1,8 @@
-"""Runs a stand-in's HTTP server in a thread, and serves files with ranges."""
+"""Run a stand-in's HTTP server in a thread, and serve files with ranges."""
 
 from __future__ import annotations
 
 import re
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from typing import BinaryIO
 
 
 class Server(ThreadingHTTPServer):
-    """A server whose open connections never hold up the test that ends it."""
+    """A server that stops at once, also while connections are open."""
 
     daemon_threads = True
     block_on_close = False
@@ -26,7 +25,7 @@ class Server(ThreadingHTTPServer):
         return f"http://{self.server_address[0]!s}:{self.server_address[1]}"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Clients of these servers hang up on purpose; that is no news."""
+        """Ignore clients that hang up: tests do so on purpose."""
 
 
 @contextmanager
@@ -48,10 +47,10 @@ class Quiet(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     def answer(self, code: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
-        """A whole answer."""
+        """Send a whole response."""
         self.send_response(code)
         for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
             self.send_header(name, value)
@@ -60,16 +59,16 @@ class Quiet(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def answer_file(self, path: Path, headers: dict[str, str]) -> None:
-        """A file, or the part of it that the request's Range asks for (RFC 9110, section 14)."""
+        """Send a file, or the part that the request's Range asks for (RFC 9110, section 14)."""
         size = path.stat().st_size
-        wanted = self.wanted_range(size, headers.get("ETag", ""))
-        if wanted is None:
+        part = self.wanted_range(size, headers.get("ETag", ""))
+        if part is None:
             self.send_response(200)
             start, stop = 0, size
-        elif wanted[0] >= size:
+        elif part[0] >= size:
             return self.answer(416, headers={"Content-Range": f"bytes */{size}"})
         else:
-            start, stop = wanted
+            start, stop = part
             self.send_response(206)
             self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{size}")
         self.send_header("Content-Length", str(stop - start))
@@ -95,7 +94,7 @@ class Quiet(BaseHTTPRequestHandler):
             time.sleep(max(0.0, begun + (at - start) / rate - time.monotonic()))
 
     def wanted_range(self, size: int, etag: str) -> tuple[int, int] | None:
-        """First byte and the one after the last; None where the whole file is to be sent."""
+        """Return the first byte and the one after the last; None for the whole file."""
         match = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         condition = self.headers.get("If-Range")
         if not match or (condition and condition != etag):
@@ -104,10 +103,5 @@ class Quiet(BaseHTTPRequestHandler):
         return int(match[1]), min(stop, size)
 
     def drain(self) -> bytes:
-        """The request's body."""
+        """Read the request's body."""
         return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-
-
-def copy_tree(source: Path, dest: Path) -> Path:
-    """A copy that a test may damage."""
-    return Path(shutil.copytree(source, dest))

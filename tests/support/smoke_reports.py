@@ -1,4 +1,4 @@
-"""Smoke reports as a run leaves them, for tests of what reads them."""
+"""Write smoke reports as a run leaves them, for tests of their readers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scripts.common.checks import report
 
 
 def png(colour: tuple[int, int, int] = (250, 20, 240), edge: int = 64) -> bytes:
-    """A picture of one colour."""
+    """Make an image of one colour."""
     stream = io.BytesIO()
     Image.new("RGB", (edge, edge), colour).save(stream, "PNG")
     return stream.getvalue()
@@ -26,7 +26,7 @@ def write_report(
     drew: bool = True,
     whole: bool = True,
 ) -> report.SmokeReport:
-    """Write the report of a run with one check, and with a picture where it drew one."""
+    """Write the report of a run with one check, and with an image where `drew` is set."""
     folder.mkdir(parents=True, exist_ok=True)
     pictures = (f"smoke-{variant}-txt2img.png",) if drew else ()
     for name in pictures:

@@ -1,4 +1,4 @@
-"""Has a stand-in speak TLS, with a certificate made on the spot."""
+"""Serve a stand-in over TLS, with a certificate of its own."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from tests.support.serving import Server
 
 
 def serve_tls(server: Server, folder: Path, *, days: int = 2) -> Path:
-    """Wrap a server's socket.
+    """Wrap a server's socket in TLS.
 
     Args:
-        server: not yet asked anything.
+        server: before its first request.
         folder: where key and certificate are kept.
-        days: how long the certificate is valid; 0: it has expired when it is made.
+        days: how long the certificate is valid; 0 for one that has expired.
 
     Returns:
-        The certificate, to be trusted as a bundle.
+        The certificate, to be used as a CA bundle.
     """
     key, cert, request = (folder / name for name in ("key.pem", "cert.pem", "request.pem"))
-    asked = (
+    request_key = (
         f"openssl req -newkey rsa:2048 -nodes -subj /CN=127.0.0.1"
         f" -addext subjectAltName=IP:127.0.0.1 -keyout {key} -out {request}"
     )
-    signed = (
+    sign = (
         f"openssl x509 -req -in {request} -signkey {key} -days {days}"
         f" -copy_extensions copy -out {cert}"
     )
-    for words in (asked, signed):
-        subprocess.run(words.split(), capture_output=True, check=True)
+    for command in (request_key, sign):
+        subprocess.run(command.split(), capture_output=True, check=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
     server.socket = context.wrap_socket(server.socket, server_side=True)
