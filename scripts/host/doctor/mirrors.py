@@ -94,7 +94,7 @@ def probes(
         if whole not in local_images:
             found.append(Probe("registry", _registry(whole, insecure), (*_LOCKED, _WANTS_TLS)))
     for source in config.a1111.sources.values():
-        url = source_url(loaded, source.repo)
+        url = source_url(places.github, source.repo)
         if url.startswith("http"):
             found.append(Probe("github", f"{url}/info/refs?service=git-upload-pack"))
     for model in config.models:
