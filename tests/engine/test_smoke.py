@@ -23,8 +23,9 @@ from scripts.common.checks.api import Api
 from scripts.common.checks.report import SmokeReport
 from scripts.common.gpu.judge import kernel_error
 from scripts.common.gpu.torch_facts import PROBE, parse_facts
+from scripts.host.build.inputs import resolve
 from scripts.host.config.load import ROOT, load
-from scripts.host.registry.push import doubt_about
+from scripts.host.registry.push import check_tested
 from tests.smoke.container_under_test import PORT, device_requests
 from tests.support.running import container, eventually, output
 from tests.support.smoke_reports import write_report
@@ -76,7 +77,7 @@ def test_a_sound_image_passes_and_the_report_tells_what_was_seen(
     assert "event=ready" in (reports / "smoke-cpu.log").read_text()
     suite = Xml.fromstring((reports / "smoke-cpu.xml").read_text())  # noqa: S314 - our own
     assert suite.get("tests") == str(len(found.checks))
-    assert doubt_about(replace(load("cpu"), root=tmp_path), found.image_id) is None
+    assert check_tested(resolve(replace(load("cpu"), root=tmp_path)), found.image_id) is None
     assert max(map(len, answer.stdout.partition("\ncpu  ")[2].splitlines()[:-2])) <= 100
 
 
@@ -87,7 +88,7 @@ def test_one_check_of_them_proves_nothing(cpu_image: str, tmp_path: Path) -> Non
     assert "NOT PROVEN: only a part of the checks ran" in answer.stdout
     found = report_in(tmp_path / "reports", "cpu")
     assert not found.passed
-    doubt = doubt_about(replace(load("cpu"), root=tmp_path), found.image_id)
+    doubt = check_tested(resolve(replace(load("cpu"), root=tmp_path)), found.image_id)
     assert doubt
     assert "only a part" in doubt.message
 
@@ -176,10 +177,10 @@ def test_without_a_gpu_a_run_leaves_the_proof_of_one_with_a_gpu_until_something_
     assert "drawing needs a GPU: nox -s gpu_smoke -- --variant cuda128" in answer.stdout
     assert "the earlier report stays, in which this image drew: " in answer.stdout
     assert report_in(reports, "cuda128") == proven
-    assert doubt_about(loaded, small.id) is None
+    assert check_tested(resolve(loaded), small.id) is None
 
     nox("smoke", *words, "labels_say")  # which this image does not have
-    doubt = doubt_about(loaded, small.id)
+    doubt = check_tested(resolve(loaded), small.id)
     assert doubt
     assert "failed" in doubt.message
     assert not docker.from_env().containers.list(all=True, filters={"ancestor": small.id})
