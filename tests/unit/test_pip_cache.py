@@ -266,8 +266,7 @@ def test_what_remains_fits_and_was_used_later(
 ) -> None:
     kind: Kind = "http"
     entries = [
-        Entry(kind, Path(str(number)), str(number), (), size, float(used))
-        for number, (size, used) in enumerate(rows)
+        Entry(kind, str(number), (), size, float(used)) for number, (size, used) in enumerate(rows)
     ]
     gone = choose(entries, now=100.0, max_age=max_age, max_size=max_size)
     left = [entry for entry in entries if entry not in gone]

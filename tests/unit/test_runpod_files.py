@@ -10,7 +10,7 @@ import pytest
 from scripts.container.serverless.job_input import parse_job_input
 from scripts.container.settings import VARIABLES, Settings
 from scripts.host.config.load import ROOT
-from scripts.host.pip_cache import CacheLocation, docker_argv
+from scripts.host.pip_cache import docker_argv, run_pip_cache
 
 
 def read(name: str) -> Any:
@@ -53,21 +53,21 @@ def test_the_hub_offers_the_gpu_the_image_is_for_and_hosts_whose_driver_runs_it(
     ("location", "expected"),
     [
         (
-            CacheLocation(container="worker"),
+            {"container": "worker"},
             "docker exec worker /opt/runpod/bin/python -m scripts.container pip-cache stats",
         ),
         (
-            CacheLocation(volume="cache", image="worker:1"),
+            {"volume": "cache", "image": "worker:1"},
             "docker run --rm --volume cache:/runpod-volume --network none worker:1 pip-cache stats",
         ),
     ],
 )
-def test_the_cache_tasks_run_the_containers_own_tool(
-    location: CacheLocation, expected: str
+def test_the_cache_tasks_run_the_containers_own_command(
+    location: dict[str, str], expected: str
 ) -> None:
-    assert " ".join(docker_argv(location, ["stats"])) == expected
+    assert " ".join(docker_argv(["stats"], **location)) == expected
 
 
 def test_a_cache_must_be_named_exactly_once() -> None:
     with pytest.raises(Exception, match="one of: --container"):
-        CacheLocation(container="a", path="/b")
+        run_pip_cache(["stats"], container="a", volume="", path="/b", variant="cpu")
