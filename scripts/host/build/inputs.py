@@ -10,13 +10,13 @@ import os
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scripts.common.diagnostics.error import UserError
 from scripts.host.config.load import LoadedConfig, find_ca_bundle
 from scripts.host.config.lock import Lock
-from scripts.host.config.schema import Build, Config, GitSource, HubSource, Mirrors, Smoke
+from scripts.host.config.schema import Build, GitSource, HubSource, Mirrors, Smoke
 from scripts.host.models.artifacts import Item, items_of
 
 FINAL_STAGE = "build_final_image"
@@ -152,46 +152,55 @@ class BuildInputs:
         return find_ca_bundle(self.root, self.mirrors.ca_bundle)
 
     @property
-    def checkpoint(self) -> Item:
-        """The model file that the worker serves."""
-        return next(
-            item
-            for item in self.artifacts + self.volume_artifacts
-            if item.model.path == CHECKPOINT_PATH
-        )
-
-    @property
     def references(self) -> tuple[str, ...]:
         """All references of the image, immutable ones first."""
         return self.tags + self.moving_tags
 
 
 def resolve(loaded: LoadedConfig) -> BuildInputs:
-    """Resolve a loaded config: one walk over what it pins, one call of git.
+    """Resolve a loaded config: one walk over what it pins, one question to git.
 
     Raises:
         UserError: no model has the path `/model.safetensors`, config and lock disagree about a
             model, or a pickle is not allowed.
     """
     config, lock = loaded.config, loaded.lock
-    download, runtime = (
-        resolve_base(name, lock, config.mirrors.registry)
-        for name in (config.base.download, config.base.runtime)
-    )
+    release, mirrors = config.a1111.release, config.mirrors
+    download = resolve_base(config.base.download, lock, mirrors.registry)
+    runtime = resolve_base(config.base.runtime, lock, mirrors.registry)
     sources = tuple(
-        resolve_source(name, source, config.a1111.release, lock)
-        for name, source in config.a1111.sources.items()
+        resolve_source(name, source, release, lock) for name, source in config.a1111.sources.items()
     )
     items = [item for model in config.models for item in items_of(model, loaded)]
     revision, created = read_revision(loaded.root)
-    tags, moving_tags = (
-        _references(config, loaded.variant, revision, templates)
-        for templates in (config.image.tags, config.image.moving_tags)
-    )
+    short = revision[:12] + ("-dirty" if revision.endswith("-dirty") else "")
+    fields = {"release": release, "variant": loaded.variant, "revision": short}
+
+    def references(tags: Sequence[str]) -> tuple[str, ...]:
+        filled = (_TAG_FIELD.sub(lambda field: fields[field[1]], tag) for tag in tags)
+        return tuple(f"{config.image.repository}:{tag}" for tag in filled)
+
+    digest = {BASE_DIGEST_LABEL: runtime.digest} if runtime.digest else {}
+    labels = {VARIANT_LABEL: loaded.variant, BASE_NAME_LABEL: runtime.name, **digest}
+    arguments = {
+        "BASE_DOWNLOAD": download.reference,
+        "BASE_RUNTIME": runtime.reference,
+        "GITHUB": mirrors.github,
+        "HF_ENDPOINT": mirrors.huggingface,
+        "PYTHON_INDEX": mirrors.python or "",
+        "PYTORCH_INDEX": mirrors.pytorch or "",
+        "APT_MIRROR": mirrors.apt or "",
+        "APK_MIRROR": mirrors.apk or "",
+        "A1111_RELEASE": release,
+        "ACCELERATOR": config.build.accelerator,
+        "REQUIREMENTS": config.build.requirements,
+        **_source_arguments(sources),
+        **_model_arguments(items),
+    }
     return BuildInputs(
         root=loaded.root,
         variant=loaded.variant,
-        release=config.a1111.release,
+        release=release,
         revision=revision,
         created=created,
         download_base=download,
@@ -199,17 +208,12 @@ def resolve(loaded: LoadedConfig) -> BuildInputs:
         sources=sources,
         artifacts=tuple(item for item in items if item.model.placement == "image"),
         volume_artifacts=tuple(item for item in items if item.model.placement == "volume"),
-        arguments=_arguments(config, (download, runtime), sources, items),
+        arguments=arguments,
         unpinned=_unpinned((download, runtime), sources, items),
-        tags=tags,
-        moving_tags=moving_tags,
-        labels={
-            VARIANT_LABEL: loaded.variant,
-            BASE_NAME_LABEL: runtime.name,
-            **({BASE_DIGEST_LABEL: runtime.digest} if runtime.digest else {}),
-            **config.image.labels,
-        },
-        mirrors=config.mirrors,
+        tags=references(config.image.tags),
+        moving_tags=references(config.image.moving_tags),
+        labels={**labels, **config.image.labels},
+        mirrors=mirrors,
         build=config.build,
         smoke=config.smoke,
         store=loaded.store,
@@ -238,10 +242,9 @@ def resolve_base(configured: str, lock: Lock, registry: str | None) -> ResolvedB
 
 def resolve_source(name: str, source: GitSource, release: str, lock: Lock) -> ResolvedSource:
     """Pin a git repository by the config, else by the lock."""
-    ref = release if name == "webui" else "HEAD"
-    found = ResolvedSource(name, source.repo, ref, source.commit or "")
-    locked = lock.sources.get(found.lock_key, "")
-    return found if source.commit else ResolvedSource(name, source.repo, ref, locked)
+    unpinned = ResolvedSource(name, source.repo, release if name == "webui" else "HEAD", "")
+    commit = source.commit or lock.sources.get(unpinned.lock_key, "")
+    return replace(unpinned, commit=commit)
 
 
 def read_revision(root: Path) -> tuple[str, int]:
@@ -269,45 +272,22 @@ def read_revision(root: Path) -> tuple[str, int]:
     return f"{commit}{dirty}" or "unknown", int(stamp or time or 0)
 
 
-def _references(
-    config: Config, variant: str, revision: str, templates: Sequence[str]
-) -> tuple[str, ...]:
-    """Fill in tags; they hold twelve digits of the revision."""
-    short = revision[:12] + ("-dirty" if revision.endswith("-dirty") else "")
-    values = {"release": config.a1111.release, "variant": variant, "revision": short}
-    tags = [_TAG_FIELD.sub(lambda field: values[field[1]], template) for template in templates]
-    return tuple(f"{config.image.repository}:{tag}" for tag in tags)
-
-
-def _arguments(
-    config: Config,
-    bases: tuple[ResolvedBase, ResolvedBase],
-    sources: Sequence[ResolvedSource],
-    items: Sequence[Item],
-) -> dict[str, str]:
-    """Return every ARG of the Dockerfile that config and lock decide, by name."""
-    mirrors = config.mirrors
-    arguments = {
-        "BASE_DOWNLOAD": bases[0].reference,
-        "BASE_RUNTIME": bases[1].reference,
-        "GITHUB": mirrors.github,
-        "HF_ENDPOINT": mirrors.huggingface,
-        "PYTHON_INDEX": mirrors.python or "",
-        "PYTORCH_INDEX": mirrors.pytorch or "",
-        "APT_MIRROR": mirrors.apt or "",
-        "APK_MIRROR": mirrors.apk or "",
-        "A1111_RELEASE": config.a1111.release,
-        "ACCELERATOR": config.build.accelerator,
-        "REQUIREMENTS": config.build.requirements,
-    }
+def _source_arguments(sources: Sequence[ResolvedSource]) -> dict[str, str]:
+    arguments: dict[str, str] = {}
     for source in sources:
         prefix = source.name.upper().replace("-", "_")
         arguments |= {f"{prefix}_REPO": source.repo, f"{prefix}_COMMIT": source.commit}
-    return arguments | _model_arguments(items)
+    return arguments
 
 
 def _model_arguments(items: Sequence[Item]) -> dict[str, str]:
-    """Arguments of stage `download`; other models reach the image by the `models` context."""
+    """Arguments of stage `download`; other models reach the image by the context `models`."""
+    if not any(item.model.path == CHECKPOINT_PATH for item in items):
+        raise UserError(
+            f"no model has the path {CHECKPOINT_PATH}",
+            location="models",
+            hint="give one of them that path",
+        )
     arguments: dict[str, str] = {}
     for item in items:
         source = item.model.source
@@ -323,12 +303,6 @@ def _model_arguments(items: Sequence[Item]) -> dict[str, str]:
                 "MODEL_SHA256": item.wanted.sha256,
                 "MODEL_SIZE": str(item.wanted.size or ""),
             }
-    if not any(item.model.path == CHECKPOINT_PATH for item in items):
-        raise UserError(
-            f"no model has the path {CHECKPOINT_PATH}",
-            location="models",
-            hint="give one of them that path",
-        )
     return arguments
 
 
