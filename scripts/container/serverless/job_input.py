@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from scripts.common.diagnostics.error import UserError
 
@@ -176,7 +176,7 @@ class Envelope(BaseModel):
 
     api: Annotated[str, BeforeValidator(_parse_endpoint_name)] = "txt2img"
     payload: dict[str, Any] = {}
-    timeout: float = Field(default=math.inf, ge=1, allow_inf_nan=False)
+    timeout: float = math.inf  # checked against the worker's limit
 
 
 @dataclass(frozen=True)
