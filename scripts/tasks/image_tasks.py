@@ -133,8 +133,9 @@ def serve(
     port: Annotated[int, "port on this machine; 0 takes a free one"] = 3000,
 ) -> None:
     """Run the built image; print its URL once it has drawn."""
+    from scripts.host.build.inputs import resolve
     from scripts.host.config.load import load
     from scripts.host.serve import serve as serve_image
 
-    loaded = load("cpu" if cpu else variant, define)
-    serve_image(loaded, image=image, port=port, environment=env)
+    inputs = resolve(load("cpu" if cpu else variant, define))
+    serve_image(inputs, image=image, port=port, environment=env)

@@ -123,10 +123,10 @@ def clean(
 
     Run no build meanwhile.
     """
-    from scripts.host.clean import leftovers, remove
+    from scripts.host.clean import find_leftovers, remove
     from scripts.host.console import say, size, table
 
-    found = leftovers(loaded, everything=all)
+    found = find_leftovers(loaded.root, loaded.store, everything=all)
     if not found:
         say("nothing to clean")
         return
