@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from scripts.common.checks.report import SmokeReport
+from scripts.common.checks.smoke_report import SmokeReport
 from scripts.common.diagnostics.error import UserError
 from scripts.common.files import write_atomically
 from scripts.common.records import Record
@@ -108,7 +108,7 @@ def check_tested(inputs: BuildInputs, image_id: str) -> UserError | None:
         report = SmokeReport.model_validate_json(path.read_text(encoding="utf-8"))
         if report.image_id != image_id:
             message = "the smoke report is about another image"
-        elif report.count("failed"):
+        elif report.failures:
             message = "the smoke test of this image failed"
         elif not report.passed:
             message = "only a part of the smoke test ran on this image"
