@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from scripts.common.checks.check_result import CheckResult, Outcome
 from scripts.common.gpu.device import Device
+from scripts.common.records import Record
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class CheckRecord(_Record):
+class CheckRecord(Record):
     """Result of one check.
 
     Args:
@@ -39,7 +36,7 @@ class CheckRecord(_Record):
         return CheckResult(self.name, self.outcome, self.evidence, self.code, self.seconds)
 
 
-class HostRecord(_Record):
+class HostRecord(Record):
     """The machine that ran the image; memory in bytes."""
 
     name: str = ""
@@ -50,24 +47,24 @@ class HostRecord(_Record):
     engine: str = ""
 
 
-class SubjectRecord(_Record):
+class SubjectRecord(Record):
     """What was tested: an image, with its ID and its digests in registries, or an address."""
 
     image: str
     image_id: str
     variant: str
     digests: tuple[str, ...] = ()
-    labels: dict[str, str] = {}
+    labels: dict[str, str] = Field(default_factory=dict)
 
 
-class MemorySample(_Record):
+class MemorySample(Record):
     """Memory of the container in bytes, and the seconds since its start."""
 
     seconds: float
     memory: int
 
 
-class RunRecord(_Record):
+class RunRecord(Record):
     """Circumstances of a run, and what was measured besides the checks.
 
     Args:
@@ -87,8 +84,8 @@ class RunRecord(_Record):
     whole: bool = True
     host: HostRecord = HostRecord()
     gpus: tuple[Device, ...] = ()
-    versions: dict[str, str] = {}
-    phases: dict[str, float] = {}
+    versions: dict[str, str] = Field(default_factory=dict)
+    phases: dict[str, float] = Field(default_factory=dict)
     memory: tuple[MemorySample, ...] = ()
     pictures: tuple[str, ...] = ()
 
