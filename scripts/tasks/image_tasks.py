@@ -8,7 +8,6 @@ from invoke.context import Context
 from scripts.tasks import DEFAULT_VARIANT, Define, Variant, task
 
 if TYPE_CHECKING:
-    from scripts.host.build.inputs import BuildInputs
     from scripts.host.config.load import LoadedConfig
 
 
@@ -43,10 +42,9 @@ def build(
             f"only {FINAL_STAGE} can be pushed", location="--target", hint="leave it out"
         )
     options = BuildOptions(target, tuple(tag), not cache, builder, prefetch, locked, progress)
-    inputs = resolve(loaded)
-    say(render_summary(build_image(loaded, inputs, options)))
+    say(render_summary(build_image(loaded, resolve(loaded), options)))
     if push:
-        _push(inputs, tag, plain=progress != "auto")
+        _push(loaded, tag, plain=progress != "auto")
 
 
 @task()
@@ -105,19 +103,17 @@ def push(
 
     Immutable tags go first.
     """
-    from scripts.host.build.inputs import resolve
-
-    _push(resolve(loaded), tag, untested=untested)
+    _push(loaded, tag, untested=untested)
 
 
 def _push(
-    inputs: "BuildInputs", further: Sequence[str], *, untested: bool = False, plain: bool = False
+    loaded: "LoadedConfig", further: Sequence[str], *, untested: bool = False, plain: bool = False
 ) -> None:
     """Push, and print each reference with its digest."""
     from scripts.host.console import say
     from scripts.host.registry.push import push as push_image
 
-    record = push_image(inputs, further, untested=untested, plain=plain)
+    record = push_image(loaded, further, untested=untested, plain=plain)
     for pushed in record.references:
         say(f"{pushed.reference}@{pushed.digest}")
 
@@ -133,9 +129,8 @@ def serve(
     port: Annotated[int, "port on this machine; 0 takes a free one"] = 3000,
 ) -> None:
     """Run the built image; print its URL once it has drawn."""
-    from scripts.host.build.inputs import resolve
     from scripts.host.config.load import load
     from scripts.host.serve import serve as serve_image
 
-    inputs = resolve(load("cpu" if cpu else variant, define))
-    serve_image(inputs, image=image, port=port, environment=env)
+    loaded = load("cpu" if cpu else variant, define)
+    serve_image(loaded, image=image, port=port, environment=env)

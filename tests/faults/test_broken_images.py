@@ -17,7 +17,7 @@ def standin(fault: str, *more: str) -> tuple[str, ...]:
 
 
 FLAWS = (
-    Broken("no-model-loaded", "model-not-loaded", standin("no-model"), "becomes_ready"),
+    Broken("no-model-loaded", "model-not-loaded", standin("no-model"), "reaches_ready"),
     Broken(
         "xformers-for-another-torch",
         "xformers-mismatch",
@@ -42,14 +42,9 @@ FLAWS = (
         "libgl-missing",
         "libgl-missing",
         ("RUN rm -f /usr/lib/x86_64-linux-gnu/libGL.so.1*",),
-        "packages_can_be_imported",
+        "webui_imports",
     ),
-    Broken(
-        "package-missing",
-        "package-missing",
-        (f"RUN mv {SITE}/kornia /gone",),
-        "packages_can_be_imported",
-    ),
+    Broken("package-missing", "package-missing", (f"RUN mv {SITE}/kornia /gone",), "webui_imports"),
     Broken(
         "tcmalloc-missing",
         "tcmalloc-missing",
@@ -60,7 +55,7 @@ FLAWS = (
         "tokenizer-missing",
         "tokenizer-missing",
         ("RUN rm -rf /opt/huggingface/hub/models--*",),
-        "tokenizer_loads",
+        "tokenizer",
     ),
     Broken(
         "served-by-root",
@@ -68,41 +63,37 @@ FLAWS = (
         ("ENV WORKER_USER=root STANDIN_TORCH=0",),
         "not_root",
     ),
-    Broken("wrong-port", "port-closed", ("ENV WEBUI_PORT=3001 STANDIN_TORCH=0",), "draws_an_image"),
+    Broken("wrong-port", "port-closed", ("ENV WEBUI_PORT=3001 STANDIN_TORCH=0",), "asked_size"),
     Broken(
         "dies-on-second-request",
         "webui-died",
         standin("crash-mid-job", "STANDIN_AFTER=1"),
-        "draws_an_image",
+        "asked_size",
     ),
-    Broken("dies-at-start", "webui-died", standin("crash-at-start"), "becomes_ready"),
+    Broken("dies-at-start", "webui-died", standin("crash-at-start"), "reaches_ready"),
     Broken(
         "port-never-opens",
         "port-closed",
         standin("hang-at-start", "READY_TIMEOUT=3"),
-        "becomes_ready",
+        "reaches_ready",
     ),
     # With the worker's own look at pictures off, the smoke test's must see it.
-    Broken("flat-picture", "picture-flat", standin("flat", "WARMUP=off"), "draws_an_image"),
-    Broken("flat-warm-up", "picture-flat", standin("flat"), "becomes_ready"),
-    Broken(
-        "truncated-png", "picture-broken", standin("truncated-png", "WARMUP=off"), "draws_an_image"
-    ),
-    Broken("wrong-size", "picture-size", standin("wrong-size", "WARMUP=off"), "draws_an_image"),
-    Broken(
-        "out-of-memory", "out-of-memory", standin("out-of-memory", "WARMUP=off"), "draws_an_image"
-    ),
+    Broken("flat-picture", "picture-flat", standin("flat", "WARMUP=off"), "asked_size"),
+    Broken("flat-warm-up", "picture-flat", standin("flat"), "reaches_ready"),
+    Broken("truncated-png", "picture-broken", standin("truncated-png", "WARMUP=off"), "asked_size"),
+    Broken("wrong-size", "picture-size", standin("wrong-size", "WARMUP=off"), "asked_size"),
+    Broken("out-of-memory", "out-of-memory", standin("out-of-memory", "WARMUP=off"), "asked_size"),
     Broken(
         "model-corrupt",
         "model-corrupt",
         ("RUN truncate -s 1000 /model.safetensors",),
-        "complete_safetensors",
+        "whole_safetensors",
     ),
     Broken(
         "git-left-behind",
         "leftovers",
         ("RUN git init -q /stable-diffusion-webui/repositories/BLIP",),
-        "no_build_leftovers",
+        "nothing_of_the_build",
     ),
     Broken(
         "cache-deleted-later",
@@ -111,35 +102,35 @@ FLAWS = (
             "RUN mkdir -p /root/.cache/pip && echo wheel >/root/.cache/pip/x",
             "RUN rm -r /root/.cache",
         ),
-        "no_build_leftovers",
+        "nothing_of_the_build",
     ),
-    Broken("secret-in-environment", "secret-in-image", (f"ENV HF_TOKEN={TOKEN}",), "no_secrets"),
+    Broken("secret-in-environment", "secret-in-image", (f"ENV HF_TOKEN={TOKEN}",), "no_secret"),
     Broken(
         "secret-in-file",
         "secret-in-image",
         # In two parts, so that only the file holds it and not the history.
         (f"RUN echo {TOKEN[:9]}''{TOKEN[9:]} >/etc/x",),
-        "no_secrets",
+        "no_secret",
     ),
     Broken(
         "secret-deleted-later",
         "secret-in-image",
         ("RUN echo machine example.org password x >/root/.netrc", "RUN rm /root/.netrc"),
-        "no_secrets",
+        "no_secret",
     ),
     Broken(
         "bytes-wasted",
         "wasted-bytes",
         ("RUN head -c 20000000 /dev/urandom >/srv/x", "RUN rm /srv/x"),
-        "little_space_wasted",
+        "few_bytes",
     ),
     Broken(
         "layer-over-budget",
         "image-too-large",
         ("RUN truncate -s 1800M /srv/x",),  # a hole, which takes no time to write
-        "size_limits",
+        "budgets",
     ),
-    Broken("setuid", "setuid-file", ("RUN chmod u+s /usr/bin/tini",), "no_setuid"),
+    Broken("setuid", "setuid-file", ("RUN chmod u+s /usr/bin/tini",), "owners_rights"),
     Broken(
         "arch-list-without-the-target",
         "no-kernel-image",
@@ -152,7 +143,7 @@ FLAWS = (
         "world-writable",
         "world-writable",
         ("RUN chmod 777 /opt/worker/scripts/container/__main__.py",),
-        "no_world_writable",
+        "changed_by_anybody",
     ),
     Broken(
         "no-version",
@@ -164,7 +155,7 @@ FLAWS = (
         "stops-late",
         "stop-late",
         ("STOPSIGNAL SIGCONT", "ENV STANDIN_TORCH=0"),
-        "stops_within or becomes_ready",
+        "stops_within or reaches_ready",
         config="smoke: {stop_timeout: 2}\n",
     ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import Future, ThreadPoolExecutor
+import subprocess
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,6 @@ from scripts.common.gpu.device import Driver
 from scripts.common.gpu.judge import kernel_error
 from scripts.common.gpu.nvml import NvmlError, read_driver
 from scripts.common.gpu.torch_facts import PROBE, TorchFacts, parse_facts
-from scripts.common.run import last_line, run_program
 from scripts.container import paths
 from scripts.container.settings import Settings
 from scripts.container.webui import environment
@@ -39,9 +38,8 @@ class Facts:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         # Without a GPU to judge, torch's import would only take time from the server's own.
-        self._torch: Future[TorchFacts] | None = None
-        if settings.accelerator == "cuda":
-            self._torch = ThreadPoolExecutor(1).submit(ask_torch, settings.webui_python)
+        is_cuda = settings.accelerator == "cuda"
+        self._probe = start_torch_probe(settings.webui_python) if is_cuda else None
 
     @cached_property
     def accelerator(self) -> str:
@@ -49,21 +47,21 @@ class Facts:
         return self._settings.accelerator
 
     @cached_property
-    def _driver(self) -> tuple[Driver | None, str]:
+    def _driver(self) -> Driver | NvmlError:
         try:
-            return read_driver(), ""
+            return read_driver()
         except NvmlError as error:
-            return None, str(error)
+            return error
 
     @cached_property
     def driver(self) -> Driver | None:
         """The NVIDIA driver, None where there is none."""
-        return self._driver[0]
+        return self._driver if isinstance(self._driver, Driver) else None
 
     @cached_property
     def driver_error(self) -> str:
         """Why there is no driver, empty when there is one."""
-        return self._driver[1]
+        return str(self._driver) if isinstance(self._driver, NvmlError) else ""
 
     @cached_property
     def tcmalloc(self) -> str:
@@ -76,28 +74,30 @@ class Facts:
         return str(self._settings.model_path)
 
     @cached_property
-    def _model(self) -> tuple[bool, str]:
+    def _model_error(self) -> Exception | None:
         from scripts.common.fetch.file_format import check_structure
 
         path = self._settings.model_path
         try:
             check_structure(path, path.name, allow_pickle=True)
-            return False, ""
-        except UserError as error:
-            return False, error.message
-        except OSError as error:
-            missing = isinstance(error, FileNotFoundError)
-            return missing, (error.strerror or str(error)).lower()
+        except (OSError, UserError) as error:
+            return error
+        return None
 
     @cached_property
     def model_missing(self) -> bool:
         """Whether there is no checkpoint."""
-        return self._model[0]
+        return isinstance(self._model_error, FileNotFoundError)
 
     @cached_property
     def model_error(self) -> str:
         """What is wrong with the checkpoint, as far as its header shows; empty when nothing is."""
-        return self._model[1]
+        error = self._model_error
+        if isinstance(error, UserError):
+            return error.message
+        if isinstance(error, OSError):
+            return (error.strerror or str(error)).lower()
+        return ""
 
     @cached_property
     def volume(self) -> str:
@@ -153,7 +153,7 @@ class Facts:
     @cached_property
     def torch(self) -> TorchFacts | None:
         """Torch in the WebUI's Python; None when it was not asked."""
-        return self._torch.result() if self._torch else None
+        return wait_for_torch(self._probe) if self._probe else None
 
     def to_json(self) -> dict[str, Any]:
         """Return the facts as the JSON report holds them."""
@@ -176,22 +176,50 @@ _NAMES: Final = tuple(
 
 
 def gather_facts(settings: Settings) -> Facts:
-    """Determine every fact; torch, the last, is imported meanwhile."""
+    """Determine every fact; torch, the last, is imported meanwhile.
+
+    Raises:
+        UserError: the WebUI's Python cannot be started.
+    """
     facts = Facts(settings)
     for name in _NAMES:
         getattr(facts, name)
     return facts
 
 
-def ask_torch(python: Path, timeout: float = _TIMEOUT) -> TorchFacts:
-    """Run the probe in the WebUI's own Python; a crash or a timeout is an error of torch."""
-    argv = [str(python), str(PROBE), _DTYPE]
+def start_torch_probe(python: Path) -> subprocess.Popen[str]:
+    """Start the probe in the WebUI's own Python.
+
+    Raises:
+        UserError: that Python cannot be started.
+    """
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     try:
-        # This code is not for the WebUI's Python, where `scripts` means something else.
-        done = run_program(argv, timeout=timeout, env={"PYTHONPATH": ""})
-    except (OSError, UserError) as error:
-        return TorchFacts(error=error.message if isinstance(error, UserError) else str(error))
+        return subprocess.Popen(
+            [str(python), str(PROBE), _DTYPE],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=env,
+        )
+    except OSError as error:
+        raise UserError(
+            f"the WebUI's Python cannot be started: {error.strerror}",
+            location=str(python),
+            hint="set WEBUI_PYTHON, or use an image that `invoke build` made",
+        ) from None
+
+
+def wait_for_torch(probe: subprocess.Popen[str], timeout: float = _TIMEOUT) -> TorchFacts:
+    """Return the probe's facts; a crash or a timeout is an error of torch."""
     try:
-        return parse_facts(done.stdout)
+        out, err = probe.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        probe.kill()
+        probe.communicate()
+        return TorchFacts(error=f"no answer within {timeout:.0f} s")
+    try:
+        return parse_facts(out)
     except ValueError:
-        return TorchFacts(error=f"its process ended with {done.returncode}: {last_line(done)}")
+        last = err.strip().splitlines()[-1:] or [""]
+        return TorchFacts(error=f"its process ended with {probe.returncode}: {last[0]}")
