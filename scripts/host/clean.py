@@ -1,4 +1,4 @@
-"""Finds and removes what builds leave behind; everything it takes can be made again."""
+"""Find and remove what builds leave behind; all of it can be made again."""
 
 from __future__ import annotations
 
@@ -12,26 +12,25 @@ from typing import TYPE_CHECKING, Final
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.files import is_locked
-from scripts.host.config.load import LoadedConfig
-from scripts.host.engine import containers
 from scripts.host.engine.client import client, docker_errors
+from scripts.host.engine.containers import block_sessions, label_of
 from scripts.host.models.store import Store
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
-STANDIN_REGISTRY: Final = "standin.invalid"  # where tests/support/images.py puts its images
-TEST_REPOSITORY: Final = "a1111-worker-test"  # what engine tests call the images they build
+STANDIN_REGISTRY: Final = "standin.invalid"  # registry of the images of tests/support/images.py
+TEST_REPOSITORY: Final = "a1111-worker-test"  # repository of images that engine tests build
 _TOOL_CACHES: Final = (".hypothesis", ".mypy_cache", ".nox", ".pytest_cache", ".ruff_cache")
 
 
 @dataclass(frozen=True)
 class Leftover:
-    """Something that can go.
+    """Something that can be removed.
 
     Args:
-        kind: what it is, for people.
-        name: which one it is.
+        kind: for people.
+        name: path, container or image.
         size: bytes that its removal frees.
         remove: removes it.
     """
@@ -42,31 +41,38 @@ class Leftover:
     remove: Callable[[], None]
 
 
-def leftovers(loaded: LoadedConfig, *, everything: bool = False) -> tuple[Leftover, ...]:
-    """What is there to clean.
+def find_leftovers(root: Path, store: Path, *, everything: bool = False) -> tuple[Leftover, ...]:
+    """List what can be removed.
 
     Args:
-        loaded: names checkout and store.
+        root: the checkout.
+        store: folder of the model store.
         everything: also what killed sessions left in the engine, and caches of tools and the
             stand-in images, which take long to make again.
     """
-    found = [*_reports(loaded.root), *_store_leftovers(Store(loaded.store))]
+    found = [*_reports(root), *_store_leftovers(Store(store))]
     if everything:
-        found += [*_tool_caches(loaded.root), *_of_killed_sessions(loaded.root), *_test_images()]
+        found += _tool_caches(root)
+        try:
+            engine = client()
+        except UserError:  # no engine answers
+            return tuple(found)
+        with docker_errors(message="the engine's containers and images cannot be listed"):
+            found += [*_sessions(engine, root), *_test_images(engine)]
     return tuple(found)
 
 
-def remove(found: Sequence[Leftover]) -> None:
-    """Remove them all.
+def remove(leftovers: Sequence[Leftover]) -> None:
+    """Remove leftovers, in order.
 
     Raises:
         UserError: one cannot be removed; those before it are gone.
     """
-    for leftover in found:
+    for leftover in leftovers:
         try:
             leftover.remove()
         except FileNotFoundError:
-            continue  # somebody was faster
+            continue  # removed meanwhile
         except OSError as error:
             raise UserError(
                 f"cannot be removed: {error.strerror}",
@@ -75,17 +81,24 @@ def remove(found: Sequence[Leftover]) -> None:
             ) from None
 
 
+def is_test_image(tag: str) -> bool:
+    """Return whether an image's reference is one that only tests give."""
+    repository = tag.rpartition(":")[0]
+    return tag.startswith(f"{STANDIN_REGISTRY}/") or repository.split("/")[-1] == TEST_REPOSITORY
+
+
 def _reports(root: Path) -> Iterator[Leftover]:
     if (root / "reports").is_dir():
         yield _folder("reports", root / "reports")
 
 
 def _store_leftovers(store: Store) -> Iterator[Leftover]:
-    """What killed builds and broken downloads left; a running download keeps its file."""
+    """Find staged contexts and partial downloads; a running download keeps its files."""
     for path in sorted(store.root.glob("context-*")):
         yield _folder("staged context", path)
     for path in store.partials():
-        if not is_locked(path.with_name(path.name.removesuffix(".json"))):
+        download = path.with_name(path.name.removesuffix(".json"))  # beside its state as JSON
+        if not is_locked(download):
             yield Leftover("partial download", str(path), path.stat().st_size, path.unlink)
 
 
@@ -95,68 +108,54 @@ def _tool_caches(root: Path) -> Iterator[Leftover]:
             yield _folder("tool cache", root / name)
 
 
-def _test_images() -> Iterator[Leftover]:
-    """What tests made, base images and built ones; nothing where no engine answers."""
-    engine = _engine()
-    if engine is None:
-        return
-    for image in engine.images.list():
-        for tag in image.tags:
-            if is_of_tests(tag):
-                untag = partial(_asked, tag, partial(engine.images.remove, tag))
-                yield Leftover("test image", tag, image.attrs["Size"], untag)
-
-
-def is_of_tests(tag: str) -> bool:
-    """Whether an image's reference is one that only tests give."""
-    repository = tag.rpartition(":")[0]
-    return tag.startswith(f"{STANDIN_REGISTRY}/") or repository.split("/")[-1] == TEST_REPOSITORY
-
-
-def _of_killed_sessions(root: Path) -> Iterator[Leftover]:
-    """Containers and images that this checkout started and nobody will remove any more."""
-    engine = _engine()
-    if engine is None:
-        return
-    with containers.alone(root) as nobody_runs:
-        if not nobody_runs:
+def _sessions(engine: DockerClient, root: Path) -> Iterator[Leftover]:
+    """Find containers and images of this checkout's killed processes; none while one runs."""
+    with block_sessions(root) as is_blocked:
+        if not is_blocked:
             return
-    [(name, value)] = containers.label_of(root).items()
+    [(name, value)] = label_of(root).items()
     ours = {"label": f"{name}={value}"}
-    for container in engine.containers.list(all=True, filters=ours):
+    for container in engine.containers.list(all=True, filters=ours, ignore_removed=True):
         end = partial(container.remove, force=True, v=True)
-        yield Leftover("container", container.name, 0, _while_alone(root, container.name, end))
+        yield Leftover("container", container.name, 0, _while_blocked(root, container.name, end))
     images = engine.images.list(filters=ours)
-    own = _own_sizes(engine) if images else {}
+    # Bytes that no other image shares.
+    disk_usage = engine.df()["Images"] if images else ()
+    sizes = {image["Id"]: image["Size"] - image["SharedSize"] for image in disk_usage}
     for image in images:
-        known_as = next(iter(image.tags), image.short_id)
+        tag = next(iter(image.tags), image.short_id)
         end = partial(engine.images.remove, image.id, force=True)
-        size = own.get(image.id, 0)
-        yield Leftover("image of a test", known_as, size, _while_alone(root, known_as, end))
+        size = sizes.get(image.id, 0)
+        yield Leftover("image of a test", tag, size, _while_blocked(root, tag, end))
 
 
-def _own_sizes(engine: DockerClient) -> dict[str, int]:
-    """Bytes that no other image shares, by image ID."""
-    return {each["Id"]: each["Size"] - each["SharedSize"] for each in engine.df()["Images"]}
+def _test_images(engine: DockerClient) -> Iterator[Leftover]:
+    """Find base images and built images of tests."""
+    for image in engine.images.list():
+        for tag in filter(is_test_image, image.tags):
+            untag = partial(_remove_from_engine, tag, partial(engine.images.remove, tag))
+            yield Leftover("test image", tag, image.attrs["Size"], untag)
 
 
-def _while_alone(root: Path, name: str, end: Callable[[], None]) -> Callable[[], None]:
-    def ended() -> None:
-        with containers.alone(root) as nobody_runs:
-            if not nobody_runs:
+def _while_blocked(root: Path, name: str, end: Callable[[], None]) -> Callable[[], None]:
+    def remove() -> None:
+        with block_sessions(root) as is_blocked:
+            if not is_blocked:
                 raise UserError(
-                    "a session has begun meanwhile", location=name, hint="run it again after that"
+                    "a session has begun meanwhile",
+                    location=name,
+                    hint="run `invoke clean` again when it has ended",
                 )
-            _asked(name, end)
+            _remove_from_engine(name, end)
 
-    return ended
+    return remove
 
 
-def _asked(name: str, end: Callable[[], None]) -> None:
-    """Have the engine remove something.
+def _remove_from_engine(name: str, end: Callable[[], None]) -> None:
+    """Remove something from the engine.
 
     Raises:
-        UserError: it refuses.
+        UserError: the engine refuses.
     """
     from docker.errors import NotFound
 
@@ -164,16 +163,9 @@ def _asked(name: str, end: Callable[[], None]) -> None:
         docker_errors(
             name, message="the engine keeps it", hint="remove the containers that use it"
         ),
-        suppress(NotFound),
-    ):  # removed meanwhile
+        suppress(NotFound),  # removed meanwhile
+    ):
         end()
-
-
-def _engine() -> DockerClient | None:
-    try:
-        return client()
-    except UserError:
-        return None
 
 
 def _folder(kind: str, path: Path) -> Leftover:
@@ -181,6 +173,6 @@ def _folder(kind: str, path: Path) -> Leftover:
 
 
 def _freed(folder: Path) -> int:
-    """Bytes below a folder that no other name holds."""
+    """Return the bytes below a folder that no other hard link keeps."""
     stats = (path.lstat() for path in folder.rglob("*") if path.is_symlink() or path.is_file())
     return sum(stat.st_size for stat in stats if stat.st_nlink == 1)

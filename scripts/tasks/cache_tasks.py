@@ -23,7 +23,10 @@ def stats(
     json: _Json = False,
 ) -> None:
     """Show what pip's cache holds and saves."""
-    _run(["report" if largest else "stats"], json, container, volume, path, variant)
+    from scripts.host.pip_cache import run_pip_cache
+
+    arguments = ["report" if largest else "stats", *(["--json"] if json else [])]
+    run_pip_cache(arguments, container=container, volume=volume, path=path, variant=variant)
 
 
 @task()
@@ -39,19 +42,9 @@ def prune(
     json: _Json = False,
 ) -> None:
     """Delete the least recently used entries of pip's cache."""
-    arguments = ["prune", *(["--dry-run"] if dry_run else [])]
+    from scripts.host.pip_cache import run_pip_cache
+
+    arguments = ["prune", *(["--dry-run"] if dry_run else []), *(["--json"] if json else [])]
     arguments += ["--older-than", older_than] if older_than else []
     arguments += ["--max-size", max_size] if max_size else []
-    _run(arguments, json, container, volume, path, variant)
-
-
-def _run(
-    arguments: list[str], json: bool, container: str, volume: str, path: str, variant: str
-) -> None:
-    from scripts.host.build.inputs import resolve
-    from scripts.host.config.load import load
-    from scripts.host.pip_cache import CacheLocation, run_pip_cache
-
-    image = resolve(load(variant)).references[0] if volume else ""
-    location = CacheLocation(container, volume, path, image, variant)
-    run_pip_cache(location, [*arguments, *(["--json"] if json else [])])
+    run_pip_cache(arguments, container=container, volume=volume, path=path, variant=variant)

@@ -8,6 +8,7 @@ from invoke.context import Context
 from scripts.tasks import DEFAULT_VARIANT, Define, Variant, task
 
 if TYPE_CHECKING:
+    from scripts.host.build.inputs import BuildInputs
     from scripts.host.config.load import LoadedConfig
 
 
@@ -42,9 +43,10 @@ def build(
             f"only {FINAL_STAGE} can be pushed", location="--target", hint="leave it out"
         )
     options = BuildOptions(target, tuple(tag), not cache, builder, prefetch, locked, progress)
-    say(render_summary(build_image(loaded, resolve(loaded), options)))
+    inputs = resolve(loaded)
+    say(render_summary(build_image(loaded, inputs, options)))
     if push:
-        _push(loaded, tag, plain=progress != "auto")
+        _push(inputs, tag, plain=progress != "auto")
 
 
 @task()
@@ -103,17 +105,19 @@ def push(
 
     Immutable tags go first.
     """
-    _push(loaded, tag, untested=untested)
+    from scripts.host.build.inputs import resolve
+
+    _push(resolve(loaded), tag, untested=untested)
 
 
 def _push(
-    loaded: "LoadedConfig", further: Sequence[str], *, untested: bool = False, plain: bool = False
+    inputs: "BuildInputs", further: Sequence[str], *, untested: bool = False, plain: bool = False
 ) -> None:
     """Push, and print each reference with its digest."""
     from scripts.host.console import say
     from scripts.host.registry.push import push as push_image
 
-    record = push_image(loaded, further, untested=untested, plain=plain)
+    record = push_image(inputs, further, untested=untested, plain=plain)
     for pushed in record.references:
         say(f"{pushed.reference}@{pushed.digest}")
 
@@ -129,8 +133,9 @@ def serve(
     port: Annotated[int, "port on this machine; 0 takes a free one"] = 3000,
 ) -> None:
     """Run the built image; print its URL once it has drawn."""
+    from scripts.host.build.inputs import resolve
     from scripts.host.config.load import load
     from scripts.host.serve import serve as serve_image
 
-    loaded = load("cpu" if cpu else variant, define)
-    serve_image(loaded, image=image, port=port, environment=env)
+    inputs = resolve(load("cpu" if cpu else variant, define))
+    serve_image(inputs, image=image, port=port, environment=env)

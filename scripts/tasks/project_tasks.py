@@ -53,14 +53,14 @@ def pin(
     from scripts.host.config.load import load_variants
     from scripts.host.config.lock import LOCK_NAME
     from scripts.host.console import say
-    from scripts.host.pin.network import pin_network
-    from scripts.host.pin.python_packages import pin_python
+    from scripts.host.pin.pin_network import pin_network
+    from scripts.host.pin.pin_packages import pin_packages
 
     if upgrade and not python:
         raise UserError("only packages are upgraded", location="--upgrade", hint="add --python")
     variants = load_variants(variant, define)
     if python:
-        again, changes = "invoke pin --python", pin_python(variants, check=check, upgrade=upgrade)
+        again, changes = "invoke pin --python", pin_packages(variants, check=check, upgrade=upgrade)
     else:
         again, changes = "invoke pin", pin_network(variants, check=check, partly=bool(variant))
     for line in changes:
@@ -123,10 +123,10 @@ def clean(
 
     Run no build meanwhile.
     """
-    from scripts.host.clean import leftovers, remove
+    from scripts.host.clean import find_leftovers, remove
     from scripts.host.console import say, size, table
 
-    found = leftovers(loaded, everything=all)
+    found = find_leftovers(loaded.root, loaded.store, everything=all)
     if not found:
         say("nothing to clean")
         return

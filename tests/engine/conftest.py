@@ -1,4 +1,4 @@
-"""What engine tests build with and push to; without an engine they are skipped, or fail in CI."""
+"""Fixtures of the engine tests: stand-ins and images. Without an engine, skip; in CI, fail."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from tests.support.running import invoke
 from tests.support.up import StandIns, stand_ins
 
 PROGRAMS = ("docker-registry", "git", "mmdebstrap")
-"""What the stand-ins are made with and served by."""
+"""Programs that the stand-ins need."""
 
 
 @cache
-def _hindrance() -> str:
-    """Why these tests cannot run here; empty when they can."""
+def _missing_requirement() -> str:
+    """Return why these tests cannot run here; empty when they can."""
     try:
         probe()
-    except UserError as failure:
-        return f"engine tests need a Docker engine: {failure}"
+    except UserError as error:
+        return f"engine tests need a Docker engine: {error}"
     missing = [name for name in PROGRAMS if not shutil.which(name)]
     if missing:
         return f"engine tests need {', '.join(missing)} - run: scripts/bootstrap --yes nox"
@@ -33,24 +33,24 @@ def _hindrance() -> str:
 
 
 def pytest_runtest_setup() -> None:
-    """Skip every test here, in one line of the summary, where none can run; fail in CI."""
-    if _hindrance():
+    """Skip every test here where none can run, in one line of the summary; fail in CI."""
+    if _missing_requirement():
         if os.environ.get("CI"):
-            pytest.fail(_hindrance(), pytrace=False)
-        pytest.skip(_hindrance())
+            pytest.fail(_missing_requirement(), pytrace=False)
+        pytest.skip(_missing_requirement())
 
 
 @pytest.fixture(scope="session")
 def standins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIns]:
-    """Everything outside: base images, git host, Hub, registry, and the config that says so."""
+    """Base images, git host, Hub and registry, and a config that names them."""
     folder = tmp_path_factory.mktemp("standins")
     with stand_ins(folder, folder / "config.yaml") as up:
         yield up
-        _forget_names_in(up.registry)
+        _remove_tags_of(up.registry)
 
 
-def _forget_names_in(registry: str) -> None:
-    """Remove the names that builds gave to images of a registry that is about to end."""
+def _remove_tags_of(registry: str) -> None:
+    """Remove image tags of a registry that is about to end."""
     engine = client()
     for image in engine.images.list():
         for tag in image.tags:
@@ -73,7 +73,7 @@ def checkpoint(standins: StandIns) -> Path:
 
 @pytest.fixture(scope="session")
 def registry(standins: StandIns) -> str:
-    """host:port of a registry that anybody may push to."""
+    """host:port of a registry without a login."""
     return standins.registry
 
 
@@ -96,7 +96,7 @@ def cuda_image(image_config: Path, model_store: Path) -> str:
 
 
 def built_image(variant: str, config: Path, store: Path) -> str:
-    """Build as a user does; the same inputs come from BuildKit's cache."""
+    """Build as a user does, or take the same image from BuildKit's cache."""
     tag = f"a1111-worker-test:{variant}"
     answer = invoke(
         *("build", "--variant", variant, "--tag", tag), config=config, MODELS_STORE=str(store)

@@ -1,4 +1,4 @@
-"""scripts/bootstrap on a bare machine: a container of Debian 12 that gets its own engine."""
+"""scripts/bootstrap on a bare machine: a Debian 12 container that gets its own engine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project as somebody downloads it: the files, no repository."""
+    """The project as it is downloaded: files without a repository."""
     return copy_of_the_checkout(tmp_path_factory.mktemp("machine") / "checkout")
 
 
@@ -47,7 +47,6 @@ def machine(checkout: Path) -> Iterator[Any]:
 
 def put(machine: Any, folder: Path) -> None:
     """Copy a folder into the machine as /checkout."""
-
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w") as archive:
         archive.add(folder, "checkout")
@@ -56,12 +55,12 @@ def put(machine: Any, folder: Path) -> None:
 
 
 def run(machine: Any, line: str) -> tuple[int, str]:
-    """Run a shell line in the machine; its exit code and all it said."""
+    """Run a shell line in the machine; return its exit code and output."""
     code, said = machine.exec_run(["sh", "-c", f"{{ {line}; }} 2>&1"])
     return code, said.decode()
 
 
-def test_without_yes_each_missing_thing_is_one_line_and_nothing_is_installed(machine: Any) -> None:
+def test_without_yes_nothing_is_installed(machine: Any) -> None:
     code, said = run(machine, "scripts/bootstrap true")
     assert code == 1
     assert said.splitlines() == [
@@ -73,12 +72,12 @@ def test_without_yes_each_missing_thing_is_one_line_and_nothing_is_installed(mac
 
 def give(machine: Any, *images: str) -> None:
     """Load images of this engine into the machine's own."""
-    words = ["docker", "exec", "-i", machine.id, "docker", "load", "--quiet"]
+    load = ["docker", "exec", "-i", machine.id, "docker", "load", "--quiet"]
     with subprocess.Popen(["docker", "save", *images], stdout=subprocess.PIPE) as saved:
-        subprocess.run(words, stdin=saved.stdout, check=True, capture_output=True)
+        subprocess.run(load, stdin=saved.stdout, check=True, capture_output=True)
 
 
-def test_with_yes_it_gets_an_environment_and_an_engine_that_builds(machine: Any) -> None:
+def test_with_yes_it_installs_an_environment_and_a_working_engine(machine: Any) -> None:
     # Through a pipe, whose end comes only when nothing that was started holds it open.
     code, said = run(machine, "timeout 300 sh -c 'scripts/bootstrap --yes nox --version | cat'")
     assert code == 0, said
@@ -91,15 +90,13 @@ def test_with_yes_it_gets_an_environment_and_an_engine_that_builds(machine: Any)
     assert said.startswith("sha256:")
 
 
-def test_then_one_command_builds_the_image_without_git_or_a_network(
-    machine: Any, standins: StandIns
-) -> None:
+def test_one_command_then_builds_without_git_or_network(machine: Any, standins: StandIns) -> None:
     give(machine, standins.base_download, standins.base_runtime)
     # The stand-ins are a part of the test and need git; the build is not, and finds none.
     stands = "python -m tests.support.up --config /standins.yaml"
     build = "env PATH=/nogit:/checkout/.venv/bin invoke build --variant cpu"
-    shelf = "mkdir /nogit && ln -s $(command -v docker) $(command -v env) /nogit"
-    code, said = run(machine, f"{shelf} && scripts/bootstrap --yes {stands} -- {build}")
+    programs = "mkdir /nogit && ln -s $(command -v docker) $(command -v env) /nogit"
+    code, said = run(machine, f"{programs} && scripts/bootstrap --yes {stands} -- {build}")
     assert code == 0, said
     assert "build_final_image" in said
     name = "docker images --format '{{.Tag}}' | grep -x v1.9.3-cpu"

@@ -1,4 +1,4 @@
-"""`invoke clean --all` on a real engine: what a killed process left goes, a living one's stays."""
+"""`invoke clean --all` on a real engine removes what killed processes left, and nothing else."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
-import docker
 import pytest
 
 from scripts.common.diagnostics.error import UserError
-from scripts.host.clean import Leftover, leftovers, remove
-from scripts.host.config.load import ROOT, load
+from scripts.host.clean import Leftover, find_leftovers, remove
+from scripts.host.config.load import ROOT
+from scripts.host.engine.client import client
 from scripts.host.engine.containers import label_of
 from tests.support.images import debian_root
 from tests.support.running import build_image, copy_of_the_checkout, eventually, invoke
@@ -41,7 +40,7 @@ KINDS = ("container", "image of a test")
 
 @contextmanager
 def session(checkout: Path) -> Iterator[tuple[subprocess.Popen[str], set[str]]]:
-    """A process that works for a checkout, and the names of what it started."""
+    """A process that starts containers for a checkout, and the names of what it started."""
     words = [sys.executable, "-c", SESSION, str(checkout), debian_root(), checkout.name]
     with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -50,7 +49,7 @@ def session(checkout: Path) -> Iterator[tuple[subprocess.Popen[str], set[str]]]:
             yield process, {container, f"a1111-worker-broken:{checkout.name}"}
         finally:
             process.kill()
-            engine = docker.from_env()
+            engine = client()
             for left in engine.containers.list(all=True, filters={"name": container}):
                 left.remove(force=True)
             for image in engine.images.list(f"a1111-worker-broken:{checkout.name}"):
@@ -59,9 +58,9 @@ def session(checkout: Path) -> Iterator[tuple[subprocess.Popen[str], set[str]]]:
 
 
 def found(checkout: Path) -> dict[str, Leftover]:
-    """What `invoke clean --all` of a checkout shows of containers and their images."""
-    all_of_it = leftovers(replace(load("cpu"), root=checkout), everything=True)
-    return {each.name: each for each in all_of_it if each.kind in KINDS}
+    """The containers and their images that `invoke clean --all` of a checkout lists."""
+    leftovers = find_leftovers(checkout, checkout / "models", everything=True)
+    return {each.name: each for each in leftovers if each.kind in KINDS}
 
 
 def there(name: str) -> bool:
@@ -79,18 +78,18 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("checkout")
 
 
-def test_what_a_killed_session_left_is_shown_and_then_removed(checkout: Path) -> None:
+def test_leftovers_of_a_killed_session_are_listed_and_removed(checkout: Path) -> None:
     with session(checkout) as (process, names):
         kill(process)
         shown = found(checkout)
         assert set(shown) == names
-        assert all(map(there, names)), "looking removes nothing"
+        assert all(map(there, names)), "listing removes nothing"
         remove(list(shown.values()))
         assert not any(map(there, names))
         assert found(checkout) == {}
 
 
-def test_what_a_running_session_uses_is_neither_shown_nor_removed(checkout: Path) -> None:
+def test_running_session_keeps_its_containers(checkout: Path) -> None:
     with session(checkout) as (process, _):
         assert found(checkout) == {}
         kill(process)
@@ -110,11 +109,9 @@ def idle() -> Iterator[str]:
     subprocess.run(["docker", "rmi", "--force", tag], check=True, capture_output=True)
 
 
-def test_the_container_of_a_killed_smoke_session_is_among_what_clean_shows(
-    idle: str, tmp_path: Path
-) -> None:
+def test_container_of_a_killed_smoke_session_is_listed(idle: str, tmp_path: Path) -> None:
     copy = copy_of_the_checkout(tmp_path / "checkout")
-    engine = docker.from_env()
+    engine = client()
     ours = {"label": [f"{name}={value}" for name, value in label_of(copy).items()]}
 
     def workers() -> list[str]:
@@ -139,7 +136,7 @@ def test_the_container_of_a_killed_smoke_session_is_among_what_clean_shows(
     engine.close()
 
 
-def test_another_checkouts_leftovers_are_left_to_it(checkout: Path, tmp_path: Path) -> None:
+def test_leftovers_of_another_checkout_are_kept(checkout: Path, tmp_path: Path) -> None:
     with session(checkout) as (process, names):
         kill(process)
         assert found(tmp_path) == {}

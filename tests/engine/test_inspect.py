@@ -138,7 +138,7 @@ def test_cache_tool_over_a_volume_hints_at_the_build(tmp_path: Path) -> None:
     config.write_text("image: {repository: 127.0.0.1:9/never, tags: [built], moving_tags: []}\n")
     words = ("cache.stats", "--volume", str(tmp_path), "--variant", "cpu")
     line = error_line(invoke(*words, config=config))
-    assert line.endswith("if the image is not there: invoke build --variant cpu")
+    assert line.endswith("if the image does not exist: invoke build --variant cpu")
 
 
 def test_worker_image_passes_and_its_bill_is_reproducible(

@@ -1,4 +1,4 @@
-"""`invoke push` against a real registry: what it promises, and what it does when that one fails."""
+"""`invoke push` against a real registry: its promises, also when the registry fails."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import docker
 import pytest
 
 from scripts.common.diagnostics.error import UserError
-from scripts.host.config.load import ROOT, LoadedConfig, load
-from scripts.host.registry.push import names_of, push
+from scripts.host.build.inputs import BuildInputs, resolve
+from scripts.host.config.load import ROOT, load
+from scripts.host.engine.client import client
+from scripts.host.registry.push import push
 from tests.support.registry import PASSWORD, USER, Registry, registry
 from tests.support.running import error_line, invoke
 from tests.support.smoke_reports import write_report
@@ -88,9 +89,9 @@ def basic(password: str) -> str:
 
 @pytest.fixture
 def engine() -> Iterator[Any]:
-    client = docker.from_env()
-    yield client
-    client.close()
+    connected = client()
+    yield connected
+    connected.close()
 
 
 @dataclass(frozen=True)
@@ -101,30 +102,30 @@ class Work:
     engine: Any
     repository: str
 
-    def loaded(self, address: str, variant: str = "cpu") -> LoadedConfig:
-        """The config of a checkout that pushes to a registry under two tags that never move."""
+    def inputs(self, address: str, variant: str = "cpu") -> BuildInputs:
+        """Inputs of a build for a registry: two immutable tags, one that moves."""
         define = (
             f"image.repository={address}/{self.repository}",
             "image.tags=[one, two]",
             "image.moving_tags=[latest]",
         )
-        return replace(load(variant, define), root=self.root)
+        return resolve(replace(load(variant, define), root=self.root))
 
-    def built(self, loaded: LoadedConfig, *, size: int = 1000) -> str:
-        """Make an image of random bytes and name it as `invoke build` would; its ID."""
+    def build(self, inputs: BuildInputs, *, size: int = 1000) -> str:
+        """Make an image of random bytes, tag it as `invoke build` would, and return its ID."""
         data = io.BytesIO()
         with tarfile.open(fileobj=data, mode="w") as archive:
             entry = tarfile.TarInfo("file")
             entry.size = size
             archive.addfile(entry, io.BytesIO(secrets.token_bytes(size)))
-        names = names_of(loaded)
-        for name in (*names.immutable, *names.moving):
+        first = inputs.tags[0]
+        for name in inputs.references:
             repository, tag = name.rsplit(":", 1)
-            if name == names.immutable[0]:
+            if name == first:
                 self.engine.api.import_image_from_data(data.getvalue(), repository, tag)
             else:
-                self.engine.images.get(names.immutable[0]).tag(repository, tag)
-        return str(self.engine.images.get(names.immutable[0]).id)
+                self.engine.images.get(first).tag(repository, tag)
+        return str(self.engine.images.get(first).id)
 
     @property
     def record(self) -> Path:
@@ -144,14 +145,12 @@ def work(tmp_path: Path, engine: Any) -> Iterator[Work]:
             engine.images.remove(image.id, force=True)
 
 
-def test_a_push_brings_every_tag_and_records_the_registrys_digest(
-    work: Work, open_registry: Registry
-) -> None:
-    loaded = work.loaded(open_registry.address)
-    image_id = work.built(loaded)
+def test_push_sends_every_tag_and_records_the_digest(work: Work, open_registry: Registry) -> None:
+    inputs = work.inputs(open_registry.address)
+    image_id = work.build(inputs)
     write_report(work.root / "reports", image_id)
     further = f"{open_registry.address}/{work.repository}:further"
-    push(loaded, [further])
+    push(inputs, [further])
     there = held(open_registry, work.repository)
     assert set(there) == {"one", "two", "latest", "further"}
     [digest] = set(there.values())
@@ -161,121 +160,113 @@ def test_a_push_brings_every_tag_and_records_the_registrys_digest(
     assert {each["digest"] for each in record["references"]} == {digest}
 
 
-def test_an_image_without_a_passing_smoke_report_stays_here(
+def test_image_without_a_passing_smoke_report_is_not_pushed(
     work: Work, open_registry: Registry
 ) -> None:
-    loaded = work.loaded(open_registry.address)
-    image_id = work.built(loaded)
+    inputs = work.inputs(open_registry.address)
+    image_id = work.build(inputs)
     with pytest.raises(UserError, match="no smoke report"):
-        push(loaded)
+        push(inputs)
     write_report(work.root / "reports", image_id, outcome="failed")
     with pytest.raises(UserError, match="smoke test of this image failed"):
-        push(loaded)
+        push(inputs)
     assert held(open_registry, work.repository) == {}
     assert not work.record.exists()
 
 
-def test_an_image_for_gpus_is_pushed_once_it_drew_on_one(
-    work: Work, open_registry: Registry
-) -> None:
-    loaded = work.loaded(open_registry.address, "cuda128")
-    image_id = work.built(loaded)
+def test_gpu_image_is_pushed_once_it_drew_on_a_gpu(work: Work, open_registry: Registry) -> None:
+    inputs = work.inputs(open_registry.address, "cuda128")
+    image_id = work.build(inputs)
     write_report(work.root / "reports", image_id, variant="cuda128", drew=False)
     with pytest.raises(UserError, match=r"drew no picture.*nox -s gpu_smoke"):
-        push(loaded)
+        push(inputs)
     assert held(open_registry, work.repository) == {}
     write_report(work.root / "reports", image_id, variant="cuda128")
-    assert not push(loaded).untested
+    assert not push(inputs).untested
     assert set(held(open_registry, work.repository)) == {"one", "two", "latest"}
 
 
 def test_untested_is_recorded(work: Work, open_registry: Registry) -> None:
-    loaded = work.loaded(open_registry.address)
-    work.built(loaded)
-    assert push(loaded, untested=True).untested
+    inputs = work.inputs(open_registry.address)
+    work.build(inputs)
+    assert push(inputs, untested=True).untested
     assert json.loads(work.record.read_text())["untested"] is True
 
 
-def test_an_immutable_tag_of_another_image_is_neither_moved_nor_passed_by(
-    work: Work, open_registry: Registry
-) -> None:
-    loaded = work.loaded(open_registry.address)
-    work.built(loaded)
-    push(loaded, untested=True)
+def test_immutable_tag_of_another_image_stops_the_push(work: Work, open_registry: Registry) -> None:
+    inputs = work.inputs(open_registry.address)
+    work.build(inputs)
+    push(inputs, untested=True)
     before = held(open_registry, work.repository)
-    work.built(loaded)
+    work.build(inputs)
     with pytest.raises(UserError, match="taken by another image"):
-        push(loaded, untested=True)
+        push(inputs, untested=True)
     assert held(open_registry, work.repository) == before
 
 
-def test_the_same_image_from_another_machine_counts_as_there(
+def test_same_image_pushed_from_another_machine_is_not_sent_again(
     work: Work, open_registry: Registry
 ) -> None:
-    loaded = work.loaded(open_registry.address)
-    image_id = work.built(loaded)
-    push(loaded, untested=True)
-    names = names_of(loaded)
-    saved = b"".join(work.engine.images.get(names.immutable[0]).save(named=names.immutable[0]))
+    inputs = work.inputs(open_registry.address)
+    image_id = work.build(inputs)
+    push(inputs, untested=True)
+    first = inputs.tags[0]
+    saved = b"".join(work.engine.images.get(first).save(named=first))
     work.engine.images.remove(image_id, force=True)  # and with it what the engine knew of digests
     [image] = work.engine.images.load(saved)
     assert image.id == image_id
     # At most its own ID, which is a digest where containerd keeps images; no registry's answer.
     known = {digest.rpartition("@")[2] for digest in image.attrs["RepoDigests"]}
     assert known <= {image_id}
-    pushed = push(loaded, untested=True).references
+    pushed = push(inputs, untested=True).references
     assert {each.reference: each.was_there for each in pushed} == {
-        **dict.fromkeys(names.immutable, True),
-        **dict.fromkeys(names.moving, False),
+        **dict.fromkeys(inputs.tags, True),
+        **dict.fromkeys(inputs.moving_tags, False),
     }
 
 
-def test_no_moving_tag_is_up_before_every_immutable_one(
+def test_moving_tags_are_pushed_after_every_immutable_one(
     work: Work, open_registry: Registry
 ) -> None:
     with wire(open_registry.address, b"/manifests/two HTTP", forever=True) as way:
-        loaded = work.loaded(way.address)
-        work.built(loaded)
+        inputs = work.inputs(way.address)
+        work.build(inputs)
         with pytest.raises(UserError, match="registry-lost"):
-            push(loaded, untested=True, pauses=AT_ONCE)
+            push(inputs, untested=True, pauses=AT_ONCE)
     assert way.broken.is_set()
     assert "latest" not in held(open_registry, work.repository)
 
 
-def test_a_connection_that_breaks_once_is_tried_again(work: Work, open_registry: Registry) -> None:
+def test_broken_connection_is_retried(work: Work, open_registry: Registry) -> None:
     at = f"PUT /v2/{work.repository}/manifests/".encode()
     with wire(open_registry.address, at) as way:
-        loaded = work.loaded(way.address)
-        work.built(loaded)
-        push(loaded, untested=True, pauses=AT_ONCE)
+        inputs = work.inputs(way.address)
+        work.build(inputs)
+        push(inputs, untested=True, pauses=AT_ONCE)
     assert way.broken.is_set()
     assert set(held(open_registry, work.repository)) == {"one", "two", "latest"}
 
 
-def test_after_a_registry_died_the_next_push_goes_all_the_way(
-    work: Work, open_registry: Registry
-) -> None:
+def test_push_after_a_registry_failure_completes(work: Work, open_registry: Registry) -> None:
     at = f"PUT /v2/{work.repository}/manifests/".encode()
     with wire(open_registry.address, at, forever=True) as way:
-        loaded = work.loaded(way.address)
-        work.built(loaded)
+        inputs = work.inputs(way.address)
+        work.build(inputs)
         with pytest.raises(UserError, match="registry-lost"):
-            push(loaded, untested=True, pauses=AT_ONCE)
+            push(inputs, untested=True, pauses=AT_ONCE)
         assert held(open_registry, work.repository) == {}
         assert not work.record.exists()
         way.mend()
-        push(loaded, untested=True, pauses=AT_ONCE)
+        push(inputs, untested=True, pauses=AT_ONCE)
     assert set(held(open_registry, work.repository)) == {"one", "two", "latest"}
     assert work.record.exists()
 
 
-def test_credentials_of_dockers_config_open_a_guarded_registry(
-    work: Work, guarded_registry: Registry
-) -> None:
-    loaded = work.loaded(guarded_registry.address)
-    work.built(loaded)
+def test_credentials_of_docker_config_are_used(work: Work, guarded_registry: Registry) -> None:
+    inputs = work.inputs(guarded_registry.address)
+    work.build(inputs)
     log_in(guarded_registry.address, PASSWORD)
-    push(loaded, untested=True)
+    push(inputs, untested=True)
     assert len(held(guarded_registry, work.repository, PASSWORD)) == 3
 
 
@@ -288,25 +279,27 @@ def checkout(work: Work) -> Path:
     return work.root
 
 
-def words_for(loaded: LoadedConfig) -> tuple[str, ...]:
-    """`invoke push` with the config of a test."""
-    image = loaded.config.image
-    tags = [f"image.tags=[{', '.join(image.tags)}]", f"image.moving_tags={[*image.moving_tags]}"]
-    defined = [
-        word for value in (f"image.repository={image.repository}", *tags) for word in ("-D", value)
-    ]
-    return ("push", "--variant", "cpu", "--untested", *defined)
+def push_command(inputs: BuildInputs) -> tuple[str, ...]:
+    """Arguments of `invoke` for a push with the config of a test."""
+    repository = inputs.tags[0].rpartition(":")[0]
+    define = (
+        f"image.repository={repository}",
+        "image.tags=[one, two]",
+        "image.moving_tags=[latest]",
+    )
+    options = (word for value in define for word in ("-D", value))
+    return ("push", "--variant", "cpu", "--untested", *options)
 
 
 @pytest.mark.parametrize("password", [None, "wrong"])
-def test_refused_credentials_are_one_line_and_leave_nothing(
+def test_refused_credentials_are_one_error_and_push_nothing(
     work: Work, checkout: Path, guarded_registry: Registry, password: str | None
 ) -> None:
-    loaded = work.loaded(guarded_registry.address)
-    work.built(loaded)
+    inputs = work.inputs(guarded_registry.address)
+    work.build(inputs)
     if password:
         log_in(guarded_registry.address, password)
-    line = error_line(invoke(*words_for(loaded), root=checkout))
+    line = error_line(invoke(*push_command(inputs), root=checkout))
     assert "[registry-refused]" in line
     assert f"docker login {guarded_registry.address}" in line
     assert "next try" not in line
@@ -316,15 +309,15 @@ def test_refused_credentials_are_one_line_and_leave_nothing(
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_registry_dying_in_the_middle_of_a_layer_is_one_line_and_leaves_no_tag(
+def test_registry_failing_within_a_layer_leaves_no_tag(
     work: Work, checkout: Path, open_registry: Registry
 ) -> None:
     # In the address of a layer's bytes, which Docker's own store sends by PATCH, containerd by PUT.
     at = b"?_state="
     with wire(open_registry.address, at, after=500_000, forever=True) as way:
-        loaded = work.loaded(way.address)
-        work.built(loaded, size=2_000_000)
-        line = error_line(invoke(*words_for(loaded), root=checkout))
+        inputs = work.inputs(way.address)
+        work.build(inputs, size=2_000_000)
+        line = error_line(invoke(*push_command(inputs), root=checkout))
     assert way.broken.is_set()
     assert "[registry-lost]" in line
     assert held(open_registry, work.repository) == {}

@@ -19,12 +19,14 @@ from xml.etree import ElementTree as Xml
 import docker
 import pytest
 
-from scripts.common.checks.api import Api
-from scripts.common.checks.report import SmokeReport
+from scripts.common.checks.api_checks import wait_for_api
+from scripts.common.checks.smoke_report import SmokeReport
 from scripts.common.gpu.judge import kernel_error
 from scripts.common.gpu.torch_facts import PROBE, parse_facts
+from scripts.common.webui_client import WebuiClient
+from scripts.host.build.inputs import resolve
 from scripts.host.config.load import ROOT, load
-from scripts.host.registry.push import doubt_about
+from scripts.host.registry.push import check_tested
 from tests.smoke.container_under_test import PORT, device_requests
 from tests.support.running import container, eventually, output
 from tests.support.smoke_reports import write_report
@@ -74,20 +76,20 @@ def test_a_sound_image_passes_and_the_report_tells_what_was_seen(
         *(f"smoke-cpu.{form}" for form in ("html", "json", "log", "xml")),
     ]
     assert "event=ready" in (reports / "smoke-cpu.log").read_text()
-    suite = Xml.fromstring((reports / "smoke-cpu.xml").read_text())  # noqa: S314 - our own
+    [suite] = Xml.fromstring((reports / "smoke-cpu.xml").read_text())  # noqa: S314 - our own
     assert suite.get("tests") == str(len(found.checks))
-    assert doubt_about(replace(load("cpu"), root=tmp_path), found.image_id) is None
+    assert check_tested(resolve(replace(load("cpu"), root=tmp_path)), found.image_id) is None
     assert max(map(len, answer.stdout.partition("\ncpu  ")[2].splitlines()[:-2])) <= 100
 
 
 def test_one_check_of_them_proves_nothing(cpu_image: str, tmp_path: Path) -> None:
-    words = ("--image", cpu_image, "--reports", str(tmp_path / "reports"), "-k", "labels_say")
+    words = ("--image", cpu_image, "--reports", str(tmp_path / "reports"), "-k", "labels_name")
     answer = nox("smoke", *words)
     assert answer.returncode != 0
     assert "NOT PROVEN: only a part of the checks ran" in answer.stdout
     found = report_in(tmp_path / "reports", "cpu")
     assert not found.passed
-    doubt = doubt_about(replace(load("cpu"), root=tmp_path), found.image_id)
+    doubt = check_tested(resolve(replace(load("cpu"), root=tmp_path)), found.image_id)
     assert doubt
     assert "only a part" in doubt.message
 
@@ -95,12 +97,20 @@ def test_one_check_of_them_proves_nothing(cpu_image: str, tmp_path: Path) -> Non
 def test_a_kept_container_still_serves_after_the_stop_was_tested(
     cpu_image: str, tmp_path: Path
 ) -> None:
-    words = ("--image", cpu_image, "--reports", str(tmp_path), "--keep", "-k", "ready or stops")
+    words = (
+        "--image",
+        cpu_image,
+        "--reports",
+        str(tmp_path),
+        "--keep",
+        "-k",
+        "becomes_ready or stops",
+    )
     told = re.search(r"^kept: (\S+), (http\S+)$", nox("smoke", *words).stdout, re.MULTILINE)
     assert told
     kept = docker.from_env().containers.get(told[1])
     try:
-        Api(told[2]).wait(60)
+        wait_for_api(WebuiClient(told[2]), 60)
         assert kept.status == "running"
     finally:
         kept.remove(force=True, v=True)
@@ -139,7 +149,7 @@ def test_without_its_login_one_failure_says_how_to_give_it(
     assert answer.returncode != 0
     failed = [check for check in report_in(tmp_path, "url").checks if check.outcome == "failed"]
     assert [check.code for check in failed] == ["api-locked"]
-    assert "cure: set API_AUTH=user:password" in answer.stdout
+    assert "hint: set API_AUTH=user:password" in answer.stdout
 
 
 def test_an_address_where_nothing_answers_is_one_failure(tmp_path: Path) -> None:
@@ -172,14 +182,14 @@ def test_without_a_gpu_a_run_leaves_the_proof_of_one_with_a_gpu_until_something_
     loaded = replace(load("cuda128"), root=tmp_path)
     words = ("--image", small.id, "--variant", "cuda128", "--reports", str(reports), "-k")
 
-    answer = nox("smoke", *words, "reaches_ready")  # which needs a GPU, so it is skipped
+    answer = nox("smoke", *words, "becomes_ready")  # which needs a GPU, so it is skipped
     assert "drawing needs a GPU: nox -s gpu_smoke -- --variant cuda128" in answer.stdout
     assert "the earlier report stays, in which this image drew: " in answer.stdout
     assert report_in(reports, "cuda128") == proven
-    assert doubt_about(loaded, small.id) is None
+    assert check_tested(resolve(loaded), small.id) is None
 
-    nox("smoke", *words, "labels_say")  # which this image does not have
-    doubt = doubt_about(loaded, small.id)
+    nox("smoke", *words, "labels_name")  # which this image does not have
+    doubt = check_tested(resolve(loaded), small.id)
     assert doubt
     assert "failed" in doubt.message
     assert not docker.from_env().containers.list(all=True, filters={"ancestor": small.id})

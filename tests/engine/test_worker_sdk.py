@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -49,11 +50,11 @@ def runpod_python(pytestconfig: pytest.Config) -> Path:
         subprocess.run(
             [*uv, "venv", "--quiet", "--clear", "--python", python, str(venv)], check=True
         )
-        words = ["--require-hashes", "--no-deps", "--requirement", str(LOCK)]
+        arguments = ["--require-hashes", "--no-deps", "--requirement", str(LOCK)]
         into = ["--quiet", "--python", str(venv / "bin/python")]
         # Unlike pip, uv does not look at the system's certificates by itself.
         trusting = {**os.environ, "SSL_CERT_FILE": str(images.ca_bundle())}
-        subprocess.run([*uv, "pip", "install", *into, *words], check=True, env=trusting)
+        subprocess.run([*uv, "pip", "install", *into, *arguments], check=True, env=trusting)
         (venv / "complete").touch()
     return venv / "bin/python"
 
@@ -87,16 +88,14 @@ def picture(result: Any) -> Png:
     return decode_png(decode_base64(result["output"]["images"][0]))
 
 
-def test_jobs_from_runpods_queue_are_drawn_and_bad_ones_cost_nothing(
-    tmp_path: Path, runpod_python: Path
-) -> None:
+def test_jobs_of_runpods_queue_are_drawn_or_refused(tmp_path: Path, runpod_python: Path) -> None:
     with runpod.running() as platform:
         environment = {**platform.environment(), "STANDIN_STEP_SECONDS": "0.4"}
         with serverless(tmp_path, runpod_python, **environment) as worker:
             slow = platform.send({**JOB, "steps": 5})
             drawn = picture(platform.result(slow))
             assert (drawn.width, drawn.height, drawn.colours == 1) == (64, 64, False)
-            steps = [told["step"] for told in platform.progress[slow]]
+            steps = [report["step"] for report in platform.progress[slow]]
             assert steps
             assert steps == sorted(steps)
             assert "input.steps" in platform.do({"steps": "many"})["error"]
@@ -107,12 +106,12 @@ def test_jobs_from_runpods_queue_are_drawn_and_bad_ones_cost_nothing(
             )
             record = read_job_counts(worker.dir)
             assert (record.done, record.failed) == (2, 2)
-            assert "event=job-done job=job-1" in worker.said
+            assert "event=job-done job=job-1" in worker.log_text
             worker.process.send_signal(signal.SIGTERM)
             assert worker.ended() == 0
 
 
-def test_settings_of_one_job_do_not_reach_the_next(tmp_path: Path, runpod_python: Path) -> None:
+def test_settings_end_with_their_job(tmp_path: Path, runpod_python: Path) -> None:
     with (
         runpod.running() as platform,
         serverless(tmp_path, runpod_python, **platform.environment()) as worker,
@@ -125,9 +124,7 @@ def test_settings_of_one_job_do_not_reach_the_next(tmp_path: Path, runpod_python
         assert worker.process.poll() is None
 
 
-def test_pictures_go_to_a_bucket_when_one_is_configured(
-    tmp_path: Path, runpod_python: Path
-) -> None:
+def test_images_go_to_a_configured_bucket(tmp_path: Path, runpod_python: Path) -> None:
     with runpod.running() as platform, bucket.running() as store:
         environment = {**platform.environment(), **store.environment()}
         with serverless(tmp_path, runpod_python, **environment) as worker:
@@ -137,10 +134,10 @@ def test_pictures_go_to_a_bucket_when_one_is_configured(
             path = address.removeprefix(store.url).partition("?")[0]
             assert "/job-1/" in path
             assert decode_png(store.stored[path]).width == 64
-            assert "not-a-secret" not in worker.said
+            assert "not-a-secret" not in worker.log_text
 
 
-def test_a_poisoned_gpu_asks_runpod_for_a_new_worker(tmp_path: Path, runpod_python: Path) -> None:
+def test_a_cuda_error_replaces_worker_and_webui(tmp_path: Path, runpod_python: Path) -> None:
     with runpod.running() as platform:
         environment = {
             **platform.environment(),
@@ -187,9 +184,9 @@ def local(
 ) -> Iterator[tuple[Worker, LocalApi]]:
     """A worker whose handler serves the SDK's local API."""
     port = free_port()
-    words = f"--rp_serve_api --rp_api_host 127.0.0.1 --rp_api_port {port} --rp_log_level ERROR"
+    arguments = f"--rp_serve_api --rp_api_host 127.0.0.1 --rp_api_port {port} --rp_log_level ERROR"
     folder = tmp_path_factory.mktemp("local")
-    with serverless(folder, runpod_python, HANDLER_ARGS=words) as worker:
+    with serverless(folder, runpod_python, HANDLER_ARGS=arguments) as worker:
         api = LocalApi(port)
         worker.until(api.is_up, "the SDK's API server")
         yield worker, api
@@ -212,7 +209,7 @@ FIELDS = st.sampled_from(["api", "payload", "timeout", "steps", "width", "prompt
 
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.dictionaries(FIELDS, ANY_JSON, min_size=1, max_size=4))
-def test_no_input_takes_the_worker_down(
+def test_any_input_leaves_the_worker_running(
     local: tuple[Worker, LocalApi], given_input: dict[str, Any]
 ) -> None:
     worker, api = local
@@ -223,58 +220,47 @@ def test_no_input_takes_the_worker_down(
     assert worker.state.restarts == 0
 
 
-def resident(pid: int) -> int:
-    """Bytes of memory that a process holds."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def handler_of(worker: Worker) -> int:
-    """The process id of a worker's handler."""
-    children = Path(f"/proc/{worker.process.pid}/task/{worker.process.pid}/children").read_text()
-    return next(
-        int(pid)
-        for pid in children.split()
-        if b"handler" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    )
+def handler_of(worker: Worker) -> psutil.Process:
+    """The process of a worker's handler."""
+    children = psutil.Process(worker.process.pid).children()
+    return next(child for child in children if "handler" in child.cmdline())
 
 
 @pytest.mark.slow
-def test_five_hundred_jobs_leave_memory_where_it_was(local: tuple[Worker, LocalApi]) -> None:
+def test_five_hundred_jobs_leave_memory_unchanged(local: tuple[Worker, LocalApi]) -> None:
     worker, api = local
     for _ in range(100):
         api.runsync(JOB)  # until pools and caches have their size
-    handler, before = handler_of(worker), resident(handler_of(worker))
+    handler = handler_of(worker)
+    before = handler.memory_info().rss
     for number in range(500):
         status, answer = api.runsync({**JOB, "seed": number})
         assert (status, answer["status"]) == (200, "COMPLETED")
     assert handler_of(worker) == handler
     # 500 pictures of 17 kB that stayed would be 8.5 MB, and their copies several times that.
-    assert resident(handler) - before < 8_000_000
+    assert handler.memory_info().rss - before < 8_000_000
     assert worker.state.restarts == 0
 
 
 def test_the_sdk_draws_test_input_and_ends(tmp_path: Path, runpod_python: Path) -> None:
-    words = f"--test_input '{json.dumps({'input': JOB})}'"
-    with serverless(tmp_path, runpod_python, HANDLER_ARGS=words) as worker:
-        assert worker.ended() == 0, worker.said
-        assert "completed successfully" in worker.said
+    arguments = f"--test_input '{json.dumps({'input': JOB})}'"
+    with serverless(tmp_path, runpod_python, HANDLER_ARGS=arguments) as worker:
+        assert worker.ended() == 0, worker.log_text
+        assert "completed successfully" in worker.log_text
         record = read_job_counts(worker.dir)
         assert (record.done, record.failed) == (1, 0)
 
 
-def test_the_handler_takes_no_job_before_a_picture_was_drawn(
-    tmp_path: Path, runpod_python: Path
-) -> None:
+def test_no_job_is_taken_before_an_image_was_drawn(tmp_path: Path, runpod_python: Path) -> None:
     with runpod.running() as platform:
         platform.send(JOB)
         environment = {**platform.environment(), "STANDIN_FAULT": "no-model", "RESTARTS": "0"}
         with serverless(tmp_path, runpod_python, **environment) as worker:
             assert worker.ended() != 0
-            assert "event=job-started" not in worker.said
+            assert "event=job-started" not in worker.log_text
 
 
-def test_a_worker_whose_webui_is_reached_by_hand_answers_the_same(
+def test_a_job_and_a_direct_request_draw_the_same(
     local: tuple[Worker, LocalApi],
 ) -> None:
     worker, api = local

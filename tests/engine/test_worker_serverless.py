@@ -34,11 +34,11 @@ class Worker:
     def do(self, **given: Any) -> Any:
         return self.platform.do(given, timeout=START)
 
-    def said(self) -> str:
+    def log(self) -> str:
         return str(self.box.logs().decode())
 
-    def pids(self, question: str) -> list[int]:
-        return [int(pid) for pid in self.box.exec_run(question).output.split()]
+    def pids(self, command: str) -> list[int]:
+        return [int(pid) for pid in self.box.exec_run(command).output.split()]
 
     def resident(self) -> int:
         """Bytes of memory of all processes together."""
@@ -50,7 +50,7 @@ class Worker:
 def serverless(image: str, **environment: str) -> Iterator[Worker]:
     """A worker on this machine's own network, so that it reaches the stand-in on loopback."""
     with runpod.running() as platform:
-        told = {
+        variables = {
             **platform.environment(),
             "WEBUI_PORT": str(free_port()),
             "METRICS_PORT": "0",
@@ -58,7 +58,7 @@ def serverless(image: str, **environment: str) -> Iterator[Worker]:
             "RESTART_PAUSE": "0.1",
             **environment,
         }
-        with container(image, network_mode="host", environment=told) as box:
+        with container(image, network_mode="host", environment=variables) as box:
             yield Worker(box, platform)
 
 
@@ -74,13 +74,13 @@ def size(result: Any) -> tuple[int, int]:
 
 
 @pytest.mark.slow
-def test_a_job_is_a_picture(worker: Worker) -> None:
+def test_a_job_returns_an_image(worker: Worker) -> None:
     assert size(worker.do(prompt="a lighthouse", **{**SMALL, "width": 128})) == (128, 64)
-    assert "event=job-done" in worker.said()
+    assert "event=job-done" in worker.log()
 
 
 @pytest.mark.slow
-def test_a_malformed_job_fails_alone_and_names_its_field(worker: Worker) -> None:
+def test_an_invalid_job_fails_alone_and_names_its_field(worker: Worker) -> None:
     assert "input.width" in worker.do(prompt="a", width="wide")["error"]
     assert "input.init_images" in worker.do(api="img2img", prompt="a")["error"]
     assert size(worker.do(prompt="a", **SMALL)) == (64, 64)
@@ -97,15 +97,15 @@ def test_a_killed_handler_is_replaced_and_takes_the_next_job(worker: Worker) -> 
 @pytest.mark.slow
 def test_it_listens_on_loopback_only(worker: Worker) -> None:
     assert worker.do(prompt="a", **SMALL)
-    assert "host=127.0.0.1" in worker.said()
+    assert "host=127.0.0.1" in worker.log()
 
 
 @pytest.mark.slow
 def test_five_hundred_jobs_leave_no_memory_behind(cpu_image: str) -> None:
     # Through the SDK's own API server: its polling of RunPod takes one job a second at most.
     port = free_port()
-    words = f"--rp_serve_api --rp_api_host 127.0.0.1 --rp_api_port {port}"
-    with serverless(cpu_image, HANDLER_ARGS=words) as worker:
+    arguments = f"--rp_serve_api --rp_api_host 127.0.0.1 --rp_api_port {port}"
+    with serverless(cpu_image, HANDLER_ARGS=arguments) as worker:
 
         def job(number: int) -> Any:
             body = json.dumps({"input": {"prompt": f"{number}", **SMALL}}).encode()
@@ -126,7 +126,7 @@ def test_five_hundred_jobs_leave_no_memory_behind(cpu_image: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_stop_waits_until_the_running_jobs_result_is_sent(cpu_image: str) -> None:
+def test_a_stop_waits_until_the_result_is_sent(cpu_image: str) -> None:
     with serverless(cpu_image, STANDIN_STEP_SECONDS="0.2") as worker:
         name = worker.platform.send({"prompt": "a", **SMALL, "steps": 20})
         eventually(lambda: worker.platform.progress[name], seconds=START, what="progress")
@@ -136,7 +136,7 @@ def test_a_stop_waits_until_the_running_jobs_result_is_sent(cpu_image: str) -> N
 
 
 @pytest.mark.slow
-def test_a_server_that_dies_in_a_job_costs_that_job_only(cpu_image: str) -> None:
+def test_a_webui_that_dies_in_a_job_fails_that_job_only(cpu_image: str) -> None:
     faults = {"STANDIN_FAULT": "killed-mid-job", "STANDIN_AFTER": "1", "STANDIN_ONCE": "/tmp/once"}  # noqa: S108
     with serverless(cpu_image, **faults) as worker:
         assert worker.do(prompt="a", **SMALL)["error"]
@@ -144,7 +144,7 @@ def test_a_server_that_dies_in_a_job_costs_that_job_only(cpu_image: str) -> None
 
 
 @pytest.mark.slow
-def test_a_poisoned_gpu_asks_for_a_new_worker_and_meanwhile_gets_a_new_server(
+def test_a_cuda_error_replaces_worker_and_webui(
     cpu_image: str,
 ) -> None:
     faults = {"STANDIN_FAULT": "cuda-error", "STANDIN_AFTER": "1", "STANDIN_ONCE": "/tmp/once"}  # noqa: S108
@@ -156,20 +156,20 @@ def test_a_poisoned_gpu_asks_for_a_new_worker_and_meanwhile_gets_a_new_server(
 
 
 @pytest.mark.slow
-def test_a_job_that_never_ends_is_given_up_and_the_next_is_done(cpu_image: str) -> None:
+def test_a_hanging_job_is_stopped_and_the_next_drawn(cpu_image: str) -> None:
     faults = {"STANDIN_FAULT": "hang", "STANDIN_AFTER": "1", "STANDIN_ONCE": "/tmp/once"}  # noqa: S108
     with serverless(cpu_image, **faults) as worker:
         assert "error" in worker.do(prompt="a", timeout=2, **SMALL)
         assert size(worker.do(prompt="a", **SMALL)) == (64, 64)
 
 
-def test_a_stop_cuts_off_a_job_that_never_ends_and_a_webui_that_will_not_go(cpu_image: str) -> None:
+def test_a_stop_cuts_off_a_hanging_job_and_webui(cpu_image: str) -> None:
     faults = {"STANDIN_FAULT": "stubborn", "STANDIN_AFTER": "1", "STANDIN_TORCH": "0"}
     with serverless(cpu_image, **faults, STOP_TIMEOUT="2") as worker:
         worker.platform.send({"prompt": "a", **SMALL})
-        eventually(lambda: "event=job-started" in worker.said(), seconds=60, what="the job")
+        eventually(lambda: "event=job-started" in worker.log(), seconds=60, what="the job")
         began = time.monotonic()
         worker.box.kill(signal.SIGTERM)
         assert worker.box.wait(timeout=30)["StatusCode"] == 5
         assert 2 <= time.monotonic() - began < 8
-        assert "event=cut-off" in worker.said()
+        assert "event=cut-off" in worker.log()

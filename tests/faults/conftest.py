@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.common.checks.report import SmokeReport
+from scripts.common.checks.smoke_report import SmokeReport
 from scripts.host.config.load import ROOT
 from scripts.host.engine.client import client
 from tests.engine.conftest import (  # noqa: F401 - what engine tests need, these need too

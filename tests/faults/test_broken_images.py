@@ -17,7 +17,7 @@ def standin(fault: str, *more: str) -> tuple[str, ...]:
 
 
 FLAWS = (
-    Broken("no-model-loaded", "model-not-loaded", standin("no-model"), "reaches_ready"),
+    Broken("no-model-loaded", "model-not-loaded", standin("no-model"), "becomes_ready"),
     Broken(
         "xformers-for-another-torch",
         "xformers-mismatch",
@@ -42,9 +42,14 @@ FLAWS = (
         "libgl-missing",
         "libgl-missing",
         ("RUN rm -f /usr/lib/x86_64-linux-gnu/libGL.so.1*",),
-        "webui_imports",
+        "packages_can_be_imported",
     ),
-    Broken("package-missing", "package-missing", (f"RUN mv {SITE}/kornia /gone",), "webui_imports"),
+    Broken(
+        "package-missing",
+        "package-missing",
+        (f"RUN mv {SITE}/kornia /gone",),
+        "packages_can_be_imported",
+    ),
     Broken(
         "tcmalloc-missing",
         "tcmalloc-missing",
@@ -55,7 +60,7 @@ FLAWS = (
         "tokenizer-missing",
         "tokenizer-missing",
         ("RUN rm -rf /opt/huggingface/hub/models--*",),
-        "tokenizer",
+        "tokenizer_loads",
     ),
     Broken(
         "served-by-root",
@@ -63,37 +68,41 @@ FLAWS = (
         ("ENV WORKER_USER=root STANDIN_TORCH=0",),
         "not_root",
     ),
-    Broken("wrong-port", "port-closed", ("ENV WEBUI_PORT=3001 STANDIN_TORCH=0",), "asked_size"),
+    Broken("wrong-port", "port-closed", ("ENV WEBUI_PORT=3001 STANDIN_TORCH=0",), "draws_an_image"),
     Broken(
         "dies-on-second-request",
         "webui-died",
         standin("crash-mid-job", "STANDIN_AFTER=1"),
-        "asked_size",
+        "draws_an_image",
     ),
-    Broken("dies-at-start", "webui-died", standin("crash-at-start"), "reaches_ready"),
+    Broken("dies-at-start", "webui-died", standin("crash-at-start"), "becomes_ready"),
     Broken(
         "port-never-opens",
         "port-closed",
         standin("hang-at-start", "READY_TIMEOUT=3"),
-        "reaches_ready",
+        "becomes_ready",
     ),
     # With the worker's own look at pictures off, the smoke test's must see it.
-    Broken("flat-picture", "picture-flat", standin("flat", "WARMUP=off"), "asked_size"),
-    Broken("flat-warm-up", "picture-flat", standin("flat"), "reaches_ready"),
-    Broken("truncated-png", "picture-broken", standin("truncated-png", "WARMUP=off"), "asked_size"),
-    Broken("wrong-size", "picture-size", standin("wrong-size", "WARMUP=off"), "asked_size"),
-    Broken("out-of-memory", "out-of-memory", standin("out-of-memory", "WARMUP=off"), "asked_size"),
+    Broken("flat-picture", "picture-flat", standin("flat", "WARMUP=off"), "draws_an_image"),
+    Broken("flat-warm-up", "picture-flat", standin("flat"), "becomes_ready"),
+    Broken(
+        "truncated-png", "picture-broken", standin("truncated-png", "WARMUP=off"), "draws_an_image"
+    ),
+    Broken("wrong-size", "picture-size", standin("wrong-size", "WARMUP=off"), "draws_an_image"),
+    Broken(
+        "out-of-memory", "out-of-memory", standin("out-of-memory", "WARMUP=off"), "draws_an_image"
+    ),
     Broken(
         "model-corrupt",
         "model-corrupt",
         ("RUN truncate -s 1000 /model.safetensors",),
-        "whole_safetensors",
+        "complete_safetensors",
     ),
     Broken(
         "git-left-behind",
         "leftovers",
         ("RUN git init -q /stable-diffusion-webui/repositories/BLIP",),
-        "nothing_of_the_build",
+        "no_build_leftovers",
     ),
     Broken(
         "cache-deleted-later",
@@ -102,35 +111,35 @@ FLAWS = (
             "RUN mkdir -p /root/.cache/pip && echo wheel >/root/.cache/pip/x",
             "RUN rm -r /root/.cache",
         ),
-        "nothing_of_the_build",
+        "no_build_leftovers",
     ),
-    Broken("secret-in-environment", "secret-in-image", (f"ENV HF_TOKEN={TOKEN}",), "no_secret"),
+    Broken("secret-in-environment", "secret-in-image", (f"ENV HF_TOKEN={TOKEN}",), "no_secrets"),
     Broken(
         "secret-in-file",
         "secret-in-image",
         # In two parts, so that only the file holds it and not the history.
         (f"RUN echo {TOKEN[:9]}''{TOKEN[9:]} >/etc/x",),
-        "no_secret",
+        "no_secrets",
     ),
     Broken(
         "secret-deleted-later",
         "secret-in-image",
         ("RUN echo machine example.org password x >/root/.netrc", "RUN rm /root/.netrc"),
-        "no_secret",
+        "no_secrets",
     ),
     Broken(
         "bytes-wasted",
         "wasted-bytes",
         ("RUN head -c 20000000 /dev/urandom >/srv/x", "RUN rm /srv/x"),
-        "few_bytes",
+        "little_space_wasted",
     ),
     Broken(
         "layer-over-budget",
         "image-too-large",
         ("RUN truncate -s 1800M /srv/x",),  # a hole, which takes no time to write
-        "budgets",
+        "size_limits",
     ),
-    Broken("setuid", "setuid-file", ("RUN chmod u+s /usr/bin/tini",), "owners_rights"),
+    Broken("setuid", "setuid-file", ("RUN chmod u+s /usr/bin/tini",), "no_setuid"),
     Broken(
         "arch-list-without-the-target",
         "no-kernel-image",
@@ -143,7 +152,7 @@ FLAWS = (
         "world-writable",
         "world-writable",
         ("RUN chmod 777 /opt/worker/scripts/container/__main__.py",),
-        "changed_by_anybody",
+        "no_world_writable",
     ),
     Broken(
         "no-version",
@@ -155,7 +164,7 @@ FLAWS = (
         "stops-late",
         "stop-late",
         ("STOPSIGNAL SIGCONT", "ENV STANDIN_TORCH=0"),
-        "stops_within or reaches_ready",
+        "stops_within or becomes_ready",
         config="smoke: {stop_timeout: 2}\n",
     ),
 )

@@ -1,4 +1,4 @@
-"""The container under test: started as on a pod, watched until it is ready, measured meanwhile."""
+"""Run the container under test as a pod does, wait until it is ready, and measure its memory."""
 
 from __future__ import annotations
 
@@ -6,30 +6,40 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
-from scripts.common.checks.report import Usage
+from scripts.common.checks.check import CommandError
+from scripts.common.checks.smoke_report import MemorySample
 from scripts.common.diagnostics.error import UserError
+from scripts.common.diagnostics.signatures import refine_code
 from scripts.host.engine.client import docker_errors
 from scripts.host.engine.containers import run_container
 
 if TYPE_CHECKING:
     import docker
+    from docker.types import DeviceRequest
 
 PORT: Final = "3000/tcp"
 _READY: Final = re.compile(r" event=ready (.*)")
 _PHASE: Final = re.compile(r"(\w+)_after=([\d.]+)")
-# A worker that heals itself is a comfort in production; an image that needs it is not shipped.
-_BAD: Final = re.compile(
+# A worker that recovers is welcome in production; an image whose worker has to is not shipped.
+_FAILED: Final = re.compile(
     r" event=(?:\w+-unusable|webui-died|gave-up|refused|no-models|start-failed) (.*)"
 )
+# Memory as `docker stats` counts it: without file pages that the kernel may drop. The files are
+# those of cgroup v2, then v1: https://docs.kernel.org/admin-guide/cgroup-v2.html
+_READ_MEMORY: Final = (
+    "cd /sys/fs/cgroup; cat memory.current 2>&- || cat memory/memory.usage_in_bytes;"
+    " cat memory.stat 2>&- || cat memory/memory.stat"
+)
+_MEMORY: Final = re.compile(r"(?P<usage>\d+)\n(?s:.*?\n)?inactive_file (?P<inactive>\d+)\n")
 
 
-def device_requests(gpu: str) -> list[Any]:
-    """The engine's device request for a GPU index, or all; none for an empty word."""
+def device_requests(gpu: str) -> list[DeviceRequest]:
+    """Return the engine's device request for a GPU's index or UUID, or `all`; none when empty."""
     from docker.types import DeviceRequest
 
     if not gpu:
@@ -40,7 +50,7 @@ def device_requests(gpu: str) -> list[Any]:
 
 
 def require_gpu(client: docker.DockerClient, image_id: str, gpu: str, variant: str) -> None:
-    """See that the engine can give a GPU to a container.
+    """Check that the engine can give a GPU to a container.
 
     Raises:
         UserError: it cannot, with code `gpu-not-visible`.
@@ -59,27 +69,29 @@ def require_gpu(client: docker.DockerClient, image_id: str, gpu: str, variant: s
 
 
 @dataclass
-class Worker:
-    """One running container.
+class WorkerContainer:
+    """A running container of the image under test.
 
     Args:
-        container: as the SDK knows it.
-        phases: seconds from start to each phase, once it is ready.
-        samples: its memory over time, about one a second.
+        container: object of the Docker SDK.
+        started: time of its start, as `time.monotonic` counts.
+        phases: seconds from its start to each phase, once it is ready.
+        samples: its memory over time, oldest first.
     """
 
     container: Any
+    started: float = field(default_factory=time.monotonic)
     phases: dict[str, float] = field(default_factory=dict)
-    samples: list[Usage] = field(default_factory=list)
+    samples: list[MemorySample] = field(default_factory=list)
 
     @property
     def log(self) -> str:
-        """All that it has written."""
+        """Return all that the container has printed."""
         return str(self.container.logs().decode("utf-8", "replace"))
 
     @property
     def url(self) -> str:
-        """Where its API is reached from this machine.
+        """Return the address of its API on this machine.
 
         Raises:
             UserError: it has ended.
@@ -90,14 +102,26 @@ class Worker:
             raise UserError("the container has ended", code="webui-died")
         return f"http://127.0.0.1:{ports[0]['HostPort']}"
 
-    def wait_until_ready(self, seconds: float) -> None:
-        """Follow the log until the worker says that it has drawn.
+    def run(self, *command: str, user: str = "") -> str:
+        """Run a command in the container and return what it prints.
 
         Raises:
-            UserError: it failed once, ended, or took too long.
+            CommandError: its exit code is not 0.
+        """
+        code, output = self.container.exec_run(list(command), user=user)
+        text = str(output.decode("utf-8", "replace"))
+        if code:
+            raise CommandError(text, code=refine_code("", text))
+        return text.strip()
+
+    def wait_until_ready(self, seconds: float) -> None:
+        """Follow the log until the worker has drawn its first image.
+
+        Raises:
+            UserError: it failed, ended, or took too long.
         """
         lines: SimpleQueue[str | None] = SimpleQueue()
-        threading.Thread(target=_follow, args=(self.container, lines), daemon=True).start()
+        threading.Thread(target=_follow_log, args=(self.container, lines), daemon=True).start()
         deadline = time.monotonic() + seconds
         reason, code = f"not within {seconds:.0f} s", "not-ready"
         while (left := deadline - time.monotonic()) > 0:
@@ -108,32 +132,46 @@ class Worker:
             if line is None:
                 reason = "the container has ended"
                 break
-            if found := _READY.search(line):
-                self.phases = {name: float(value) for name, value in _PHASE.findall(found[1])}
+            if ready := _READY.search(line):
+                self.phases = {name: float(value) for name, value in _PHASE.findall(ready[1])}
+                self.sample_memory()
                 return
-            if found := _BAD.search(line):
-                reason = _told(found[1])
+            if failed := _FAILED.search(line):
+                reason = _reason(failed[1])
                 code = "webui-died" if " event=webui-died " in line else code
                 break
         raise UserError(f"the worker is not ready: {reason}", code=code)
 
-    def measure(self) -> None:
-        """Note memory until the container ends; blocks, so it wants a thread of its own."""
-        began = time.monotonic()
-        for told in self.container.stats(stream=True, decode=True):
-            memory = told.get("memory_stats", {})
+    def sample_memory(self) -> None:
+        """Take one sample of memory now, from the container's own cgroup.
+
+        The engine's statistics come once a second, later on a busy machine, and not at all from
+        some engines.
+        """
+        from docker.errors import APIError
+
+        with suppress(APIError):  # the container has ended
+            output = self.container.exec_run(["sh", "-c", _READ_MEMORY]).output.decode()
+            if found := _MEMORY.match(output):
+                self._add_sample(int(found["usage"]) - int(found["inactive"]))
+
+    def follow_memory(self) -> None:
+        """Take a sample of memory about every second until the container ends."""
+        for stats in self.container.stats(stream=True, decode=True):
+            memory = stats.get("memory_stats", {})
             if "usage" not in memory:
                 return  # the container has ended
-            # What `docker stats` shows: file pages that the kernel may drop are not counted.
-            used = memory["usage"] - memory.get("stats", {}).get("inactive_file", 0)
-            seconds = round(time.monotonic() - began, 1)
-            self.samples.append(Usage(seconds=seconds, memory=used))
+            self._add_sample(memory["usage"] - memory.get("stats", {}).get("inactive_file", 0))
+
+    def _add_sample(self, memory: int) -> None:
+        seconds = round(time.monotonic() - self.started, 1)
+        self.samples.append(MemorySample(seconds=seconds, memory=memory))
 
 
 @contextmanager
 def running_worker(
     client: docker.DockerClient, image_id: str, gpu: str, *, keep: bool = False
-) -> Iterator[Worker]:
+) -> Iterator[WorkerContainer]:
     """Run an image as a pod does, with its port on loopback; `keep` leaves it to the user."""
     with run_container(
         client,
@@ -142,18 +180,20 @@ def running_worker(
         ports={PORT: ("127.0.0.1", None)},
         device_requests=device_requests(gpu),
     ) as container:
-        worker = Worker(container)
-        threading.Thread(target=worker.measure, daemon=True).start()
+        worker = WorkerContainer(container)
+        worker.sample_memory()
+        threading.Thread(target=worker.follow_memory, daemon=True).start()
         yield worker
 
 
-def _told(fields: str) -> str:
-    """The reason that a log line gives, or all its fields where it gives none; at most one line."""
+def _reason(fields: str) -> str:
+    """Return the reason in a log line's fields, or all fields without one; 200 characters."""
     found = re.search(r'\breason=("(?:[^"\\]|\\.)*"|\S+)', fields)
     return (found[1].strip('"') if found else fields)[:200]
 
 
-def _follow(container: Any, lines: SimpleQueue[str | None]) -> None:
+def _follow_log(container: Any, lines: SimpleQueue[str | None]) -> None:
+    """Put each line of a container's log into a queue, and None when it has ended."""
     rest = b""
     for chunk in container.logs(stream=True, follow=True):
         *whole, rest = (rest + chunk).split(b"\n")

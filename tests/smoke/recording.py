@@ -1,12 +1,12 @@
-"""What a smoke run finds, and how pytest's results become the report."""
+"""Record the results of a smoke run, and write its report when pytest ends."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import time
-from collections.abc import Generator
-from concurrent.futures import Future
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,138 +14,182 @@ from typing import Any
 
 import pytest
 
-from scripts.common.checks import report
-from scripts.common.diagnostics.error import UserError
+from scripts.common.checks.check import Check
+from scripts.common.checks.check_result import CheckResult
+from scripts.common.checks.gpu_checks import GpuSubject
+from scripts.common.checks.smoke_report import (
+    CheckRecord,
+    HostRecord,
+    RunRecord,
+    SmokeReport,
+)
 from scripts.common.diagnostics.signatures import excerpt, refine_code
-from scripts.common.gpu.device import Device
+from scripts.host.config.load import LoadedConfig
 from scripts.host.console import say
 from scripts.host.engine.client import client
 from scripts.host.inspect.structure import Structure
 from scripts.host.reports import smoke_summary
-from tests.smoke import container_under_test, image_facts, target
+from tests.smoke.container_under_test import WorkerContainer
+from tests.smoke.image_facts import ImageFacts, describe_host
+from tests.smoke.target import Target
 
-EVIDENCE = pytest.StashKey["list[str]"]()
+RESULT = pytest.StashKey[CheckResult]()
 SETUP_SECONDS = pytest.StashKey[float]()
 
 
 @dataclass
 class Run:
-    """What is tested, and what was found so far."""
+    """What is tested, and what has been found so far.
 
-    chosen: target.Chosen
+    Args:
+        target: see Target.
+        folder: of the report.
+        facts: returns those of the image, empty ones for an address.
+        structure: returns that of the image's layers, read once.
+        whole: every check is selected.
+    """
+
+    target: Target
     folder: Path
-    told: Future[dict[str, Any]]
-    layers: Future[Structure] | None
-    began: float = field(default_factory=time.monotonic)
+    facts: Callable[[], ImageFacts]
+    structure: Callable[[], Structure]
+    whole: bool
+    clock: float = field(default_factory=time.monotonic)
     started: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
-    worker: container_under_test.Worker | None = None
-    gpus: tuple[Device, ...] = ()
-    gpu_used: int = 0
+    worker: WorkerContainer | None = None
+    gpu: GpuSubject | None = None
     log: str = ""
     kept: str = ""
-    whole: bool = True
-    blamed: set[str] = field(default_factory=set)
-    checks: list[report.Check] = field(default_factory=list)
-    pictures: list[str] = field(default_factory=list)
+    checks: list[CheckRecord] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
 
-    def needs(self, failure: UserError | None) -> None:
-        """Fail the first check that meets a failure, skip every other one."""
-        if failure is None:
-            return
-        if failure.message in self.blamed:
-            pytest.skip(failure.message)
-        self.blamed.add(failure.message)
-        raise failure
+    @property
+    def loaded(self) -> LoadedConfig:
+        """Return the config of the variant under test."""
+        return self.target.loaded
 
 
 RUN = pytest.StashKey[Run]()
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Have pytest write its JUnit XML, first to where no earlier report is lost."""
+    if config.getoption("reports", None) is not None and not config.option.xmlpath:
+        folder = tempfile.mkdtemp(prefix="smoke-")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+        config.option.xmlpath = str(Path(folder, "junit.xml"))
+
+
 def group_of(item: pytest.Item) -> str:
-    """The name of the file a check is in: image, start, gpu, serving or end."""
+    """Return the group of a check, the name of its file: image, start, gpu, serving or end."""
     return item.path.stem.removeprefix("test_")
 
 
+@pytest.fixture
+def examine(request: pytest.FixtureRequest) -> Callable[[Check[Any], Any], None]:
+    """Run a check, and end the test as the check ended."""
+
+    def run_check(check: Check[Any], subject: Any) -> None:
+        result = check.run(subject)
+        request.node.stash[RESULT] = result
+        if result.outcome == "skipped":
+            pytest.skip(result.evidence)
+        request.node.user_properties.append(("evidence", result.evidence))
+        if result.outcome != "passed":
+            pytest.fail(f"{result.evidence}\nhint: {result.hint} [{result.code}]", pytrace=False)
+
+    return run_check
+
+
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Generator[None, Any, Any]:
-    result = yield
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
     run = item.config.stash.get(RUN, None)
-    if result.when == "setup":  # the wait for what a check needs is a part of it
-        item.stash[SETUP_SECONDS] = result.duration
-    before = item.stash[SETUP_SECONDS] if result.when == "call" else 0.0
-    if run and (result.when == "call" or not result.passed):
-        lines = [*item.stash.setdefault(EVIDENCE, [])]
-        if not result.passed and call.excinfo:
-            lines.append(_in_words(call.excinfo.value))
-        code, said = "", ""
-        if result.failed:
-            said = _said(run, call.excinfo.value)
-            code = refine_code(_own(item, call.excinfo.value), said)
+    if report.when == "setup":  # waiting for what a check needs is a part of it
+        item.stash[SETUP_SECONDS] = report.duration
+    if run and (report.when == "call" or not report.passed):
+        result = item.stash.get(RESULT, None) if report.when == "call" else None
+        before = item.stash[SETUP_SECONDS] if report.when == "call" else 0.0
         run.checks.append(
-            report.Check(
-                name=item.name.removeprefix("test_").replace("_", " "),
-                outcome=result.outcome,
-                seconds=round(before + result.duration, 2),
-                group=group_of(item),
-                evidence="; ".join(lines),
-                code=code,
-                excerpt=excerpt(code, said),
+            _record(
+                run,
+                group_of(item),
+                result or _unfinished(item, call, report),
+                round(before + report.duration, 2),
             )
         )
-    return result
+    return report
 
 
-def _in_words(error: BaseException) -> str:
-    """What a failure says, on one line; a failed command's last words."""
-    text = getattr(error, "message", "") or _stderr(error) or str(error)
-    lines = text.strip().splitlines() or [type(error).__name__]
-    return lines[-1] if _stderr(error) else lines[0]
+def _unfinished(
+    item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport
+) -> CheckResult:
+    """Return the result of a check that was not run, because of what it needs."""
+    check: Check[Any] = item.callspec.params["check"]  # type: ignore[attr-defined]  # a Function's
+    error = call.excinfo.value if call.excinfo else None
+    if report.skipped or error is None:
+        return CheckResult(check.name, "skipped", str(error))
+    return check.result_of_error(error)
 
 
-def _stderr(error: BaseException) -> str:
-    told = getattr(error, "stderr", None) or b""
-    return told.decode("utf-8", "replace") if isinstance(told, bytes) else str(told)
+def _record(run: Run, group: str, result: CheckResult, seconds: float) -> CheckRecord:
+    code, shown = result.code, ""
+    if result.outcome == "failed":
+        log = result.output or (run.worker.log if run.worker else "")
+        code = refine_code(result.code, log)
+        shown = excerpt(code, log)
+    return CheckRecord(
+        name=result.name,
+        outcome=result.outcome,
+        seconds=seconds,
+        group=group,
+        evidence=result.evidence,
+        code=code,
+        excerpt=shown,
+    )
 
 
-def _own(item: pytest.Item, error: BaseException) -> str:
-    """The code that the check gives its failure."""
-    marker = item.get_closest_marker("fails_as")
-    return str(getattr(error, "code", "") or (marker.args[0] if marker else ""))
-
-
-def _said(run: Run, error: BaseException) -> str:
-    """Output of the command that failed, or the worker's log."""
-    return _stderr(error) or (run.worker.log if run.worker else "")
-
-
+@pytest.hookimpl(trylast=True)  # after pytest has written its JUnit XML
 def pytest_sessionfinish(session: pytest.Session) -> None:
     run = session.config.stash.get(RUN, None)
     if not run or not run.checks:
         return
-    release = run.chosen.loaded.config.a1111.release
-    found = run.worker
-    scene = report.Scene(
-        started=run.started.isoformat(timespec="seconds"),
-        seconds=round(time.monotonic() - run.began, 1),
-        # Interrupted, or stopped at the first failure: not every check had its turn.
-        whole=run.whole and len(run.checks) == session.testscollected,
-        host=image_facts.host_of(client()) if run.chosen.image else report.Host(),
-        gpus=run.gpus,
-        versions=image_facts.versions(run.told.result(), release) if run.chosen.image else {},
-        phases=found.phases if found else {},
-        memory=tuple(found.samples) if found else (),
-        pictures=tuple(run.pictures),
-    )
-    made = report.made(run.chosen.subject, tuple(run.checks), scene)
+    report = _report(run, session.testscollected)
     say()
-    say(smoke_summary.summary(made, shutil.get_terminal_size((100, 24)).columns))
-    page = os.path.relpath(run.folder / f"smoke-{made.variant}.html")
-    if report.outdone(made, run.folder):
+    say(smoke_summary.format_summary(report, shutil.get_terminal_size((100, 24)).columns))
+    page = os.path.relpath(run.folder / f"smoke-{report.variant}.html")
+    if smoke_summary.earlier_proves_more(report, run.folder):
         say(f"the earlier report stays, in which this image drew: {page}")
     else:
-        report.write(made, run.folder, run.log or (found.log if found else ""))
+        smoke_summary.write_report(report, run.folder, run.log or _log(run))
+        junit = Path(session.config.option.xmlpath)
+        if junit.exists():
+            shutil.copyfile(junit, run.folder / f"smoke-{report.variant}.xml")
         say(f"report: {page}")
     if run.kept:
         say(f"kept: {run.kept}")
-    if not made.passed:
+    if not report.passed:
         session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
+
+
+def _report(run: Run, collected: int) -> SmokeReport:
+    worker, image = run.worker, run.target.image
+    record = RunRecord(
+        started=run.started.isoformat(timespec="seconds"),
+        seconds=round(time.monotonic() - run.clock, 1),
+        # Interrupted, or stopped at the first failure: some checks had no chance to run.
+        whole=run.whole and len(run.checks) == collected,
+        host=describe_host(client()) if image else HostRecord(),
+        gpus=run.gpu.devices if run.gpu else (),
+        versions=run.facts().versions(run.loaded.config.a1111.release) if image else {},
+        phases=worker.phases if worker else {},
+        memory=tuple(sorted(worker.samples, key=lambda each: each.seconds)) if worker else (),
+        pictures=tuple(run.images),
+    )
+    return SmokeReport.of(run.target.subject, tuple(run.checks), record)
+
+
+def _log(run: Run) -> str:
+    return run.worker.log if run.worker else ""

@@ -1,11 +1,11 @@
-"""Settles what a smoke run is about, before anything runs, so that its absence is one line."""
+"""Select what a smoke run tests before it starts, so that a missing image or GPU is one line."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from scripts.common.checks.report import Subject
+from scripts.common.checks.smoke_report import SubjectRecord
 from scripts.common.diagnostics.error import UserError
 from scripts.host.build.inputs import VARIANT_LABEL, resolve
 from scripts.host.config.load import DEFAULT_VARIANT, LoadedConfig, load
@@ -19,74 +19,60 @@ _WITHOUT_GPU: Final = "cpu"
 
 
 @dataclass(frozen=True)
-class Words:
-    """What the user asked for; empty words leave it to what is there.
-
-    Args:
-        image: reference or ID of an image.
-        variant: a name under `variants`.
-        gpu: index, UUID, or all.
-    """
-
-    image: str = ""
-    variant: str = ""
-    gpu: str = ""
-
-
-@dataclass(frozen=True)
-class Chosen:
+class Target:
     """What is tested.
 
     Args:
-        loaded: the config that says what is expected of it.
-        subject: what the report says of it.
-        image: as the SDK knows it; None for an address.
+        loaded: config that says what is expected of it.
+        subject: its record in the report.
+        image: object of the Docker SDK; None for an address.
     """
 
     loaded: LoadedConfig
-    subject: Subject
+    subject: SubjectRecord
     image: Any = None
 
 
-def at_address(url: str, variant: str) -> Chosen:
-    """A worker that runs already."""
-    subject = Subject(image=url, image_id="", variant="url")
-    return Chosen(load(variant or DEFAULT_VARIANT), subject)
+def select_address(url: str, variant: str) -> Target:
+    """Select a running worker."""
+    subject = SubjectRecord(image=url, image_id="", variant="url")
+    return Target(load(variant or DEFAULT_VARIANT), subject)
 
 
-def in_image(client: docker.DockerClient, words: Words) -> Chosen:
-    """An image: the one that is named, or this checkout's own of a variant.
+def select_image(
+    client: docker.DockerClient, reference: str = "", variant: str = "", gpu: str = ""
+) -> Target:
+    """Select an image.
+
+    Args:
+        client: the engine.
+        reference: name or ID; by default this checkout's image of the variant.
+        variant: a name under `variants`; by default the image's own.
+        gpu: index, UUID or `all`; empty to test without a GPU.
 
     Raises:
-        UserError: no such image or variant, no GPU where one is asked for.
+        UserError: no such image or variant, or no GPU where one is requested.
     """
-    usual = words.variant or (DEFAULT_VARIANT if words.gpu else _WITHOUT_GPU)
-    loaded = load(usual)
-    reference = words.image or resolve(loaded).tags[0]
-    image = image_of(client, reference, usual)
-    said = image.labels.get(VARIANT_LABEL, usual)
-    if not words.variant and said in loaded.config.variants:
-        loaded = load(said)
-    if words.gpu:
-        _want_cuda(loaded)
-        require_gpu(client, image.id, words.gpu, loaded.variant)
-    return Chosen(
-        loaded,
-        Subject(
-            image=reference,
-            image_id=image.id,
-            variant=loaded.variant,
-            digests=tuple(image.attrs.get("RepoDigests") or ()),
-            labels=image.labels,
-        ),
-        image,
+    default = variant or (DEFAULT_VARIANT if gpu else _WITHOUT_GPU)
+    loaded = load(default)
+    reference = reference or resolve(loaded).tags[0]
+    image = image_of(client, reference, default)
+    labelled = image.labels.get(VARIANT_LABEL, default)
+    if not variant and labelled in loaded.config.variants:
+        loaded = load(labelled)
+    if gpu:
+        if loaded.config.build.accelerator != "cuda":
+            raise UserError(
+                "this variant draws on the processor",
+                location=loaded.variant,
+                hint=f"test it with: nox -s smoke -- --variant {loaded.variant}",
+            )
+        require_gpu(client, image.id, gpu, loaded.variant)
+    subject = SubjectRecord(
+        image=reference,
+        image_id=image.id,
+        variant=loaded.variant,
+        digests=tuple(image.attrs.get("RepoDigests") or ()),
+        labels=image.labels,
     )
-
-
-def _want_cuda(loaded: LoadedConfig) -> None:
-    if loaded.config.build.accelerator != "cuda":
-        raise UserError(
-            "this variant draws on the processor",
-            location=loaded.variant,
-            hint=f"test it with: nox -s smoke -- --variant {loaded.variant}",
-        )
+    return Target(loaded, subject, image)

@@ -1,44 +1,58 @@
-"""What is left after the jobs: memory, a clean stop, and a log without known failures."""
+"""Check what the jobs leave behind: GPU memory, a clean stop, a log without known failures."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
-from scripts.common.checks.api import Api
-from scripts.common.diagnostics.error import UserError
+from scripts.common.checks.api_checks import AFTER_JOBS_CHECKS, ApiSubject
+from scripts.common.checks.check import Check, check, judge
 from scripts.common.diagnostics.signatures import match
-from scripts.common.gpu import judge
-from scripts.host.config.load import LoadedConfig
-from tests.smoke.container_under_test import Worker
-
-Saw = Callable[[object], None]
+from scripts.common.gpu.judge import Judgement
+from tests.smoke.container_under_test import WorkerContainer
+from tests.smoke.recording import Run
 
 
-@pytest.mark.fails_as("gpu-memory-kept")
-def test_gpu_memory_returns_after_the_jobs(api: Api, run: Any, saw: Saw) -> None:
-    if not run.gpu_used:
-        pytest.skip("the worker has no GPU whose memory it could tell")
-    judgement = judge.judge_memory_after_jobs(run.gpu_used, api.gpu_used())
-    saw(judgement.evidence)
-    assert judgement.outcome == "passed", judgement.evidence
-
-
-@pytest.mark.fails_as("stop-late")
-def test_stops_within_its_deadline(started: Worker, loaded: LoadedConfig, saw: Saw) -> None:
-    limit = loaded.config.smoke.stop_timeout
+@check("stops within its deadline", "stop-late")
+def stops_in_time(run: Run) -> Judgement:
+    """Stop the container and measure how long that takes."""
+    assert run.worker
+    limit = run.loaded.config.smoke.stop_timeout
+    run.worker.sample_memory()
     began = time.monotonic()
-    started.container.stop(timeout=limit + 2)
+    run.worker.container.stop(timeout=limit + 2)
     seconds = time.monotonic() - began
-    saw(f"{seconds:.1f} s of {limit} s")
-    assert seconds < limit, f"{seconds:.1f} s, allowed are {limit} s"
+    return judge(f"{seconds:.1f} s", "" if seconds < limit else f"allowed are {limit} s")
 
 
-def test_the_log_speaks_of_no_known_failure(ready: Worker, saw: Saw) -> None:
-    log = ready.log
+@check("no known failure in the log")
+def log_is_clean(worker: WorkerContainer) -> Judgement:
+    """Search the log for signatures of known failures."""
+    log = worker.log
     if (row := match(log)) and (found := row.search(log)):
-        raise UserError(f"the log contains: {found[0]}", code=row.code)
-    saw(f"{len(log.splitlines())} lines")
+        return judge("", f"the log contains: {found[0]}", row.code)
+    return judge(f"{len(log.splitlines())} lines")
+
+
+@pytest.mark.parametrize("check", AFTER_JOBS_CHECKS, ids=str)
+def test_memory(
+    check: Check[ApiSubject], answering: ApiSubject, examine: Callable[..., None]
+) -> None:
+    examine(check, answering)
+
+
+@pytest.mark.parametrize("check", [stops_in_time], ids=str)
+def test_stop(
+    check: Check[Run], started: WorkerContainer, run: Run, examine: Callable[..., None]
+) -> None:
+    assert started
+    examine(check, run)
+
+
+@pytest.mark.parametrize("check", [log_is_clean], ids=str)
+def test_log(
+    check: Check[WorkerContainer], ready: WorkerContainer, examine: Callable[..., None]
+) -> None:
+    examine(check, ready)

@@ -1,72 +1,86 @@
-"""What can be known of an image without a GPU: its files, packages, user and labels."""
+"""Check what can be known of an image without a GPU: its files, packages, user and labels."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
 
 import pytest
+from docker.errors import ContainerError
 
+from scripts.common.checks.check import (
+    Check,
+    CheckSkipped,
+    CommandError,
+    check,
+    judge,
+)
 from scripts.common.gpu.device import parse_capability
-from scripts.common.gpu.judge import judge_code
-from scripts.host.config.load import LoadedConfig
-from scripts.host.console import size
+from scripts.common.gpu.judge import Judgement, judge_code, public_version
+from scripts.common.units import size
 from scripts.host.engine.client import client
 from scripts.host.engine.containers import container_output
 from scripts.host.inspect.rules import require
-from scripts.host.inspect.structure import Structure
-
-Saw = Callable[[object], None]
+from tests.smoke.recording import Run
 
 WEBUI = "/opt/webui/bin/python"
+WORKER = "/opt/runpod/bin/python"
 
 
-def output(image: Any, *words: str) -> str:
-    """What a command prints in the image, with no network; a failed one raises with its stderr."""
-    return container_output(client(), image.id, words)
+def output(run: Run, *command: str) -> str:
+    """Return what a command prints in the image, without a network.
+
+    Raises:
+        CommandError: its exit code is not 0.
+    """
+    try:
+        return container_output(client(), run.target.image.id, command).strip()
+    except ContainerError as error:
+        stderr = error.stderr or b""
+        raise CommandError(stderr.decode("utf-8", "replace")) from None
 
 
-@pytest.mark.fails_as("model-corrupt")
-def test_checkpoint_is_a_whole_safetensors_file(image: Any, saw: Saw) -> None:
+@check("checkpoint is a complete safetensors file", "model-corrupt")
+def checkpoint_is_complete(run: Run) -> Judgement:
+    """Read the header, and compare it with the file's size."""
     code = (
         "from scripts.common.fetch.safetensors_header import check\n"
         "from pathlib import Path\n"
         "found = check(Path('/model.safetensors'))\n"
         "print(found.tensors, found.data)"
     )
-    tensors, data = output(image, "/opt/runpod/bin/python", "-c", code).split()
-    saw(f"{tensors} tensors, {size(int(data))}")
+    tensors, data = output(run, WORKER, "-c", code).split()
+    return judge(f"{tensors} tensors, {size(int(data))}")
 
 
-@pytest.mark.fails_as("torch-replaced")
-def test_torch_comes_from_the_base_image(image: Any, saw: Saw) -> None:
+@check("torch comes from the base image", "torch-replaced")
+def torch_is_of_the_base(run: Run) -> Judgement:
+    """Look up where torch would be imported from."""
     code = "import importlib.util as u; print(u.find_spec('torch').origin)"
-    path = output(image, WEBUI, "-c", code).split()[-1]
-    saw(path.removesuffix("/__init__.py"))
-    assert path.startswith("/opt/conda/"), f"torch is imported from {path}"
+    path = output(run, WEBUI, "-c", code).split()[-1].removesuffix("/__init__.py")
+    problem = "" if path.startswith("/opt/conda/") else "torch is not imported from /opt/conda"
+    return judge(path, problem)
 
 
-@pytest.mark.fails_as("no-kernel-image")
-def test_torch_carries_code_for_every_target(
-    told: dict[str, Any], loaded: LoadedConfig, saw: Saw
-) -> None:
-    targets = loaded.config.smoke.targets
+@check("torch carries code for every target", "no-kernel-image")
+def torch_has_code_for_targets(run: Run) -> Judgement:
+    """Compare the architectures of torch with the config's GPUs."""
+    targets = run.loaded.config.smoke.targets
     if not targets:
-        pytest.skip("this variant has no GPU target")
-    assert "archs" in told, f"torch cannot be imported: {told.get('error', 'no answer')}"
-    judgement = judge_code(map(parse_capability, targets), told["archs"])
-    saw(judgement.evidence)
-    assert judgement.outcome == "passed", judgement.evidence
+        raise CheckSkipped("this variant has no GPU target")
+    torch = run.facts().torch
+    if not torch.version:
+        return judge("", f"torch cannot be imported: {torch.error or 'no answer'}")
+    return judge_code([parse_capability(target) for target in targets], torch.archs)
 
 
-@pytest.mark.fails_as("xformers-mismatch")
-def test_attention_library_fits_torch(image: Any, loaded: LoadedConfig, saw: Saw) -> None:
-    if loaded.config.build.accelerator == "cpu":
+@check("attention library fits torch", "xformers-mismatch")
+def attention_library_fits(run: Run) -> Judgement:
+    """Load the library of xformers, and compare the torch it was built for with the image's."""
+    if run.loaded.config.build.accelerator == "cpu":
         find = "import importlib.util as u; print(bool(u.find_spec('xformers')))"
-        assert output(image, WEBUI, "-c", find).strip() == "False", "it breaks drawing on the CPU"
-        saw("no xformers, as the CPU needs it")
-        return
+        found = output(run, WEBUI, "-c", find) != "False"
+        return judge("xformers" if found else "no xformers", "it breaks the CPU" if found else "")
     code = (
         "import json, torch, xformers, xformers.ops, xformers._cpp_lib as lib;"
         "metadata = lib._build_metadata;"
@@ -74,86 +88,83 @@ def test_attention_library_fits_torch(image: Any, loaded: LoadedConfig, saw: Saw
         "print(json.dumps([xformers.__version__, made, torch.__version__,"
         " str(lib._cpp_library_load_exception or '')]))"
     )
-    version, made_for, torch, error = json.loads(output(image, WEBUI, "-c", code).splitlines()[-1])
-    saw(f"xformers {version} for torch {made_for or 'unknown'}, torch is {torch}")
-    assert not error, error
-    same = made_for.partition("+")[0] == torch.partition("+")[0]
-    assert same, f"it is made for torch {made_for or 'unknown'}"
+    version, built_for, torch, error = json.loads(output(run, WEBUI, "-c", code).splitlines()[-1])
+    evidence = f"xformers {version} for torch {built_for or 'unknown'}, torch is {torch}"
+    if not error and public_version(built_for) != public_version(torch):
+        error = "it is built for another torch"
+    return judge(evidence, error)
 
 
-@pytest.mark.fails_as("package-missing")
-def test_what_the_webui_imports_is_there(image: Any, saw: Saw) -> None:
+@check("WebUI packages can be imported", "package-missing")
+def packages_can_be_imported(run: Run) -> Judgement:
+    """Import those that a start of the WebUI needs."""
     names = "cv2, gradio, transformers, pytorch_lightning, open_clip, clip, kornia, spandrel"
-    assert "fine" in output(image, WEBUI, "-c", f"import {names}; print('fine')")
-    saw(names)
+    output(run, WEBUI, "-c", f"import {names}")
+    return judge(names)
 
 
-@pytest.mark.fails_as("tokenizer-missing")
-def test_the_tokenizer_loads_without_a_network(image: Any, saw: Saw) -> None:
+@check("tokenizer loads without a network", "tokenizer-missing")
+def tokenizer_loads(run: Run) -> Judgement:
+    """Load it from the Hub's cache in the image."""
     code = (
         "from transformers import CLIPTokenizer as T;"
         "print(len(T.from_pretrained('openai/clip-vit-large-patch14')), 'words')"
     )
-    saw(output(image, WEBUI, "-c", code).strip().splitlines()[-1])
+    return judge(output(run, WEBUI, "-c", code).splitlines()[-1])
 
 
-@pytest.mark.fails_as("tcmalloc-missing")
-def test_tcmalloc_can_be_preloaded(image: Any, saw: Saw) -> None:
+@check("tcmalloc can be preloaded", "tcmalloc-missing")
+def tcmalloc_can_be_preloaded(run: Run) -> Judgement:
+    """Ask the worker for the library that it would preload."""
     code = "from scripts.container.webui import environment as e; print(e.find_tcmalloc('auto'))"
-    found = output(image, "/opt/runpod/bin/python", "-c", code).strip()
-    saw(found)
-    assert found, "no library that the linker would preload"
+    found = output(run, WORKER, "-c", code)
+    return judge(found, "" if found else "no library that the linker would preload")
 
 
-@pytest.mark.fails_as("labels-wrong")
-def test_labels_say_what_it_is(image: Any, loaded: LoadedConfig, saw: Saw) -> None:
-    labels = image.labels
+@check("labels name release and revision", "labels-wrong")
+def labels_are_right(run: Run) -> Judgement:
+    """Compare the image's labels with the config."""
+    labels, release = run.target.image.labels, run.loaded.config.a1111.release
     version = labels.get("org.opencontainers.image.version", "")
     revision = labels.get("org.opencontainers.image.revision", "")
-    saw(f"{version or 'no version'}, {f'revision {revision[:12]}' if revision else 'no revision'}")
-    assert version == loaded.config.a1111.release, (
-        f"the version is not {loaded.config.a1111.release}"
-    )
-    assert revision, "no revision"
+    evidence = f"version {version or 'missing'}, revision {revision[:12] or 'missing'}"
+    if version != release:
+        return judge(evidence, f"configured is {release}")
+    return judge(evidence, "" if revision else "there is no revision")
 
 
-def test_nothing_of_the_build_is_left_in_any_layer(
-    inspection: Structure, loaded: LoadedConfig, saw: Saw
-) -> None:
-    saw(f"{len(inspection.layers)} layers looked into")
-    require("leftovers", inspection, loaded.config.smoke)
+def layers_obey(name: str, code: str) -> Check[Run]:
+    """Make a check of the layers by a rule of `scripts.host.inspect.rules`."""
+
+    def examine_layers(run: Run) -> Judgement:
+        structure = run.structure()
+        require(code, structure, run.loaded.config.smoke)
+        return judge(
+            f"{len(structure.layers)} layers, {size(structure.own_size)} over base and models,"
+            f" {size(structure.wasted_bytes)} overwritten"
+        )
+
+    return Check(name, code, examine_layers)
 
 
-def test_no_file_may_be_changed_by_anybody(
-    inspection: Structure, loaded: LoadedConfig, saw: Saw
-) -> None:
-    saw(f"{len(inspection.layers)} layers looked into")
-    require("world-writable", inspection, loaded.config.smoke)
+CHECKS = (
+    checkpoint_is_complete,
+    torch_is_of_the_base,
+    torch_has_code_for_targets,
+    attention_library_fits,
+    packages_can_be_imported,
+    tokenizer_loads,
+    tcmalloc_can_be_preloaded,
+    labels_are_right,
+    layers_obey("no build leftovers in any layer", "leftovers"),
+    layers_obey("no world-writable files", "world-writable"),
+    layers_obey("no setuid files", "setuid-file"),
+    layers_obey("no secrets in layers, environment or history", "secret-in-image"),
+    layers_obey("little space wasted by overwritten files", "wasted-bytes"),
+    layers_obey("image and layers within their size limits", "image-too-large"),
+)
 
 
-def test_no_file_lends_its_owners_rights(
-    inspection: Structure, loaded: LoadedConfig, saw: Saw
-) -> None:
-    saw(f"{len(inspection.layers)} layers looked into")
-    require("setuid-file", inspection, loaded.config.smoke)
-
-
-def test_no_secret_is_in_its_layers_environment_or_history(
-    inspection: Structure, loaded: LoadedConfig, saw: Saw
-) -> None:
-    saw(f"{len(inspection.layers)} layers looked into")
-    require("secret-in-image", inspection, loaded.config.smoke)
-
-
-def test_few_bytes_lie_hidden_below_later_layers(
-    inspection: Structure, loaded: LoadedConfig, saw: Saw
-) -> None:
-    saw(f"{size(inspection.wasted_bytes)} hidden")
-    require("wasted-bytes", inspection, loaded.config.smoke)
-
-
-def test_image_and_layers_are_within_their_budgets(
-    inspection: Structure, loaded: LoadedConfig, saw: Saw
-) -> None:
-    saw(f"{size(inspection.own_size)} over base and models")
-    require("image-too-large", inspection, loaded.config.smoke)
+@pytest.mark.parametrize("check", CHECKS, ids=str)
+def test_image(check: Check[Run], image_run: Run, examine: Callable[..., None]) -> None:
+    examine(check, image_run)

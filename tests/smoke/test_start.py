@@ -1,4 +1,4 @@
-"""The container, from its start to the first picture, and who serves in it."""
+"""Check the container from its start to its first image, and the process that serves."""
 
 from __future__ import annotations
 
@@ -6,30 +6,42 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.smoke.container_under_test import Worker
-
-Saw = Callable[[object], None]
-
-
-@pytest.mark.fails_as("not-ready")
-def test_container_reaches_ready(ready: Worker, saw: Saw) -> None:
-    saw(", ".join(f"{name} after {seconds:.1f} s" for name, seconds in ready.phases.items()))
-    assert "drawn" in ready.phases, "it says ready, but not that it drew"
+from scripts.common.checks.check import Check, check, judge
+from scripts.common.gpu.judge import Judgement
+from tests.smoke.container_under_test import WorkerContainer
 
 
-@pytest.mark.fails_as("served-by-root")
-def test_the_serving_process_is_not_root(ready: Worker, saw: Saw) -> None:
-    code = "for p in $(pgrep -f [w]ebui.py); do stat -c %u /proc/$p; done"
-    owners = ready.container.exec_run(["sh", "-c", code]).output.decode().split()
-    saw(f"uid {', '.join(owners)}")
-    assert owners, "no serving process"
-    assert "0" not in owners, "it is root"
+@check("container becomes ready", "not-ready")
+def becomes_ready(worker: WorkerContainer) -> Judgement:
+    """Read the phases of the start."""
+    phases = ", ".join(f"{name} after {at:.1f} s" for name, at in worker.phases.items())
+    return judge(phases, "" if "drawn" in worker.phases else "it is ready, but has not drawn")
 
 
-@pytest.mark.fails_as("tcmalloc-missing")
-def test_the_serving_process_has_tcmalloc(ready: Worker, saw: Saw) -> None:
-    # As the process's own user: another may not read its maps.
-    code = "p=$(pgrep -f [w]ebui.py | head -1); exec grep -om1 '[^ /]*libtcmalloc.*' /proc/$p/maps"
-    found = ready.container.exec_run(["sh", "-c", code], user="worker").output.decode().strip()
-    saw(found)
-    assert found.startswith("libtcmalloc"), "it is not mapped"
+@check("the serving process is not root", "served-by-root")
+def is_not_root(worker: WorkerContainer) -> Judgement:
+    """Read the owners of the WebUI's processes."""
+    script = "for p in $(pgrep -f [w]ebui.py); do stat -c %u /proc/$p; done"
+    owners = worker.run("sh", "-c", script).split()
+    if not owners:
+        return judge("", "there is no serving process")
+    return judge(f"uid {', '.join(owners)}", "it is root" if "0" in owners else "")
+
+
+@check("the serving process uses tcmalloc", "tcmalloc-missing")
+def uses_tcmalloc(worker: WorkerContainer) -> Judgement:
+    """Search the libraries that the WebUI's process has mapped."""
+    script = (
+        "p=$(pgrep -f [w]ebui.py | head -1);"
+        " grep -om1 '[^ /]*libtcmalloc.*' /proc/$p/maps || [ $? = 1 ]"
+    )
+    # As the process's own user: another one may not read its maps.
+    found = worker.run("sh", "-c", script, user="worker")
+    return judge(found, "" if found.startswith("libtcmalloc") else "it is not mapped")
+
+
+@pytest.mark.parametrize("check", [becomes_ready, is_not_root, uses_tcmalloc], ids=str)
+def test_start(
+    check: Check[WorkerContainer], ready: WorkerContainer, examine: Callable[..., None]
+) -> None:
+    examine(check, ready)

@@ -18,7 +18,7 @@ POLL = 0.5  # seconds that a request for a job is held; RunPod holds it longer
 
 
 class Platform:
-    """A queue of jobs, and what became of them.
+    """A queue of jobs, and their results.
 
     Args:
         port: where it listens on loopback.
@@ -43,14 +43,14 @@ class Platform:
         }
 
     def send(self, given: Any, name: str = "") -> str:
-        """Queue a job with this `input`; its id."""
+        """Queue a job with this `input`; return its id."""
         self._count += 1
         name = name or f"job-{self._count}"
         self._jobs.put({"id": name, "input": given})
         return name
 
     def result(self, name: str, timeout: float = 60.0) -> Any:
-        """What the worker sent for a job, waited for."""
+        """Wait for a job's result."""
         with self._changed:
             if not self._changed.wait_for(lambda: name in self._results, timeout):
                 raise AssertionError(f"no result for {name} within {timeout:g} s")
@@ -61,7 +61,7 @@ class Platform:
         return self.result(self.send(given), timeout)
 
     def take(self) -> dict[str, Any] | None:
-        """The next job, None when there is none for a while."""
+        """Return the next job, None after POLL seconds without one."""
         try:
             return self._jobs.get(timeout=POLL)
         except Empty:
@@ -102,11 +102,11 @@ def running() -> Iterator[Platform]:
             self.wfile.write(data)
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Print nothing."""
 
     class Server(ThreadingHTTPServer):
         def handle_error(self, *_: object) -> None:
-            """A worker that is killed leaves its connections; that is what tests are about."""
+            """Print nothing: a killed worker leaves its connections."""
 
     server = Server(("127.0.0.1", 0), Routes)
     server.daemon_threads = True

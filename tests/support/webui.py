@@ -72,19 +72,19 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(200, {"progress": 0.0})
 
     def do_POST(self) -> None:
-        order = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         Handler.pictures += 1
         if Handler.pictures > 1:  # the first is the supervisor's own
             self.go_wrong()
-        if order.get("wait_for"):
+        if request.get("wait_for"):
             # A job that runs until a test says so: it waits for a reader of a named pipe.
-            Path(order["wait_for"]).read_bytes()
+            Path(request["wait_for"]).read_bytes()
         if FAULT == "no-model":
             return self.answer(500, {"error": "TypeError", "errors": "NoneType has no model"})
         if FAULT == "garbage":
             return self.answer(200, {"images": ["nonsense"]})
-        width = order["width"] - (8 if FAULT == "wrong-size" else 0)
-        picture = base64.b64encode(png(width, order["height"], order.get("seed", 0)))
+        width = request["width"] - (8 if FAULT == "wrong-size" else 0)
+        picture = base64.b64encode(png(width, request["height"], request.get("seed", 0)))
         return self.answer(200, {"images": [picture.decode()], "parameters": {}, "info": "{}"})
 
     def go_wrong(self) -> None:
@@ -102,7 +102,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
 
 class Server(ThreadingHTTPServer):

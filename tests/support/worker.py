@@ -14,12 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from scripts.common.webui_client import Response, WebuiClient
 from scripts.container.status.state import State, read_state
 from scripts.host.config.load import ROOT
 from tests.support import webui
 
-PATIENCE = 30.0
+TIMEOUT = 30.0
 
 
 def free_port() -> int:
@@ -30,7 +32,7 @@ def free_port() -> int:
 
 
 class Worker:
-    """`python -m scripts.container`, its folders below `tmp`, and what it says."""
+    """`python -m scripts.container`, its folders below `tmp`, and its log."""
 
     def __init__(self, tmp: Path, *, python: str = sys.executable, **environment: str) -> None:
         self.dir, self.port = tmp / "worker", free_port()
@@ -72,7 +74,7 @@ class Worker:
         return read_state(self.dir)
 
     @property
-    def said(self) -> str:
+    def log_text(self) -> str:
         return self.log.read_text()
 
     @property
@@ -81,31 +83,31 @@ class Worker:
         found: dict[str, Any] = json.loads((self.dir / "data" / "seen.json").read_text())
         return found
 
-    def until(self, question: Callable[[], Any], what: str) -> Any:
-        """Ask until the answer is true."""
-        deadline = time.monotonic() + PATIENCE
+    def until(self, condition: Callable[[], Any], what: str) -> Any:
+        """Wait until a condition holds; return its value."""
+        deadline = time.monotonic() + TIMEOUT
         while time.monotonic() < deadline:
-            if answer := question():
-                return answer
+            if value := condition():
+                return value
             time.sleep(0.01)
-        raise AssertionError(f"{what} did not happen:\n{self.said}")
+        raise AssertionError(f"{what} did not happen:\n{self.log_text}")
 
     def ready(self) -> State:
         self.until(lambda: self.state.phase == "ready" or self.process.poll() is not None, "ready")
-        assert self.state.phase == "ready", self.said
+        assert self.state.phase == "ready", self.log_text
         return self.state
 
     def ended(self) -> int:
         """The exit code."""
         try:
-            return self.process.wait(PATIENCE)
+            return self.process.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"the worker did not end:\n{self.said}") from None
+            raise AssertionError(f"the worker did not end:\n{self.log_text}") from None
 
-    def draw(self, **order: object) -> Response:
-        body = {"width": 64, "height": 64, **order}
+    def draw(self, **fields: object) -> Response:
+        body = {"width": 64, "height": 64, **fields}
         api = WebuiClient.local("127.0.0.1", self.port)
-        return api.request("POST", "/sdapi/v1/txt2img", body, timeout=PATIENCE)
+        return api.request("POST", "/sdapi/v1/txt2img", body, timeout=TIMEOUT)
 
     def stop(self) -> None:
         """For fixtures: whatever happened, nothing is left."""
@@ -115,8 +117,8 @@ class Worker:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs; a zombie does not."""
+    """Return whether a process runs; a zombie does not."""
     try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
         return False

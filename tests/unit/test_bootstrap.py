@@ -1,4 +1,4 @@
-"""scripts/bootstrap: makes .venv once, stays out of the way afterwards, asks before it installs."""
+"""scripts/bootstrap makes .venv once, then runs commands, and asks before it installs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHELLS = [shell for shell in ("sh", "dash", "busybox") if shutil.which(shell)]
 
 
 def bare_checkout(folder: Path) -> Path:
-    """A checkout whose lock asks for nothing, so that .venv needs no index."""
+    """Make a checkout whose lock is empty, so that .venv needs no index."""
     for name in ("scripts/bootstrap", "scripts/install-engine"):
         (folder / name).parent.mkdir(exist_ok=True)
         shutil.copy2(ROOT / name, folder / name)
@@ -28,7 +28,7 @@ def bare_checkout(folder: Path) -> Path:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A checkout that nothing has been run in."""
+    """A checkout without .venv."""
     return bare_checkout(tmp_path)
 
 
@@ -42,9 +42,9 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def bootstrap(
-    checkout: Path, *words: str, shell: str = "sh", **environment: str
+    checkout: Path, *command: str, shell: str = "sh", **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    run = [shell, *(["ash"] if shell == "busybox" else []), "scripts/bootstrap", *words]
+    run = [shell, *(["ash"] if shell == "busybox" else []), "scripts/bootstrap", *command]
     environment = {"PYTHON": sys.executable, **environment}
     return subprocess.run(
         run,
@@ -66,7 +66,7 @@ def test_a_command_runs_inside_the_venv(ready: Path, shell: str) -> None:
     assert answer.stdout.strip() == str(ready / ".venv")
 
 
-def test_the_venv_is_made_again_only_when_the_lock_changed(checkout: Path) -> None:
+def test_a_changed_lock_alone_makes_the_venv_again(checkout: Path) -> None:
     assert "making .venv" in bootstrap(checkout, "true").stderr
     marker = checkout / ".venv/marker"
     marker.touch()
@@ -86,7 +86,7 @@ def test_an_interrupted_venv_is_made_again(checkout: Path) -> None:
     assert bootstrap(checkout, "true").returncode == 0
 
 
-def test_the_commands_exit_code_and_words_pass_through(ready: Path) -> None:
+def test_arguments_and_exit_code_pass_through(ready: Path) -> None:
     code = "import sys; print(sys.argv[1:]); sys.exit(7)"
     answer = bootstrap(ready, "python", "-c", code, "a b", "--yes")
     assert answer.returncode == 7
@@ -102,7 +102,7 @@ def test_a_start_with_nothing_to_do_is_quick(ready: Path) -> None:
     assert min(seconds) < 0.3
 
 
-def test_without_an_engine_one_line_says_how_and_the_command_still_runs(ready: Path) -> None:
+def test_without_an_engine_the_command_still_runs(ready: Path) -> None:
     answer = bootstrap(ready, "echo", "ran", DOCKER_HOST="unix:///nowhere.sock")
     assert answer.stdout.strip() == "ran"
     assert answer.stderr.splitlines() == [

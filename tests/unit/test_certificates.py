@@ -9,7 +9,7 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from scripts.host.certificates import FILE, certificate_context
 from scripts.host.config.load import load
-from scripts.host.pin.git_sources import commit_of
+from scripts.host.pin.git_sources import GitHosts
 from tests.support.git_server import GitServer, repositories
 from tests.support.serving import running
 from tests.support.tls import serve_tls
@@ -38,4 +38,5 @@ def test_pinning_trusts_a_git_mirrors_own_certificate(tmp_path: Path) -> None:
         mirror = server.url.replace("http:", "https:")
         loaded = load(define=[f"mirrors.github={mirror}/", f"mirrors.ca_bundle={cert}"])
         repo = loaded.config.a1111.sources["blip"].repo
-        assert commit_of(loaded, repo, "HEAD") == commits[repo]
+        hosts = GitHosts(loaded.config.mirrors.github, loaded.ca_bundle)
+        assert hosts.find_commit(repo, "HEAD") == commits[repo]

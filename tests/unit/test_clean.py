@@ -1,4 +1,4 @@
-"""`invoke clean`: what it takes, what it leaves, and that looking changes nothing."""
+"""`invoke clean` without an engine."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ import pytest
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.partial import locked_partial
-from scripts.host.clean import STANDIN_REGISTRY, Leftover, is_of_tests, leftovers, remove
-from scripts.host.config.load import ROOT, LoadedConfig, load
+from scripts.host.clean import STANDIN_REGISTRY, Leftover, find_leftovers, is_test_image, remove
 from scripts.host.models.store import Store
 from tests.support.images import REGISTRY
 
 
 @pytest.fixture
-def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LoadedConfig:
-    monkeypatch.delenv("IMAGE_CONFIG", raising=False)
-    monkeypatch.delenv("MODELS_STORE", raising=False)
-    (tmp_path / "config.yaml").write_text((ROOT / "config.yaml").read_text())
-    return load(root=tmp_path)
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "models")
+
+
+def leftovers(store: Store, *, everything: bool = False) -> tuple[Leftover, ...]:
+    """The leftovers of the checkout around a store."""
+    return find_leftovers(store.root.parent, store.root, everything=everything)
 
 
 def write(path: Path, text: str = "x") -> Path:
@@ -29,73 +30,70 @@ def write(path: Path, text: str = "x") -> Path:
     return path
 
 
-def test_a_fresh_checkout_has_nothing_to_clean(loaded: LoadedConfig) -> None:
-    assert leftovers(loaded) == ()
+def test_fresh_checkout_has_nothing_to_clean(store: Store) -> None:
+    assert leftovers(store) == ()
 
 
-def test_reports_contexts_and_partial_downloads_go_and_verified_files_stay(
-    loaded: LoadedConfig,
-) -> None:
-    store = Store(loaded.store)
+def test_verified_files_are_kept_and_the_rest_is_removed(store: Store) -> None:
     kept = write(store.object_path("a" * 64))
     gone = [
-        write(loaded.root / "reports" / "build.json"),
-        write(loaded.store / "context-x" / "extra" / "file"),
+        write(store.root.parent / "reports" / "build.json"),
+        write(store.root / "context-x" / "extra" / "file"),
         write(store.object_path("b" * 64).with_name(f"{'b' * 64}.partial")),
         write(store.incoming_path("https://example.org/m.safetensors")),
     ]
 
-    remove(leftovers(loaded))
+    remove(leftovers(store))
 
     assert kept.exists()
     assert not any(path.exists() for path in gone)
-    assert leftovers(loaded) == ()
+    assert leftovers(store) == ()
 
 
-def test_looking_removes_nothing(loaded: LoadedConfig) -> None:
-    report = write(loaded.root / "reports" / "build.json", "12345")
-    (found,) = leftovers(loaded)
+def test_listing_removes_nothing(store: Store) -> None:
+    report = write(store.root.parent / "reports" / "build.json", "12345")
+    (found,) = leftovers(store)
     assert (found.kind, found.size) == ("reports", 5)
     assert report.exists()
 
 
-def test_a_running_download_keeps_its_partial_file(loaded: LoadedConfig) -> None:
-    dest = Store(loaded.store).object_path("c" * 64)
+def test_running_download_keeps_its_partial_file(store: Store) -> None:
+    dest = store.object_path("c" * 64)
     with locked_partial(dest, lambda: None) as partial:
         write(partial.path.with_name(f"{partial.path.name}.json"), "{}")
-        assert leftovers(loaded) == ()
-    assert len(leftovers(loaded)) == 2
+        assert leftovers(store) == ()
+    assert len(leftovers(store)) == 2
 
 
-def test_a_staged_context_frees_only_what_no_other_name_holds(loaded: LoadedConfig) -> None:
-    stored = write(Store(loaded.store).object_path("d" * 64), "a gigabyte, really")
-    link = loaded.store / "context-y" / "model.safetensors"
+def test_size_of_a_staged_context_excludes_stored_files(store: Store) -> None:
+    stored = write(store.object_path("d" * 64), "a gigabyte, really")
+    link = store.root / "context-y" / "model.safetensors"
     link.parent.mkdir()
     os.link(stored, link)
     write(link.with_name("list.json"), "123")
-    (found,) = leftovers(loaded)
+    (found,) = leftovers(store)
     assert found.size == 3
 
 
-def test_tool_caches_go_only_with_everything(loaded: LoadedConfig) -> None:
-    write(loaded.root / ".nox" / "tests" / "file")
-    assert leftovers(loaded) == ()
-    kinds = {each.kind for each in leftovers(loaded, everything=True)}
+def test_tool_caches_are_listed_only_with_everything(store: Store) -> None:
+    write(store.root.parent / ".nox" / "tests" / "file")
+    assert leftovers(store) == ()
+    kinds = {each.kind for each in leftovers(store, everything=True)}
     assert "tool cache" in kinds
 
 
-def test_what_vanished_meanwhile_is_no_failure(tmp_path: Path) -> None:
+def test_leftover_removed_meanwhile_is_no_error(tmp_path: Path) -> None:
     path = tmp_path / "never"
     remove([Leftover("partial download", str(path), 0, path.unlink)])
 
 
-def test_what_cannot_be_removed_is_named(tmp_path: Path) -> None:
+def test_leftover_that_cannot_be_removed_is_named(tmp_path: Path) -> None:
     folder = write(tmp_path / "folder" / "file").parent
     with pytest.raises(UserError, match="folder"):
         remove([Leftover("reports", str(folder), 0, folder.unlink)])
 
 
-def test_clean_knows_where_the_tests_put_their_images() -> None:
+def test_registry_of_standin_images_is_known() -> None:
     assert STANDIN_REGISTRY == REGISTRY
 
 
@@ -109,5 +107,5 @@ def test_clean_knows_where_the_tests_put_their_images() -> None:
         ("pytorch/pytorch:2.7.0", False),
     ],
 )
-def test_only_images_of_tests_are_cleaned(tag: str, expected: bool) -> None:
-    assert is_of_tests(tag) is expected
+def test_only_test_images_are_removed(tag: str, expected: bool) -> None:
+    assert is_test_image(tag) is expected

@@ -1,4 +1,4 @@
-"""What the worker is told and what it passes on: settings, flags, folders, health."""
+"""Settings, flags, environment, folders, health and log of the worker."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.fetch.spec import ArtifactSpec
-from scripts.common.fetch.volume_models import as_json
+from scripts.common.fetch.artifact import ArtifactSpec
+from scripts.common.fetch.volume_models import VolumeModel, as_json
 from scripts.container import paths
 from scripts.container.log import LogfmtFormatter, SecretFilter
 from scripts.container.settings import VARIABLES, Settings, Warmup
@@ -34,7 +34,7 @@ def flags(*models: str, **environ: str) -> list[str]:
     return webui_flags(settings(**environ), models)
 
 
-def test_a_pod_serves_everyone_and_a_serverless_worker_only_its_handler() -> None:
+def test_a_pod_serves_all_interfaces_and_serverless_loopback() -> None:
     assert settings().webui_host == "0.0.0.0"
     assert settings(RUNPOD_ENDPOINT_ID="abc").webui_host == "127.0.0.1"
     assert settings(RUNPOD_ENDPOINT_ID="abc", WEBUI_HOST="0.0.0.0").webui_host == "0.0.0.0"
@@ -52,7 +52,7 @@ def test_a_pod_serves_everyone_and_a_serverless_worker_only_its_handler() -> Non
         {"ACCELERATOR": "tpu"},
     ],
 )
-def test_a_wrong_value_is_refused_by_name(environ: dict[str, str]) -> None:
+def test_an_invalid_value_is_refused_by_name(environ: dict[str, str]) -> None:
     (name,) = environ
     with pytest.raises(UserError, match=name) as caught:
         settings(**environ)
@@ -60,32 +60,32 @@ def test_a_wrong_value_is_refused_by_name(environ: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("value", ["unseen", "unseen:", "unseen:a:b", "unseen:a,b"])
-def test_wrong_credentials_are_refused_and_not_shown(value: str) -> None:
+def test_invalid_credentials_are_refused_and_not_shown(value: str) -> None:
     with pytest.raises(UserError, match="API_AUTH") as caught:
         settings(API_AUTH=value)
     assert "unseen" not in str(caught.value)
 
 
 @given(st.sampled_from(list(VARIABLES)), st.text(max_size=30))
-def test_no_value_of_any_variable_ends_in_a_traceback(name: str, value: str) -> None:
+def test_any_value_is_parsed_or_refused_with_a_user_error(name: str, value: str) -> None:
     with suppress(UserError):
         settings(**{name: value})
 
 
-def test_the_gpu_prefers_xformers_and_keeps_torchs_own_attention() -> None:
-    words = flags()
-    assert {"--xformers", "--opt-sdp-attention", "--api", "--nowebui"} <= set(words)
-    assert words[words.index("--ckpt") + 1] == "/model.safetensors"
-    assert "--use-cpu" not in words
+def test_cuda_uses_xformers_and_falls_back_to_torch_attention() -> None:
+    made = flags()
+    assert {"--xformers", "--opt-sdp-attention", "--api", "--nowebui"} <= set(made)
+    assert made[made.index("--ckpt") + 1] == "/model.safetensors"
+    assert "--use-cpu" not in made
 
 
-def test_the_cpu_gets_full_precision_and_no_xformers() -> None:
-    words = " ".join(flags(ACCELERATOR="cpu"))
-    assert "--use-cpu all --no-half --precision full" in words
-    assert "xformers" not in words
+def test_cpu_uses_full_precision_without_xformers() -> None:
+    made = " ".join(flags(ACCELERATOR="cpu"))
+    assert "--use-cpu all --no-half --precision full" in made
+    assert "xformers" not in made
 
 
-def test_the_pickle_scan_is_off_only_while_there_is_no_pickle() -> None:
+def test_the_pickle_scan_is_off_only_without_pickles() -> None:
     assert "--disable-safe-unpickle" in flags("a.safetensors", "readme.txt")
     assert "--disable-safe-unpickle" not in flags("a.safetensors", "B.CKPT")
     for path in ("/model.ckpt", "/model", "/model.safetensors.bak"):
@@ -95,7 +95,7 @@ def test_the_pickle_scan_is_off_only_while_there_is_no_pickle() -> None:
 @pytest.mark.parametrize(
     "place", ["MODEL_DIR", "DATA_DIR", "WEBUI_ARGS", "a flag", "VOLUME_MODELS"]
 )
-def test_a_pickle_is_found_wherever_models_are_configured(tmp_path: Path, place: str) -> None:
+def test_a_pickle_is_found_in_every_configured_place(tmp_path: Path, place: str) -> None:
     configured = {
         "MODEL_DIR": str(tmp_path / "checkpoints"),
         "DATA_DIR": str(tmp_path / "data"),
@@ -111,27 +111,29 @@ def test_a_pickle_is_found_wherever_models_are_configured(tmp_path: Path, place:
     for path in places_of.values():
         path.parent.mkdir(parents=True)
         path.with_name("whole.safetensors").touch()
-    assert "--disable-safe-unpickle" in made_flags(configured)
+    assert "--disable-safe-unpickle" in flags_of_supervisor(configured)
     if place == "VOLUME_MODELS":
         spec = ArtifactSpec(url="https://example.invalid/x", name="x.ckpt", sha256="0" * 64)
-        listed = as_json({"/runpod-volume/x.ckpt": spec})
-        (tmp_path / "volume-models.json").write_text(listed)
+        model = VolumeModel("x", "/runpod-volume/x.ckpt", spec, "TOKEN_OF_TEST")
+        (tmp_path / "volume-models.json").write_text(as_json([model]))
     else:
         places_of[place].touch()
-    assert "--disable-safe-unpickle" not in made_flags(configured)
+    assert "--disable-safe-unpickle" not in flags_of_supervisor(configured)
 
 
-def made_flags(environ: dict[str, str]) -> list[str]:
-    """The flags as the supervisor gives them."""
+def flags_of_supervisor(environ: dict[str, str]) -> list[str]:
+    """The flags with all model files found."""
     configured = settings(**environ)
     return webui_flags(configured, list_model_files(configured))
 
 
-def test_a_vae_given_by_name_counts_too() -> None:
-    assert "--disable-safe-unpickle" not in made_flags({"WEBUI_ARGS": "--vae-path=/vae.pt"})
+def test_a_pickle_named_by_a_flag_is_found() -> None:
+    assert "--disable-safe-unpickle" not in flags_of_supervisor(
+        {"WEBUI_ARGS": "--vae-path=/vae.pt"}
+    )
 
 
-def test_further_flags_come_last_and_keep_their_quotes() -> None:
+def test_further_flags_come_last_and_keep_quotes() -> None:
     assert flags(WEBUI_ARGS="--theme 'deep blue' --port 1")[-4:] == [
         "--theme",
         "deep blue",
@@ -149,7 +151,7 @@ def test_credentials_are_in_no_argument_list() -> None:
     assert "API_AUTH" not in env
 
 
-def test_the_webui_does_not_see_this_code_or_the_workers_secrets() -> None:
+def test_the_webui_gets_neither_this_code_nor_secrets() -> None:
     env = webui_environment(
         {
             "PYTHONPATH": f"/opt/worker:{ROOT}:/mine",
@@ -164,7 +166,7 @@ def test_the_webui_does_not_see_this_code_or_the_workers_secrets() -> None:
     )
 
 
-def test_a_library_that_cannot_be_preloaded_is_left_out_with_a_warning(
+def test_a_library_that_cannot_be_preloaded_is_a_warning(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = tmp_path / "libtcmalloc.so"
@@ -175,12 +177,12 @@ def test_a_library_that_cannot_be_preloaded_is_left_out_with_a_warning(
     assert capsys.readouterr().err == ""
 
 
-def test_the_library_that_is_found_is_one_that_loads() -> None:
+def test_the_found_library_can_be_preloaded() -> None:
     found = find_tcmalloc("auto")
     assert not found or can_preload(Path(found))
 
 
-def test_a_missing_volume_costs_a_warning_and_not_the_start(
+def test_without_a_volume_the_pip_cache_is_ephemeral_with_a_warning(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     volume = tmp_path / "volume"
@@ -197,19 +199,19 @@ def test_a_missing_volume_costs_a_warning_and_not_the_start(
     assert capsys.readouterr().err == ""
 
 
-def test_a_file_in_the_way_of_the_cache_is_a_warning_too(tmp_path: Path) -> None:
+def test_a_file_at_the_pip_caches_path_is_avoided(tmp_path: Path) -> None:
     (tmp_path / "pip").write_text("a file")
     configured = settings(PIP_CACHE_DIR=str(tmp_path / "pip"), WORKER_DIR=str(tmp_path / "worker"))
     assert paths.choose_pip_cache(configured) == tmp_path / "worker" / "pip-cache"
 
 
-def test_without_a_writable_folder_the_worker_says_what_to_mount(tmp_path: Path) -> None:
+def test_without_a_writable_folder_the_hint_is_a_tmpfs(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="tmpfs"):
         paths.require_writable(settings(WORKER_DIR=str(tmp_path / "file" / "below")))
 
 
-def test_health_says_ready_only_for_a_living_supervisor(tmp_path: Path) -> None:
+def test_health_is_ready_only_with_a_running_supervisor(tmp_path: Path) -> None:
     assert check_health(tmp_path) == (False, "stopped")
     write_state(tmp_path, State(phase="loading", supervisor=os.getpid(), reason="slow disk"))
     assert check_health(tmp_path) == (False, "loading: slow disk")
@@ -226,17 +228,31 @@ def test_a_damaged_state_file_is_not_ready(tmp_path: Path) -> None:
     assert check_health(tmp_path)[0] is False
 
 
-def test_health_is_a_command_that_imports_little(tmp_path: Path) -> None:
-    code = "import sys; from scripts.container.__main__ import main; main(['health']); "
-    code += "print({'http.client', 'asyncio', 'pydantic', 'torch'} & set(sys.modules))"
+@pytest.mark.parametrize(
+    ("code", "excluded"),
+    [
+        (
+            "from scripts.container.__main__ import main; main(['health'])",
+            {"logging", "http.client", "asyncio", "psutil", "pydantic", "torch"},
+        ),
+        (
+            "from scripts.container.supervisor.supervisor import Supervisor",
+            {"http.client", "asyncio", "psutil", "pydantic", "prometheus_client", "requests"},
+        ),
+    ],
+    ids=["health", "supervisor"],
+)
+def test_nothing_slow_is_imported_before_the_webui_starts(
+    tmp_path: Path, code: str, excluded: set[str]
+) -> None:
     run = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", f"{code}; import sys; print({excluded} & set(sys.modules))"],
         env={"PYTHONPATH": str(ROOT), "WORKER_DIR": str(tmp_path)},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert run.stdout.split("\n")[:2] == ["stopped", "set()"]
+    assert run.stdout.splitlines()[-1] == "set()"
 
 
 def log_line(event: str, **fields: object) -> str:
@@ -275,6 +291,6 @@ def test_secrets_are_replaced_in_every_log_field(secret: str) -> None:
     assert "count=1" in line
 
 
-def test_the_warmup_can_be_made_larger_or_left_out() -> None:
+def test_the_warmup_can_be_larger_or_off() -> None:
     assert settings(WARMUP="512x768x2").warmup == Warmup(512, 768, 2)
     assert settings(WARMUP="off").warmup is None

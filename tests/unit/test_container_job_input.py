@@ -1,4 +1,4 @@
-"""A job's input: what is understood, what is refused and how it says so."""
+"""Parsing of a job's input: accepted, warned about and refused."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from hypothesis import strategies as st
 from scripts.common.diagnostics.error import UserError
 from scripts.container.serverless.job_input import ENDPOINTS, FIELD_RULES, parse_job_input
 
-LONGEST = 600.0
+TIME_LIMIT = 600.0
 
 
-def refused(given: object) -> str:
+def refused(value: object) -> str:
     with pytest.raises(UserError) as caught:
-        parse_job_input(given, LONGEST)
+        parse_job_input(value, TIME_LIMIT)
     assert caught.value.code == "input-invalid"
     return str(caught.value)
 
 
 def test_plain_fields_are_a_txt2img() -> None:
-    order = parse_job_input({"prompt": "a lighthouse", "steps": 20}, LONGEST)
-    assert (order.name, order.endpoint.path) == ("txt2img", "/sdapi/v1/txt2img")
-    assert order.body == {"prompt": "a lighthouse", "steps": 20}
-    assert order.timeout == LONGEST
-    assert order.warnings == ()
+    request = parse_job_input({"prompt": "a lighthouse", "steps": 20}, TIME_LIMIT)
+    assert (request.name, request.endpoint.path) == ("txt2img", "/sdapi/v1/txt2img")
+    assert request.body == {"prompt": "a lighthouse", "steps": 20}
+    assert request.timeout == TIME_LIMIT
+    assert request.warnings == ()
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "given",
     [
         {"api": "img2img", "init_images": ["aGk="], "prompt": "x"},
         {"api": "img2img", "payload": {"init_images": ["aGk="], "prompt": "x"}},
@@ -40,55 +40,55 @@ def test_plain_fields_are_a_txt2img() -> None:
         },
     ],
 )
-def test_three_ways_of_saying_img2img_mean_the_same(asked: dict[str, Any]) -> None:
-    order = parse_job_input(asked, LONGEST)
-    assert order.name == "img2img"
-    assert order.body == {"init_images": ["aGk="], "prompt": "x"}
+def test_three_forms_of_img2img_are_equal(given: dict[str, Any]) -> None:
+    request = parse_job_input(given, TIME_LIMIT)
+    assert request.name == "img2img"
+    assert request.body == {"init_images": ["aGk="], "prompt": "x"}
 
 
 def test_unknown_fields_are_passed_on() -> None:
-    order = parse_job_input({"prompt": "x", "some_extension": {"a": [1]}}, LONGEST)
-    assert order.body == {"prompt": "x", "some_extension": {"a": [1]}}
+    request = parse_job_input({"prompt": "x", "some_extension": {"a": [1]}}, TIME_LIMIT)
+    assert request.body == {"prompt": "x", "some_extension": {"a": [1]}}
 
 
-def test_another_programs_field_names_are_warned_about() -> None:
-    order = parse_job_input({"num_inference_steps": 30, "guidance_scale": 7}, LONGEST)
-    assert "did you mean steps?" in order.warnings[0]
-    assert "did you mean cfg_scale?" in order.warnings[1]
+def test_field_names_of_other_programs_are_warned_about() -> None:
+    request = parse_job_input({"num_inference_steps": 30, "guidance_scale": 7}, TIME_LIMIT)
+    assert "did you mean steps?" in request.warnings[0]
+    assert "did you mean cfg_scale?" in request.warnings[1]
 
 
-def test_settings_never_outlive_their_job() -> None:
+def test_override_settings_always_end_with_the_job() -> None:
     settings = {"override_settings": {"a": 1}, "override_settings_restore_afterwards": False}
-    order = parse_job_input(settings, LONGEST)
-    assert order.body is not None
-    assert order.body["override_settings_restore_afterwards"] is True
-    assert order.warnings == ("override_settings always end with the job",)
+    request = parse_job_input(settings, TIME_LIMIT)
+    assert request.body is not None
+    assert request.body["override_settings_restore_afterwards"] is True
+    assert request.warnings == ("override_settings always end with the job",)
 
 
 def test_options_are_read_and_never_written() -> None:
-    order = parse_job_input({"api": "options", "samples_format": "jpg"}, LONGEST)
-    assert (order.endpoint.method, order.body) == ("GET", None)
-    assert "override_settings" in order.warnings[0]
+    request = parse_job_input({"api": "options", "samples_format": "jpg"}, TIME_LIMIT)
+    assert (request.endpoint.method, request.body) == ("GET", None)
+    assert "override_settings" in request.warnings[0]
 
 
-def test_a_job_may_ask_for_less_time_but_not_for_more() -> None:
-    assert parse_job_input({"timeout": 5}, LONGEST).timeout == 5
+def test_a_job_may_lower_its_time_limit_only() -> None:
+    assert parse_job_input({"timeout": 5}, TIME_LIMIT).timeout == 5
     assert "input.timeout must be a number from 1 to 600, not 601" in refused({"timeout": 601})
 
 
 def test_null_means_not_given() -> None:
-    assert parse_job_input({"prompt": "x", "steps": None}, LONGEST).body == {
+    assert parse_job_input({"prompt": "x", "steps": None}, TIME_LIMIT).body == {
         "prompt": "x",
         "steps": None,
     }
 
 
 def test_a_whole_number_may_come_as_a_float() -> None:
-    assert parse_job_input({"steps": 20.0}, LONGEST).body == {"steps": 20.0}
+    assert parse_job_input({"steps": 20.0}, TIME_LIMIT).body == {"steps": 20.0}
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("given", "message"),
     [
         (None, "input must be an object"),
         ("a lighthouse", "input must be an object"),
@@ -121,10 +121,10 @@ def test_a_whole_number_may_come_as_a_float() -> None:
         ({"prompt": 10**5 * "x", "steps": "9" * 1000}, "…"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_by_name(asked: object, message: str) -> None:
-    said = refused(asked)
-    assert message in said
-    assert len(said) < 300
+def test_an_invalid_field_is_refused_by_name(given: object, message: str) -> None:
+    error = refused(given)
+    assert message in error
+    assert len(error) < 300
 
 
 ANY_JSON = st.recursive(
@@ -139,18 +139,18 @@ PLAUSIBLE = st.dictionaries(FIELD, ANY_JSON | st.sampled_from([*ENDPOINTS]), max
 
 
 @given(ANY_JSON | PLAUSIBLE)
-def test_any_json_is_understood_or_refused_and_never_crashes(asked: object) -> None:
-    order, refusal = None, None
+def test_any_json_is_parsed_or_refused(given: object) -> None:
+    request, refusal = None, None
     try:
-        order = parse_job_input(asked, LONGEST)
+        request = parse_job_input(given, TIME_LIMIT)
     except UserError as failure:
         refusal = failure
-    if order is None:
+    if request is None:
         assert refusal is not None
         assert refusal.code == "input-invalid"
         assert "input" in str(refusal)
         assert len(str(refusal)) < 600
         return
-    assert order.name in ENDPOINTS
-    assert 1 <= order.timeout <= LONGEST
-    assert (order.body is None) == (order.endpoint.method == "GET")
+    assert request.name in ENDPOINTS
+    assert 1 <= request.timeout <= TIME_LIMIT
+    assert (request.body is None) == (request.endpoint.method == "GET")

@@ -1,4 +1,4 @@
-"""One job from input to answer, against a WebUI that does what each test says."""
+"""One job from input to result, with a WebUI that answers as each test wants."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from scripts.container.serverless import job_output, jobs
 from scripts.container.serverless.jobs import JobContext, run_job
 from tests.support.webui import png
 
-PICTURE = base64.b64encode(png(64, 64, 1)).decode()
-DRAWN = {"images": [PICTURE], "parameters": {}, "info": "{}"}
+IMAGE = base64.b64encode(png(64, 64, 1)).decode()
+DRAWN = {"images": [IMAGE], "parameters": {}, "info": "{}"}
 IDLE = {"progress": 0.0, "eta_relative": 0.0, "state": {"job_count": 0}}
 
 Route = Callable[[Any], Any]
@@ -32,7 +32,7 @@ class WebUI:
     """Answers each address with what a function returns; bytes are sent as they are."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, Any]] = []
+        self.requests: list[tuple[str, Any]] = []
         self.missing = 0  # bytes that an answer announces and does not have
         self.routes: dict[str, Route] = {"/sdapi/v1/progress": lambda _: IDLE}
         webui = self
@@ -47,21 +47,21 @@ class WebUI:
 
             def reply(self, body: Any) -> None:
                 path = self.path.partition("?")[0]
-                webui.asked.append((path, body))
+                webui.requests.append((path, body))
                 route = webui.routes.get(path)
-                told = route(body) if route else {}
-                if told is None:  # as a process that dies: no answer at all
+                answer = route(body) if route else {}
+                if answer is None:  # as a process that dies: no answer at all
                     self.close_connection = True
                     return
-                if isinstance(told, Iterator):
-                    self.send_until_closed(told)
+                if isinstance(answer, Iterator):
+                    self.send_until_closed(answer)
                     return
-                status, words = told if isinstance(told, tuple) else (200, told)
-                data = words if isinstance(words, bytes) else json.dumps(words).encode()
+                status, content = answer if isinstance(answer, tuple) else (200, answer)
+                data = content if isinstance(content, bytes) else json.dumps(content).encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(data) + webui.missing))
                 self.end_headers()
-                with contextlib.suppress(OSError):  # who asked may have given up
+                with contextlib.suppress(OSError):  # the client may have given up
                     self.wfile.write(data)
 
             def send_until_closed(self, parts: Iterator[bytes]) -> None:
@@ -72,7 +72,7 @@ class WebUI:
                         self.wfile.write(part)
 
             def log_message(self, *_: object) -> None:
-                """Say nothing."""
+                """Print nothing."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
@@ -84,7 +84,7 @@ class WebUI:
         self.routes[f"/sdapi/v1/{name}"] = answer if callable(answer) else lambda _: answer
 
     def paths(self) -> list[str]:
-        return [path.rpartition("/")[2] for path, _ in self.asked]
+        return [path.rpartition("/")[2] for path, _ in self.requests]
 
 
 def after(event: threading.Event) -> Route:
@@ -120,10 +120,10 @@ def context(webui: WebUI, replaced: list[int]) -> JobContext:
     )
 
 
-def test_the_webuis_answer_is_returned_as_it_is(webui: WebUI, context: JobContext) -> None:
+def test_the_webuis_answer_is_returned_unchanged(webui: WebUI, context: JobContext) -> None:
     webui.on("txt2img", DRAWN)
     assert run_job({"id": "1", "input": {"prompt": "x"}}, context) == DRAWN
-    assert webui.asked == [("/sdapi/v1/txt2img", {"prompt": "x"})]
+    assert webui.requests == [("/sdapi/v1/txt2img", {"prompt": "x"})]
 
 
 def test_warnings_come_with_the_answer(webui: WebUI, context: JobContext) -> None:
@@ -142,32 +142,30 @@ def test_a_list_is_wrapped_because_runpod_wants_an_object(
 @pytest.mark.parametrize(
     "job", [{}, {"input": None}, {"id": 3, "input": 4}, {"input": {"steps": -1}}]
 )
-def test_a_malformed_job_is_an_error_and_asks_the_webui_nothing(
+def test_an_invalid_job_sends_no_request(
     webui: WebUI, context: JobContext, job: dict[str, Any]
 ) -> None:
     assert "input" in run_job(job, context)["error"]
-    assert webui.asked == []
+    assert webui.requests == []
 
 
-def test_the_webuis_own_words_are_returned(webui: WebUI, context: JobContext) -> None:
-    told = {"error": "HTTPException", "detail": "Sampler not found", "body": "", "errors": ""}
-    webui.on("txt2img", (404, told))
+def test_the_webuis_error_message_is_returned(webui: WebUI, context: JobContext) -> None:
+    error = {"error": "HTTPException", "detail": "Sampler not found", "body": "", "errors": ""}
+    webui.on("txt2img", (404, error))
     result = run_job({"input": {}}, context)
     assert "Sampler not found" in result["error"]
     assert "refresh_worker" not in result
 
 
 def test_a_cuda_error_asks_for_a_new_worker(webui: WebUI, context: JobContext) -> None:
-    words = "CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be"
-    webui.on("txt2img", (500, {"error": "RuntimeError", "detail": "", "errors": words}))
+    message = "CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be"
+    webui.on("txt2img", (500, {"error": "RuntimeError", "detail": "", "errors": message}))
     result = run_job({"input": {}}, context)
     assert result["refresh_worker"] is True
     assert "[cuda-error]" in result["error"]
 
 
-def test_a_job_cannot_have_the_worker_replaced_by_speaking_of_cuda(
-    webui: WebUI, context: JobContext
-) -> None:
+def test_a_job_that_quotes_a_cuda_error_replaces_nothing(webui: WebUI, context: JobContext) -> None:
     name = "CUDA error: an illegal memory access was encountered"
     webui.on("txt2img", (500, {"error": "KeyError", "detail": "", "errors": f"'{name}'"}))
     result = run_job({"input": {"override_settings": {name: 1}}}, context)
@@ -175,9 +173,9 @@ def test_a_job_cannot_have_the_worker_replaced_by_speaking_of_cuda(
     assert "refresh_worker" not in result
 
 
-def test_too_little_gpu_memory_costs_one_job_only(webui: WebUI, context: JobContext) -> None:
-    words = "CUDA out of memory. Tried to allocate 2.00 GiB."
-    webui.on("txt2img", (500, {"error": "OutOfMemoryError", "detail": "", "errors": words}))
+def test_out_of_gpu_memory_fails_one_job_only(webui: WebUI, context: JobContext) -> None:
+    message = "CUDA out of memory. Tried to allocate 2.00 GiB."
+    webui.on("txt2img", (500, {"error": "OutOfMemoryError", "detail": "", "errors": message}))
     result = run_job({"input": {}}, context)
     assert "[out-of-memory]" in result["error"]
     assert "smaller" in result["error"]
@@ -188,31 +186,31 @@ CUT = base64.b64encode(png(64, 64, 1)[:200]).decode()
 
 
 @pytest.mark.parametrize(
-    ("answer", "what"),
+    ("answer", "content"),
     [
         (b"<html>502</html>", "no JSON"),
         (b'{"images": [', "no JSON"),
         (b"[" * 100_000, "no JSON"),
         ({"images": []}, "no images"),
         ({"images": None}, "no images"),
-        ({"picture": PICTURE}, "no images"),
+        ({"picture": IMAGE}, "no images"),
         ([], "no images"),
         ({"images": ["nonsense"]}, "cut off, or not PNG"),
         ({"images": ["ü"]}, "not base64"),
         ({"images": [None]}, "cut off, or not PNG"),
-        ({"images": [PICTURE, CUT]}, "cut off, or not PNG"),
+        ({"images": [IMAGE, CUT]}, "cut off, or not PNG"),
     ],
 )
-def test_garbage_is_never_passed_on_as_a_picture(
-    webui: WebUI, context: JobContext, answer: Any, what: str
+def test_an_invalid_answer_is_never_returned_as_an_image(
+    webui: WebUI, context: JobContext, answer: Any, content: str
 ) -> None:
     webui.on("txt2img", answer)
     result = run_job({"input": {}}, context)
-    assert what in result["error"]
+    assert content in result["error"]
     assert "[answer-garbage]" in result["error"]
 
 
-def test_no_pictures_are_fine_for_a_job_that_wants_none(webui: WebUI, context: JobContext) -> None:
+def test_no_images_are_valid_where_none_are_requested(webui: WebUI, context: JobContext) -> None:
     webui.on("txt2img", {"images": [], "info": "{}"})
     assert run_job({"input": {"send_images": False}}, context)["images"] == []
 
@@ -223,7 +221,7 @@ def test_a_webui_that_dies_is_an_error(webui: WebUI, context: JobContext) -> Non
     assert "[webui-died]" in result["error"]
 
 
-def test_a_job_that_takes_too_long_is_interrupted(
+def test_a_job_over_its_time_limit_is_interrupted(
     webui: WebUI, context: JobContext, replaced: list[int]
 ) -> None:
     stopped = threading.Event()
@@ -238,23 +236,21 @@ def test_a_job_that_takes_too_long_is_interrupted(
     assert not replaced
 
 
-def drops() -> Iterator[bytes]:
+def endless_answer() -> Iterator[bytes]:
     """An answer that goes on for ever, never silent for long."""
     while True:
         time.sleep(0.02)
         yield b" "
 
 
-def test_an_answer_that_never_ends_does_not_outlast_the_job(
-    webui: WebUI, context: JobContext
-) -> None:
-    webui.on("txt2img", lambda _: drops())
+def test_an_endless_answer_ends_at_the_time_limit(webui: WebUI, context: JobContext) -> None:
+    webui.on("txt2img", lambda _: endless_answer())
     began = time.monotonic()
     assert "[job-timeout]" in run_job({"input": {"timeout": 1}}, context)["error"]
     assert time.monotonic() - began < 5
 
 
-def test_an_answer_without_bounds_is_garbage_and_not_read_to_its_end(
+def test_an_answer_over_the_size_limit_is_not_read_further(
     webui: WebUI, context: JobContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scripts.common.webui_client.MAX_BODY", 1_000_000)
@@ -262,7 +258,7 @@ def test_an_answer_without_bounds_is_garbage_and_not_read_to_its_end(
     assert "[answer-garbage]" in run_job({"input": {}}, context)["error"]
 
 
-def test_an_answer_that_breaks_off_is_a_webui_that_died(webui: WebUI, context: JobContext) -> None:
+def test_an_incomplete_answer_means_the_webui_died(webui: WebUI, context: JobContext) -> None:
     webui.on("txt2img", DRAWN)
     webui.missing = 1
     assert "[webui-died]" in run_job({"input": {}}, context)["error"]
@@ -280,23 +276,23 @@ def test_a_webui_that_ignores_the_interrupt_is_replaced(
     never.set()
 
 
-def test_progress_is_told_while_a_picture_is_drawn(webui: WebUI, context: JobContext) -> None:
-    told = threading.Event()
-    heard: list[dict[str, Any]] = []
+def test_progress_is_reported_while_an_image_is_drawn(webui: WebUI, context: JobContext) -> None:
+    reported = threading.Event()
+    reports: list[dict[str, Any]] = []
 
     def report(_: Any, progress: dict[str, Any]) -> None:
-        heard.append(progress)
-        told.set()
+        reports.append(progress)
+        reported.set()
 
     state = {"job_count": 1, "sampling_step": 7, "sampling_steps": 20}
     webui.on("progress", {"progress": 0.35, "eta_relative": 2.04, "state": state})
-    webui.on("txt2img", after(told))
+    webui.on("txt2img", after(reported))
     result = run_job({"input": {}}, replace(context, report_progress=report))
     assert result == DRAWN
-    assert heard[0] == {"progress": 0.35, "step": 7, "steps": 20, "eta_seconds": 2.0}
+    assert reports[0] == {"progress": 0.35, "step": 7, "steps": 20, "eta_seconds": 2.0}
 
 
-def test_options_that_a_job_leaves_behind_are_put_back(webui: WebUI, context: JobContext) -> None:
+def test_options_changed_by_a_failed_job_are_restored(webui: WebUI, context: JobContext) -> None:
     options = {"CLIP_stop_at_last_layers": 1, "sd_vae": "Automatic"}
 
     def draw(_: Any) -> Any:
@@ -314,13 +310,13 @@ def test_options_that_a_job_leaves_behind_are_put_back(webui: WebUI, context: Jo
     assert options == {"CLIP_stop_at_last_layers": 1, "sd_vae": "Automatic"}
 
 
-def test_options_are_left_alone_by_jobs_without_settings(webui: WebUI, context: JobContext) -> None:
+def test_options_are_not_read_for_jobs_without_settings(webui: WebUI, context: JobContext) -> None:
     webui.on("txt2img", DRAWN)
     run_job({"input": {}}, context)
     assert webui.paths() == ["txt2img"]
 
 
-def test_pictures_go_to_the_bucket_where_there_is_one(webui: WebUI, context: JobContext) -> None:
+def test_images_go_to_the_bucket_if_there_is_one(webui: WebUI, context: JobContext) -> None:
     webui.on("txt2img", DRAWN)
     kept: list[tuple[str, int, str]] = []
 
@@ -333,9 +329,7 @@ def test_pictures_go_to_the_bucket_where_there_is_one(webui: WebUI, context: Job
     assert kept == [("1", len(png(64, 64, 1)), ".png")]
 
 
-def test_a_bucket_that_fails_is_an_error_without_its_secrets(
-    webui: WebUI, context: JobContext
-) -> None:
+def test_a_failed_upload_is_an_error_without_secrets(webui: WebUI, context: JobContext) -> None:
     def upload(*_: object) -> str:
         raise ConnectionError("https://key:secret@bucket.example")
 
@@ -345,7 +339,7 @@ def test_a_bucket_that_fails_is_an_error_without_its_secrets(
     assert "secret" not in result["error"]
 
 
-def test_an_answer_too_large_for_runpod_says_so(
+def test_an_answer_over_runpods_limit_is_an_error(
     webui: WebUI, context: JobContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job_output, "MAX_ANSWER", 1000)
@@ -353,23 +347,23 @@ def test_an_answer_too_large_for_runpod_says_so(
     assert "[answer-too-large]" in run_job({"input": {}}, context)["error"]
 
 
-def test_extras_return_one_picture(webui: WebUI, context: JobContext) -> None:
-    webui.on("extra-single-image", {"html_info": "", "image": PICTURE})
-    result = run_job({"input": {"api": "extras", "image": PICTURE}}, context)
-    assert result["image"] == PICTURE
+def test_extras_return_one_image(webui: WebUI, context: JobContext) -> None:
+    webui.on("extra-single-image", {"html_info": "", "image": IMAGE})
+    result = run_job({"input": {"api": "extras", "image": IMAGE}}, context)
+    assert result["image"] == IMAGE
 
 
 @pytest.mark.parametrize(("caption", "failed"), [("a lighthouse", False), ("a <error>", True)])
-def test_a_caption_that_is_none_is_an_error(
+def test_an_error_as_caption_is_an_error(
     webui: WebUI, context: JobContext, caption: str, failed: bool
 ) -> None:
     webui.on("interrogate", {"caption": caption})
-    result = run_job({"input": {"api": "interrogate", "image": PICTURE}}, context)
+    result = run_job({"input": {"api": "interrogate", "image": IMAGE}}, context)
     assert ("error" in result) == failed
     assert failed or result == {"caption": caption}
 
 
-def test_a_worker_that_is_not_ready_says_why(context: JobContext) -> None:
+def test_a_worker_that_is_not_ready_gives_the_reason(context: JobContext) -> None:
     def never(_: float) -> None:
         raise UserError("the WebUI is not ready: the model did not load", code="not-ready")
 

@@ -1,4 +1,4 @@
-"""What the worker tells: numbers for Prometheus, health, the WebUI's heap, models on the volume."""
+"""Metrics, health, the WebUI's launcher, and models on the volume."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.common.fetch.spec import ArtifactSpec
-from scripts.common.fetch.volume_models import as_json
+from scripts.common.fetch.artifact import ArtifactSpec
+from scripts.common.fetch.volume_models import VolumeModel, as_json
 from scripts.container.settings import Settings
 from scripts.container.status import metrics
 from scripts.container.status.state import JobCounts, State, write_job_counts, write_state
@@ -67,7 +67,7 @@ def parse_metrics(body: bytes) -> dict[str, float]:
     return found
 
 
-def test_a_scrape_shows_service_jobs_and_memory(tmp_path: Path) -> None:
+def test_metrics_show_readiness_jobs_and_memory(tmp_path: Path) -> None:
     me = os.getpid()
     write_state(tmp_path, State("ready", me, me, restarts=2, seconds={"drawn": 1.5}))
     write_job_counts(tmp_path, JobCounts(running=1, done=7, failed=2, seconds=3.25))
@@ -82,7 +82,7 @@ def test_a_scrape_shows_service_jobs_and_memory(tmp_path: Path) -> None:
     assert found["webui_resident_bytes"] > 1_000_000
 
 
-def test_the_heap_of_a_process_that_was_replaced_is_not_shown(tmp_path: Path) -> None:
+def test_the_heap_of_a_replaced_process_is_left_out(tmp_path: Path) -> None:
     write_state(tmp_path, State("ready", os.getpid(), os.getpid()))
     (tmp_path / "heap.json").write_text(json.dumps({"pid": 1, "heap": 4096}))
     assert b"tcmalloc" not in metrics.format_metrics(settings(tmp_path))
@@ -106,7 +106,7 @@ def test_pips_cache_is_counted_by_kind(tmp_path: Path) -> None:
 
 
 @needs_compiler
-def test_a_scrape_shows_what_the_driver_says_of_each_gpu(tmp_path: Path) -> None:
+def test_metrics_show_each_gpu(tmp_path: Path) -> None:
     code = (
         "import sys; from scripts.container.settings import Settings; "
         "from scripts.container.status.metrics import format_metrics; "
@@ -131,7 +131,7 @@ def test_no_number_is_rounded(tmp_path: Path) -> None:
     assert found["job_seconds_total"] == 9_876_543.25
 
 
-def test_jobs_beyond_the_one_that_is_drawn_wait(tmp_path: Path) -> None:
+def test_all_running_jobs_but_one_wait(tmp_path: Path) -> None:
     for running, waiting in ((0, 0), (1, 0), (3, 2)):
         write_job_counts(tmp_path, JobCounts(running=running))
         assert parse_metrics(metrics.format_metrics(settings(tmp_path)))["jobs_waiting"] == waiting
@@ -158,18 +158,18 @@ def test_a_running_worker_answers_health_and_metrics(worker: Worker) -> None:
         urllib.request.urlopen(f"{base}/other")
 
 
-def test_a_script_run_inside_notices_nothing(tmp_path: Path) -> None:
+def test_the_launcher_is_invisible_to_the_script(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text("import sys; print(sys.argv, sys.path[0], __name__, 'inside' in sys.modules)")
     heap = str(tmp_path / "heap.json")
-    words = [launcher.__file__, heap, "127.0.0.1", str(free_port()), "script.py", "--flag"]
+    command = [launcher.__file__, heap, "127.0.0.1", str(free_port()), "script.py", "--flag"]
     plain = subprocess.run(
-        [sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, check=True
+        [sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert plain.stdout == f"['script.py', '--flag'] {tmp_path} __main__ False\n"
 
 
-def test_garbage_is_collected_from_when_it_serves(tmp_path: Path) -> None:
+def test_garbage_collection_starts_when_the_port_is_open(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "import gc, socket, sys, time\n"
@@ -197,7 +197,7 @@ def test_garbage_is_collected_from_when_it_serves(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not find_tcmalloc("auto"), reason="tcmalloc is not installed here")
-def test_tcmalloc_tells_the_size_of_its_heap(tmp_path: Path) -> None:
+def test_the_launcher_writes_tcmallocs_heap(tmp_path: Path) -> None:
     script, target = tmp_path / "script.py", tmp_path / "heap.json"
     nowhere = ("127.0.0.1", str(free_port()))
     script.write_text("import pathlib, sys\nwhile not pathlib.Path(sys.argv[1]).exists(): pass")
@@ -216,27 +216,28 @@ def volume_model(tmp_path: Path, content: bytes, digest: str) -> dict[str, str]:
     source, listed = tmp_path / "source.bin", tmp_path / "volume-models.json"
     source.write_bytes(content)
     spec = ArtifactSpec(url=source.as_uri(), name="model.json", sha256=digest)
-    listed.write_text(as_json({str(tmp_path / "volume" / "model.json"): spec}))
+    model = VolumeModel("model", str(tmp_path / "volume" / "model.json"), spec, "TOKEN_OF_TEST")
+    listed.write_text(as_json([model]))
     return {"VOLUME_MODELS": str(listed)}
 
 
-def test_models_of_the_volume_are_there_before_the_webui_starts(tmp_path: Path) -> None:
+def test_volume_models_are_fetched_before_the_webui_starts(tmp_path: Path) -> None:
     environ = volume_model(tmp_path, b"{}", sha256(b"{}").hexdigest())
     worker = Worker(tmp_path, **environ)
     try:
         worker.ready()
         assert (tmp_path / "volume" / "model.json").read_bytes() == b"{}"
-        assert worker.said.index("model-on-volume") < worker.said.index("webui-started")
+        assert worker.log_text.index("model-on-volume") < worker.log_text.index("webui-started")
     finally:
         worker.stop()
 
 
-def test_a_volume_model_with_other_bytes_stops_the_worker(tmp_path: Path) -> None:
+def test_a_volume_model_with_a_wrong_hash_stops_the_worker(tmp_path: Path) -> None:
     worker = Worker(tmp_path, **volume_model(tmp_path, b"{}", sha256(b"other").hexdigest()))
     try:
         assert worker.ended() == 1
-        assert "event=no-models" in worker.said
-        assert "Traceback" not in worker.said
+        assert "event=no-models" in worker.log_text
+        assert "Traceback" not in worker.log_text
         assert not (tmp_path / "volume" / "model.json").exists()
     finally:
         worker.stop()

@@ -15,7 +15,7 @@ from scripts.common.gpu.device import Device, Driver, Gpu
 from scripts.common.gpu.torch_facts import TorchFacts
 from scripts.container.__main__ import main as worker
 from scripts.container.preflight.preflight_checks import run_checks
-from scripts.container.preflight.preflight_facts import Facts, start_torch_probe, wait_for_torch
+from scripts.container.preflight.preflight_facts import Facts, ask_torch
 from scripts.host.config.load import ROOT
 from tests.support.nvml import no_driver
 
@@ -137,7 +137,7 @@ def test_every_finding_is_printed_with_message_and_hint() -> None:
 
 
 def test_a_python_without_torch_is_an_error_of_torch() -> None:
-    facts = wait_for_torch(start_torch_probe(Path(sys.executable)))
+    facts = ask_torch(Path(sys.executable))
     assert facts.error == "ModuleNotFoundError: No module named 'torch'"
 
 
@@ -149,14 +149,24 @@ def script(path: Path, body: str) -> Path:
 
 def test_a_crashed_probe_is_reported_with_its_last_line(tmp_path: Path) -> None:
     crashing = script(tmp_path / "python", "echo 'Illegal instruction' >&2; exit 132")
-    facts = wait_for_torch(start_torch_probe(crashing))
-    assert facts.error == "its process ended with 132: Illegal instruction"
+    assert ask_torch(crashing).error == "its process ended with 132: Illegal instruction"
 
 
 def test_a_probe_that_hangs_is_killed(tmp_path: Path) -> None:
-    probe = start_torch_probe(script(tmp_path / "python", "exec sleep 600"))
-    assert "no answer" in wait_for_torch(probe, timeout=0.2).error
-    assert probe.returncode is not None
+    hanging = script(tmp_path / "python", f"echo $$ >{tmp_path}/pid; exec sleep 600")
+    assert "did not finish within 0.5 s" in ask_torch(hanging, timeout=0.5).error
+    pid = (tmp_path / "pid").read_text().strip()
+    assert not Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.parametrize(("mode", "error"), [(None, "not installed"), (0o644, "Permission denied")])
+def test_a_python_that_cannot_start_is_an_error_of_torch(
+    tmp_path: Path, mode: int | None, error: str
+) -> None:
+    python = tmp_path / "python"
+    if mode:
+        python.touch(mode)
+    assert error in ask_torch(python).error
 
 
 def test_facts_are_determined_without_a_gpu(tmp_path: Path) -> None:

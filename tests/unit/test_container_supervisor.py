@@ -1,4 +1,4 @@
-"""The supervisor, with real processes: it serves, heals, gives up, and leaves nothing behind."""
+"""The supervisor with real processes: start, restart, stop, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from pathlib import Path
 
+import psutil
 import pytest
 
 from scripts.container.supervisor.exit_reason import HEALED_AFTER, RestartPolicy
@@ -33,7 +34,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         worker.stop()
 
 
-def test_ready_means_that_a_picture_was_drawn(start: Start) -> None:
+def test_ready_means_an_image_was_drawn(start: Start) -> None:
     worker = start()
     state = worker.ready()
     assert list(state.seconds) == ["started", "answers", "drawn"]
@@ -41,28 +42,28 @@ def test_ready_means_that_a_picture_was_drawn(start: Start) -> None:
 
 
 @pytest.mark.parametrize("fault", ["no-model", "garbage", "flat", "wrong-size"])
-def test_a_server_that_cannot_draw_is_never_ready(start: Start, fault: str) -> None:
+def test_a_webui_that_cannot_draw_is_never_ready(start: Start, fault: str) -> None:
     worker = start(STANDIN_FAULT=fault, RESTARTS="0")
     assert worker.ended() == 4
-    assert "event=ready" not in worker.said
-    assert "event=webui-unusable" in worker.said
+    assert "event=ready" not in worker.log_text
+    assert "event=webui-unusable" in worker.log_text
 
 
-def test_a_crash_at_start_is_explained_and_retried_only_so_often(start: Start) -> None:
+def test_a_crash_at_start_is_logged_and_retried_within_limits(start: Start) -> None:
     worker = start(STANDIN_FAULT="crash-at-start", RESTARTS="2")
     assert worker.ended() == 4
-    assert worker.said.count("event=webui-died") == 3
-    assert "the stand-in was asked to crash" in worker.said
-    assert "exit code 1" in worker.said
+    assert worker.log_text.count("event=webui-died") == 3
+    assert "the stand-in was asked to crash" in worker.log_text
+    assert "exit code 1" in worker.log_text
 
 
-def test_a_server_that_dies_once_is_replaced(start: Start, tmp_path: Path) -> None:
+def test_a_webui_that_dies_once_is_restarted(start: Start, tmp_path: Path) -> None:
     worker = start(STANDIN_FAULT="crash-at-start", STANDIN_ONCE=str(tmp_path / "once"))
     assert worker.ready().restarts == 1
     assert worker.draw().status == 200
 
 
-def test_a_server_killed_in_a_job_is_replaced_and_draws_again(start: Start, tmp_path: Path) -> None:
+def test_a_webui_killed_in_a_job_is_restarted_and_draws(start: Start, tmp_path: Path) -> None:
     worker = start(STANDIN_FAULT="killed-mid-job", STANDIN_ONCE=str(tmp_path / "once"))
     worker.ready()
     with pytest.raises((OSError, HTTPException)):
@@ -70,20 +71,20 @@ def test_a_server_killed_in_a_job_is_replaced_and_draws_again(start: Start, tmp_
     worker.until(lambda: worker.state.restarts == 1, "restart")
     worker.ready()
     assert worker.draw().status == 200
-    assert "how=SIGKILL" in worker.said
+    assert "how=SIGKILL" in worker.log_text
 
 
-def test_a_server_that_falls_silent_is_replaced(start: Start, tmp_path: Path) -> None:
+def test_a_webui_that_stops_answering_is_restarted(start: Start, tmp_path: Path) -> None:
     once = str(tmp_path / "once")
     worker = start(STANDIN_FAULT="silent", STANDIN_ONCE=once, HANG_TIMEOUT="1")
     worker.until(lambda: worker.state.restarts == 1, "restart")
     worker.ready()
-    assert "no answer for 1 s" in worker.said
+    assert "no answer for 1 s" in worker.log_text
 
 
-def test_a_stop_lets_the_running_job_end(start: Start, tmp_path: Path) -> None:
+def test_a_stop_waits_for_the_running_job(start: Start, tmp_path: Path) -> None:
     worker = start()
-    server = worker.ready().server
+    webui = worker.ready().server
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     statuses: list[int] = []
@@ -96,21 +97,21 @@ def test_a_stop_lets_the_running_job_end(start: Start, tmp_path: Path) -> None:
     job.join()
     assert statuses == [200]
     assert worker.ended() == 0
-    assert not alive(server)
+    assert not alive(webui)
     assert worker.state.phase == "stopped"
 
 
-def test_a_stop_kills_what_is_late(start: Start) -> None:
+def test_a_stop_kills_after_the_deadline(start: Start) -> None:
     worker = start(STANDIN_FAULT="stubborn", STOP_TIMEOUT="0.3")
-    server = worker.ready().server
+    webui = worker.ready().server
     began = time.monotonic()
     worker.process.send_signal(signal.SIGTERM)
     assert worker.ended() == 5
     assert time.monotonic() - began < 5
-    assert not alive(server)
+    assert not alive(webui)
 
 
-def test_a_stop_while_starting_ends_at_once(start: Start) -> None:
+def test_a_stop_during_the_start_ends_at_once(start: Start) -> None:
     worker = start()
     worker.until(lambda: worker.state.server, "start")
     worker.process.send_signal(signal.SIGTERM)
@@ -118,31 +119,31 @@ def test_a_stop_while_starting_ends_at_once(start: Start) -> None:
     assert not alive(worker.state.server)
 
 
-def test_a_killed_supervisor_takes_the_server_with_it(start: Start) -> None:
+def test_a_killed_supervisor_ends_the_webui(start: Start) -> None:
     worker = start()
-    server = worker.ready().server
+    webui = worker.ready().server
     worker.process.kill()
-    worker.until(lambda: not alive(server), "the server's end")
+    worker.until(lambda: not alive(webui), "the WebUI's end")
 
 
-def test_a_missing_python_is_one_line_and_an_exit_code(start: Start) -> None:
+def test_a_missing_python_is_one_log_line(start: Start) -> None:
     worker = start(WEBUI_PYTHON="/nowhere/python")
     assert worker.ended() == 1
-    assert "event=start-failed" in worker.said
-    assert "Traceback" not in worker.said
+    assert "event=start-failed" in worker.log_text
+    assert "Traceback" not in worker.log_text
 
 
-def test_a_strict_preflight_that_fails_ends_the_worker_before_it_is_ready(start: Start) -> None:
+def test_a_failed_strict_preflight_ends_the_worker(start: Start) -> None:
     worker = start(PREFLIGHT="strict")  # there is no model file
     assert worker.ended() == 3
-    assert "event=ready" not in worker.said
-    assert "code=model-missing" in worker.said
+    assert "event=ready" not in worker.log_text
+    assert "code=model-missing" in worker.log_text
 
 
-def test_a_preflight_that_only_warns_lets_the_worker_serve(start: Start) -> None:
+def test_a_preflight_with_warnings_lets_the_worker_serve(start: Start) -> None:
     worker = start(PREFLIGHT="warn")
     worker.ready()
-    worker.until(lambda: "event=preflight-done" in worker.said, "preflight")
+    worker.until(lambda: "event=preflight-done" in worker.log_text, "preflight")
     assert worker.draw().status == 200
 
 
@@ -152,38 +153,37 @@ def daemon(worker: Worker, name: str) -> int:
     return int(worker.until(lambda: note.exists() and note.read_text(), f"a {name} process"))
 
 
-def test_a_daemon_ends_with_the_server_that_started_it(start: Start, tmp_path: Path) -> None:
+def test_a_daemon_ends_with_the_webui_that_started_it(start: Start, tmp_path: Path) -> None:
     worker = start(STANDIN_FAULT="daemons", STANDIN_ONCE=str(tmp_path / "once"))
-    server, left = worker.ready().server, daemon(worker, "daemon")
+    webui, left = worker.ready().server, daemon(worker, "daemon")
     assert alive(left)
-    os.kill(server, signal.SIGKILL)
+    os.kill(webui, signal.SIGKILL)
     worker.until(lambda: worker.state.restarts == 1, "restart")
     assert not alive(left)
     worker.ready()
     assert worker.draw().status == 200
 
 
-def test_a_stop_ends_daemons_too_and_leaves_no_zombie(start: Start) -> None:
+def test_a_stop_ends_daemons_and_leaves_no_zombie(start: Start) -> None:
     worker = start(STANDIN_FAULT="daemons")
     worker.ready()
     left, ended = daemon(worker, "daemon"), daemon(worker, "short-lived")
-    worker.until(lambda: not Path(f"/proc/{ended}").exists(), "the orphan's collection")
+    worker.until(lambda: not psutil.pid_exists(ended), "the orphan's collection")
     worker.process.send_signal(signal.SIGTERM)
     assert worker.ended() == 0
     assert not alive(left)
 
 
-def test_a_server_that_never_opens_its_port_is_given_up(start: Start) -> None:
+def test_a_webui_that_never_opens_its_port_is_given_up(start: Start) -> None:
     worker = start(STANDIN_FAULT="hang-at-start", READY_TIMEOUT="1", RESTARTS="1")
     assert worker.ended() == 4
-    assert worker.said.count("the API did not answer in time") == 2
+    assert worker.log_text.count("the API did not answer in time") == 2
 
 
-def test_a_line_without_end_costs_no_memory(start: Start) -> None:
+def test_an_endless_line_takes_no_memory(start: Start) -> None:
     worker = start(STANDIN_FAULT="endless-line")
     worker.ready()
-    pages = int(Path(f"/proc/{worker.process.pid}/statm").read_text().split()[1])
-    assert pages * os.sysconf("SC_PAGE_SIZE") < 60_000_000
+    assert psutil.Process(worker.process.pid).memory_info().rss < 60_000_000
 
 
 def slow_to_ask_torch(tmp_path: Path) -> Path:
@@ -197,25 +197,23 @@ def slow_to_ask_torch(tmp_path: Path) -> Path:
 
 def preflight_of(worker: Worker) -> int:
     """The process id of a worker's preflight, 0 while there is none."""
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-            parent = f"\nPPid:\t{worker.process.pid}\n" in (entry / "status").read_text()
-            if parent and b"preflight" in words:
-                return int(entry.name)
+    for child in psutil.Process(worker.process.pid).children():
+        with contextlib.suppress(psutil.Error):
+            if "preflight" in child.cmdline():
+                return int(child.pid)
     return 0
 
 
 @pytest.mark.parametrize(
     ("mode", "outcome"), [("warn", "event=ready"), ("strict", "event=refused")]
 )
-def test_a_killed_preflight_stops_only_a_worker_that_must_pass_it(
+def test_a_killed_preflight_stops_only_a_strict_worker(
     start: Start, tmp_path: Path, mode: str, outcome: str
 ) -> None:
     python = str(slow_to_ask_torch(tmp_path))
     worker = start(PREFLIGHT=mode, ACCELERATOR="cuda", WEBUI_PYTHON=python)
     os.kill(worker.until(lambda: preflight_of(worker), "preflight"), signal.SIGKILL)
-    worker.until(lambda: outcome in worker.said, outcome)
+    worker.until(lambda: outcome in worker.log_text, outcome)
     assert (mode == "strict") == (worker.state.phase != "ready")
 
 
@@ -240,21 +238,18 @@ def test_exits_are_forgotten_after_long_service() -> None:
 
 
 def command_lines() -> str:
-    """What anybody sees in the process list."""
-    lines = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            lines.append(entry.read_bytes().decode("utf-8", "replace"))
-    return "\n".join(lines)
+    """The process list."""
+    processes = psutil.process_iter(["cmdline"])
+    return "\n".join(" ".join(process.info["cmdline"] or []) for process in processes)
 
 
-def test_credentials_are_neither_in_the_process_list_nor_in_the_log(start: Start) -> None:
+def test_credentials_are_in_no_process_list_or_log(start: Start) -> None:
     secret = "user:seen-by-nobody"  # noqa: S105 - a test's
     worker = start(API_AUTH=f"{secret} 'or\" $HOME,second:one")
     worker.ready()
-    wanted = ["--api-auth", f"{secret} 'or\" $HOME,second:one"]
-    assert worker.seen["argv"][-2:] == wanted, "the WebUI itself asks for it"
+    expected = ["--api-auth", f"{secret} 'or\" $HOME,second:one"]
+    assert worker.seen["argv"][-2:] == expected
     assert "seen-by-nobody" not in command_lines()
     worker.process.send_signal(signal.SIGTERM)
     assert worker.ended() == 0
-    assert "seen-by-nobody" not in worker.said
+    assert "seen-by-nobody" not in worker.log_text

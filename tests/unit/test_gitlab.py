@@ -1,4 +1,4 @@
-"""The README's pipeline for GitLab: valid, from the same matrix, with commands that there are."""
+"""The documented pipeline for GitLab is valid and runs the matrix with real tasks."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tests.support.ci import check, checkout, noted, shell, stage
 
 @pytest.fixture(scope="module")
 def parent() -> dict[str, Any]:
-    """What the README calls `.gitlab-ci.yml`."""
+    """The documented `.gitlab-ci.yml`."""
     return blocks()[0]
 
 
 @pytest.fixture(scope="module")
 def child() -> dict[str, Any]:
-    """What the README calls `.gitlab/run.yml`."""
+    """The documented `.gitlab/run.yml`."""
     return blocks()[1]
 
 
@@ -37,14 +37,14 @@ def blocks() -> tuple[dict[str, Any], dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def lists(parent: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What the pipeline's first job leaves for the child, really made."""
+    """The lists that the pipeline's first job makes for the child."""
     folder = checkout(tmp_path_factory.mktemp("gitlab"))
     shell("\n".join(parent["matrix"]["script"]), folder, {})
     assert parent["matrix"]["artifacts"] == {"paths": ["matrix.yml"]}
     return yaml.safe_load((folder / "matrix.yml").read_text())
 
 
-def test_the_child_pipeline_gets_the_lists_of_invoke_matrix(lists: dict[str, Any]) -> None:
+def test_the_child_pipeline_gets_the_matrix(lists: dict[str, Any]) -> None:
     found = asdict(matrix())
     assert lists == {
         f".{name}": {"parallel": {"matrix": [{"NAME": list(found[name])}]}}
@@ -52,7 +52,7 @@ def test_the_child_pipeline_gets_the_lists_of_invoke_matrix(lists: dict[str, Any
     }
 
 
-def test_every_job_runs_over_a_list_and_every_variant_ships(
+def test_every_job_uses_a_list_and_every_variant_is_pushed(
     lists: dict[str, Any], child: dict[str, Any]
 ) -> None:
     assert {job["extends"] for job in child.values()} == set(lists)
@@ -60,7 +60,7 @@ def test_every_job_runs_over_a_list_and_every_variant_ships(
     assert [child[name]["extends"] for name in ships] == [".cpu", ".gpu"]
 
 
-def test_both_files_are_what_gitlab_takes(
+def test_both_files_match_gitlabs_schema(
     parent: dict[str, Any], child: dict[str, Any], lists: dict[str, Any], tmp_path: Path
 ) -> None:
     for name, tree in {"parent.yml": parent, "child.yml": {**lists, **child}}.items():
@@ -69,7 +69,7 @@ def test_both_files_are_what_gitlab_takes(
         subprocess.run([sys.executable, "-m", *words], cwd=tmp_path, check=True)
 
 
-def test_every_command_is_one_that_there_is(
+def test_every_command_exists(
     parent: dict[str, Any], child: dict[str, Any], tmp_path: Path
 ) -> None:
     staged = stage(tmp_path, matrix="[]\n")

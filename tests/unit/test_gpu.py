@@ -71,7 +71,7 @@ def test_a_missing_driver_is_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"cuda": [12]}'])
 def test_other_output_is_no_driver(text: str) -> None:
-    with pytest.raises(ValueError, match=r"driver|Expecting value|unpack"):
+    with pytest.raises(ValueError, match="Driver"):
         parse_driver(text)
 
 

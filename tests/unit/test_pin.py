@@ -1,4 +1,4 @@
-"""`invoke pin` against a git host, a Hub and a file server on loopback."""
+"""`invoke pin` with a git host, a Hub and a file server on loopback."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from scripts.common.diagnostics.error import UserError
 from scripts.host.build.inputs import resolve
 from scripts.host.config.load import ROOT, LoadedConfig, load
 from scripts.host.config.lock import LOCK_NAME, read_lock
-from scripts.host.pin.network import pin_network
-from tests.support.checkout import prefetched
+from scripts.host.models.prefetch import prefetch
+from scripts.host.pin.pin_network import pin_network
 from tests.support.git_server import RELEASES, WEBUI, repositories, serving
 from tests.support.hub import commit_of, hub
 from tests.support.running import error_line
@@ -35,15 +35,15 @@ TOKENIZER_REPO = "openai/clip-vit-large-patch14"
 
 
 class _Files(SimpleHTTPRequestHandler):
-    """A plain file server that keeps quiet."""
+    """A plain file server that logs nothing."""
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @dataclass(frozen=True)
 class World:
-    """A checkout and the outside world it sees.
+    """A checkout and the servers it uses.
 
     Args:
         root: the checkout.
@@ -66,7 +66,7 @@ class World:
         (self.root / "config.local.yaml").write_text(json.dumps(tree))
 
     def variants(self, *names: str) -> list[LoadedConfig]:
-        """The config of some variants, or of all."""
+        """Load some variants, or all."""
         chosen = names or tuple(load(root=self.root).config.variants)
         return [load(name, root=self.root) for name in chosen]
 
@@ -138,7 +138,7 @@ def _configured(world: World, **changes: Any) -> None:
 
 
 def write_checkpoint(path: Path, content: bytes = b"one") -> Path:
-    """The smallest whole safetensors file with that content."""
+    """Write the smallest complete safetensors file with a content."""
     tensor = {"dtype": "U8", "shape": [len(content)], "data_offsets": [0, len(content)]}
     header = json.dumps({"t": tensor}).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -157,7 +157,7 @@ def in_git(repository: Path, *words: str) -> str:
     return answer.stdout.strip()
 
 
-def test_the_releases_of_all_variants_are_pinned_to_the_commits_their_tags_point_at(
+def test_releases_are_pinned_to_the_commits_of_their_tags(
     world: World,
 ) -> None:
     pin_network(world.variants())
@@ -168,7 +168,7 @@ def test_the_releases_of_all_variants_are_pinned_to_the_commits_their_tags_point
     assert sources["openai/CLIP@HEAD"] == world.commits["openai/CLIP"]
 
 
-def test_models_are_pinned_to_the_hubs_commit_with_checksum_and_size_of_each_file(
+def test_hub_models_are_pinned_to_commit_checksum_and_size(
     world: World,
 ) -> None:
     pin_network(world.variants("cuda128"))
@@ -182,7 +182,7 @@ def test_models_are_pinned_to_the_hubs_commit_with_checksum_and_size_of_each_fil
     assert models["tokenizer"].files["vocab.json"].sha256 == sha256(small)
 
 
-def test_a_plain_url_is_downloaded_measured_and_kept_for_the_next_prefetch(world: World) -> None:
+def test_file_of_a_plain_url_is_measured_and_kept_in_the_store(world: World) -> None:
     file = write_checkpoint(world.files / "some model.safetensors")
     url = f"{world.url}/some%20model.safetensors"
     source = {"name": "plain", "source": {"url": url}, "path": "/model.safetensors"}
@@ -195,7 +195,7 @@ def test_a_plain_url_is_downloaded_measured_and_kept_for_the_next_prefetch(world
     assert kept.read_bytes() == file.read_bytes()
 
 
-def test_a_file_of_this_machine_is_measured_like_any_other(world: World) -> None:
+def test_local_file_is_measured(world: World) -> None:
     file = write_checkpoint(world.files / "mine.safetensors")
     source = {"name": "mine", "source": {"url": file.as_uri()}, "path": "/model.safetensors"}
     _configured(world, models=[source])
@@ -204,9 +204,7 @@ def test_a_file_of_this_machine_is_measured_like_any_other(world: World) -> None
 
 
 @pytest.mark.parametrize(("key", "said"), [("sha256", "0" * 64), ("size", 7)])
-def test_what_config_yaml_says_of_a_model_must_agree_with_its_source(
-    world: World, key: str, said: object
-) -> None:
+def test_model_that_differs_from_config_is_refused(world: World, key: str, said: object) -> None:
     [checkpoint, _] = json.loads((world.root / "config.local.yaml").read_text())["models"]
     _configured(world, models=[checkpoint | {key: said}])
     with pytest.raises(UserError, match=f"config.yaml says {key} {said}, the source has"):
@@ -214,7 +212,7 @@ def test_what_config_yaml_says_of_a_model_must_agree_with_its_source(
     assert not (world.root / LOCK_NAME).exists()
 
 
-def test_a_pinned_commit_that_vanished_fails_and_nothing_is_written(world: World) -> None:
+def test_missing_pinned_commit_fails_and_writes_nothing(world: World) -> None:
     gone = "f" * 40
     _pin_blip(world, gone)
     with pytest.raises(UserError, match=rf"git: .*{gone}.*salesforce/BLIP"):
@@ -222,7 +220,7 @@ def test_a_pinned_commit_that_vanished_fails_and_nothing_is_written(world: World
     assert not (world.root / LOCK_NAME).exists()
 
 
-def test_a_pinned_commit_that_is_there_needs_no_entry_in_the_lock(world: World) -> None:
+def test_commit_in_config_gets_no_entry_in_the_lock(world: World) -> None:
     _pin_blip(world, world.commits["salesforce/BLIP"])
     pin_network(world.variants("cuda128"))
     assert not [name for name in read_lock(world.root).sources if "BLIP" in name]
@@ -234,7 +232,7 @@ def _pin_blip(world: World, commit: str) -> None:
     world.configure(tree)
 
 
-def test_everything_that_cannot_be_pinned_is_said_before_it_fails(
+def test_everything_that_cannot_be_pinned_is_shown(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (world.hub / CHECKPOINT_REPO / CHECKPOINT_FILE).unlink()
@@ -246,18 +244,18 @@ def test_everything_that_cannot_be_pinned_is_said_before_it_fails(
     assert "config.json" in said
 
 
-def test_after_a_pin_a_build_finds_nothing_unpinned(world: World) -> None:
+def test_nothing_is_unpinned_after_a_pin(world: World) -> None:
     assert resolve(*world.variants("cuda128")).unpinned
     pin_network(world.variants())
     assert [resolve(loaded).unpinned for loaded in world.variants()] == [(), (), ()]
 
 
-def test_check_is_content_right_after_a_pin(world: World) -> None:
+def test_check_passes_after_a_pin(world: World) -> None:
     pin_network(world.variants())
     assert pin_network(world.variants(), check=True) == ()
 
 
-def test_check_says_what_moved_and_leaves_the_lock_alone(world: World) -> None:
+def test_check_shows_changes_and_keeps_the_lock(world: World) -> None:
     pin_network(world.variants())
     before = (world.root / LOCK_NAME).read_bytes()
     write_checkpoint(world.hub / CHECKPOINT_REPO / CHECKPOINT_FILE, b"another")
@@ -267,36 +265,36 @@ def test_check_says_what_moved_and_leaves_the_lock_alone(world: World) -> None:
     assert (world.root / LOCK_NAME).read_bytes() == before
 
 
-def test_check_before_the_first_pin_says_what_is_not_pinned(world: World) -> None:
+def test_check_before_the_first_pin_shows_new_pins(world: World) -> None:
     lines = pin_network(world.variants("cuda128"), check=True)
     assert any(line.startswith("model checkpoint: new, ") for line in lines)
     assert not (world.root / LOCK_NAME).exists()
 
 
-def test_pinning_one_variant_keeps_what_the_lock_says_of_the_others(world: World) -> None:
+def test_pin_of_one_variant_keeps_the_pins_of_others(world: World) -> None:
     pin_network(world.variants())
     pin_network(world.variants("a1111-v1.10.1"), partly=True)
     assert f"{WEBUI}@{RELEASES[0]}" in read_lock(world.root).sources
 
 
-def test_a_full_pin_forgets_what_nothing_asks_for_any_more(world: World) -> None:
+def test_full_pin_removes_unused_pins(world: World) -> None:
     pin_network(world.variants())
     lines = pin_network(world.variants("cuda128"))
-    assert lines == (f"source {WEBUI}@{RELEASES[1]}: no longer asked for",)
+    assert lines == (f"source {WEBUI}@{RELEASES[1]}: no longer named in config.yaml",)
 
 
-def test_two_variants_may_not_mean_different_files_by_one_name(world: World) -> None:
+def test_one_model_name_for_two_files_is_refused(world: World) -> None:
     one, other = world.variants("cuda128", "cpu")
     [first, *rest] = other.config.models
     other_file = first.model_copy(update={"size": 1})
     config = other.config.model_copy(update={"models": (other_file, *rest)})
     with pytest.raises(
-        UserError, match="two variants mean different files by the model checkpoint"
+        UserError, match="two variants use the name checkpoint for different model files"
     ):
         pin_network([one, replace(other, config=config)])
 
 
-def test_a_release_that_is_another_commit_than_the_one_built_is_warned_of(
+def test_release_tag_at_another_commit_gives_a_warning(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     webui = {"a1111.sources.webui.commit": world.commits[WEBUI]}  # that of RELEASES[0]
@@ -311,7 +309,7 @@ def test_a_release_that_is_another_commit_than_the_one_built_is_warned_of(
     assert "warning: there is no tag v0" in capsys.readouterr().err
 
 
-def test_a_password_in_an_address_is_never_shown(
+def test_password_in_an_address_is_never_shown(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_checkpoint(world.files / "m.safetensors")
@@ -326,14 +324,14 @@ def test_a_password_in_an_address_is_never_shown(
     assert "opensesame" not in "".join([*said, *capsys.readouterr()])
 
 
-def test_pins_of_two_variants_made_at_once_both_arrive(world: World) -> None:
+def test_two_partial_pins_both_arrive(world: World) -> None:
     one, other = world.variants("cuda128"), world.variants("a1111-v1.10.1")
     pin_network(one, partly=True)
     pin_network(other, partly=True)  # its config was read when there was no lock
     assert {f"{WEBUI}@{release}" for release in RELEASES} <= read_lock(world.root).sources.keys()
 
 
-def test_an_interrupt_ends_a_pin_at_once_and_leaves_the_lock_as_it_was(world: World) -> None:
+def test_interrupt_ends_a_pin_and_keeps_the_lock(world: World) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, answers none
         port = silent.getsockname()[1]
         _pin_blip(world, world.commits["salesforce/BLIP"])
@@ -341,7 +339,7 @@ def test_an_interrupt_ends_a_pin_at_once_and_leaves_the_lock_as_it_was(world: Wo
         _configured(world, mirrors=mirrors | {"github": f"http://127.0.0.1:{port}"})
         program = (
             "import sys; from pathlib import Path; from scripts.host.config.load import load;"
-            "from scripts.host.pin.network import pin_network\n"
+            "from scripts.host.pin.pin_network import pin_network\n"
             "pin_network([load(root=Path(sys.argv[1]))])"
         )
         pin = subprocess.Popen(
@@ -361,14 +359,15 @@ def test_an_interrupt_ends_a_pin_at_once_and_leaves_the_lock_as_it_was(world: Wo
 
 
 @pytest.mark.parametrize("size", [7, 10**6])
-def test_a_size_alone_is_held_to_as_well(world: World, size: int) -> None:
+def test_size_alone_is_verified(world: World, size: int) -> None:
     [checkpoint, _] = json.loads((world.root / "config.local.yaml").read_text())["models"]
     _configured(world, models=[checkpoint | {"size": size}])
+    [loaded] = world.variants("cuda128")
     with pytest.raises(UserError, match=r"wrong-bytes"):
-        prefetched(world.root)
+        prefetch(loaded)
 
 
-def test_only_packages_are_upgraded() -> None:
+def test_upgrade_needs_python() -> None:
     answer = subprocess.run(
         [sys.executable, "-m", "invoke", "pin", "--upgrade"],
         cwd=ROOT,
@@ -380,9 +379,7 @@ def test_only_packages_are_upgraded() -> None:
     assert answer.stderr == "error: only packages are upgraded: --upgrade\nhint: add --python\n"
 
 
-def test_invoke_pin_check_fails_with_one_line_and_lists_the_changes(
-    world: World, tmp_path: Path
-) -> None:
+def test_invoke_pin_check_fails_and_lists_the_changes(world: World, tmp_path: Path) -> None:
     named = {"IMAGE_CONFIG": str(world.root / "config.local.yaml")}
     answer = subprocess.run(
         [sys.executable, "-m", "invoke", "pin", "--check", "--variant", "cpu"],

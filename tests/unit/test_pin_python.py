@@ -1,4 +1,4 @@
-"""`invoke pin --python` against a git repository and a package index of this test's own making."""
+"""`invoke pin --python` with a git repository and a package index of the tests."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ import pytest
 
 from scripts.common.diagnostics.error import UserError
 from scripts.host.config.load import ROOT, LoadedConfig, load
-from scripts.host.pin.python_packages import pin_python, without_base
+from scripts.host.pin.pin_packages import pin_packages, without_base
 from tests.support.serving import Server, running
 from tests.support.small_world import in_small_world, needs_namespaces
 
 
 class _Index(SimpleHTTPRequestHandler):
-    """Folders of wheels, whose listings are a package index (PEP 503) already."""
+    """Serve folders of wheels; their listings are a package index (PEP 503)."""
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @dataclass(frozen=True)
@@ -129,10 +129,10 @@ def names(lock: str) -> list[str]:
     return [line.partition("==")[0] for line in lock.splitlines() if line[:1].isalpha()]
 
 
-def test_the_images_lock_has_all_packages_hashed_but_nothing_of_the_base_image(
+def test_image_lock_has_hashes_and_nothing_of_the_base_image(
     place: Place,
 ) -> None:
-    changed = pin_python([place.variant()])
+    changed = pin_packages([place.variant()])
     lock = place.read("cuda128.txt")
     assert "requirements/cuda128.txt" in changed
     assert names(lock) == ["ftfy", "gradio", "numpy", "torchsde", "xformers"]
@@ -141,74 +141,74 @@ def test_the_images_lock_has_all_packages_hashed_but_nothing_of_the_base_image(
     assert place.url not in lock
 
 
-def test_where_there_is_no_gpu_there_is_no_xformers(place: Place) -> None:
-    pin_python([place.variant("cuda128"), place.variant("cpu")])
+def test_cpu_variant_locks_no_xformers(place: Place) -> None:
+    pin_packages([place.variant("cuda128"), place.variant("cpu")])
     assert "xformers" in names(place.read("cuda128.txt"))
     assert "xformers" not in names(place.read("cpu.txt"))
 
 
-def test_the_hosts_and_the_builders_own_tools_are_locked_too(place: Place) -> None:
-    pin_python([place.variant()])
+def test_host_and_build_tools_are_locked_too(place: Place) -> None:
+    pin_packages([place.variant()])
     assert names(place.read("dev.txt")) == ["invoke"]
     assert names(place.read("runpod.txt")) == ["runpod"]
     assert names(place.read("tools.txt")) == ["uv"]
 
 
-def test_versions_stay_as_locked_until_an_upgrade_is_asked_for(place: Place) -> None:
-    pin_python([place.variant()])
+def test_locked_versions_stay_without_upgrade(place: Place) -> None:
+    pin_packages([place.variant()])
     place.publish("gradio", "2.0")
-    assert pin_python([place.variant()]) == ()
-    assert pin_python([place.variant()], upgrade=True) == ("requirements/cuda128.txt",)
+    assert pin_packages([place.variant()]) == ()
+    assert pin_packages([place.variant()], upgrade=True) == ("requirements/cuda128.txt",)
     assert "gradio==2.0" in place.read("cuda128.txt")
 
 
-def test_packages_that_exclude_each_other_fail_and_no_lock_is_touched(place: Place) -> None:
+def test_conflicting_packages_fail_and_change_no_lock(place: Place) -> None:
     place.publish("torchsde", "0.3.0", "torch>=3")
     place.release("gradio", "torchsde==0.3.0")
     with pytest.raises(UserError, match=r"cannot be locked: .*torchsde==0\.3\.0.*cuda128\.txt"):
-        pin_python([place.variant()])
+        pin_packages([place.variant()])
     assert not list(place.root.glob("requirements/*.txt")), "dev.txt was compiled before it"
 
 
-def test_check_writes_nothing_and_names_the_locks_that_are_old(place: Place) -> None:
-    pin_python([place.variant()])
+def test_check_names_stale_locks_and_writes_nothing(place: Place) -> None:
+    pin_packages([place.variant()])
     (place.root / "requirements" / "image.in").write_text("ftfy\ninvoke\n")
     before = place.read("cuda128.txt")
-    assert pin_python([place.variant()], check=True) == ("requirements/cuda128.txt",)
+    assert pin_packages([place.variant()], check=True) == ("requirements/cuda128.txt",)
     assert place.read("cuda128.txt") == before
 
 
-def test_two_variants_with_different_packages_need_two_locks(place: Place) -> None:
+def test_different_packages_need_different_locks(place: Place) -> None:
     (place.root / "config.local.yaml").write_text("build: {requirements: requirements/one.txt}\n")
-    with pytest.raises(UserError, match="name the same lock"):
-        pin_python([place.variant("cuda128"), place.variant("cpu")])
+    with pytest.raises(UserError, match="share a lock"):
+        pin_packages([place.variant("cuda128"), place.variant("cpu")])
 
 
-def test_two_variants_at_other_commits_of_one_release_each_get_their_own_list(
+def test_each_commit_of_a_release_has_its_own_list(
     place: Place,
 ) -> None:
     old = place.commit()
     place.release("gradio", "ftfy")
     define = [f"a1111.sources.webui.commit={old}", "build.requirements=locks/old.txt"]
-    pin_python([place.variant(), load(define=define, root=place.root)])
+    pin_packages([place.variant(), load(define=define, root=place.root)])
     assert "torchsde" not in names(place.read("cuda128.txt"))
     assert "torchsde" in names(place.read("../locks/old.txt"))
 
 
-def test_versions_stay_in_a_lock_that_lies_elsewhere_too(place: Place) -> None:
+def test_locked_versions_stay_in_another_folder_too(place: Place) -> None:
     elsewhere = load(define=["build.requirements=locks/mine.txt"], root=place.root)
-    pin_python([elsewhere])
+    pin_packages([elsewhere])
     place.publish("gradio", "2.0")
-    assert pin_python([elsewhere]) == ()
+    assert pin_packages([elsewhere]) == ()
 
 
 @needs_namespaces
-def test_a_lock_of_packages_that_cannot_be_written_is_one_line(place: Place) -> None:
+def test_lock_that_cannot_be_written_is_one_line(place: Place) -> None:
     program = (
         "import sys; from pathlib import Path;"
         "from scripts.common.diagnostics.error import UserError;"
-        "from scripts.host.pin.python_packages import _replace\n"
-        "try: _replace(Path(sys.argv[1]), Path(sys.argv[2]))\n"
+        "from scripts.host.pin.pin_packages import _write\n"
+        "try: _write(Path(sys.argv[2]), Path(sys.argv[1]).read_bytes())\n"
         "except UserError as failure: print(failure)"
     )
     new, folder = place.root / "requirements" / "image.in", place.root / "locks"
@@ -219,23 +219,21 @@ def test_a_lock_of_packages_that_cannot_be_written_is_one_line(place: Place) -> 
     assert line.startswith("the lock cannot be written: Read-only file system; it is unchanged")
 
 
-def test_an_index_that_does_not_answer_is_one_line(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unreachable_index_is_one_line(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     loaded = load("cpu", ["mirrors.python=http://127.0.0.1:9/simple"], root=place.root)
     with pytest.raises(UserError) as failed:
-        pin_python([loaded])
+        pin_packages([loaded])
     assert "mirrors.python" in str(failed.value)
     assert "\n" not in str(failed.value)
 
 
-def test_packages_that_only_sound_like_the_base_images_stay() -> None:
+def test_packages_with_similar_names_stay() -> None:
     lock = "torch==2.7.0 \\\n    --hash=x\n    # via y\ntorchdiffeq==0.2.3 \\\n    --hash=z\n"
     assert without_base("# head\n" + lock) == "# head\ntorchdiffeq==0.2.3 \\\n    --hash=z\n"
 
 
-def test_what_only_the_base_images_packages_want_is_left_to_the_base_image() -> None:
+def test_packages_required_only_by_torch_are_removed() -> None:
     torch = "torch==2.7.0 \\\n    --hash=x\n    # via -r image.in\n"
     sympy = "sympy==1.14.0 \\\n    --hash=x\n    # via torch\n"
     mpmath = "mpmath==1.3.0 \\\n    --hash=x\n    # via sympy\n"

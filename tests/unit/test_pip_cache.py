@@ -22,6 +22,8 @@ from scripts.common.pip_cache.log_statistics import QUIET, RUNS, is_busy, read_r
 from scripts.common.pip_cache.pip_cache_cli import main as command
 from scripts.common.pip_cache.prune import choose, prune
 from scripts.host.config.load import ROOT
+from scripts.host.pip_cache import docker_argv, run_pip_cache
+from tests.support.errors import user_error
 from tests.support.pip_index import running
 
 DAY = 86_400.0
@@ -266,8 +268,7 @@ def test_what_remains_fits_and_was_used_later(
 ) -> None:
     kind: Kind = "http"
     entries = [
-        Entry(kind, Path(str(number)), str(number), (), size, float(used))
-        for number, (size, used) in enumerate(rows)
+        Entry(kind, str(number), (), size, float(used)) for number, (size, used) in enumerate(rows)
     ]
     gone = choose(entries, now=100.0, max_age=max_age, max_size=max_size)
     left = [entry for entry in entries if entry not in gone]
@@ -305,3 +306,27 @@ def test_an_invalid_size_or_age_is_refused(
     with pytest.raises(SystemExit):
         command(arguments, cache)
     assert arguments[1] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("location", "expected"),
+    [
+        (
+            {"container": "worker"},
+            "docker exec worker /opt/runpod/bin/python -m scripts.container pip-cache stats",
+        ),
+        (
+            {"volume": "cache", "image": "worker:1"},
+            "docker run --rm --volume cache:/runpod-volume --network none worker:1 pip-cache stats",
+        ),
+    ],
+)
+def test_the_cache_tasks_run_the_containers_own_command(
+    location: dict[str, str], expected: str
+) -> None:
+    assert " ".join(docker_argv(["stats"], **location)) == expected
+
+
+def test_a_cache_must_be_named_exactly_once() -> None:
+    error = user_error(run_pip_cache, ["stats"], container="a", volume="", path="/b", variant="cpu")
+    assert "one of: --container" in error.hint

@@ -1,4 +1,4 @@
-"""A push's pure core: which names in which order, what an error means, what counts as tested."""
+"""A push without an engine: references, classified errors, tested images, progress."""
 
 from __future__ import annotations
 
@@ -9,73 +9,70 @@ from pathlib import Path
 import pytest
 
 from scripts.common.diagnostics.error import UserError
-from scripts.host.config.load import LoadedConfig, load
-from scripts.host.registry.client import Lost, trouble
-from scripts.host.registry.push import doubt_about, names_of
-from scripts.host.registry.upload_progress import Uploads
+from scripts.host.build.inputs import BuildInputs, resolve
+from scripts.host.config.load import load
+from scripts.host.registry.push import check_tested
+from scripts.host.registry.registry_api import TransientRegistryError, classify
+from scripts.host.registry.upload_progress import UploadProgress
 from tests.support.smoke_reports import write_report
 
 IMAGE = "sha256:" + "1" * 64
 
 
 @pytest.fixture
-def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LoadedConfig:
+def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildInputs:
     monkeypatch.delenv("IMAGE_CONFIG", raising=False)
     define = (
         "image.repository=host:5000/me/worker",
         'image.tags=["{release}-{revision}", "{variant}-{revision}"]',
         'image.moving_tags=["{variant}"]',
     )
-    return replace(load("cpu", define), root=tmp_path)
+    return resolve(replace(load("cpu", define), root=tmp_path))
 
 
-def test_names_that_never_move_come_apart_from_those_that_do(loaded: LoadedConfig) -> None:
-    names = names_of(loaded, ["other:1"])
-    assert names.immutable == (
-        "host:5000/me/worker:v1.9.3-unknown",
-        "host:5000/me/worker:cpu-unknown",
-    )
-    assert names.moving == ("host:5000/me/worker:cpu", "other:1")
+def test_moving_tags_come_after_immutable_ones(inputs: BuildInputs) -> None:
+    assert inputs.tags == ("host:5000/me/worker:v1.9.3-unknown", "host:5000/me/worker:cpu-unknown")
+    assert inputs.references == (*inputs.tags, "host:5000/me/worker:cpu")
 
 
-def test_an_image_counts_as_tested_by_its_own_passing_report_only(loaded: LoadedConfig) -> None:
-    write_report(loaded.root / "reports", IMAGE)
-    assert doubt_about(loaded, IMAGE) is None
-    assert "another image" in str(doubt_about(loaded, "sha256:" + "2" * 64))
+def test_image_counts_as_tested_by_its_own_passing_report_only(inputs: BuildInputs) -> None:
+    write_report(inputs.root / "reports", IMAGE)
+    assert check_tested(inputs, IMAGE) is None
+    assert "another image" in str(check_tested(inputs, "sha256:" + "2" * 64))
 
 
-def test_a_failed_or_partial_run_is_a_doubt(loaded: LoadedConfig) -> None:
-    write_report(loaded.root / "reports", IMAGE, outcome="failed")
-    assert "failed" in str(doubt_about(loaded, IMAGE))
-    write_report(loaded.root / "reports", IMAGE, whole=False)
-    assert "only a part" in str(doubt_about(loaded, IMAGE))
+def test_failed_or_partial_run_does_not_count_as_tested(inputs: BuildInputs) -> None:
+    write_report(inputs.root / "reports", IMAGE, outcome="failed")
+    assert "failed" in str(check_tested(inputs, IMAGE))
+    write_report(inputs.root / "reports", IMAGE, whole=False)
+    assert "only a part" in str(check_tested(inputs, IMAGE))
 
 
-def test_an_image_for_gpus_counts_only_once_it_drew_on_one(loaded: LoadedConfig) -> None:
-    cuda = replace(load("cuda128"), root=loaded.root)
-    write_report(loaded.root / "reports", IMAGE, variant="cuda128", drew=False)
-    doubt = doubt_about(cuda, IMAGE)
-    assert doubt
-    assert "drew no picture" in doubt.message
-    assert "nox -s gpu_smoke -- --variant cuda128" in doubt.hint
-    write_report(loaded.root / "reports", IMAGE, variant="cuda128")
-    assert doubt_about(cuda, IMAGE) is None
+def test_gpu_image_counts_as_tested_once_it_drew_on_a_gpu(inputs: BuildInputs) -> None:
+    cuda = resolve(replace(load("cuda128"), root=inputs.root))
+    write_report(inputs.root / "reports", IMAGE, variant="cuda128", drew=False)
+    error = check_tested(cuda, IMAGE)
+    assert error
+    assert "drew no picture" in error.message
+    assert "nox -s gpu_smoke -- --variant cuda128" in error.hint
+    write_report(inputs.root / "reports", IMAGE, variant="cuda128")
+    assert check_tested(cuda, IMAGE) is None
 
 
 @pytest.mark.parametrize(
     "text", ["[]", '{"image_id": ', json.dumps({"image_id": IMAGE, "passed": True})]
 )
-def test_what_is_no_whole_report_is_a_doubt(loaded: LoadedConfig, text: str) -> None:
-    path = loaded.root / "reports" / "smoke-cpu.json"
+def test_invalid_report_does_not_count_as_tested(inputs: BuildInputs, text: str) -> None:
+    path = inputs.root / "reports" / "smoke-cpu.json"
     path.parent.mkdir()
     path.write_text(text)
-    doubt = doubt_about(loaded, IMAGE)
-    assert "cannot be read" in str(doubt)
-    assert "reports/smoke-cpu.json" in str(doubt)
+    error = check_tested(inputs, IMAGE)
+    assert "cannot be read" in str(error)
+    assert "reports/smoke-cpu.json" in str(error)
 
 
-def test_no_report_at_all_is_a_doubt(loaded: LoadedConfig) -> None:
-    assert "no smoke report" in str(doubt_about(loaded, IMAGE))
+def test_missing_report_does_not_count_as_tested(inputs: BuildInputs) -> None:
+    assert "no smoke report" in str(check_tested(inputs, IMAGE))
 
 
 @pytest.mark.parametrize(
@@ -89,11 +86,11 @@ def test_no_report_at_all_is_a_doubt(loaded: LoadedConfig) -> None:
         "unexpected status from POST request to https://host/v2/a/blobs/uploads/: 403 Forbidden",
     ],
 )
-def test_a_refusal_is_final_and_says_how_to_log_in(message: str) -> None:
-    meaning = trouble(message, "host:5000/me/worker:1")
-    assert isinstance(meaning, UserError)
-    assert meaning.code == "registry-refused"
-    assert "docker login host:5000" in meaning.hint
+def test_refused_credentials_are_final_and_hint_at_login(message: str) -> None:
+    error = classify(message, "host:5000/me/worker:1")
+    assert isinstance(error, UserError)
+    assert error.code == "registry-refused"
+    assert "docker login host:5000" in error.hint
 
 
 @pytest.mark.parametrize(
@@ -106,11 +103,30 @@ def test_a_refusal_is_final_and_says_how_to_log_in(message: str) -> None:
         "received unexpected HTTP status: 503 Service Unavailable",
         "unexpected status from PUT request to https://host/v2/a: 502 Bad Gateway",
         "toomanyrequests: slow down",
+        "error parsing HTTP 429 response body: invalid character 'T'",
         "context deadline exceeded",
+        # Seen of the engine on a busy machine.
+        'Head "http://127.0.0.1:5000/v2/a/manifests/two": http: server closed idle connection',
+        'Patch "https://host/v2/a/blobs/uploads/1": unexpected EOF',
+        "write tcp 127.0.0.1:1->127.0.0.1:2: write: broken pipe",
+        "write tcp 127.0.0.1:1->127.0.0.1:2: use of closed network connection",
+        "read tcp 127.0.0.1:1->127.0.0.1:2: i/o timeout",
+        "dial tcp 127.0.0.1:5000: connect: connection timed out",
+        "dial tcp 10.0.0.1:443: connect: no route to host",
+        "dial tcp 10.0.0.1:443: connect: network is unreachable",
+        "dial tcp: lookup host on 127.0.0.53:53: server misbehaving",
+        "dial tcp: lookup host: Temporary failure in name resolution",
+        "net/http: timeout awaiting response headers",
+        "net/http: HTTP/1.x transport connection broken: malformed HTTP response",
+        "http: transport closed before response was received",
+        "http2: server sent GOAWAY and closed the connection; LastStreamID=1, ErrCode=NO_ERROR",
+        "http2: client connection lost",
+        "stream error: stream ID 3; INTERNAL_ERROR; received from peer",
+        "Client.Timeout exceeded while awaiting headers",
     ],
 )
-def test_what_another_try_may_cure_is_no_failure_yet(message: str) -> None:
-    assert isinstance(trouble(message, "host:5000/me/worker:1"), Lost)
+def test_lost_connections_and_overload_are_retried(message: str) -> None:
+    assert isinstance(classify(message, "host:5000/me/worker:1"), TransientRegistryError)
 
 
 @pytest.mark.parametrize(
@@ -122,15 +138,15 @@ def test_what_another_try_may_cure_is_no_failure_yet(message: str) -> None:
         "open /var/lib/docker/tmp/layer: permission denied: no way",
     ],
 )
-def test_anything_else_is_final_in_the_engines_words(message: str) -> None:
-    meaning = trouble(message, "host:5000/me/worker:1")
-    assert isinstance(meaning, UserError)
-    assert meaning.code == ""
-    assert message in str(meaning)
+def test_other_errors_are_final_and_quote_the_engine(message: str) -> None:
+    error = classify(message, "host:5000/me/worker:1")
+    assert isinstance(error, UserError)
+    assert error.code == ""
+    assert message in str(error)
 
 
-def test_a_push_adds_up_its_layers() -> None:
-    uploads = Uploads()
+def test_progress_adds_up_layers() -> None:
+    uploads = UploadProgress()
     for event in (
         {"status": "The push refers to repository [host/me]"},
         {"status": "Preparing", "id": "a", "progressDetail": {}},
@@ -140,10 +156,10 @@ def test_a_push_adds_up_its_layers() -> None:
         {"status": "Pushed", "id": "d", "progressDetail": {}},
         {"status": "Retrying in 5 seconds", "id": "e", "progressDetail": {}},
     ):
-        uploads.feed(event)
+        uploads.add(event)
     assert uploads.digest == ""
     assert uploads.line == (
-        "2 of 5 layers up, 1 already there, 2.04 kB of 2.54 kB sent, 1 being tried again"
+        "2 of 5 layers pushed, 1 already there, 2.04 kB of 2.54 kB sent, 1 retried"
     )
-    uploads.feed({"status": f"1: digest: {IMAGE} size: 401"})
+    uploads.add({"status": f"1: digest: {IMAGE} size: 401"})
     assert uploads.digest == IMAGE

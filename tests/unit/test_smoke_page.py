@@ -13,10 +13,18 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from scripts.common.checks import report
+from scripts.common.checks.smoke_report import (
+    CheckRecord,
+    HostRecord,
+    MemorySample,
+    RunRecord,
+    SmokeReport,
+    SubjectRecord,
+)
 from scripts.common.diagnostics.table import diagnostics
 from scripts.common.gpu.device import Device
-from scripts.host.reports.smoke_page import page
+from scripts.host.reports.smoke_page import render_page
+from scripts.host.reports.smoke_summary import write_report
 from tests.support.smoke_reports import png
 
 BROWSER = next(
@@ -31,30 +39,30 @@ if not BROWSER:
     pytest.skip("the page needs a browser: apt-get install chromium", allow_module_level=True)
 pytestmark = pytest.mark.timeout(120)
 MAGENTA = (250, 20, 240)
-SCENE = report.Scene(
+RUN = RunRecord(
     started="2026-11-24T07:00:00+00:00",
     seconds=31.0,
-    host=report.Host(name="builder", system="Debian GNU/Linux 12", processors=8, memory=2**35),
+    host=HostRecord(name="builder", system="Debian GNU/Linux 12", processors=8, memory=2**35),
     gpus=(Device("NVIDIA RTX 6000 Ada Generation", 49140 * 2**20, (8, 9), "570.195.03"),),
     versions={"A1111": "v1.9.3 (1c0a0c4)", "torch": "2.7.0+cu128"},
     phases={"started": 0.1, "answers": 9.0, "drawn": 16.0},
-    memory=tuple(report.Usage(seconds=at, memory=at * 10**8) for at in range(1, 30)),
+    memory=tuple(MemorySample(seconds=at, memory=at * 10**8) for at in range(1, 30)),
     pictures=("smoke-cuda128-txt2img.png",),
 )
-SUBJECT = report.Subject(
+SUBJECT = SubjectRecord(
     image="registry.example/team/a-rather-long-repository-name/a1111-worker:v1.9.3-cuda128",
     image_id=f"sha256:{'0123456789abcdef' * 4}",
     variant="cuda128",
     digests=(f"registry.example/a1111-worker@sha256:{'f' * 64}",),
 )
-GOOD = report.Check(
+GOOD = CheckRecord(
     name="draws a picture of the asked size",
     outcome="passed",
     seconds=1.5,
     group="serving",
     evidence="64x64, more than 255 colours",
 )
-BAD = report.Check(
+BAD = CheckRecord(
     name="container reaches ready",
     outcome="failed",
     seconds=600.0,
@@ -63,7 +71,7 @@ BAD = report.Check(
     code="model-corrupt",
     excerpt="SafetensorError: Error while deserializing header " + "x" * 400,
 )
-SKIPPED = report.Check(name="gpu", outcome="skipped", seconds=0, group="gpu", evidence="no GPU")
+SKIPPED = CheckRecord(name="gpu", outcome="skipped", seconds=0, group="gpu", evidence="no GPU")
 # Measured by the page itself, on a copy that may run a script.
 MEASURE = """<script>addEventListener("load", () => {
   const size = (node) => node.getBoundingClientRect();
@@ -100,9 +108,9 @@ def measured(page: Path, width: int, *words: str) -> dict[str, object]:
 @pytest.fixture(params=["passed", "failed"])
 def written(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """The page of a run that passed, and of one that failed."""
-    (tmp_path / SCENE.pictures[0]).write_bytes(png(MAGENTA))
+    (tmp_path / RUN.pictures[0]).write_bytes(png(MAGENTA))
     checks = (GOOD, SKIPPED) if request.param == "passed" else (BAD, GOOD, SKIPPED)
-    report.write(report.made(SUBJECT, checks, SCENE), tmp_path, "the container's log\n" * 500)
+    write_report(SmokeReport.of(SUBJECT, checks, RUN), tmp_path, "the container's log\n" * 500)
     return tmp_path / "smoke-cuda128.html"
 
 
@@ -128,7 +136,7 @@ def test_everything_is_shown_and_nothing_is_wider_than_the_window(
 
 def test_a_failure_is_told_with_its_name_its_cure_and_its_line_of_the_log(tmp_path: Path) -> None:
     path = tmp_path / "page.html"
-    path.write_text(page(report.made(SUBJECT, (BAD, GOOD), SCENE), {}), encoding="utf-8")
+    path.write_text(render_page(SmokeReport.of(SUBJECT, (BAD, GOOD), RUN), {}), encoding="utf-8")
     text = str(measured(path, 1000)["text"])
     assert ": failed" in text
     assert text.index("What failed") < text.index("What was tested")

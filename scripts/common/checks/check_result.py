@@ -1,4 +1,4 @@
-"""Result of one check, and the plain-text table of results for a terminal.
+"""Results of checks, and their plain-text table for a terminal.
 
 Shared by `invoke doctor`, the container's preflight and the smoke tests.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -16,6 +16,7 @@ from scripts.common.diagnostics.table import Diagnostic, diagnostics
 Outcome = Literal["passed", "warned", "failed", "skipped"]
 LEVELS: Final = {"passed": "ok", "warned": "warn", "failed": "fail", "skipped": "skip"}
 """Outcomes as printed, and as the `level` of a JSON report."""
+_INDENT: Final = 6  # columns, below a row whose name leaves too little room
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class CheckResult:
         evidence: the facts that the outcome rests on, or why the check was skipped.
         code: entry of the diagnostics table that explains it; empty when all is well.
         seconds: duration, where it is of interest.
+        output: of a command that failed.
     """
 
     name: str
@@ -35,6 +37,7 @@ class CheckResult:
     evidence: str = ""
     code: str = ""
     seconds: float | None = None
+    output: str = ""
 
     @property
     def level(self) -> str:
@@ -84,15 +87,21 @@ def format_results(
         paint: colours the word of an outcome.
     """
     name_width = max((len(result.name) for result in results), default=0)
+    timed = any(result.seconds is not None for result in results)
     lines: list[str] = []
     for result in results:
-        seconds = "" if result.seconds is None else f"{result.seconds:6.1f} s  "
-        start = f"{result.level:<4}  {seconds}{result.name:<{name_width}}  "
-        texts = [result.evidence, *([] if brief else _explain(result))]
-        rows = [
-            _wrap(text, start if not i else " " * len(start), width, cut=brief)
-            for i, text in enumerate(texts)
-        ]
+        seconds = "" if result.seconds is None else f"{result.seconds:.1f} s"
+        start = (
+            f"{result.level:<4}  {f'{seconds:>8}  ' if timed else ''}{result.name:<{name_width}}  "
+        )
+        if brief:
+            rows = [shorten(f"{start}{printable(result.evidence)}".rstrip(), width)]
+        else:
+            indent = " " * (len(start) if not width or len(start) <= width // 2 else _INDENT)
+            rows = [_wrap(result.evidence, start, indent, width) or start.rstrip()]
+            if result.code:
+                hint = f"hint: {result.hint} [{result.code}]"
+                rows += [_wrap(text, indent, indent, width) for text in (result.message, hint)]
         rows[0] = paint(result.level, result.outcome) + rows[0][len(result.level) :]
         lines += rows
     return "\n".join(lines)
@@ -108,25 +117,13 @@ def shorten(text: str, width: int) -> str:
     return text if not width or len(text) <= width else f"{text[: width - 1]}…"
 
 
-def _explain(result: CheckResult) -> Iterator[str]:
-    if result.code:
-        yield result.message
-        yield f"hint: {result.hint} [{result.code}]"
-
-
-def _wrap(text: str, start: str, width: int, *, cut: bool) -> str:
-    """Begin a line with `start`, and continue it below the text; long words stay whole."""
-    text = printable(text)
-    if cut:
-        return shorten(f"{start}{text}".rstrip(), width)
-    return (
-        textwrap.fill(
-            text,
-            width=width or sys.maxsize,
-            initial_indent=start,
-            subsequent_indent=" " * len(start),
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-        or start.rstrip()
+def _wrap(text: str, start: str, indent: str, width: int) -> str:
+    """Begin a line with `start` and continue it after `indent`; long words stay whole."""
+    return textwrap.fill(
+        printable(text),
+        width=width or sys.maxsize,
+        initial_indent=start,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
     )

@@ -54,15 +54,9 @@ def parse_driver(text: str) -> Driver:
     Raises:
         ValueError: it is something else.
     """
-    try:
-        facts = json.loads(text)
-        major, minor = facts["cuda"]
-        gpus = tuple(
-            Gpu(**{**gpu, "capability": tuple(gpu["capability"])}) for gpu in facts["gpus"]
-        )
-        return Driver(facts["version"], (major, minor), gpus)
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"no facts about the driver: {text[-200:]}") from error
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Driver).validate_json(text)
 
 
 def main() -> int:

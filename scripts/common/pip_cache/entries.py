@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,12 @@ Kind = Literal["http", "wheels", "runs"]
 Files = dict[str, os.stat_result]
 
 KINDS: Final[tuple[Kind, ...]] = ("http", "wheels", "runs")
+_FOLDERS: Final[dict[str, Kind]] = {
+    "http-v2": "http",
+    "http": "http",
+    "wheels": "wheels",
+    RUNS: "runs",
+}
 _BODY: Final = ".body"
 
 
@@ -32,7 +38,6 @@ class Entry:
 
     Args:
         kind: of entry.
-        path: the metadata file of a download, the folder of a built wheel, a log.
         name: as shown.
         files: all of them, in the order in which they may be deleted.
         size: bytes.
@@ -40,7 +45,6 @@ class Entry:
     """
 
     kind: Kind
-    path: Path
     name: str
     files: tuple[Path, ...]
     size: int
@@ -106,9 +110,30 @@ def cache_errors(cache: Path) -> Iterator[None]:
 
 def scan(cache: Path) -> Iterator[Entry]:
     """Yield every entry, in no order. Files that vanish meanwhile are ignored."""
-    for name, read in _FOLDERS.items():
+    for name, kind in _FOLDERS.items():
         for folder, files in _walk(cache / name):
-            yield from read(folder, files)
+            for entry, parts in _group(kind, folder, files).items():
+                states = [files[part] for part in parts]
+                # Reading a log is no use of it: only what is written to it counts.
+                read = 0.0 if kind == "runs" else max(state.st_atime for state in states)
+                yield Entry(
+                    kind=kind,
+                    name=entry,
+                    files=tuple(folder / part for part in parts),
+                    size=sum(state.st_size for state in states),
+                    used=max(read, *(state.st_mtime for state in states)),
+                )
+
+
+def _group(kind: Kind, folder: Path, files: Files) -> dict[str, list[str]]:
+    """Group a folder's files by entry; the metadata of a download comes before its content."""
+    names = sorted(files)
+    if kind == "wheels":
+        return {next((name for name in names if name.endswith(".whl")), folder.name): names}
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(name.removesuffix(_BODY), []).append(name)
+    return groups
 
 
 def _walk(folder: Path) -> Iterator[tuple[Path, Files]]:
@@ -129,36 +154,3 @@ def _walk(folder: Path) -> Iterator[tuple[Path, Files]]:
                     files[item.name] = item.stat(follow_symlinks=False)
         if files:
             yield Path(current), files
-
-
-def _downloads(folder: Path, files: Files) -> Iterator[Entry]:
-    for name in {name.removesuffix(_BODY) for name in files}:
-        parts = {part: files[part] for part in (name, name + _BODY) if part in files}
-        yield _entry("http", folder / name, name, folder, parts)
-
-
-def _wheel(folder: Path, files: Files) -> Iterator[Entry]:
-    wheels = sorted(name for name in files if name.endswith(".whl"))
-    name = wheels[0] if wheels else folder.name
-    yield _entry("wheels", folder, name, folder, dict(sorted(files.items())))
-
-
-def _logs(folder: Path, files: Files) -> Iterator[Entry]:
-    for name, state in files.items():
-        # Reading the statistics is no use of a log: only what is written to it counts.
-        path = folder / name
-        yield Entry("runs", path, name, (path,), state.st_size, state.st_mtime)
-
-
-def _entry(kind: Kind, path: Path, name: str, folder: Path, files: Files) -> Entry:
-    size = sum(state.st_size for state in files.values())
-    used = max(max(state.st_atime, state.st_mtime) for state in files.values())
-    return Entry(kind, path, name, tuple(folder / file for file in files), size, used)
-
-
-_FOLDERS: Final[dict[str, Callable[[Path, Files], Iterator[Entry]]]] = {
-    "http-v2": _downloads,
-    "http": _downloads,
-    "wheels": _wheel,
-    RUNS: _logs,
-}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -73,7 +73,8 @@ def prune(
             if entry.kind == "wheels" and not is_busy(cache, _volume_time(cache)):
                 _delete(entry.files)
                 deleted.append(entry)
-        _remove_empty({entry.files[0].parent for entry in deleted}, cache)
+        folders = {entry.files[0].parent for entry in deleted}
+        _for_each(lambda folder: _remove_empty(folder, cache), folders)
         return _result(deleted, kept=len(chosen) - len(deleted))
 
 
@@ -109,27 +110,21 @@ def _is_recent_log(entry: Entry, now: float) -> bool:
 
 
 def _delete(paths: Iterable[Path]) -> None:
+    _for_each(lambda path: path.unlink(missing_ok=True), paths)
+
+
+def _remove_empty(folder: Path, cache: Path) -> None:
+    """Remove a folder and those above it that are left empty, up to the cache."""
+    with suppress(OSError):  # not empty, or removed by another thread or worker
+        while cache in folder.parents:
+            folder.rmdir()
+            folder = folder.parent
+
+
+def _for_each(function: Callable[[Path], None], paths: Iterable[Path]) -> None:
     with ThreadPoolExecutor(_WORKERS) as pool:
-        for _ in pool.map(lambda path: path.unlink(missing_ok=True), paths):
+        for _ in pool.map(function, paths):
             pass
-
-
-def _remove_empty(folders: set[Path], cache: Path) -> None:
-    """Remove folders and those above them that are left empty, up to the cache."""
-    while folders:
-        with ThreadPoolExecutor(_WORKERS) as pool:
-            results = zip(folders, pool.map(_remove_folder, folders), strict=True)
-            above = {folder.parent for folder, is_removed in results if is_removed}
-        folders = {folder for folder in above if cache in folder.parents}
-
-
-def _remove_folder(folder: Path) -> bool:
-    """Remove a folder if it is empty, and return whether it was."""
-    try:
-        folder.rmdir()
-    except OSError:
-        return False
-    return True
 
 
 def _volume_time(cache: Path) -> float:

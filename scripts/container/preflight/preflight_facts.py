@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ from scripts.common.gpu.device import Driver
 from scripts.common.gpu.judge import kernel_error
 from scripts.common.gpu.nvml import NvmlError, read_driver
 from scripts.common.gpu.torch_facts import PROBE, TorchFacts, parse_facts
+from scripts.common.run import last_line, run_program
 from scripts.container import paths
 from scripts.container.settings import Settings
 from scripts.container.webui import environment
@@ -38,8 +39,9 @@ class Facts:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         # Without a GPU to judge, torch's import would only take time from the server's own.
-        is_cuda = settings.accelerator == "cuda"
-        self._probe = start_torch_probe(settings.webui_python) if is_cuda else None
+        self._torch: Future[TorchFacts] | None = None
+        if settings.accelerator == "cuda":
+            self._torch = ThreadPoolExecutor(1).submit(ask_torch, settings.webui_python)
 
     @cached_property
     def accelerator(self) -> str:
@@ -47,21 +49,21 @@ class Facts:
         return self._settings.accelerator
 
     @cached_property
-    def _driver(self) -> Driver | NvmlError:
+    def _driver(self) -> tuple[Driver | None, str]:
         try:
-            return read_driver()
+            return read_driver(), ""
         except NvmlError as error:
-            return error
+            return None, str(error)
 
     @cached_property
     def driver(self) -> Driver | None:
         """The NVIDIA driver, None where there is none."""
-        return self._driver if isinstance(self._driver, Driver) else None
+        return self._driver[0]
 
     @cached_property
     def driver_error(self) -> str:
         """Why there is no driver, empty when there is one."""
-        return str(self._driver) if isinstance(self._driver, NvmlError) else ""
+        return self._driver[1]
 
     @cached_property
     def tcmalloc(self) -> str:
@@ -74,30 +76,28 @@ class Facts:
         return str(self._settings.model_path)
 
     @cached_property
-    def _model_error(self) -> Exception | None:
+    def _model(self) -> tuple[bool, str]:
         from scripts.common.fetch.file_format import check_structure
 
         path = self._settings.model_path
         try:
             check_structure(path, path.name, allow_pickle=True)
-        except (OSError, UserError) as error:
-            return error
-        return None
+            return False, ""
+        except UserError as error:
+            return False, error.message
+        except OSError as error:
+            missing = isinstance(error, FileNotFoundError)
+            return missing, (error.strerror or str(error)).lower()
 
     @cached_property
     def model_missing(self) -> bool:
         """Whether there is no checkpoint."""
-        return isinstance(self._model_error, FileNotFoundError)
+        return self._model[0]
 
     @cached_property
     def model_error(self) -> str:
         """What is wrong with the checkpoint, as far as its header shows; empty when nothing is."""
-        error = self._model_error
-        if isinstance(error, UserError):
-            return error.message
-        if isinstance(error, OSError):
-            return (error.strerror or str(error)).lower()
-        return ""
+        return self._model[1]
 
     @cached_property
     def volume(self) -> str:
@@ -153,7 +153,7 @@ class Facts:
     @cached_property
     def torch(self) -> TorchFacts | None:
         """Torch in the WebUI's Python; None when it was not asked."""
-        return wait_for_torch(self._probe) if self._probe else None
+        return self._torch.result() if self._torch else None
 
     def to_json(self) -> dict[str, Any]:
         """Return the facts as the JSON report holds them."""
@@ -176,50 +176,22 @@ _NAMES: Final = tuple(
 
 
 def gather_facts(settings: Settings) -> Facts:
-    """Determine every fact; torch, the last, is imported meanwhile.
-
-    Raises:
-        UserError: the WebUI's Python cannot be started.
-    """
+    """Determine every fact; torch, the last, is imported meanwhile."""
     facts = Facts(settings)
     for name in _NAMES:
         getattr(facts, name)
     return facts
 
 
-def start_torch_probe(python: Path) -> subprocess.Popen[str]:
-    """Start the probe in the WebUI's own Python.
-
-    Raises:
-        UserError: that Python cannot be started.
-    """
-    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+def ask_torch(python: Path, timeout: float = _TIMEOUT) -> TorchFacts:
+    """Run the probe in the WebUI's own Python; a crash or a timeout is an error of torch."""
+    argv = [str(python), str(PROBE), _DTYPE]
     try:
-        return subprocess.Popen(
-            [str(python), str(PROBE), _DTYPE],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=env,
-        )
-    except OSError as error:
-        raise UserError(
-            f"the WebUI's Python cannot be started: {error.strerror}",
-            location=str(python),
-            hint="set WEBUI_PYTHON, or use an image that `invoke build` made",
-        ) from None
-
-
-def wait_for_torch(probe: subprocess.Popen[str], timeout: float = _TIMEOUT) -> TorchFacts:
-    """Return the probe's facts; a crash or a timeout is an error of torch."""
+        # This code is not for the WebUI's Python, where `scripts` means something else.
+        done = run_program(argv, timeout=timeout, env={"PYTHONPATH": ""})
+    except (OSError, UserError) as error:
+        return TorchFacts(error=error.message if isinstance(error, UserError) else str(error))
     try:
-        out, err = probe.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        probe.kill()
-        probe.communicate()
-        return TorchFacts(error=f"no answer within {timeout:.0f} s")
-    try:
-        return parse_facts(out)
+        return parse_facts(done.stdout)
     except ValueError:
-        last = err.strip().splitlines()[-1:] or [""]
-        return TorchFacts(error=f"its process ended with {probe.returncode}: {last[0]}")
+        return TorchFacts(error=f"its process ended with {done.returncode}: {last_line(done)}")

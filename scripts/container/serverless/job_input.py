@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from scripts.common.diagnostics.error import UserError
 
@@ -94,50 +94,26 @@ class FieldRule:
         return True
 
 
-_SIDE: Final = FieldRule("whole", 64, 4096, step=8)
-_SEED: Final = FieldRule("whole", -1, 2**63 - 1)
-_SHARE: Final = FieldRule("number", 0, 1)
-_TEXT: Final = FieldRule("text")
-_SWITCH: Final = FieldRule("switch")
-_MAP: Final = FieldRule("map")
-
+_FIELDS_BY_RULE: Final = {
+    FieldRule("text"): "prompt negative_prompt sampler_name scheduler hr_upscaler script_name mask"
+    " image model upscaler_1 upscaler_2",
+    FieldRule("list"): "styles script_args",
+    FieldRule("texts"): "init_images",
+    FieldRule("map"): "override_settings alwayson_scripts",
+    FieldRule("switch"): "enable_hr restore_faces tiling send_images save_images"
+    " include_init_images override_settings_restore_afterwards",
+    FieldRule("whole", -1, 2**63 - 1): "seed subseed",
+    FieldRule("whole", 1, 1000): "steps",
+    FieldRule("whole", 0, 1000): "hr_second_pass_steps",
+    FieldRule("whole", 64, 4096, step=8): "width height",
+    FieldRule("whole", 1, 64): "batch_size",
+    FieldRule("whole", 1, 100): "n_iter",
+    FieldRule("number", 0, 1): "denoising_strength subseed_strength",
+    FieldRule("number", 0, 100): "cfg_scale",
+    FieldRule("number", 1, 8): "hr_scale upscaling_resize",
+}
 FIELD_RULES: Final = {
-    "prompt": _TEXT,
-    "negative_prompt": _TEXT,
-    "styles": FieldRule("list"),
-    "seed": _SEED,
-    "subseed": _SEED,
-    "subseed_strength": _SHARE,
-    "steps": FieldRule("whole", 1, 1000),
-    "width": _SIDE,
-    "height": _SIDE,
-    "cfg_scale": FieldRule("number", 0, 100),
-    "denoising_strength": _SHARE,
-    "batch_size": FieldRule("whole", 1, 64),
-    "n_iter": FieldRule("whole", 1, 100),
-    "sampler_name": _TEXT,
-    "scheduler": _TEXT,
-    "enable_hr": _SWITCH,
-    "hr_scale": FieldRule("number", 1, 8),
-    "hr_upscaler": _TEXT,
-    "hr_second_pass_steps": FieldRule("whole", 0, 1000),
-    "restore_faces": _SWITCH,
-    "tiling": _SWITCH,
-    "send_images": _SWITCH,
-    "save_images": _SWITCH,
-    "override_settings": _MAP,
-    "override_settings_restore_afterwards": _SWITCH,
-    "alwayson_scripts": _MAP,
-    "script_name": _TEXT,
-    "script_args": FieldRule("list"),
-    "init_images": FieldRule("texts"),
-    "include_init_images": _SWITCH,
-    "mask": _TEXT,
-    "image": _TEXT,
-    "model": _TEXT,
-    "upscaling_resize": FieldRule("number", 1, 8),
-    "upscaler_1": _TEXT,
-    "upscaler_2": _TEXT,
+    name: rule for rule, names in _FIELDS_BY_RULE.items() for name in names.split()
 }
 
 MISNAMED: Final = {
@@ -176,7 +152,7 @@ class Envelope(BaseModel):
 
     api: Annotated[str, BeforeValidator(_parse_endpoint_name)] = "txt2img"
     payload: dict[str, Any] = {}
-    timeout: float = Field(default=math.inf, ge=1, allow_inf_nan=False)
+    timeout: float = math.inf  # checked against the worker's limit
 
 
 @dataclass(frozen=True)

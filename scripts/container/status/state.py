@@ -10,11 +10,9 @@ import json
 import os
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from scripts.common.files import write_atomically
-
-PHASES: Final = ("starting", "loading", "ready", "restarting", "draining", "stopped")
 
 
 @dataclass(frozen=True)
@@ -22,7 +20,8 @@ class State:
     """State of the worker.
 
     Args:
-        phase: one of PHASES. `loading`: the API answers, no image has been drawn yet.
+        phase: starting, loading (the API answers, no image has been drawn yet), ready,
+            restarting, draining or stopped.
         supervisor: its process id.
         server: the WebUI's process id, 0 when it does not run.
         restarts: how often the WebUI was started again.

@@ -10,14 +10,14 @@ import os
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scripts.common.diagnostics.error import UserError
 from scripts.host.config.load import LoadedConfig, find_ca_bundle
 from scripts.host.config.lock import Lock
-from scripts.host.config.schema import Build, Config, GitSource, Mirrors, Smoke
-from scripts.host.models.artifacts import Artifact, artifacts_of
+from scripts.host.config.schema import Build, GitSource, HubSource, Mirrors, Smoke
+from scripts.host.models.artifacts import Item, items_of
 
 FINAL_STAGE = "build_final_image"
 CHECKPOINT_PATH = "/model.safetensors"
@@ -134,8 +134,8 @@ class BuildInputs:
     download_base: ResolvedBase
     runtime_base: ResolvedBase
     sources: tuple[ResolvedSource, ...]
-    artifacts: tuple[Artifact, ...]
-    volume_artifacts: tuple[Artifact, ...]
+    artifacts: tuple[Item, ...]
+    volume_artifacts: tuple[Item, ...]
     arguments: Mapping[str, str]
     unpinned: tuple[str, ...]
     tags: tuple[str, ...]
@@ -152,61 +152,68 @@ class BuildInputs:
         return find_ca_bundle(self.root, self.mirrors.ca_bundle)
 
     @property
-    def checkpoint(self) -> Artifact:
-        """The model file that the worker serves."""
-        artifacts = self.artifacts + self.volume_artifacts
-        return next(each for each in artifacts if each.model.path == CHECKPOINT_PATH)
-
-    @property
     def references(self) -> tuple[str, ...]:
         """All references of the image, immutable ones first."""
         return self.tags + self.moving_tags
 
 
 def resolve(loaded: LoadedConfig) -> BuildInputs:
-    """Resolve a loaded config: one walk over what it pins, one call of git.
+    """Resolve a loaded config: one walk over what it pins, one question to git.
 
     Raises:
         UserError: no model has the path `/model.safetensors`, config and lock disagree about a
             model, or a pickle is not allowed.
     """
     config, lock = loaded.config, loaded.lock
-    download, runtime = (
-        resolve_base(name, lock, config.mirrors.registry)
-        for name in (config.base.download, config.base.runtime)
-    )
+    release, mirrors = config.a1111.release, config.mirrors
+    download = resolve_base(config.base.download, lock, mirrors.registry)
+    runtime = resolve_base(config.base.runtime, lock, mirrors.registry)
     sources = tuple(
-        resolve_source(name, source, config.a1111.release, lock)
-        for name, source in config.a1111.sources.items()
+        resolve_source(name, source, release, lock) for name, source in config.a1111.sources.items()
     )
-    artifacts = artifacts_of(loaded, config.models)
+    items = [item for model in config.models for item in items_of(model, loaded)]
     revision, created = read_revision(loaded.root)
-    tags, moving_tags = (
-        _references(config, loaded.variant, revision, templates)
-        for templates in (config.image.tags, config.image.moving_tags)
-    )
+    short = revision[:12] + ("-dirty" if revision.endswith("-dirty") else "")
+    fields = {"release": release, "variant": loaded.variant, "revision": short}
+
+    def references(tags: Sequence[str]) -> tuple[str, ...]:
+        filled = (_TAG_FIELD.sub(lambda field: fields[field[1]], tag) for tag in tags)
+        return tuple(f"{config.image.repository}:{tag}" for tag in filled)
+
+    digest = {BASE_DIGEST_LABEL: runtime.digest} if runtime.digest else {}
+    labels = {VARIANT_LABEL: loaded.variant, BASE_NAME_LABEL: runtime.name, **digest}
+    arguments = {
+        "BASE_DOWNLOAD": download.reference,
+        "BASE_RUNTIME": runtime.reference,
+        "GITHUB": mirrors.github,
+        "HF_ENDPOINT": mirrors.huggingface,
+        "PYTHON_INDEX": mirrors.python or "",
+        "PYTORCH_INDEX": mirrors.pytorch or "",
+        "APT_MIRROR": mirrors.apt or "",
+        "APK_MIRROR": mirrors.apk or "",
+        "A1111_RELEASE": release,
+        "ACCELERATOR": config.build.accelerator,
+        "REQUIREMENTS": config.build.requirements,
+        **_source_arguments(sources),
+        **_model_arguments(items),
+    }
     return BuildInputs(
         root=loaded.root,
         variant=loaded.variant,
-        release=config.a1111.release,
+        release=release,
         revision=revision,
         created=created,
         download_base=download,
         runtime_base=runtime,
         sources=sources,
-        artifacts=tuple(each for each in artifacts if each.model.placement == "image"),
-        volume_artifacts=tuple(each for each in artifacts if each.model.placement == "volume"),
-        arguments=_arguments(config, (download, runtime), sources, artifacts),
-        unpinned=_unpinned((download, runtime), sources, artifacts),
-        tags=tags,
-        moving_tags=moving_tags,
-        labels={
-            VARIANT_LABEL: loaded.variant,
-            BASE_NAME_LABEL: runtime.name,
-            **({BASE_DIGEST_LABEL: runtime.digest} if runtime.digest else {}),
-            **config.image.labels,
-        },
-        mirrors=config.mirrors,
+        artifacts=tuple(item for item in items if item.model.placement == "image"),
+        volume_artifacts=tuple(item for item in items if item.model.placement == "volume"),
+        arguments=arguments,
+        unpinned=_unpinned((download, runtime), sources, items),
+        tags=references(config.image.tags),
+        moving_tags=references(config.image.moving_tags),
+        labels={**labels, **config.image.labels},
+        mirrors=mirrors,
         build=config.build,
         smoke=config.smoke,
         store=loaded.store,
@@ -235,10 +242,9 @@ def resolve_base(configured: str, lock: Lock, registry: str | None) -> ResolvedB
 
 def resolve_source(name: str, source: GitSource, release: str, lock: Lock) -> ResolvedSource:
     """Pin a git repository by the config, else by the lock."""
-    ref = release if name == "webui" else "HEAD"
-    found = ResolvedSource(name, source.repo, ref, source.commit or "")
-    locked = lock.sources.get(found.lock_key, "")
-    return found if source.commit else ResolvedSource(name, source.repo, ref, locked)
+    unpinned = ResolvedSource(name, source.repo, release if name == "webui" else "HEAD", "")
+    commit = source.commit or lock.sources.get(unpinned.lock_key, "")
+    return replace(unpinned, commit=commit)
 
 
 def read_revision(root: Path) -> tuple[str, int]:
@@ -266,76 +272,45 @@ def read_revision(root: Path) -> tuple[str, int]:
     return f"{commit}{dirty}" or "unknown", int(stamp or time or 0)
 
 
-def _references(
-    config: Config, variant: str, revision: str, templates: Sequence[str]
-) -> tuple[str, ...]:
-    """Fill in tags; they hold twelve digits of the revision."""
-    short = revision[:12] + ("-dirty" if revision.endswith("-dirty") else "")
-    values = {"release": config.a1111.release, "variant": variant, "revision": short}
-    tags = [_TAG_FIELD.sub(lambda field: values[field[1]], template) for template in templates]
-    return tuple(f"{config.image.repository}:{tag}" for tag in tags)
-
-
-def _arguments(
-    config: Config,
-    bases: tuple[ResolvedBase, ResolvedBase],
-    sources: Sequence[ResolvedSource],
-    artifacts: Sequence[Artifact],
-) -> dict[str, str]:
-    """Return every ARG of the Dockerfile that config and lock decide, by name."""
-    mirrors = config.mirrors
-    arguments = {
-        "BASE_DOWNLOAD": bases[0].reference,
-        "BASE_RUNTIME": bases[1].reference,
-        "GITHUB": mirrors.github,
-        "HF_ENDPOINT": mirrors.huggingface,
-        "PYTHON_INDEX": mirrors.python or "",
-        "PYTORCH_INDEX": mirrors.pytorch or "",
-        "APT_MIRROR": mirrors.apt or "",
-        "APK_MIRROR": mirrors.apk or "",
-        "A1111_RELEASE": config.a1111.release,
-        "ACCELERATOR": config.build.accelerator,
-        "REQUIREMENTS": config.build.requirements,
-    }
+def _source_arguments(sources: Sequence[ResolvedSource]) -> dict[str, str]:
+    arguments: dict[str, str] = {}
     for source in sources:
         prefix = source.name.upper().replace("-", "_")
         arguments |= {f"{prefix}_REPO": source.repo, f"{prefix}_COMMIT": source.commit}
-    return arguments | _model_arguments(artifacts)
+    return arguments
 
 
-def _model_arguments(artifacts: Sequence[Artifact]) -> dict[str, str]:
-    """Arguments of stage `download`; other models reach the image by the `models` context."""
-    arguments: dict[str, str] = {}
-    for artifact in artifacts:
-        if not artifact.repo:
-            continue
-        if artifact.model.layout == "hub-cache":
-            arguments |= {
-                "VOCABULARY_REPO": artifact.repo,
-                "VOCABULARY_REVISION": artifact.revision,
-            }
-        elif artifact.model.path == CHECKPOINT_PATH:
-            arguments |= {
-                "MODEL_REPO": artifact.repo,
-                "MODEL_FILE": artifact.file,
-                "MODEL_REVISION": artifact.revision,
-                "MODEL_SHA256": artifact.spec.sha256,
-                "MODEL_SIZE": str(artifact.spec.size or ""),
-            }
-    if not any(artifact.model.path == CHECKPOINT_PATH for artifact in artifacts):
+def _model_arguments(items: Sequence[Item]) -> dict[str, str]:
+    """Arguments of stage `download`; other models reach the image by the context `models`."""
+    if not any(item.model.path == CHECKPOINT_PATH for item in items):
         raise UserError(
             f"no model has the path {CHECKPOINT_PATH}",
             location="models",
             hint="give one of them that path",
         )
+    arguments: dict[str, str] = {}
+    for item in items:
+        source = item.model.source
+        if not isinstance(source, HubSource):
+            continue
+        if item.model.layout == "hub-cache":
+            arguments |= {"VOCABULARY_REPO": source.hub, "VOCABULARY_REVISION": item.revision}
+        elif item.model.path == CHECKPOINT_PATH:
+            arguments |= {
+                "MODEL_REPO": source.hub,
+                "MODEL_FILE": item.file,
+                "MODEL_REVISION": item.revision,
+                "MODEL_SHA256": item.wanted.sha256,
+                "MODEL_SIZE": str(item.wanted.size or ""),
+            }
     return arguments
 
 
 def _unpinned(
-    bases: Sequence[ResolvedBase], sources: Sequence[ResolvedSource], artifacts: Sequence[Artifact]
+    bases: Sequence[ResolvedBase], sources: Sequence[ResolvedSource], items: Sequence[Item]
 ) -> tuple[str, ...]:
     """Name each input that neither config nor lock pins."""
-    models = [each.model.name for each in artifacts if not each.is_pinned]
+    models = [item.model.name for item in items if not item.is_pinned]
     return (
         *(f"base image {base.name}" for base in bases if not base.digest),
         *(f"source {source.name} ({source.repo})" for source in sources if not source.commit),

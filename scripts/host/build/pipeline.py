@@ -10,25 +10,16 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.files import write_atomically
 from scripts.host.build.build_progress import BuildProgress, step_records
 from scripts.host.build.buildx import CERTIFICATES, MODELS, output_options, run_buildx
-from scripts.host.build.inputs import BuildInputs, BuildOptions
-from scripts.host.build.prebuild import prebuild
+from scripts.host.build.inputs import CHECKPOINT_PATH, FINAL_STAGE, BuildInputs, BuildOptions
+from scripts.host.build.prebuild import DOWNLOAD, prebuild
 from scripts.host.certificates import certificate_context
 from scripts.host.config.load import LoadedConfig
 from scripts.host.console import note, warn
 from scripts.host.engine.client import client, probe
-from scripts.host.models.models_context import staged_context
-from scripts.host.models.prefetch import PrefetchOptions, find_stored, prefetch
-from scripts.host.models.progress_display import open_display
-from scripts.host.models.store import Store
+from scripts.host.models.context import staged_context
+from scripts.host.models.prefetch import all_cached
+from scripts.host.models.progress_display import prefetch_shown
 from scripts.host.reports.build_report import BuildReport, hit_ratio, layer_records
-
-# Stages that need no model: debugging them must not wait for gigabytes.
-_MODEL_FREE_STAGES = frozenset(
-    (
-        *("download", "sources", "clip", "locks", "python", "large", "packages", "checked"),
-        *("runpod", "webui", "worker"),
-    )
-)
 
 
 def build_image(loaded: LoadedConfig, inputs: BuildInputs, options: BuildOptions) -> BuildReport:
@@ -38,10 +29,9 @@ def build_image(loaded: LoadedConfig, inputs: BuildInputs, options: BuildOptions
         UserError: an unpinned input with `locked`, a model that cannot be downloaded, a failed
             build.
     """
-    check_pins(inputs, locked=options.locked)
-    needs_models = options.prefetch and options.target not in _MODEL_FREE_STAGES
-    if not needs_models:
-        _check_download_stage(inputs)
+    has_models = options.target in (MODELS, FINAL_STAGE)
+    has_downloads = options.target == DOWNLOAD or (has_models and not options.prefetch)
+    _check(inputs, options, has_downloads=has_downloads)
     outputs = output_options(inputs, options, probe())
     prebuilt = BuildProgress()
     with ExitStack() as stack:
@@ -49,17 +39,12 @@ def build_image(loaded: LoadedConfig, inputs: BuildInputs, options: BuildOptions
         certificates = stack.enter_context(certificate_context(inputs.ca_bundle))
         if certificates:
             contexts[CERTIFICATES] = certificates
-        if needs_models:
-            store = Store(inputs.store)
-            stored = find_stored(inputs.artifacts, store)
-            if not options.no_cache and len(stored) < len(inputs.artifacts):
+        if has_models and options.prefetch:
+            if not options.no_cache and not all_cached(loaded):
                 note("what needs no model is built while the models are downloaded")
                 prebuilt = stack.enter_context(prebuild(inputs, options, contexts))
-            with open_display(plain=options.progress != "auto") as display:
-                settings = PrefetchOptions.from_config(loaded, display)
-                files = prefetch(inputs.artifacts, store, settings, stored)
-            context = staged_context(store, files, inputs.volume_artifacts)
-            contexts[MODELS] = stack.enter_context(context)
+            results = prefetch_shown(loaded, summary=False, plain=options.progress != "auto")
+            contexts[MODELS] = stack.enter_context(staged_context(loaded, results))
         started = time.monotonic()
         image_id, progress = run_buildx(inputs, options, contexts, outputs)
         seconds = time.monotonic() - started
@@ -69,15 +54,11 @@ def build_image(loaded: LoadedConfig, inputs: BuildInputs, options: BuildOptions
     return report
 
 
-def check_pins(inputs: BuildInputs, *, locked: bool) -> None:
-    """Warn about unpinned inputs.
-
-    Raises:
-        UserError: there are some and `locked` is set, or the image's Python packages have no lock.
-    """
+def _check(inputs: BuildInputs, options: BuildOptions, *, has_downloads: bool) -> None:
+    """Refuse a build that cannot succeed, and warn about unpinned inputs."""
     if inputs.unpinned:
         message = f"not pinned: {', '.join(inputs.unpinned)}"
-        if locked:
+        if options.locked:
             raise UserError(message, location="--locked", hint="run: invoke pin")
         warn(f"{message} - run: invoke pin")
     if not (inputs.root / inputs.build.requirements).is_file():
@@ -86,14 +67,9 @@ def check_pins(inputs: BuildInputs, *, locked: bool) -> None:
             location=inputs.build.requirements,
             hint=f"run: invoke pin --python --variant {inputs.variant}",
         )
-
-
-def _check_download_stage(inputs: BuildInputs) -> None:
-    """Refuse a checkpoint that the Dockerfile's stage `download` cannot fetch."""
-    checkpoint = inputs.checkpoint
-    if not checkpoint.repo:
+    if has_downloads and "MODEL_REPO" not in inputs.arguments:
         raise UserError(
-            f"the download stage fetches from the Hub only, not model {checkpoint.model.name}",
+            f"the download stage fetches from the Hub only, not the model at {CHECKPOINT_PATH}",
             location="--no-prefetch",
             hint="build without --no-prefetch",
         )

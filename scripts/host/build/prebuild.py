@@ -17,7 +17,7 @@ from scripts.host.build.build_progress import BuildProgress
 from scripts.host.build.buildx import build_command, start_buildx
 from scripts.host.build.inputs import BuildInputs, BuildOptions
 
-_DOWNLOAD = "download"
+DOWNLOAD = "download"
 """Stage that the Dockerfile's stage `models` copies from.
 
 Empty models replace this stage and not `models`: the builder keeps one copy of each named context
@@ -70,9 +70,9 @@ def prebuild_command(
         contexts: named build contexts, without `models`.
         folder: where empty models are made.
     """
-    models = folder / _DOWNLOAD
+    models = folder / DOWNLOAD
     (models / "extra").mkdir(parents=True)
     (models / "model.safetensors").touch()
     return build_command(
-        inputs, options, {**contexts, _DOWNLOAD: models}, ["--output=type=cacheonly"]
+        inputs, options, {**contexts, DOWNLOAD: models}, ["--output=type=cacheonly"]
     )

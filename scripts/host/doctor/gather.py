@@ -21,7 +21,7 @@ from scripts.host.doctor import mirrors
 from scripts.host.doctor.doctor_facts import Disk, Facts
 from scripts.host.engine.client import Engine, client, docker_errors, explanation, probe
 from scripts.host.engine.containers import container_output
-from scripts.host.models.artifacts import image_artifacts
+from scripts.host.models.artifacts import plan
 from scripts.host.models.store import Store
 
 if TYPE_CHECKING:
@@ -183,8 +183,8 @@ def _has(connected: DockerClient | None, name: str) -> bool:
 def _disks(loaded: LoadedConfig, engine_root: str, *, missing_bases: int) -> tuple[Disk, ...]:
     """Where this build writes, and how much; an engine elsewhere keeps its own counsel."""
     store = Store(loaded.store)
-    specs = [artifact.spec for artifact in image_artifacts(loaded)]
-    sizes = {spec.sha256 or spec.url: spec.size or 0 for spec in specs}
+    items = plan(loaded)
+    sizes = {item.wanted.sha256 or item.wanted.url: item.wanted.size or 0 for item in items}
     absent = sum(size for sha, size in sizes.items() if not _is_there(store.object_path(sha)))
     own = _disk(store.root, absent)
     if not engine_root or not Path(engine_root).is_dir():

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.fetch.tls import ssl_context
+from scripts.common.fetch.http import trusting
 from scripts.host.build.inputs import resolve_base
 from scripts.host.config.load import LoadedConfig
 from scripts.host.config.schema import HubSource
@@ -57,7 +57,7 @@ def reach(
     """
     asked = probes(loaded, local_images, insecure)
     try:
-        context = ssl_context(str(loaded.ca_bundle or ""))
+        context = trusting(str(loaded.ca_bundle or ""))
     except UserError as failure:
         unusable = Mirror("ca_bundle", (), (f"{failure.location}: {failure.message}",))
         return unusable, *grouped(asked, _answers(asked, ssl.create_default_context()))
@@ -94,7 +94,7 @@ def probes(
         if whole not in local_images:
             found.append(Probe("registry", _registry(whole, insecure), (*_LOCKED, _WANTS_TLS)))
     for source in config.a1111.sources.values():
-        url = source_url(loaded, source.repo)
+        url = source_url(places.github, source.repo)
         if url.startswith("http"):
             found.append(Probe("github", f"{url}/info/refs?service=git-upload-pack"))
     for model in config.models:

@@ -6,15 +6,14 @@ the checkout's folder, which the kernel drops however the process ends.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import platform
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from scripts.common.files import exclusive_lock, shared_lock
 from scripts.host.config.load import ROOT
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
 LABEL: Final = "com.github.a1111-worker.started-by"
+_locks = ExitStack()  # held until the process ends
 
 
 @contextmanager
@@ -101,7 +101,7 @@ def container_output(
 
 
 def started_by(root: Path = ROOT) -> dict[str, str]:
-    """Return the label for what this process starts, and count as running until its end."""
+    """Return the label for what this process starts; from then on `block_sessions` yields False."""
     _share_lock(root)
     return label_of(root)
 
@@ -112,25 +112,16 @@ def label_of(root: Path) -> dict[str, str]:
 
 
 @contextmanager
-def alone(root: Path) -> Iterator[bool]:
-    """Yield True where no process that starts containers runs in a checkout; block new ones."""
-    folder = os.open(root, os.O_RDONLY)
-    try:
-        yield _locked(folder)
-    finally:
-        os.close(folder)
+def block_sessions(root: Path) -> Iterator[bool]:
+    """Keep processes from starting containers for a checkout until the block ends.
+
+    Yields:
+        True; False where one that does is running, or the file system has no locks.
+    """
+    with exclusive_lock(root, without_locks=False) as is_blocked:
+        yield is_blocked
 
 
 @cache
 def _share_lock(root: Path) -> None:
-    folder = os.open(root, os.O_RDONLY)  # stays open until the process ends
-    with suppress(OSError):  # a file system without locks: then no process is ever `alone`
-        fcntl.flock(folder, fcntl.LOCK_SH)
-
-
-def _locked(folder: int) -> bool:
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+    _locks.enter_context(shared_lock(root))

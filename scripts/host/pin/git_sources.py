@@ -1,123 +1,99 @@
-"""Finds commits on git hosts, proves that pinned ones are still there, and reads files at them."""
+"""Look up commits and files of git repositories on their hosts."""
 
 from __future__ import annotations
 
-import os
-import subprocess
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.fetch.spec import redact_url
+from scripts.common.fetch.retry_policy import shown
+from scripts.common.run import last_line, run_program
 from scripts.host.certificates import FILE, certificate_context
-from scripts.host.config.load import LoadedConfig
 from scripts.host.console import warn
 
 _TIMEOUT = 300  # seconds for one answer of a git host
 
 
-def source_url(loaded: LoadedConfig, repo: str) -> str:
-    """The address of a source: owner/name lies under `mirrors.github`, a URL is itself."""
-    return repo if "://" in repo else f"{loaded.config.mirrors.github}/{repo}"
+def source_url(github: str, repo: str) -> str:
+    """Return a repository's address: a URL as it is, `owner/name` below `mirrors.github`."""
+    return repo if "://" in repo else f"{github}/{repo}"
 
 
-def commit_of(loaded: LoadedConfig, repo: str, ref: str) -> str:
-    """The commit that a tag, or HEAD, names now.
+@dataclass(frozen=True)
+class GitHosts:
+    """Where repositories are, and whom to trust there.
 
-    Raises:
-        UserError: the host cannot be reached, or has no such ref.
+    Every method raises UserError when the host cannot be reached or lacks what is asked for.
+
+    Args:
+        github: address of the repositories named `owner/name`.
+        ca_bundle: certificates to trust besides the public ones; None to trust what git trusts.
     """
-    url = source_url(loaded, repo)
-    wanted = ["HEAD"] if ref == "HEAD" else [f"refs/tags/{ref}^{{}}", f"refs/tags/{ref}"]
-    rows = [line.split() for line in _git(loaded, url, "ls-remote", url, *wanted).splitlines()]
-    found = {name: commit for commit, name in rows}
-    for name in wanted:  # an annotated tag's commit before the tag object itself
-        if name in found:
-            return found[name]
-    raise UserError(
-        f"there is no tag {ref}", location=redact_url(url), hint="mend a1111.release in config.yaml"
-    )
 
+    github: str
+    ca_bundle: Path | None = None
 
-def prove(loaded: LoadedConfig, repo: str, commit: str, scratch: Path) -> str:
-    """Fetch a commit without its trees, which shows that it is still there; returns it.
+    def find_commit(self, repo: str, ref: str) -> str:
+        """Return the commit that a tag, or HEAD, points at now."""
+        url = source_url(self.github, repo)
+        # An annotated tag's commit before the tag object itself.
+        names = ["HEAD"] if ref == "HEAD" else [f"refs/tags/{ref}^{{}}", f"refs/tags/{ref}"]
+        rows = [line.split() for line in self._git(url, "ls-remote", url, *names).splitlines()]
+        commits = {name: commit for commit, name in rows}
+        for name in names:
+            if name in commits:
+                return commits[name]
+        raise UserError(f"there is no tag {ref}", location=shown(url), hint="correct a1111.release")
 
-    Raises:
-        UserError: the host cannot be reached, or the commit is gone.
-    """
-    _fetched(loaded, source_url(loaded, repo), commit, scratch, "--filter=tree:0")
-    return commit
-
-
-def prove_release(loaded: LoadedConfig, repo: str, commit: str, release: str, scratch: Path) -> str:
-    """`prove` for the WebUI, with a warning where the release is another commit; returns it.
-
-    Images are tagged by the release, so one that moved without its commit is not what it says.
-
-    Raises:
-        UserError: the host cannot be reached, or the commit is gone.
-    """
-    prove(loaded, repo, commit, scratch)
-    try:
-        tagged = commit_of(loaded, repo, release)
-    except UserError as failure:
-        warn(f"{failure}; {commit} is built")
+    def verify_commit(self, repo: str, commit: str, scratch: Path) -> str:
+        """Fetch a commit without its trees, which proves that it exists, and return it."""
+        self._fetch(source_url(self.github, repo), commit, scratch, "--filter=tree:0")
         return commit
-    if tagged != commit:
-        warn(
-            f"a1111.release {release} is {tagged}, but {commit} is built"
-            f" - mend a1111.sources.webui.commit in config.yaml, or leave it out"
-        )
-    return commit
 
+    def verify_release(self, repo: str, commit: str, release: str, scratch: Path) -> str:
+        """Verify the WebUI's commit, and warn where the release's tag points at another one.
 
-def file_at(loaded: LoadedConfig, repo: str, commit: str, path: str, scratch: Path) -> str:
-    """The text of one file of a source at a commit.
+        Images are tagged by the release, so their tag would be wrong.
+        """
+        self.verify_commit(repo, commit, scratch)
+        try:
+            tagged = self.find_commit(repo, release)
+        except UserError as error:
+            warn(f"{error}; {commit} is built")
+            return commit
+        if tagged != commit:
+            warn(
+                f"a1111.release {release} is {tagged}, but {commit} is built"
+                " - correct a1111.sources.webui.commit in config.yaml, or leave it out"
+            )
+        return commit
 
-    Raises:
-        UserError: the host cannot be reached, or has no such commit or file.
-    """
-    url = source_url(loaded, repo)
-    folder = _fetched(loaded, url, commit, scratch)
-    return _git(loaded, url, "-C", folder, "show", f"{commit}:{path}")
+    def read_file(self, repo: str, commit: str, path: str, scratch: Path) -> str:
+        """Return the text of a file at a commit."""
+        url = source_url(self.github, repo)
+        folder = self._fetch(url, commit, scratch)
+        return self._git(url, "-C", folder, "show", f"{commit}:{path}")
 
+    def _fetch(self, url: str, commit: str, scratch: Path, *options: str) -> str:
+        """Fetch one commit without history into a bare repository below `scratch`."""
+        folder = tempfile.mkdtemp(dir=scratch)
+        self._git(url, "init", "--quiet", "--bare", folder)
+        fetch = ("fetch", "--quiet", "--depth=1", "--no-tags", *options)
+        self._git(url, "-C", folder, *fetch, url, commit)
+        return folder
 
-def _fetched(loaded: LoadedConfig, url: str, commit: str, scratch: Path, *options: str) -> str:
-    """A bare repository with one commit and no history, in a folder that goes with `scratch`."""
-    folder = tempfile.mkdtemp(dir=scratch)
-    _git(loaded, url, "init", "--quiet", "--bare", folder)
-    fetch = ("fetch", "--quiet", "--depth=1", "--no-tags", *options)
-    _git(loaded, url, "-C", folder, *fetch, url, commit)
-    return folder
-
-
-def _git(loaded: LoadedConfig, url: str, *words: str) -> str:
-    try:
-        answer = _answer(loaded, *words)
-    except FileNotFoundError:
-        raise UserError("there is no git command", hint="install git") from None
-    except subprocess.TimeoutExpired:
-        raise UserError(
-            f"no answer within {_TIMEOUT} s", location=redact_url(url), hint="check mirrors.github"
-        ) from None
-    if answer.returncode != 0:
-        last = (answer.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise UserError(
-            f"git: {last.removeprefix('fatal: ')}",
-            location=redact_url(url),
-            code="source-gone",
-        )
-    return answer.stdout
-
-
-def _answer(loaded: LoadedConfig, *words: str) -> subprocess.CompletedProcess[str]:
-    with certificate_context(loaded.ca_bundle) as folder:
-        trust = {"GIT_SSL_CAINFO": str(folder / FILE)} if folder else {}
-        return subprocess.run(
-            ["git", *words],
-            env=os.environ | {"GIT_TERMINAL_PROMPT": "0"} | trust,
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT,
-            check=False,
-        )
+    def _git(self, url: str, *arguments: str) -> str:
+        with certificate_context(self.ca_bundle) as folder:
+            trust = {"GIT_SSL_CAINFO": str(folder / FILE)} if folder else {}
+            done = run_program(
+                ["git", *arguments],
+                env={"GIT_TERMINAL_PROMPT": "0", **trust},
+                timeout=_TIMEOUT,
+                location=shown(url),
+                timeout_hint="check mirrors.github",
+            )
+        if done.returncode != 0:
+            reason = last_line(done).removeprefix("fatal: ")
+            raise UserError(f"git: {reason}", location=shown(url), code="source-gone")
+        return done.stdout

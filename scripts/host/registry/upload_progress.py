@@ -1,4 +1,4 @@
-"""Adds up the layers of a push and shows them as one line."""
+"""Add up the layers of a push and show them as one line."""
 
 from __future__ import annotations
 
@@ -11,23 +11,26 @@ from typing import Any
 
 from scripts.host.console import console, is_live, note, size
 
-QUIET_SECONDS = 10.0  # between two lines where progress cannot move
-
-
-@dataclass
-class Layer:
-    """One layer of a push: what the engine last said of it, and its bytes (uncompressed)."""
-
-    state: str = ""
-    sent: int = 0
-    total: int = 0
-
-
+QUIET_SECONDS = 10.0  # between two lines where no line can be updated
 _DIGEST = re.compile(r": digest: (sha256:[0-9a-f]{64}) size: ")
 
 
-class Uploads:
-    """The state of a push, fed with the engine's events.
+@dataclass
+class UploadedLayer:
+    """One layer of a push: the engine's last status, and its bytes (uncompressed)."""
+
+    status: str = ""
+    sent: int = 0
+    total: int = 0
+
+    @property
+    def is_reused(self) -> bool:
+        """Whether the registry has the layer already."""
+        return self.status == "Layer already exists" or self.status.startswith("Mounted from")
+
+
+class UploadProgress:
+    """The state of a push.
 
     Attributes:
         layers: by the engine's short ID.
@@ -35,60 +38,55 @@ class Uploads:
     """
 
     def __init__(self) -> None:
-        self.layers: dict[str, Layer] = {}
+        self.layers: dict[str, UploadedLayer] = {}
         self.digest = ""
 
-    def feed(self, event: dict[str, Any]) -> None:
-        """Take one event in (https://docs.docker.com/reference/api/engine/, image push)."""
+    def add(self, event: dict[str, Any]) -> None:
+        """Add an event of the engine (https://docs.docker.com/reference/api/engine/, push)."""
+        status = event.get("status") or ""
         if "id" not in event:
             # With the containerd image store this line is all that names the digest.
-            said = _DIGEST.search(event.get("status") or "")
-            self.digest = said[1] if said else self.digest
+            found = _DIGEST.search(status)
+            self.digest = found[1] if found else self.digest
             return
-        layer = self.layers.setdefault(event["id"], Layer())
-        layer.state = event.get("status") or ""
+        layer = self.layers.setdefault(event["id"], UploadedLayer())
         detail = event.get("progressDetail") or {}
+        layer.status = status
         layer.total = detail.get("total") or layer.total
         layer.sent = detail.get("current") or layer.sent
-        if layer.state == "Pushed":
+        if status == "Pushed":
             layer.sent = layer.total = max(layer.total, layer.sent)
 
     @property
-    def sent(self) -> int:
-        """Bytes sent so far, as they are before compression."""
-        return sum(min(layer.sent, layer.total) for layer in self.layers.values())
-
-    @property
-    def total(self) -> int:
-        """Bytes of the layers that have been begun."""
-        return sum(layer.total for layer in self.layers.values())
-
-    @property
     def line(self) -> str:
-        """Where the push stands."""
-        states = [layer.state for layer in self.layers.values()]
-        there = sum(1 for state in states if _is_reused(state))
-        up = sum(1 for state in states if state == "Pushed") + there
-        again = sum(1 for state in states if state.startswith("Retrying"))
-        parts = [f"{up} of {len(states)} layers up"]
-        parts += [f"{there} already there"] if there else []
-        parts += [f"{size(self.sent)} of {size(self.total)} sent"] if self.total else []
-        parts += [f"{again} being tried again"] if again else []
-        return ", ".join(parts)
-
-
-def _is_reused(state: str) -> bool:
-    return state == "Layer already exists" or state.startswith("Mounted from")
+        """One line with the number of layers and bytes sent."""
+        layers = self.layers.values()
+        reused = sum(layer.is_reused for layer in layers)
+        pushed = sum(layer.status == "Pushed" for layer in layers) + reused
+        retried = sum(layer.status.startswith("Retrying") for layer in layers)
+        sent = sum(min(layer.sent, layer.total) for layer in layers)
+        total = sum(layer.total for layer in layers)
+        parts = [
+            f"{pushed} of {len(layers)} layers pushed",
+            f"{reused} already there" if reused else "",
+            f"{size(sent)} of {size(total)} sent" if total else "",
+            f"{retried} retried" if retried else "",
+        ]
+        return ", ".join(filter(None, parts))
 
 
 @contextmanager
-def showing(uploads: Uploads, *, plain: bool = False) -> Iterator[Callable[[], None]]:
-    """Show a push while inside; call what it yields after each event."""
+def show_uploads(progress: UploadProgress, *, plain: bool = False) -> Iterator[Callable[[], None]]:
+    """Show a push until the block ends: live on a terminal, else as a line every ten seconds.
+
+    Yields:
+        A function to call after each event.
+    """
     if is_live() and not plain:
         from rich.live import Live
 
         with Live(
-            get_renderable=lambda: uploads.line,
+            get_renderable=lambda: progress.line,
             console=console(),
             refresh_per_second=5,
             transient=True,
@@ -97,10 +95,10 @@ def showing(uploads: Uploads, *, plain: bool = False) -> Iterator[Callable[[], N
         return
     last = time.monotonic()
 
-    def now_and_then() -> None:
+    def update() -> None:
         nonlocal last
         if time.monotonic() - last >= QUIET_SECONDS:
             last = time.monotonic()
-            note(f"  {uploads.line}")
+            note(f"  {progress.line}")
 
-    yield now_and_then
+    yield update

@@ -1,0 +1,130 @@
+"""Data of the smoke report: what was tested, on what, and the results. `invoke push` reads it."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from scripts.common.checks.check_result import CheckResult, Outcome
+from scripts.common.gpu.device import Device
+from scripts.common.records import Record
+
+
+class CheckRecord(Record):
+    """Result of one check.
+
+    Args:
+        name: of the check.
+        outcome: passed, failed or skipped.
+        seconds: duration.
+        group: what it examines: image, start, gpu, serving or end.
+        evidence: what was seen, or why it was skipped.
+        code: of a failure in `scripts.common.diagnostics.table`.
+        excerpt: lines of the log that show the failure.
+    """
+
+    name: str
+    outcome: Outcome
+    seconds: float
+    group: str = ""
+    evidence: str = ""
+    code: str = ""
+    excerpt: str = ""
+
+    @property
+    def result(self) -> CheckResult:
+        """Return the record as a result for a table."""
+        return CheckResult(self.name, self.outcome, self.evidence, self.code, self.seconds)
+
+
+class HostRecord(Record):
+    """The machine that ran the image; memory in bytes."""
+
+    name: str = ""
+    system: str = ""
+    kernel: str = ""
+    processors: int = 0
+    memory: int = 0
+    engine: str = ""
+
+
+class SubjectRecord(Record):
+    """What was tested: an image, with its ID and its digests in registries, or an address."""
+
+    image: str
+    image_id: str
+    variant: str
+    digests: tuple[str, ...] = ()
+    labels: dict[str, str] = Field(default_factory=dict)
+
+
+class MemorySample(Record):
+    """Memory of the container in bytes, and the seconds since its start."""
+
+    seconds: float
+    memory: int
+
+
+class RunRecord(Record):
+    """Circumstances of a run, and what was measured besides the checks.
+
+    Args:
+        started: start of the run, ISO 8601 in UTC.
+        seconds: duration.
+        whole: every check ran or was skipped for a reason of its own; a selection proves nothing.
+        host: where the image ran.
+        gpus: those of the container.
+        versions: of the software in the image.
+        phases: of the worker's start, seconds from the container's start.
+        memory: of the container, over time.
+        pictures: names of the PNG files beside the report.
+    """
+
+    started: str
+    seconds: float
+    whole: bool = True
+    host: HostRecord = HostRecord()
+    gpus: tuple[Device, ...] = ()
+    versions: dict[str, str] = Field(default_factory=dict)
+    phases: dict[str, float] = Field(default_factory=dict)
+    memory: tuple[MemorySample, ...] = ()
+    pictures: tuple[str, ...] = ()
+
+
+class SmokeReport(SubjectRecord, RunRecord):
+    """The content of `reports/smoke-VARIANT.json`.
+
+    Args:
+        passed: the run was whole, some check passed, and none failed.
+        drew: it passed, and images were drawn.
+        checks: in the order they ran.
+    """
+
+    passed: bool
+    drew: bool
+    checks: tuple[CheckRecord, ...]
+
+    @classmethod
+    def of(
+        cls, subject: SubjectRecord, checks: tuple[CheckRecord, ...], run: RunRecord
+    ) -> SmokeReport:
+        """Make the report of a run."""
+        ran = [check for check in checks if check.outcome != "skipped"]
+        passed = run.whole and bool(ran) and all(check.outcome == "passed" for check in ran)
+        drew = passed and bool(run.pictures)
+        return cls(**dict(subject), **dict(run), passed=passed, drew=drew, checks=checks)
+
+    @property
+    def failures(self) -> tuple[CheckRecord, ...]:
+        """Return the failed checks."""
+        return tuple(check for check in self.checks if check.outcome == "failed")
+
+    @property
+    def ran(self) -> tuple[CheckRecord, ...]:
+        """Return the checks that were not skipped."""
+        return tuple(check for check in self.checks if check.outcome != "skipped")
+
+    @property
+    def skipped(self) -> dict[str, int]:
+        """Return the reasons for skipping, and how many checks each one stopped."""
+        reasons = [check.evidence for check in self.checks if check.outcome == "skipped"]
+        return {reason: reasons.count(reason) for reason in reasons}

@@ -1,0 +1,187 @@
+"""Look up what config.yaml names in registries, git hosts and the Hub, and write the lock."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from scripts.common.diagnostics.error import UserError
+from scripts.common.fetch.retry_policy import shown
+from scripts.host.build.inputs import resolve_base, resolve_source
+from scripts.host.concurrently import run_concurrently
+from scripts.host.config.load import LoadedConfig
+from scripts.host.config.lock import Lock, LockedModel, update_lock
+from scripts.host.config.schema import Model
+from scripts.host.console import note, warn
+from scripts.host.engine.client import client, docker_errors
+from scripts.host.pin import model_files
+from scripts.host.pin.git_sources import GitHosts
+
+Pin = str | LockedModel
+Lookups = dict[tuple[str, str], Callable[[], Pin]]
+"""What to look up, by kind (`image`, `source`, `commit`, `model`) and key in the lock."""
+
+_WORKERS = 4
+
+
+def pin_network(
+    variants: Sequence[LoadedConfig], *, check: bool = False, partly: bool = False
+) -> tuple[str, ...]:
+    """Look up every pin of some variants, and write the lock.
+
+    Args:
+        variants: the config of each; at least one.
+        check: write nothing.
+        partly: keep the lock's entries that these variants do not name.
+
+    Returns:
+        What changed, or with `check` would, one line each.
+
+    Raises:
+        UserError: something cannot be found, or disagrees with config.yaml; nothing was written.
+    """
+    found = find_pins(variants)
+
+    def change(before: Lock) -> Lock:
+        if not partly:
+            return found
+        return Lock(
+            images=before.images | found.images,
+            sources=before.sources | found.sources,
+            models=before.models | found.models,
+        )
+
+    if check:
+        return _compare(variants[0].lock, change(variants[0].lock))
+    return _compare(*update_lock(variants[0].root, change))
+
+
+def find_pins(variants: Iterable[LoadedConfig]) -> Lock:
+    """Look up every pin of some variants, several at a time.
+
+    Raises:
+        UserError: something cannot be found, or disagrees with config.yaml; each is shown.
+    """
+    pins: dict[tuple[str, str], Pin] = {}
+    errors = []
+    with tempfile.TemporaryDirectory(prefix="pin-", ignore_cleanup_errors=True) as scratch:
+        lookups = plan_lookups(variants, Path(scratch))
+        for (kind, key), pin in run_concurrently(lookups, _WORKERS):
+            if isinstance(pin, UserError):
+                errors.append(pin)
+            else:
+                note(f"{kind:<6} {key}: {_describe(pin)}")
+                pins[kind, key] = pin
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        for error in errors:
+            warn(str(error))
+        raise UserError(
+            f"{len(errors)} things cannot be pinned",
+            location="the warnings above",
+            hint="correct them and run it again; nothing was written",
+        )
+    return Lock.model_validate(
+        {
+            f"{kind}s": {key: pins[kind, key] for each, key in lookups if each == kind}
+            for kind in ("image", "source", "model")
+        }
+    )
+
+
+def plan_lookups(variants: Iterable[LoadedConfig], scratch: Path) -> Lookups:
+    """Return what some variants need looked up, each thing once.
+
+    Args:
+        variants: the config of each.
+        scratch: a folder for git, removed afterwards or at an interrupt.
+
+    Raises:
+        UserError: two of them use one model name for different files.
+    """
+    lookups: Lookups = {}
+    models: dict[str, Model] = {}
+    for loaded in variants:
+        config = loaded.config
+        hosts = GitHosts(config.mirrors.github, loaded.ca_bundle)
+        for name in (config.base.download, config.base.runtime):
+            if "@" not in name:
+                lookups["image", name] = partial(find_digest, name, config.mirrors.registry)
+        for name, source in config.a1111.sources.items():
+            release = config.a1111.release
+            unlocked = resolve_source(name, source, release, Lock())
+            repo, commit = unlocked.repo, unlocked.commit
+            if not commit:
+                lookup = partial(hosts.find_commit, repo, unlocked.ref)
+                lookups["source", unlocked.lock_key] = lookup
+            elif name == "webui":
+                lookup = partial(hosts.verify_release, repo, commit, release, scratch)
+                lookups["commit", f"{repo}@{commit} as {release}"] = lookup
+            else:
+                lookup = partial(hosts.verify_commit, repo, commit, scratch)
+                lookups["commit", f"{repo}@{commit}"] = lookup
+        for model in config.models:
+            _refuse_other_file(models.setdefault(model.name, model), model)
+            lookups["model", model.name] = partial(model_files.locked, loaded, model)
+    return lookups
+
+
+def find_digest(name: str, registry: str | None) -> str:
+    """Ask the registry, through the engine and its credentials, for a base image's digest.
+
+    Args:
+        name: the image, without a digest.
+        registry: mirror of Docker Hub; None for Docker Hub itself.
+
+    Raises:
+        UserError: no engine answers, or the registry has no such image.
+    """
+    reference = resolve_base(name, Lock(), registry).reference
+    hint = "check base.*, mirrors.registry and docker login"
+    with docker_errors(reference, message="the registry gives no digest", hint=hint):
+        return str(client().images.get_registry_data(reference).id)
+
+
+def _compare(before: Lock, after: Lock) -> tuple[str, ...]:
+    """Return what differs between two locks, one line each."""
+    return (
+        *_compare_entries("base image", before.images, after.images),
+        *_compare_entries("source", before.sources, after.sources),
+        *_compare_entries("model", before.models, after.models),
+    )
+
+
+def _compare_entries(kind: str, before: Mapping[str, Pin], after: Mapping[str, Pin]) -> list[str]:
+    lines = []
+    for key in sorted(before.keys() | after.keys()):
+        if key not in after:
+            lines.append(f"{kind} {key}: no longer named in config.yaml")
+        elif key not in before:
+            lines.append(f"{kind} {key}: new, {_describe(after[key])}")
+        elif before[key] != after[key]:
+            old, new = _describe(before[key]), _describe(after[key])
+            lines.append(f"{kind} {key}: was {old}, is {new}")
+    return lines
+
+
+def _describe(pin: Pin) -> str:
+    if isinstance(pin, str):
+        return pin
+    source = pin.source if pin.source.startswith("hub:") else shown(pin.source)
+    revision = f"at {pin.revision}, " if pin.revision else ""
+    [first, *others] = pin.files.values()
+    return f"{source} {revision}" + (
+        f"{len(others) + 1} files" if others else f"sha256 {first.sha256}"
+    )
+
+
+def _refuse_other_file(one: Model, other: Model) -> None:
+    if (one.source, one.sha256, one.size) != (other.source, other.sha256, other.size):
+        raise UserError(
+            f"two variants use the name {one.name} for different model files",
+            location="config.yaml",
+            hint="rename one of them",
+        )
