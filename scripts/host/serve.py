@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
 PORT = "3000/tcp"
 LABEL = "a1111-worker.serve"
-HEALTH = ("/opt/runpod/bin/python", "-m", "scripts.container", "health")
-_POLL = 0.5  # seconds between two health checks
+_HEALTH = ["/opt/runpod/bin/python", "-m", "scripts.container", "health"]
+_POLL = 0.5  # seconds between two looks at the container
 
 
 def serve(
@@ -39,14 +40,14 @@ def serve(
     """
     with _running_worker(inputs, image or inputs.tags[0], port, environment) as container:
         threading.Thread(target=_show_log, args=(container,), daemon=True).start()
-        ended = threading.Event()
-        threading.Thread(target=_await_end, args=(container, ended), daemon=True).start()
-        while not ended.wait(_POLL):
+        is_ready = False
+        while container.status != "exited":
+            if not is_ready and container.status == "running":
+                is_ready = container.exec_run(_HEALTH).exit_code == 0
+                if is_ready:
+                    say(f"ready: http://127.0.0.1:{container.ports[PORT][0]['HostPort']}/docs")
+            time.sleep(_POLL)
             container.reload()
-            if container.status == "running" and container.exec_run(HEALTH).exit_code == 0:
-                say(f"ready: http://127.0.0.1:{container.ports[PORT][0]['HostPort']}/docs")
-                ended.wait()
-        container.reload()
         code = container.attrs["State"]["ExitCode"]
         raise UserError(
             f"the worker ended by itself with exit code {code}", hint="read its log above"
@@ -94,14 +95,3 @@ def _running_worker(
 def _show_log(container: Container) -> None:
     for chunk in container.logs(stream=True, follow=True):
         note(chunk.decode("utf-8", "replace").rstrip("\n"))
-
-
-def _await_end(container: Container, ended: threading.Event) -> None:
-    from docker.errors import APIError
-
-    try:
-        container.wait()
-    except APIError:
-        pass  # it was removed
-    finally:
-        ended.set()

@@ -70,7 +70,6 @@ def inspect(
     from scripts.host.engine.client import client
     from scripts.host.inspect.inspect_view import format_difference, format_inspection
     from scripts.host.inspect.rules import failed_checks
-    from scripts.host.inspect.sbom import make_sbom
     from scripts.host.inspect.structure import inspect_image, model_paths
 
     inputs, engine = resolve(loaded), client()
@@ -82,6 +81,8 @@ def inspect(
     if old:
         say(f"\n{format_difference(old, found)}")
     if sbom:
+        from scripts.host.inspect.sbom import make_sbom
+
         write_atomically(Path(sbom), make_sbom(found, inputs.sources))
         note(f"wrote {sbom}")
     if codes := failed_checks(found, inputs.smoke):

@@ -18,13 +18,8 @@ from scripts.host.inspect.inspect_view import format_difference, format_inspecti
 from scripts.host.inspect.packages import parse_manifest
 from scripts.host.inspect.rules import CHECKS, failed_checks, require
 from scripts.host.inspect.sbom import make_sbom
-from scripts.host.inspect.structure import (
-    ImageLayer,
-    Inspection,
-    ViolationRecord,
-    model_paths,
-    own_steps,
-)
+from scripts.host.inspect.structure import ImageLayer, Inspection, model_paths, own_steps
+from scripts.host.inspect.violations import Violation
 
 COMMIT = "1c0a0c4c26f78c32095ebc7f8af82f5c04fca8c0"
 LISTING = f"""\
@@ -67,9 +62,7 @@ GOOD = Inspection(
     wasted_bytes=50,
     manifest=MANIFEST,
 )
-GIT_FOLDER = ViolationRecord(
-    code="leftovers", path="/srv/.git", what="history of git", layer=2, gone=True
-)
+GIT_FOLDER = Violation("leftovers", "/srv/.git", "history of git", layer=2, gone=True)
 NO_LIMITS = Smoke()
 
 

@@ -12,8 +12,9 @@ import hashlib
 import io
 import tarfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 from scripts.common.diagnostics.error import UserError
@@ -70,10 +71,6 @@ class ChunkStream(io.RawIOBase):
         self._progress = progress
         self.sha256: Any = None
         self.tail = b""
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         """Read from at most one chunk; 0 at the end."""
@@ -168,13 +165,7 @@ def _read_mounted(
     volumes = {folder: {"bind": mount, "mode": "ro"} for mount, folder in mounts.items()}
     progress = ExportProgress()
     with run_container(
-        client,
-        image.id,
-        ["-"],
-        start=False,
-        entrypoint="",
-        network_mode="none",
-        volumes=volumes,
+        client, image.id, ["-"], start=False, entrypoint="", network_mode="none", volumes=volumes
     ) as container:
         trees = [_read_folder(container, mount, progress) for mount in mounts]
         probes = replaced_folder_probes(trees, overlay(trees).shown)
@@ -217,11 +208,6 @@ def _open_layer(blob: IO[bytes]) -> ChunkStream | None:
             hint="build it with compression=gzip, or inspect it on an engine with overlay2",
         )
     if head.startswith(_GZIP):
-        return ChunkStream(_pieces(cast(IO[bytes], gzip.GzipFile(fileobj=buffered))))
+        return ChunkStream(iter(partial(gzip.GzipFile(fileobj=buffered).read, CHUNK), b""))
     is_tar = head[257:262] == b"ustar" or (head and not any(head))
-    return ChunkStream(_pieces(buffered)) if is_tar else None
-
-
-def _pieces(stream: IO[bytes] | io.BufferedReader) -> Iterator[bytes]:
-    while piece := stream.read(CHUNK):
-        yield piece
+    return ChunkStream(iter(partial(buffered.read, CHUNK), b"")) if is_tar else None

@@ -10,6 +10,7 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import IO, Final
 
 from scripts.common.diagnostics.error import UserError
@@ -21,6 +22,7 @@ UNREADABLE: Final = "a layer cannot be read to its end"
 UNREADABLE_HINT: Final = "try again; if it fails again, build or pull the image again"
 READ_ERRORS: Final = (tarfile.TarError, EOFError, OSError, zlib.error)
 _BINARY_HEAD: Final = 1024
+_KINDS: Final[Mapping[bytes, Kind]] = {tarfile.DIRTYPE: "folder", tarfile.LNKTYPE: "link"}
 
 
 @dataclass
@@ -32,7 +34,7 @@ class LayerTree:
         links: targets of hard links to a file of the same layer, by path of the link.
         folders: folders that it lists; files of lower layers may still show in them.
         removed: paths of lower layers that it deletes.
-        opaque: folders in which nothing of lower layers shows.
+        opaque: folders in which nothing of lower layers shows; the root is empty.
         violations: what must not be in it, each once, in order.
     """
 
@@ -52,7 +54,7 @@ class LayerTree:
         """Add one entry of the layer's tar."""
         folder, _, name = entry.path.rpartition("/")
         if name == OPAQUE:
-            self.opaque.add(folder or "/")
+            self.opaque.add(folder)
         elif name.startswith(WHITEOUT):
             self.removed.add(f"{folder}/{name.removeprefix(WHITEOUT)}")
         elif entry.kind == "folder":
@@ -157,18 +159,14 @@ def replaced_folder_probes(
 
 def _covering(tree: LayerTree) -> Callable[[str], bool]:
     """Return a predicate: whether a layer hides or redefines a path of the layers below it."""
-    replaced = tree.removed | tree.files.keys()
-    inside: dict[str, bool] = {"": "/" in tree.opaque}
+    listed = tree.removed | tree.files.keys() | tree.folders
+    hiding = tree.removed | tree.files.keys() | tree.opaque
 
-    def inside_hidden(folder: str) -> bool:
-        if folder not in inside:
-            gone = folder in replaced or folder in tree.opaque
-            inside[folder] = gone or inside_hidden(folder.rpartition("/")[0])
-        return inside[folder]
+    @cache
+    def is_hidden_below(folder: str) -> bool:
+        return folder in hiding or (folder != "" and is_hidden_below(folder.rpartition("/")[0]))
 
-    return lambda path: (
-        path in replaced or path in tree.folders or inside_hidden(path.rpartition("/")[0])
-    )
+    return lambda path: path in listed or is_hidden_below(path.rpartition("/")[0])
 
 
 def _entries(archive: tarfile.TarFile) -> Iterator[Entry]:
@@ -182,7 +180,7 @@ def _entries(archive: tarfile.TarFile) -> Iterator[Entry]:
         else:
             yield Entry(
                 path,
-                _kind(member),
+                "file" if member.isfile() else _KINDS.get(member.type, "other"),
                 size=member.size if member.isfile() else 0,
                 mode=member.mode,
                 target=_absolute(member.linkname) if member.islnk() else "",
@@ -206,16 +204,6 @@ def _absolute(name: str) -> str:
     """Return a member's path from the root: `./etc`, `etc/` and `/etc` are the same."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
     return "/" + "/".join(parts)
-
-
-def _kind(member: tarfile.TarInfo) -> Kind:
-    if member.isfile():
-        return "file"
-    if member.isdir():
-        return "folder"
-    if member.islnk():
-        return "link"
-    return "symlink" if member.issym() else "other"
 
 
 def _text(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

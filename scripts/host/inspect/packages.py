@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -80,8 +81,7 @@ class Manifest(Record):
 
     def counts(self) -> dict[str, int]:
         """Return the number of packages of each kind."""
-        kinds = [package.kind for package in self.packages]
-        return {kind: kinds.count(kind) for kind in sorted(set(kinds))}
+        return dict(sorted(Counter(package.kind for package in self.packages).items()))
 
 
 def read_manifest(client: docker.DockerClient, image_id: str) -> Manifest:

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from uuid import NAMESPACE_URL, uuid5
+
+from cyclonedx.model.bom import Bom, BomMetaData
+from cyclonedx.model.component import Component, ComponentType
+from cyclonedx.output.json import JsonV1Dot6
+from packageurl import PackageURL
 
 from scripts.host.build.inputs import BASE_DIGEST_LABEL, BASE_NAME_LABEL, ResolvedSource
 from scripts.host.inspect.packages import Package
 from scripts.host.inspect.structure import Inspection
-
-if TYPE_CHECKING:
-    from cyclonedx.model.component import Component
-    from packageurl import PackageURL
 
 VERSION_LABEL: Final = "org.opencontainers.image.version"
 EPOCH: Final = "1970-01-01T00:00:00"
@@ -29,10 +30,6 @@ def make_sbom(image: Inspection, sources: Iterable[ResolvedSource]) -> str:
         image: what is installed in it.
         sources: git repositories whose commits may be in it.
     """
-    from cyclonedx.model.bom import Bom, BomMetaData
-    from cyclonedx.model.component import Component, ComponentType
-    from cyclonedx.output.json import JsonV1Dot6
-
     repositories = {source.commit: source.repo for source in sources}
     # To the second: engines give up to nine digits of it, Python 3.10 reads six.
     created = datetime.fromisoformat(f"{(image.created or EPOCH)[:19]}+00:00")
@@ -61,8 +58,6 @@ def make_sbom(image: Inspection, sources: Iterable[ResolvedSource]) -> str:
 
 
 def _purl(package: Package, system: str, repository: str) -> PackageURL:
-    from packageurl import PackageURL
-
     name, version = package.name, package.version
     if package.kind == "python":
         return PackageURL("pypi", None, name, version)
@@ -81,9 +76,6 @@ def _purl(package: Package, system: str, repository: str) -> PackageURL:
 
 def _base(labels: Mapping[str, str]) -> list[Component]:
     """Return the base image, where the image's labels name it."""
-    from cyclonedx.model.component import Component, ComponentType
-    from packageurl import PackageURL
-
     name, digest = labels.get(BASE_NAME_LABEL), labels.get(BASE_DIGEST_LABEL)
     if not name:
         return []

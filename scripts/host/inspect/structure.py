@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from scripts.common.records import Record
@@ -12,7 +13,7 @@ from scripts.host.engine.client import image_of
 from scripts.host.inspect.export import export_trees
 from scripts.host.inspect.layer_tree import LayerTree, later_covers, overlay
 from scripts.host.inspect.packages import Manifest, read_manifest
-from scripts.host.inspect.violations import find_config_secrets, redact
+from scripts.host.inspect.violations import Violation, find_config_secrets, redact
 
 if TYPE_CHECKING:
     import docker
@@ -41,24 +42,6 @@ class ImageLayer(Record):
     instruction: str
 
 
-class ViolationRecord(Record):
-    """Something that must not be in the image.
-
-    Args:
-        code: in `scripts.common.diagnostics.table`.
-        path: in the layer, or the name of a variable, label or build step.
-        what: kind of what was found there.
-        layer: its number, 1 for the lowest above the base; 0 for the image's config.
-        gone: whether a later layer hides it; its bytes are in the image all the same.
-    """
-
-    code: str
-    path: str
-    what: str
-    layer: int
-    gone: bool = False
-
-
 class Structure(Record):
     """What an image is made of, with sizes in bytes.
 
@@ -81,7 +64,7 @@ class Structure(Record):
     base_size: int
     labels: dict[str, str]
     layers: tuple[ImageLayer, ...]
-    found: tuple[ViolationRecord, ...]
+    found: tuple[Violation, ...]
     wasted_bytes: int
 
     @property
@@ -146,10 +129,7 @@ def read_structure(
             )
             for tree, hidden_bytes, instruction in zip(trees, hidden, instructions, strict=True)
         ),
-        found=(
-            *locate_violations(trees),
-            *(ViolationRecord(**vars(secret), layer=0) for secret in secrets),
-        ),
+        found=locate_violations(trees) + secrets,
         wasted_bytes=sum(hidden),
     )
 
@@ -174,17 +154,11 @@ def own_steps(steps: Sequence[str], layers: int) -> tuple[int, tuple[str, ...]]:
     return begin, tuple(own[max(len(own) - layers, 0) :])
 
 
-def locate_violations(trees: Sequence[LayerTree]) -> tuple[ViolationRecord, ...]:
+def locate_violations(trees: Sequence[LayerTree]) -> tuple[Violation, ...]:
     """Number the violations of all layers; permissions that a later layer corrects are left out."""
     is_covered = later_covers(trees)
     return tuple(
-        ViolationRecord(
-            code=violation.code,
-            path=_printable(violation.path),
-            what=violation.what,
-            layer=index + 1,
-            gone=gone,
-        )
+        replace(violation, path=_printable(violation.path), layer=index + 1, gone=gone)
         for index, tree in enumerate(trees)
         for violation in tree.violations
         for gone in (is_covered(index, violation.path),)

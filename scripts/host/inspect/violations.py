@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-Kind = Literal["file", "folder", "link", "symlink", "other"]
+Kind = Literal["file", "folder", "link", "other"]
 # A secret is small. Larger files are libraries, models and pictures, and are not read.
 TEXT_LIMIT: Final = 256 * 1024
 
@@ -80,11 +80,15 @@ class Violation:
         code: in `scripts.common.diagnostics.table`.
         path: in the layer, or the name of a variable, label or build step.
         what: kind of what was found there.
+        layer: its number, 1 for the lowest above the base; 0 for the image's config.
+        gone: whether a later layer hides it; its bytes are in the image all the same.
     """
 
     code: str
     path: str
     what: str
+    layer: int = 0
+    gone: bool = False
 
 
 def find_violations(entry: Entry) -> Iterator[Violation]:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
+
+import docker
+import tenacity
+from docker.models.images import Image
 
 from scripts.common.checks.smoke_report import SmokeReport
 from scripts.common.diagnostics.error import UserError
@@ -21,11 +25,6 @@ from scripts.host.registry.registry_api import (
     read_image_id,
 )
 from scripts.host.registry.upload_progress import UploadProgress, show_uploads
-
-if TYPE_CHECKING:
-    import docker
-    from docker.models.images import Image
-    from tenacity import RetryCallState
 
 T = TypeVar("T")
 
@@ -82,7 +81,12 @@ def push(
     present = {reference: pusher.find(reference) for reference in inputs.tags}
     references = (*inputs.references, *further)
     for reference in references:
-        _tag(image, reference)
+        with docker_errors(
+            reference,
+            message="the image cannot be tagged",
+            hint="check image.repository, image.tags and --tag",
+        ):
+            image.tag(*docker.utils.parse_repository_tag(reference))
     pushed = [pusher.push(reference, present.get(reference)) for reference in references]
     record = PushRecord(
         image_id=image.id,
@@ -127,18 +131,6 @@ def check_tested(inputs: BuildInputs, image_id: str) -> UserError | None:
         code="image-untested",
         hint=f"run: nox -s {session} -- --variant {inputs.variant}; or take the risk: --untested",
     )
-
-
-def _tag(image: Image, reference: str) -> None:
-    """Make a reference mean this image, whatever it meant before."""
-    from docker.utils import parse_repository_tag
-
-    with docker_errors(
-        reference,
-        message="the image cannot be tagged",
-        hint="check image.repository, image.tags and --tag",
-    ):
-        image.tag(*parse_repository_tag(reference))
 
 
 @dataclass(frozen=True)
@@ -201,8 +193,6 @@ class _Pusher:
 
     def _send(self, reference: str) -> str:
         """Push once and return the digest that the engine sent."""
-        import docker
-
         progress = UploadProgress()
         with docker_errors(reference), show_uploads(progress, plain=self.plain) as update:
             try:
@@ -218,22 +208,15 @@ class _Pusher:
 
     def _retry(self, action: Callable[[], T], reference: str) -> T:
         """Repeat an action after each pause while it raises transient errors."""
-        from tenacity import (
-            Retrying,
-            retry_if_exception_type,
-            stop_after_attempt,
-            wait_chain,
-            wait_fixed,
-        )
 
-        def announce(state: RetryCallState) -> None:
+        def announce(state: tenacity.RetryCallState) -> None:
             error = state.outcome.exception() if state.outcome else ""
             warn(f"{error} - next try in {state.upcoming_sleep:.0f} s")
 
-        retrying = Retrying(
-            retry=retry_if_exception_type(TransientRegistryError),
-            wait=wait_chain(*map(wait_fixed, self.pauses)),
-            stop=stop_after_attempt(len(self.pauses) + 1),
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(TransientRegistryError),
+            wait=tenacity.wait_chain(*map(tenacity.wait_fixed, self.pauses)),
+            stop=tenacity.stop_after_attempt(len(self.pauses) + 1),
             before_sleep=announce,
             reraise=True,
         )

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+import docker
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.diagnostics.table import diagnostics
 from scripts.common.run import run_program
 from scripts.host.engine.client import explanation
-
-if TYPE_CHECKING:
-    import docker
 
 # Errors of Go's net, net/http and http2 packages and of registries that another attempt may not
 # meet, by kind. The engine passes them on as text.
@@ -41,8 +40,6 @@ def read_digest(client: docker.DockerClient, reference: str) -> str | None:
         TransientRegistryError: another attempt may succeed.
         UserError: it will not.
     """
-    import docker
-
     try:
         return str(client.images.get_registry_data(reference).id)
     except docker.errors.NotFound:
@@ -70,8 +67,6 @@ def classify(error: Exception | str, reference: str) -> TransientRegistryError |
         error: of the SDK, or the engine's message; it holds no credentials.
         reference: what was pushed or looked up.
     """
-    import docker
-
     if isinstance(error, docker.errors.DockerException) and not isinstance(
         error, docker.errors.APIError
     ):  # of a credential helper, which the SDK asks before it asks the engine
@@ -101,6 +96,4 @@ def classify(error: Exception | str, reference: str) -> TransientRegistryError |
 
 def host(reference: str) -> str:
     """Return the registry of a reference, as `docker login` takes it."""
-    from docker.auth import resolve_repository_name
-
-    return str(resolve_repository_name(reference)[0])
+    return str(docker.auth.resolve_repository_name(reference)[0])
