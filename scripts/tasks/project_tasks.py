@@ -169,10 +169,10 @@ def doctor(
     Engine, disk, store, locks, every outside source, GPU.
     """
     from scripts.common.checks.check_result import format_results
+    from scripts.host.build.inputs import resolve
     from scripts.host.console import say, terminal_width
     from scripts.host.doctor.doctor_checks import as_json, refuse_failures, run_checks
-    from scripts.host.doctor.gather import gather
 
-    results = run_checks(gather(loaded))
+    results = run_checks(resolve(loaded))
     say(as_json(results) if json else format_results(results, terminal_width()))
     refuse_failures(results)

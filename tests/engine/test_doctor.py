@@ -1,4 +1,4 @@
-"""`invoke doctor` where there is an engine: it asks a built image, and stand-ins for the rest."""
+"""`invoke doctor` with an engine, a built image, and stand-ins for the outside sources."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from scripts.common.gpu.torch_facts import TorchFacts
-from scripts.host.doctor.gather import torch_of
+from scripts.host.doctor.doctor_facts import ImageTorch, read_image_torch
 from scripts.host.engine.client import client
 from tests.support.images import base_download
 from tests.support.running import invoke
@@ -20,7 +20,7 @@ Python = Callable[[str], str]
 
 @pytest.fixture
 def image() -> Iterator[Python]:
-    """Makes images whose Python is a given shell script; removes them afterwards."""
+    """Make images whose Python is a shell script, and remove them afterwards."""
     made: list[str] = []
 
     def make(script: str) -> str:
@@ -43,29 +43,30 @@ def image() -> Iterator[Python]:
         client().images.remove(each, force=True)
 
 
-def test_the_images_torch_is_asked_and_no_container_stays(image: Python) -> None:
+def test_image_torch_is_read_and_no_container_stays(image: Python) -> None:
     facts = '{\\\\"cuda\\\\": \\\\"12.8\\\\", \\\\"archs\\\\": [\\\\"sm_80\\\\", \\\\"sm_90\\\\"]}'
     reference = image(f'echo "a warning first"; echo "{facts}"')
-    assert torch_of(client(), reference) == (TorchFacts(cuda="12.8", archs=("sm_80", "sm_90")), "")
+    expected = TorchFacts(cuda="12.8", archs=("sm_80", "sm_90"))
+    assert read_image_torch(client(), reference) == ImageTorch(reference, expected)
     assert client().containers.list(all=True, filters={"ancestor": reference}) == []
 
 
-def test_an_image_whose_torch_breaks_says_why(image: Python) -> None:
+def test_broken_torch_gives_its_reason(image: Python) -> None:
     reference = image('echo "ImportError: libcudart.so.12" >&2; exit 1')
-    torch, trouble = torch_of(client(), reference)
-    assert torch is None
-    assert trouble == "cannot import torch: ImportError: libcudart.so.12"
+    torch = read_image_torch(client(), reference)
+    assert torch.facts is None
+    assert torch.error == "cannot import torch: ImportError: libcudart.so.12"
     assert client().containers.list(all=True, filters={"ancestor": reference}) == []
 
 
-def test_an_image_that_is_gone_is_told() -> None:
-    torch, trouble = torch_of(client(), "standin.invalid/absent:1")
-    assert torch is None
-    assert trouble == "there is no such image"
+def test_missing_image_gives_the_reason() -> None:
+    torch = read_image_torch(client(), "standin.invalid/absent:1")
+    assert torch.facts is None
+    assert torch.error == "there is no such image"
 
 
 @pytest.mark.slow
-def test_with_every_source_up_and_the_image_built_nothing_fails(
+def test_built_image_and_reachable_sources_pass(
     image_config: Path, cuda_image: str, model_store: Path
 ) -> None:
     assert cuda_image

@@ -1,4 +1,4 @@
-"""`invoke doctor`: facts are judged by the rules, and sources are asked over a real connection."""
+"""`invoke doctor`: each check judges its facts, and sources are requested over real connections."""
 
 from __future__ import annotations
 
@@ -20,139 +20,127 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.diagnostics.table import diagnostics
 from scripts.common.gpu.device import Driver, Gpu
 from scripts.common.gpu.torch_facts import TorchFacts
-from scripts.host.config.load import ROOT, LoadedConfig, load
-from scripts.host.doctor import mirrors
-from scripts.host.doctor.doctor_checks import as_json, refuse_failures, run_checks
-from scripts.host.doctor.doctor_facts import Disk, Facts, Mirror
-from scripts.host.doctor.gather import (
-    has_toolkit,
-    insecure_registries,
-    nearest,
-    read_driver,
-    unwritable,
-)
-from scripts.host.doctor.mirrors import Probe
+from scripts.host.build.inputs import BuildInputs, resolve
+from scripts.host.config.load import ROOT, load
+from scripts.host.doctor import doctor_checks, outside_sources
+from scripts.host.doctor.doctor_checks import as_json, refuse_failures
+from scripts.host.doctor.doctor_facts import Disk, EngineFacts, ImageTorch, nearest, read_driver
+from scripts.host.doctor.outside_sources import Reached, Request, find_indexes, plan_requests
 from scripts.host.engine import client
 from tests.support.nvml import library, needs_compiler, no_driver
 from tests.support.serving import Quiet, Server, running
 from tests.support.tls import serve_tls
 
+Resolve = Callable[..., BuildInputs]
+
 ADA = Driver("570.86.15", (12, 8), (Gpu("NVIDIA RTX 6000 Ada Generation", (8, 9), 49140 << 20),))
-
-HEALTHY = Facts(
-    accelerator="cuda",
-    targets=((8, 9),),
-    engine="26.1.5",
-    buildx="0.13",
-    engine_trouble=None,
-    disks=(Disk("/store", free=50_000_000_000, needed=2_000_000_000),),
-    driver=ADA,
-    driver_trouble="",
-    has_toolkit=True,
-    image="example/worker:v1",
-    torch=TorchFacts(cuda="12.8", archs=("sm_80", "sm_86", "compute_120")),
-    torch_trouble="",
-    mirrors=(Mirror("github", ("https://github.com",)),),
-    unpinned=(),
-    packages="requirements/cuda128.txt",
-    has_packages=True,
-    store="/store",
-    store_trouble="",
-)
+ENGINE = EngineFacts("26.1.5", "0.13", info={"Runtimes": {"nvidia": {}}})
+NO_ENGINE = EngineFacts(error="no socket")
+GITHUB = Reached("github", ("https://github.com",))
 
 
-def findings(facts: Facts) -> dict[str, str]:
-    """Code of every finding, by check."""
-    return {each.name: f"{each.level} {each.code}" for each in run_checks(facts) if each.code}
+def torch(cuda: str, *archs: str) -> ImageTorch:
+    return ImageTorch("example/worker:v1", TorchFacts(cuda=cuda, archs=archs))
 
 
-def test_a_healthy_machine_has_nothing_to_cure() -> None:
-    verdicts = run_checks(HEALTHY)
-    assert {each.outcome for each in verdicts} == {"passed"}
-    refuse_failures(verdicts)
+TORCH = torch("12.8", "sm_80", "sm_86", "compute_120")
+OLD_BUILDX = EngineFacts("26.1.5", error="buildx v0.9 is too old")
+TOOLKIT_MISSING = "toolkit: fail toolkit-missing"
+DRIVER_OLDER, DRIVER_TOO_OLD = "driver: warn driver-older", "driver: fail driver-too-old"
+
+
+def outcome(result: CheckResult) -> str:
+    return f"{result.name}: {result.level} {result.code}".strip()
 
 
 @pytest.mark.parametrize(
-    ("change", "expected"),
+    ("result", "expected"),
     [
+        (doctor_checks.check_engine(ENGINE), "engine: ok"),
+        (doctor_checks.check_engine(NO_ENGINE), "engine: fail engine-missing"),
+        (doctor_checks.check_disk(Disk("/d", free=9, needed=2)), "disk: ok"),
+        (doctor_checks.check_disk(Disk("/d", free=1, needed=2)), "disk: fail disk-low"),
         (
-            {"engine": "", "buildx": "", "engine_trouble": UserError("no socket")},
-            {"engine": "fail engine-missing"},
+            doctor_checks.check_disk(Disk("/d", free=3, needed=2, allowance=2)),
+            "disk: warn disk-low",
         ),
+        (doctor_checks.check_packages(ROOT, "requirements/cuda128.txt"), "packages: ok"),
+        (doctor_checks.check_packages(ROOT, "absent"), "packages: fail packages-unlocked"),
+        (doctor_checks.check_pins(()), "pins: ok"),
+        (doctor_checks.check_pins(("model x",)), "pins: warn unpinned"),
+        (doctor_checks.check_source(GITHUB), "mirrors.github: ok"),
         (
-            {"buildx": "", "engine_trouble": UserError("buildx v0.9 is too old")},
-            {"buildx": "fail buildx-missing"},
+            doctor_checks.check_source(replace(GITHUB, errors=("u: 404",))),
+            "mirrors.github: fail mirror-unreachable",
         ),
-        ({"disks": (Disk("/d", free=1, needed=2),)}, {"disk": "fail disk-low"}),
-        ({"disks": (Disk("/d", free=3, needed=2, allowance=2),)}, {"disk": "warn disk-low"}),
-        ({"store_trouble": "Read-only file system"}, {"store": "fail store-unwritable"}),
-        ({"has_packages": False}, {"packages": "fail packages-unlocked"}),
-        ({"unpinned": ("model x",)}, {"pins": "warn unpinned"}),
-        (
-            {"mirrors": (Mirror("github", ("u",), ("u: 404",)),)},
-            {"mirrors.github": "fail mirror-unreachable"},
+        (doctor_checks.check_gpu(ADA, ""), "gpu: ok"),
+        (doctor_checks.check_gpu(None, "there is none"), "gpu: warn gpu-not-here"),
+        (doctor_checks.check_image(TORCH, ADA, ()), "image: ok"),
+        (doctor_checks.check_image(torch("12.8", "sm_90"), ADA, ()), "image: fail no-kernel-image"),
+        (doctor_checks.check_image(torch(""), ADA, ()), "image: fail no-kernel-image"),
+        (  # the GPUs of the config count on a machine without one
+            doctor_checks.check_image(torch("12.8", "sm_90"), None, ((10, 0),)),
+            "image: fail no-kernel-image",
         ),
-        ({"driver": None, "driver_trouble": "there is none"}, {"gpu": "warn gpu-not-here"}),
-        ({"has_toolkit": False}, {"toolkit": "fail toolkit-missing"}),
-        ({"driver": replace(ADA, cuda=(11, 8))}, {"driver": "fail driver-too-old"}),
-        ({"driver": replace(ADA, cuda=(12, 4))}, {"driver": "warn driver-older"}),
-        ({"torch": TorchFacts(cuda="12.8", archs=("sm_90",))}, {"image": "fail no-kernel-image"}),
-        ({"torch": TorchFacts(cuda="", archs=())}, {"image": "fail no-kernel-image"}),
-        ({"torch": None, "image": ""}, {"image": "warn image-unknown"}),
+        (doctor_checks.check_image(ImageTorch(), ADA, ()), "image: warn image-unknown"),
     ],
 )
-def test_each_trouble_is_found_once_and_by_its_name(
-    change: dict[str, Any], expected: dict[str, str]
+def test_each_check_judges_its_facts(result: CheckResult, expected: str) -> None:
+    assert outcome(result) == expected
+
+
+@pytest.mark.parametrize(
+    ("results", "expected"),
+    [
+        (doctor_checks.check_buildx(ENGINE), ["buildx: ok"]),
+        (doctor_checks.check_buildx(OLD_BUILDX), ["buildx: fail buildx-missing"]),
+        (doctor_checks.check_buildx(NO_ENGINE), []),
+        (doctor_checks.check_toolkit(ADA, ENGINE), ["toolkit: ok"]),
+        (doctor_checks.check_toolkit(ADA, replace(ENGINE, info={})), [TOOLKIT_MISSING]),
+        (doctor_checks.check_toolkit(None, ENGINE), []),
+        (doctor_checks.check_toolkit(ADA, NO_ENGINE), []),
+        (doctor_checks.check_driver(ADA, TORCH), ["driver: ok"]),
+        (doctor_checks.check_driver(replace(ADA, cuda=(13, 0)), TORCH), ["driver: ok"]),
+        (doctor_checks.check_driver(replace(ADA, cuda=(12, 4)), TORCH), [DRIVER_OLDER]),
+        (doctor_checks.check_driver(replace(ADA, cuda=(11, 8)), TORCH), [DRIVER_TOO_OLD]),
+        (doctor_checks.check_driver(ADA, ImageTorch()), []),
+        (doctor_checks.check_driver(None, TORCH), []),
+    ],
+)
+def test_check_without_its_facts_is_left_out(
+    results: Iterator[CheckResult], expected: list[str]
 ) -> None:
-    assert findings(replace(HEALTHY, **change)) == expected
+    assert [outcome(result) for result in results] == expected
 
 
-def test_a_newer_driver_than_the_images_cuda_is_fine() -> None:
-    assert findings(replace(HEALTHY, driver=replace(ADA, cuda=(13, 0)))) == {}
+def test_failures_are_named_and_warnings_are_none() -> None:
+    fail = doctor_checks.check_engine(NO_ENGINE)
+    warn = doctor_checks.check_pins(("model x",))
+    refuse_failures([warn])
+    with pytest.raises(UserError, match="not fit: engine"):
+        refuse_failures([fail, warn])
 
 
-def test_the_gpus_of_the_config_are_judged_on_a_machine_that_has_none() -> None:
-    blackwell = replace(
-        HEALTHY, driver=None, targets=((10, 0),), torch=TorchFacts(cuda="12.8", archs=("sm_90",))
-    )
-    assert findings(blackwell)["image"] == "fail no-kernel-image"
-
-
-def test_an_image_for_the_cpu_asks_for_no_gpu() -> None:
-    bare = replace(HEALTHY, accelerator="cpu", driver=None, has_toolkit=False, torch=None)
-    assert not {"gpu", "toolkit", "driver", "image"} & {each.name for each in run_checks(bare)}
-
-
-def test_each_finding_shows_its_cure_and_failures_are_named() -> None:
-    verdicts = run_checks(replace(HEALTHY, has_toolkit=False, unpinned=("model x",)))
-    text = format_results(verdicts)
-    assert f"{diagnostics()['toolkit-missing'].hint} [toolkit-missing]" in text
-    assert "warn  pins" in text
-    with pytest.raises(UserError, match="not fit: toolkit"):
-        refuse_failures(verdicts)
-
-
-def test_on_a_narrow_terminal_a_line_goes_on_below_its_own_text() -> None:
+def test_table_shows_hints_and_folds_below_its_own_text() -> None:
     address = "https://example.org/" + 30 * "x"
-    verdicts = [
+    results = [
         CheckResult("mirrors.github", "failed", f"{address}: no route", "mirror-unreachable")
     ]
-    lines = format_results(verdicts, 60).splitlines()
+    lines = format_results(results, 60).splitlines()
     start = len("fail  mirrors.github  ")
     assert lines[0] == f"fail  mirrors.github  {address}:"
     assert all(line[:start].isspace() and len(line) <= 60 for line in lines[1:])
     flat = " ".join(line.strip() for line in lines)
-    assert flat == " ".join(line.strip() for line in format_results(verdicts).splitlines())
+    assert flat == " ".join(line.strip() for line in format_results(results).splitlines())
+    assert f"{diagnostics()['mirror-unreachable'].hint} [mirror-unreachable]" in flat
 
 
-def test_warnings_alone_are_no_failure() -> None:
-    refuse_failures([CheckResult("pins", "warned", "model x", "unpinned")])
-
-
-def test_programs_read_level_code_and_cure() -> None:
-    rows = {
-        row["check"]: row for row in json.loads(as_json(run_checks(replace(HEALTHY, buildx=""))))
-    }
+def test_json_has_level_code_and_hint() -> None:
+    engine, [buildx] = (
+        doctor_checks.check_engine(OLD_BUILDX),
+        doctor_checks.check_buildx(OLD_BUILDX),
+    )
+    rows = {row["check"]: row for row in json.loads(as_json([engine, buildx]))}
     assert rows["buildx"]["level"] == "fail"
     assert rows["buildx"]["cure"] == diagnostics()["buildx-missing"].hint
     assert rows["engine"] == {**rows["engine"], "level": "ok", "code": "", "cure": ""}
@@ -166,30 +154,33 @@ def test_programs_read_level_code_and_cure() -> None:
         ({"Runtimes": None, "CDISpecDirs": None}, False),
     ],
 )
-def test_the_engine_says_whether_it_can_give_gpus(
+def test_engine_reports_whether_it_can_give_gpus(
     info: dict[str, Any], expected: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert has_toolkit(info) is expected
+    assert EngineFacts(info=info).has_toolkit is expected
 
 
-def test_a_device_interface_of_nvidia_counts_as_toolkit(
+def test_nvidia_device_interface_counts_as_toolkit(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert not has_toolkit({"CDISpecDirs": [str(tmp_path)]})
+    engine = EngineFacts(info={"CDISpecDirs": [str(tmp_path)]})
+    assert not engine.has_toolkit
     (tmp_path / "nvidia.yaml").touch()
-    assert has_toolkit({"CDISpecDirs": [str(tmp_path)]})
+    assert engine.has_toolkit
 
 
-def test_a_store_that_is_not_made_yet_is_judged_by_the_folder_above(tmp_path: Path) -> None:
-    assert unwritable(tmp_path / "models" / "deep") == ""
+def test_missing_store_is_judged_by_the_folder_above(tmp_path: Path) -> None:
+    assert outcome(doctor_checks.check_store(tmp_path / "models" / "deep")) == "store: ok"
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").touch()
-    assert unwritable(tmp_path / "file") == "Not a directory"
+    result = doctor_checks.check_store(tmp_path / "file")
+    assert outcome(result) == "store: fail store-unwritable"
+    assert "Not a directory" in result.evidence
 
 
-def test_a_store_in_a_folder_of_somebody_else_is_judged_and_no_crash(tmp_path: Path) -> None:
+def test_store_in_a_locked_folder_fails_without_a_crash(tmp_path: Path) -> None:
     locked = tmp_path / "locked"
     (locked / "a").mkdir(parents=True)
     locked.chmod(0)
@@ -197,16 +188,16 @@ def test_a_store_in_a_folder_of_somebody_else_is_judged_and_no_crash(tmp_path: P
     was = os.geteuid()
     try:
         if was == 0:
-            os.seteuid(65534)  # root may look everywhere
+            os.seteuid(65534)  # root may read everything
         assert nearest(locked / "a" / "models") != locked / "a"
-        assert unwritable(locked / "a" / "models") == "Permission denied"
+        assert "Permission denied" in doctor_checks.check_store(locked / "a" / "models").evidence
     finally:
         if was == 0:
             os.seteuid(0)
         locked.chmod(0o700)
 
 
-def test_without_an_engine_the_rest_is_still_examined_and_it_ends_in_one_line(
+def test_without_engine_the_other_checks_still_run(
     tmp_path: Path,
 ) -> None:
     nowhere = "http://127.0.0.1:1"  # a port that refuses
@@ -234,33 +225,32 @@ def test_without_an_engine_the_rest_is_still_examined_and_it_ends_in_one_line(
 
 @pytest.fixture
 def driver_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder whose libnvidia-ml.so.1 is the driver's."""
+    """Return a folder whose libnvidia-ml.so.1 is the driver's."""
     monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
     return tmp_path
 
 
 @needs_compiler
-def test_the_driver_is_asked_for_its_gpus_and_its_cuda(driver_folder: Path) -> None:
+def test_driver_reports_its_gpus_and_cuda(driver_folder: Path) -> None:
     library(driver_folder)
-    found, trouble = read_driver()
+    found, reason = read_driver()
     assert found
-    assert (found.version, found.cuda, trouble) == ("570.124.06", (12, 8), "")
+    assert (found.version, found.cuda, reason) == ("570.124.06", (12, 8), "")
     assert [gpu.name for gpu in found.gpus] == ["NVIDIA RTX 6000 Ada Generation"]
 
 
 @needs_compiler
-def test_a_driver_that_fails_gives_its_reason(driver_folder: Path) -> None:
+def test_broken_driver_gives_its_reason(driver_folder: Path) -> None:
     library(driver_folder, init=18)
-    found, trouble = read_driver()
+    found, reason = read_driver()
     assert found is None
-    assert "version mismatch" in trouble
+    assert "version mismatch" in reason
 
 
 @needs_compiler
-def test_a_driver_without_gpus_is_a_machine_without_one(driver_folder: Path) -> None:
+def test_driver_without_gpus_is_a_machine_without_one(driver_folder: Path) -> None:
     library(driver_folder, count=0)
-    found, _ = read_driver()
-    assert findings(replace(HEALTHY, driver=found))["gpu"] == "warn gpu-not-here"
+    assert outcome(doctor_checks.check_gpu(*read_driver())) == "gpu: warn gpu-not-here"
 
 
 def test_no_driver_is_no_error(driver_folder: Path) -> None:
@@ -286,120 +276,152 @@ def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield server.url
 
 
-def test_a_source_that_serves_is_fine(url: str) -> None:
-    assert mirrors.trouble(Probe("github", f"{url}/200")) == ""
+@pytest.mark.parametrize(
+    ("path", "accepted", "error"),
+    [
+        ("200", (), ""),
+        ("401", (401, 403), ""),
+        ("404/info/refs?service=git-upload-pack", (), "{url}/404: 404 Not Found"),
+    ],
+)
+def test_answer_is_judged_by_its_status(
+    url: str, path: str, accepted: tuple[int, ...], error: str
+) -> None:
+    request = Request("github", f"{url}/{path}", accepted)
+    assert outside_sources.trouble(request) == error.format(url=url)
 
 
-def test_a_registry_that_wants_a_login_is_reached(url: str) -> None:
-    assert mirrors.trouble(Probe("registry", f"{url}/401", (401, 403))) == ""
-
-
-def test_a_repository_that_is_gone_is_told_with_its_address(url: str) -> None:
-    probe = Probe("github", f"{url}/404/info/refs?service=git-upload-pack")
-    assert mirrors.trouble(probe) == f"{url}/404: 404 Not Found"
-
-
-def test_a_host_that_is_down_is_told() -> None:
+def test_host_that_is_down_is_named() -> None:
     with running(Server(("127.0.0.1", 0), Statuses)) as stopped:
         gone = stopped.url
-    assert "refused" in mirrors.trouble(Probe("python", f"{gone}/200"))
+    assert "refused" in outside_sources.trouble(Request("python", f"{gone}/200"))
+
+
+def test_host_with_an_impossible_name_is_named() -> None:
+    request = Request("python", "http://a..example/simple/")
+    assert outside_sources.trouble(request).startswith("http://a..")
 
 
 @pytest.fixture
-def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., LoadedConfig]:
-    monkeypatch.delenv("IMAGE_CONFIG", raising=False)
+def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Resolve:
+    """Resolve this project's config with some values changed."""
+    for name in ("IMAGE_CONFIG", "PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("UV_NO_CONFIG", "1")
     (tmp_path / "config.yaml").write_text((ROOT / "config.yaml").read_text())
-    return lambda *define: load(define=define, root=tmp_path)
+    return lambda *define: resolve(load(define=define, root=tmp_path))
 
 
-def test_every_mirror_setting_changes_where_is_asked(loaded: Callable[..., LoadedConfig]) -> None:
+def urls(inputs: BuildInputs, setting: str, *local: str) -> list[str]:
+    return [each.url for each in plan_requests(inputs, local) if each.setting == setting]
+
+
+def test_every_mirror_setting_changes_where_is_asked(inputs: Resolve) -> None:
     settings = ("github", "huggingface", "pytorch", "python", "apt", "apk")
     define = [f"mirrors.{name}=http://{name}.invalid/x" for name in settings]
-    asked = mirrors.probes(loaded(*define, "mirrors.registry=registry.invalid"))
-    for probe in asked:
-        assert probe.url.split("/")[2] == f"{probe.setting}.invalid"
-    assert {probe.setting for probe in asked} == {*settings, "registry"}
+    requests = plan_requests(inputs(*define, "mirrors.registry=registry.invalid"))
+    for request in requests:
+        assert request.url.split("/")[2] == f"{request.setting}.invalid"
+    assert {request.setting for request in requests} == {*settings, "registry"}
 
 
-def test_docker_hub_is_asked_by_the_name_that_its_registry_has(
-    loaded: Callable[..., LoadedConfig],
+def test_docker_hub_is_asked_by_its_registrys_name(inputs: Resolve) -> None:
+    bases = inputs("base.download=docker.io/alpine/git:2", "base.runtime=debian:12")
+    assert urls(bases, "registry") == ["https://registry-1.docker.io/v2/"]
+
+
+def test_local_base_images_need_no_registry(inputs: Resolve) -> None:
+    found = inputs()
+    local = found.download_base.reference, found.runtime_base.reference
+    assert urls(found, "registry", *local) == []
+
+
+def test_every_source_repository_is_requested(inputs: Resolve) -> None:
+    assert len(urls(inputs(), "github")) == len(inputs().sources)
+
+
+def test_package_indexes_are_those_of_uv_and_pip(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("UV_INDEX_URL", "UV_INDEX"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "https://uv.invalid/simple")
+    monkeypatch.setenv("PIP_INDEX_URL", "https://pip.invalid/simple/")
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "https://extra.invalid/simple/")
+    of_builds, *configured = find_indexes(None)
+    assert of_builds not in configured
+    assert configured == ["https://uv.invalid/simple", "https://pip.invalid/simple"]
+    assert [*find_indexes("https://m.invalid")] == [
+        "https://m.invalid",
+        "https://pip.invalid/simple",
+    ]
+
+
+def test_password_of_an_index_is_never_shown(
+    inputs: Resolve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written = loaded("base.download=docker.io/alpine/git:2", "base.runtime=debian:12")
-    asked = {probe.url for probe in mirrors.probes(written) if probe.setting == "registry"}
-    assert asked == {"https://registry-1.docker.io/v2/"}
+    monkeypatch.setattr(outside_sources, "_DEADLINE", 0.0)
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://user:opensesame@127.0.0.1:1/simple")
+    row = reached(inputs(), "python")
+    assert "http://127.0.0.1:1" in row.addresses
+    assert "opensesame" not in repr(row)
 
 
-def test_base_images_that_the_engine_has_need_no_registry(
-    loaded: Callable[..., LoadedConfig],
-) -> None:
-    config = loaded().config
-    local = frozenset({config.base.download, config.base.runtime})
-    assert not [probe for probe in mirrors.probes(loaded(), local) if probe.setting == "registry"]
-
-
-def test_every_source_repository_is_asked_for(loaded: Callable[..., LoadedConfig]) -> None:
-    asked = [probe.url for probe in mirrors.probes(loaded()) if probe.setting == "github"]
-    assert len(asked) == len(loaded().config.a1111.sources)
-
-
-def test_answers_are_one_row_a_setting() -> None:
-    asked = (
-        Probe("github", "https://a/x"),
-        Probe("python", "https://b/y"),
-        Probe("github", "https://a/z"),
+def test_answers_are_grouped_by_setting() -> None:
+    requests = (
+        Request("github", "https://a/x"),
+        Request("python", "https://b/y"),
+        Request("github", "https://a/z"),
     )
-    assert mirrors.grouped(asked, ("", "", "https://a/z: 404")) == (
-        Mirror("github", ("https://a",), ("https://a/z: 404",)),
-        Mirror("python", ("https://b",)),
+    assert outside_sources.group(requests, ("", "", "https://a/z: 404")) == (
+        Reached("github", ("https://a",), ("https://a/z: 404",)),
+        Reached("python", ("https://b",)),
     )
 
 
-def test_a_ca_bundle_that_is_not_there_is_told_beside_the_rest(
-    loaded: Callable[..., LoadedConfig], url: str
-) -> None:
+def test_missing_ca_bundle_is_shown_beside_the_rest(inputs: Resolve, url: str) -> None:
     everywhere = [f"mirrors.{name}={url}/200" for name in ("github", "huggingface", "python")]
-    words = (*everywhere, "mirrors.registry=127.0.0.1:1", "mirrors.ca_bundle=absent.pem")
-    bundle, *others = mirrors.reach(loaded(*words), ())
+    define = (*everywhere, "mirrors.registry=127.0.0.1:1", "mirrors.ca_bundle=absent.pem")
+    bundle, *others = outside_sources.reach_sources(inputs(*define), ())
     missing = diagnostics()["ca-bundle-unusable"].message
-    assert bundle == Mirror("ca_bundle", (), (f"absent.pem: {missing}",))
-    troubled = {mirror.setting for mirror in others if mirror.troubles}
-    assert (len(others), troubled) == (4, {"registry"})
-    verdicts = run_checks(replace(HEALTHY, mirrors=(bundle,)))
-    assert [each.code for each in verdicts if each.code] == ["ca-bundle-unusable"]
+    assert bundle == Reached("ca_bundle", (), (f"absent.pem: {missing}",))
+    assert (len(others), {each.setting for each in others if each.errors}) == (4, {"registry"})
+    expected = "mirrors.ca_bundle: fail ca-bundle-unusable"
+    assert outcome(doctor_checks.check_source(bundle)) == expected
 
 
-def test_an_untrusted_certificate_points_at_the_bundle_that_cures_it(
-    loaded: Callable[..., LoadedConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_untrusted_certificate_has_its_own_code_and_the_bundle_helps(
+    inputs: Resolve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with running(Server(("127.0.0.1", 0), Statuses)) as server:
         cert = serve_tls(server, tmp_path)
-        words = [f"mirrors.python={server.url.replace('http:', 'https:')}/200"]
-        unknown = reached(loaded(*words), "python")
-        cured = reached(loaded(*words, f"mirrors.ca_bundle={cert}"), "python")
-    [verdict] = [each for each in run_checks(replace(HEALTHY, mirrors=(unknown,))) if each.code]
-    assert verdict.code == "certificate"
-    assert "self-signed" in verdict.evidence.replace("self signed", "self-signed")
-    assert cured.troubles == ()
+        define = [f"mirrors.python={server.url.replace('http:', 'https:')}/200"]
+        unknown = reached(inputs(*define), "python")
+        trusted = reached(inputs(*define, f"mirrors.ca_bundle={cert}"), "python")
+    result = doctor_checks.check_source(unknown)
+    assert result.code == "certificate"
+    assert "self-signed" in result.evidence.replace("self signed", "self-signed")
+    assert trusted.errors == ()
 
 
-def reached(loaded: LoadedConfig, setting: str) -> Mirror:
-    """One setting's row."""
-    [row] = [each for each in mirrors.reach(loaded, ()) if each.setting == setting]
+def reached(inputs: BuildInputs, setting: str) -> Reached:
+    """Send the requests of a build, and return one setting's answers."""
+    [row] = [each for each in outside_sources.reach_sources(inputs, ()) if each.setting == setting]
     return row
 
 
-def test_a_source_that_never_finishes_its_answer_does_not_hold_the_rest(
-    loaded: Callable[..., LoadedConfig], monkeypatch: pytest.MonkeyPatch
+def test_answer_that_never_ends_does_not_hold_up_the_rest(
+    inputs: Resolve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(mirrors, "_PATIENCE", 1.0)
+    monkeypatch.setattr(outside_sources, "_DEADLINE", 1.0)
     with running(Server(("127.0.0.1", 0), Dripping)) as server:
+        build = inputs(f"mirrors.python={server.url}")
         began = time.monotonic()
-        row = reached(loaded(f"mirrors.python={server.url}"), "python")
+        row = reached(build, "python")
         assert time.monotonic() - began < 5
         Dripping.ended.set()
-    assert row.troubles == (f"{server.url}/setuptools/: no answer within 1 s",)
+    assert row.errors == (f"{server.url}/setuptools/: no answer within 1 s",)
 
 
 class Dripping(Quiet):
@@ -413,21 +435,15 @@ class Dripping(Quiet):
             self.wfile.write(b"H")
 
 
-def test_a_host_that_is_no_name_is_told() -> None:
-    assert mirrors.trouble(Probe("python", "http://a..example/simple/")).startswith("http://a..")
-
-
-def test_an_apt_mirror_that_wants_a_password_does_not_serve(
-    loaded: Callable[..., LoadedConfig], url: str
-) -> None:
-    assert reached(loaded(f"mirrors.apt={url}/401"), "apt").troubles == (
+def test_apt_mirror_that_requires_a_password_fails(inputs: Resolve, url: str) -> None:
+    assert reached(inputs(f"mirrors.apt={url}/401"), "apt").errors == (
         f"{url}/401/: 401 Unauthorized",
     )
-    assert reached(loaded(f"mirrors.apt={url}/404"), "apt").troubles == ()  # may list nothing
+    assert reached(inputs(f"mirrors.apt={url}/404"), "apt").errors == ()  # may list nothing
 
 
 @pytest.mark.parametrize(
-    ("prefix", "asked"),
+    ("prefix", "expected"),
     [
         ("registry.example/a/b", "https://registry.example/v2/"),
         ("plain.example:5000", "http://plain.example:5000/v2/"),
@@ -436,22 +452,17 @@ def test_an_apt_mirror_that_wants_a_password_does_not_serve(
         ("[2001:db8::1]:5000", "https://[2001:db8::1]:5000/v2/"),
     ],
 )
-def test_a_registry_is_asked_as_the_engine_asks_it(
-    loaded: Callable[..., LoadedConfig], prefix: str, asked: str
+def test_registry_is_requested_with_tls_as_the_engine_does(
+    inputs: Resolve, prefix: str, expected: str
 ) -> None:
-    info = {
-        "RegistryConfig": {
-            "IndexConfigs": {"docker.io": {"Secure": True}, "plain.example:5000": {"Secure": False}}
-        }
-    }
-    config = loaded(f"mirrors.registry={prefix}")
-    found = mirrors.probes(config, (), insecure_registries(info))
-    assert {probe.url for probe in found if probe.setting == "registry"} == {asked}
+    configs = {"docker.io": {"Secure": True}, "plain.example:5000": {"Secure": False}}
+    engine = EngineFacts(info={"RegistryConfig": {"IndexConfigs": configs}})
+    build = inputs(f"mirrors.registry={prefix}")
+    requests = plan_requests(build, (), engine.insecure_registries)
+    assert {each.url for each in requests if each.setting == "registry"} == {expected}
 
 
-def test_an_engine_that_says_nothing_is_given_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_silent_engine_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "_TIMEOUT", 1)
     (tmp_path / "docker").write_text("#!/bin/sh\nexec sleep 30\n")
     (tmp_path / "docker").chmod(0o755)

@@ -1,129 +1,153 @@
-"""Checks of the builder's machine: one function a check, one table of all. Pure.
-
-A check yields its results, none where it does not apply.
-"""
+"""Check what the builder's machine lacks, each check from the facts that it needs."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from scripts.common.checks.check_result import CheckResult
 from scripts.common.diagnostics.error import UserError
 from scripts.common.diagnostics.table import diagnostics
-from scripts.common.gpu.device import Gpu, dotted
+from scripts.common.gpu.device import Capability, Driver, dotted, parse_capability
 from scripts.common.gpu.judge import judge_code, judge_driver
-from scripts.host.console import size
-from scripts.host.doctor.doctor_facts import Disk, Facts, Mirror
-
-Check = Callable[[Facts], Iterator[CheckResult]]
-
-
-def run_checks(facts: Facts) -> tuple[CheckResult, ...]:
-    """Run every check, in the table's order."""
-    return tuple(result for check in CHECKS for result in check(facts))
+from scripts.common.units import size
+from scripts.host.build.inputs import BuildInputs
+from scripts.host.doctor import doctor_facts
+from scripts.host.doctor.doctor_facts import Disk, EngineFacts, ImageTorch, nearest
+from scripts.host.doctor.outside_sources import Reached, reach_sources
 
 
-def engine(facts: Facts) -> Iterator[CheckResult]:
-    """An engine answers."""
-    if facts.engine:
-        yield CheckResult("engine", "passed", f"Docker {facts.engine}")
+def run_checks(inputs: BuildInputs) -> tuple[CheckResult, ...]:
+    """Run every check of a build that applies."""
+    engine, client = doctor_facts.read_engine()
+    bases = (inputs.download_base.reference, inputs.runtime_base.reference)
+    local = doctor_facts.find_local(client, bases)
+    needs_base = len(local) < len(bases)
+    results = [
+        check_engine(engine),
+        *check_buildx(engine),
+        *map(check_disk, doctor_facts.read_disks(inputs, engine, needs_base=needs_base)),
+        check_store(inputs.store),
+        check_packages(inputs.root, inputs.build.requirements),
+        check_pins(inputs.unpinned),
+        *map(check_source, reach_sources(inputs, local, engine.insecure_registries)),
+    ]
+    if inputs.build.accelerator == "cuda":
+        driver, reason = doctor_facts.read_driver()
+        images = doctor_facts.find_local(client, inputs.references)
+        torch = doctor_facts.read_image_torch(client, images[0] if images else "")
+        targets = map(parse_capability, inputs.smoke.targets)
+        results += (
+            check_gpu(driver, reason),
+            *check_toolkit(driver, engine),
+            *check_driver(driver, torch),
+            check_image(torch, driver, targets),
+        )
+    return tuple(results)
+
+
+def check_engine(engine: EngineFacts) -> CheckResult:
+    """Expect an engine that answers."""
+    if engine.version:
+        return CheckResult("engine", "passed", f"Docker {engine.version}")
+    return CheckResult("engine", "failed", engine.error, "engine-missing")
+
+
+def check_buildx(engine: EngineFacts) -> Iterator[CheckResult]:
+    """Expect a buildx that reports its progress as JSON."""
+    if engine.buildx:
+        yield CheckResult("buildx", "passed", f"buildx {engine.buildx}")
+    elif engine.version:
+        yield CheckResult("buildx", "failed", engine.error, "buildx-missing")
+
+
+def check_disk(disk: Disk) -> CheckResult:
+    """Expect space for this build."""
+    total = disk.needed + disk.allowance
+    evidence = f"{size(disk.free)} free in {disk.folder}, this build takes about {size(total)}"
+    if disk.free < disk.needed:
+        return CheckResult("disk", "failed", evidence, "disk-low")
+    if disk.free < total:
+        return CheckResult("disk", "warned", evidence, "disk-low")
+    return CheckResult("disk", "passed", evidence)
+
+
+def check_store(folder: Path) -> CheckResult:
+    """Expect a writable model store, which need not exist yet."""
+    try:
+        with tempfile.TemporaryFile(dir=nearest(folder)):
+            return CheckResult("store", "passed", str(folder))
+    except OSError as error:
+        evidence = f"{folder}: {error.strerror or error}"
+        return CheckResult("store", "failed", evidence, "store-unwritable")
+
+
+def check_packages(root: Path, lock: str) -> CheckResult:
+    """Expect a lock of the image's Python packages."""
+    if (root / lock).is_file():
+        return CheckResult("packages", "passed", lock)
+    return CheckResult("packages", "failed", f"{lock} is missing", "packages-unlocked")
+
+
+def check_pins(unpinned: Sequence[str]) -> CheckResult:
+    """Expect every input pinned, so that two builds use the same ones."""
+    if unpinned:
+        return CheckResult("pins", "warned", f"not pinned: {', '.join(unpinned)}", "unpinned")
+    return CheckResult("pins", "passed", "every input is pinned")
+
+
+def check_source(reached: Reached) -> CheckResult:
+    """Expect every outside source of a setting to answer."""
+    name = f"mirrors.{reached.setting}"
+    if not reached.errors:
+        return CheckResult(name, "passed", ", ".join(reached.addresses))
+    [first, *others] = reached.errors
+    evidence = f"{first} (and {len(others)} more)" if others else first
+    if reached.setting == "ca_bundle":
+        code = "ca-bundle-unusable"
     else:
-        yield CheckResult("engine", "failed", _why(facts), "engine-missing")
+        untrusted = diagnostics()["certificate"].search(first)
+        code = "certificate" if untrusted else "mirror-unreachable"
+    return CheckResult(name, "failed", evidence, code)
 
 
-def buildx(facts: Facts) -> Iterator[CheckResult]:
-    """It has a buildx that reports its progress as JSON."""
-    if facts.buildx:
-        yield CheckResult("buildx", "passed", f"buildx {facts.buildx}")
-    elif facts.engine:
-        yield CheckResult("buildx", "failed", _why(facts), "buildx-missing")
+def check_gpu(driver: Driver | None, reason: str) -> CheckResult:
+    """Expect a GPU, which only the smoke test of the image needs."""
+    if not driver or not driver.gpus:
+        evidence = reason or "the driver lists no GPU"
+        return CheckResult("gpu", "warned", evidence, "gpu-not-here")
+    gpus = (f"{gpu.name} ({dotted(gpu.capability)})" for gpu in driver.gpus)
+    return CheckResult("gpu", "passed", "; ".join(gpus))
 
 
-def disk(facts: Facts) -> Iterator[CheckResult]:
-    """This build fits, wherever it writes."""
-    for place in facts.disks:
-        yield _space(place)
-
-
-def store(facts: Facts) -> Iterator[CheckResult]:
-    """The model store can be written to."""
-    if facts.store_trouble:
-        evidence = f"{facts.store}: {facts.store_trouble}"
-        yield CheckResult("store", "failed", evidence, "store-unwritable")
-    else:
-        yield CheckResult("store", "passed", facts.store)
-
-
-def packages(facts: Facts) -> Iterator[CheckResult]:
-    """The image's Python packages are locked."""
-    if facts.has_packages:
-        yield CheckResult("packages", "passed", facts.packages)
-    else:
-        yield CheckResult("packages", "failed", f"{facts.packages} is missing", "packages-unlocked")
-
-
-def pins(facts: Facts) -> Iterator[CheckResult]:
-    """Two builds of this config use the same inputs."""
-    if facts.unpinned:
-        yield CheckResult("pins", "warned", f"not pinned: {', '.join(facts.unpinned)}", "unpinned")
-    else:
-        yield CheckResult("pins", "passed", "every input is pinned")
-
-
-def mirrors(facts: Facts) -> Iterator[CheckResult]:
-    """Every outside source answers."""
-    for mirror in facts.mirrors:
-        yield _reached(mirror)
-
-
-def gpu(facts: Facts) -> Iterator[CheckResult]:
-    """A GPU is here, which only proving the image needs."""
-    if facts.accelerator == "cpu":
+def check_toolkit(driver: Driver | None, engine: EngineFacts) -> Iterator[CheckResult]:
+    """Expect the engine to give this machine's GPU to containers."""
+    if not driver or not driver.gpus or not engine.version:
         return
-    gpus = _gpus(facts)
-    if not gpus:
-        evidence = facts.driver_trouble or "the driver lists no GPU"
-        yield CheckResult("gpu", "warned", evidence, "gpu-not-here")
-        return
-    each = (f"{gpu.name} ({dotted(gpu.capability)})" for gpu in gpus)
-    yield CheckResult("gpu", "passed", "; ".join(each))
-
-
-def toolkit(facts: Facts) -> Iterator[CheckResult]:
-    """Containers can be given the GPU that is here."""
-    if facts.accelerator == "cpu" or not _gpus(facts) or not facts.engine:
-        return
-    if facts.has_toolkit:
+    if engine.has_toolkit:
         yield CheckResult("toolkit", "passed", "containers can be given a GPU")
     else:
-        evidence = "the engine knows neither the nvidia runtime nor its devices"
+        evidence = "the engine has neither the nvidia runtime nor its devices"
         yield CheckResult("toolkit", "failed", evidence, "toolkit-missing")
 
 
-def driver(facts: Facts) -> Iterator[CheckResult]:
+def check_driver(driver: Driver | None, torch: ImageTorch) -> Iterator[CheckResult]:
     """Expect a driver that supports the CUDA version of the image's torch."""
-    if facts.driver and facts.torch and facts.torch.cuda:
-        yield CheckResult("driver", *judge_driver(facts.driver, facts.torch.cuda))
+    if driver and torch.facts and torch.facts.cuda:
+        yield CheckResult("driver", *judge_driver(driver, torch.facts.cuda))
 
 
-def code_for_gpu(facts: Facts) -> Iterator[CheckResult]:
-    """Expect the image's torch to carry code for the GPUs here and those that the config names."""
-    if facts.accelerator == "cpu":
-        return
-    if not facts.torch:
-        evidence = facts.torch_trouble or "not built yet, so not asked what its torch carries"
-        yield CheckResult("image", "warned", f"{facts.image} {evidence}".strip(), "image-unknown")
-        return
-    here = (gpu.capability for gpu in _gpus(facts))
-    yield CheckResult("image", *judge_code((*here, *facts.targets), facts.torch.archs))
-
-
-CHECKS: Final[tuple[Check, ...]] = (
-    *(engine, buildx, disk, store, packages, pins, mirrors),
-    *(gpu, toolkit, driver, code_for_gpu),
-)
+def check_image(
+    torch: ImageTorch, driver: Driver | None, targets: Iterable[Capability]
+) -> CheckResult:
+    """Expect the image's torch to contain code for the GPUs here and those in the config."""
+    if not torch.facts:
+        reason = torch.error or "not built yet"
+        return CheckResult("image", "warned", f"{torch.image} {reason}".strip(), "image-unknown")
+    here = (gpu.capability for gpu in (driver.gpus if driver else ()))
+    return CheckResult("image", *judge_code((*here, *targets), torch.facts.archs))
 
 
 def as_json(results: Sequence[CheckResult]) -> str:
@@ -132,45 +156,11 @@ def as_json(results: Sequence[CheckResult]) -> str:
 
 
 def refuse_failures(results: Sequence[CheckResult]) -> None:
-    """Fail when a check did.
+    """Raise an error when a check failed.
 
     Raises:
-        UserError: it names them.
+        UserError: names the failed checks.
     """
     failed = [result.name for result in results if result.outcome == "failed"]
     if failed:
         raise UserError(f"not fit: {', '.join(failed)}", hint="see the lines above")
-
-
-def _gpus(facts: Facts) -> tuple[Gpu, ...]:
-    return facts.driver.gpus if facts.driver else ()
-
-
-def _why(facts: Facts) -> str:
-    return facts.engine_trouble.message if facts.engine_trouble else "no reason given"
-
-
-def _space(place: Disk) -> CheckResult:
-    total = place.needed + place.allowance
-    evidence = f"{size(place.free)} free in {place.where}, this build takes about {size(total)}"
-    if place.free < place.needed:
-        return CheckResult("disk", "failed", evidence, "disk-low")
-    if place.free < total:
-        return CheckResult("disk", "warned", evidence, "disk-low")
-    return CheckResult("disk", "passed", evidence)
-
-
-def _reached(mirror: Mirror) -> CheckResult:
-    name = f"mirrors.{mirror.setting}"
-    if mirror.troubles:
-        more = len(mirror.troubles) - 1
-        evidence = f"{mirror.troubles[0]}{f' (and {more} more)' if more else ''}"
-        return CheckResult(name, "failed", evidence, _code(mirror))
-    return CheckResult(name, "passed", ", ".join(mirror.asked))
-
-
-def _code(mirror: Mirror) -> str:
-    if mirror.setting == "ca_bundle":
-        return "ca-bundle-unusable"
-    untrusted = diagnostics()["certificate"].search(mirror.troubles[0])
-    return "certificate" if untrusted else "mirror-unreachable"

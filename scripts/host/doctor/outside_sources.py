@@ -1,0 +1,219 @@
+"""Request from every outside source something that the build really needs from it."""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import re
+import ssl
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from scripts.common.diagnostics.error import UserError
+from scripts.common.fetch.http import trusting
+from scripts.common.fetch.retry_policy import shown
+from scripts.common.run import run_program
+from scripts.host.build.inputs import BuildInputs
+from scripts.host.config.load import find_ca_bundle
+from scripts.host.config.schema import HubSource
+from scripts.host.pin.git_sources import source_url
+
+_TIMEOUT: Final = 10.0  # seconds without a byte
+# Seconds for all sources together, host names that never resolve and slow answers included.
+_DEADLINE: Final = 15.0
+_DOCKER_HUB: Final = "registry-1.docker.io"  # where `docker pull alpine` goes
+_LOCKED: Final = (401, 403)  # the source exists, and needs a token
+_WANTS_TLS: Final = 400  # the answer of a TLS port to plain HTTP
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request to an outside source.
+
+    Args:
+        setting: key of `mirrors` that replaces the source.
+        url: what is requested.
+        accepted: statuses that prove the source to be there, besides success.
+    """
+
+    setting: str
+    url: str
+    accepted: tuple[int, ...] = ()
+
+    @property
+    def shown(self) -> str:
+        """Return the address as a person knows it."""
+        return shown(self.url).removesuffix("/info/refs")
+
+
+@dataclass(frozen=True)
+class Reached:
+    """The answers of the outside sources that one setting replaces.
+
+    Args:
+        setting: key of `mirrors`.
+        addresses: scheme and host of each.
+        errors: one line a request that failed.
+    """
+
+    setting: str
+    addresses: tuple[str, ...]
+    errors: tuple[str, ...] = ()
+
+
+def reach_sources(
+    inputs: BuildInputs, local_images: Collection[str], insecure: Collection[str] = ()
+) -> tuple[Reached, ...]:
+    """Send every request of a build at once.
+
+    Args:
+        inputs: of the build.
+        local_images: base images that need no registry, because the engine has them.
+        insecure: registries that the engine may reach without TLS.
+    """
+    requests = plan_requests(inputs, local_images, insecure)
+    try:
+        bundle = find_ca_bundle(inputs.root, inputs.mirrors.ca_bundle)
+        context = trusting(str(bundle or ""))
+    except UserError as error:
+        unusable = Reached("ca_bundle", (), (f"{error.location}: {error.message}",))
+        return unusable, *group(requests, _send(requests, ssl.create_default_context()))
+    return group(requests, _send(requests, context))
+
+
+def plan_requests(
+    inputs: BuildInputs, local_images: Collection[str] = (), insecure: Collection[str] = ()
+) -> tuple[Request, ...]:
+    """Return every request that a build's sources need, each once."""
+    mirrors = inputs.mirrors
+    requests = []
+    for base in (inputs.download_base, inputs.runtime_base):
+        if base.reference not in local_images:
+            url = _registry_url(base.reference, insecure)
+            requests.append(Request("registry", url, (*_LOCKED, _WANTS_TLS)))
+    for source in inputs.sources:
+        url = source_url(mirrors.github, source.repo)
+        requests.append(Request("github", f"{url}/info/refs?service=git-upload-pack"))
+    for item in (*inputs.artifacts, *inputs.volume_artifacts):
+        if isinstance(item.model.source, HubSource):
+            url = f"{mirrors.huggingface}/api/models/{item.model.source.hub}"
+            requests.append(Request("huggingface", url, _LOCKED))
+    for index in find_indexes(mirrors.python):
+        requests.append(Request("python", f"{index}/setuptools/"))
+    if mirrors.pytorch:
+        requests.append(Request("pytorch", f"{mirrors.pytorch}/xformers/"))
+    for setting, mirror in (("apt", mirrors.apt), ("apk", mirrors.apk)):
+        if mirror:
+            requests.append(Request(setting, f"{mirror}/", (403, 404)))  # may list nothing
+    return tuple(dict.fromkeys(each for each in requests if each.url.startswith("http")))
+
+
+def find_indexes(mirror: str | None) -> Iterator[str]:
+    """Yield the package indexes in use, as their programs report them.
+
+    Builds use `mirrors.python`, or uv's built-in index because their containers have no
+    configuration; pins use uv's configuration here, and scripts/bootstrap that of pip.
+
+    Args:
+        mirror: `mirrors.python`, None where it is not set.
+    """
+    uv = [sys.executable, "-m", "uv", "pip", "compile", "--emit-index-url", "--no-header"]
+    uv += ["--quiet", "--offline", "-"]
+    unset = {"UV_DEFAULT_INDEX": "", "UV_INDEX_URL": "", "UV_INDEX": "", "UV_EXTRA_INDEX_URL": ""}
+    if mirror:
+        yield mirror
+    else:
+        yield from _index_urls(run_program([*uv, "--no-config"], env=unset, input="").stdout)
+        yield from _index_urls(run_program(uv, input="").stdout)
+    pip = [sys.executable, "-m", "pip", "config", "list"]
+    yield from _index_urls(run_program(pip).stdout)
+
+
+def _index_urls(text: str) -> Iterator[str]:
+    """Find index URLs in uv's `--index-url URL` and pip's `global.index-url='URL'`."""
+    for found in re.finditer(r"(?<!extra-)index-url[= ]'?([^\s']+)", text):
+        yield found[1].rstrip("/")
+
+
+def trouble(request: Request, context: ssl.SSLContext | None = None) -> str:
+    """Send a request, and return what is wrong with the answer; empty when nothing is."""
+    outgoing = urllib.request.Request(request.url, headers={"User-Agent": "git/2"})
+    try:
+        with urllib.request.urlopen(outgoing, timeout=_TIMEOUT, context=context):
+            return ""
+    except urllib.error.HTTPError as error:
+        error.close()
+        reason = "" if error.code in request.accepted else f"{error.code} {error.reason}"
+        return reason and f"{request.shown}: {reason}"
+    except urllib.error.URLError as error:
+        cause = error.reason
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"{request.shown}: the certificate is not trusted: {cause.verify_message}"
+        return f"{request.shown}: {getattr(cause, 'strerror', None) or cause}"
+    except (OSError, http.client.HTTPException, UnicodeError) as error:  # UnicodeError: host..name
+        return f"{request.shown}: {error or type(error).__name__}"
+
+
+def group(requests: Sequence[Request], errors: Sequence[str]) -> tuple[Reached, ...]:
+    """Group requests and their errors, empty for success, by setting."""
+    settings = dict.fromkeys(request.setting for request in requests)
+    pairs = list(zip(requests, errors, strict=True))
+    return tuple(
+        Reached(
+            setting,
+            tuple(
+                dict.fromkeys(
+                    "/".join(request.shown.split("/")[:3])
+                    for request in requests
+                    if request.setting == setting
+                )
+            ),
+            tuple(error for request, error in pairs if error and request.setting == setting),
+        )
+        for setting in settings
+    )
+
+
+def _send(requests: Sequence[Request], context: ssl.SSLContext) -> tuple[str, ...]:
+    """Send requests concurrently, and return an error for each, empty for success."""
+    errors: dict[Request, str] = {}
+
+    def send(request: Request) -> None:
+        errors[request] = trouble(request, context)
+
+    # Daemon threads: nothing else ends a lookup of a host name, and the program must not wait.
+    threads = [threading.Thread(target=send, args=(each,), daemon=True) for each in requests]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + _DEADLINE
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    late = f"no answer within {_DEADLINE:.0f} s"
+    return tuple(errors.get(request, f"{request.shown}: {late}") for request in requests)
+
+
+def _registry_url(reference: str, insecure: Collection[str]) -> str:
+    """Return the address at which the registry of a reference identifies itself.
+
+    See https://distribution.github.io/distribution/spec/api/, "API version check".
+    """
+    host, slash, _ = reference.partition("/")
+    if not slash or host == "docker.io" or not re.search(r"[.:]|^localhost$", host):
+        host = _DOCKER_HUB
+    is_plain = host in insecure or _is_loopback(urlsplit(f"//{host}").hostname or "")
+    return f"{'http' if is_plain else 'https'}://{host}/v2/"
+
+
+def _is_loopback(host: str) -> bool:
+    """Return whether the engine connects to a host without TLS by default."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
