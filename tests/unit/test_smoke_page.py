@@ -33,7 +33,7 @@ BROWSER = next(
 QUIET = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    "--host-resolver-rules=MAP * ~NOTFOUND",  # so that the browser's own errands fail, too
+    "--host-resolver-rules=MAP * ~NOTFOUND",  # so that the browser's own requests fail, too
 )
 if not BROWSER:
     pytest.skip("the page needs a browser: apt-get install chromium", allow_module_level=True)
@@ -56,14 +56,14 @@ SUBJECT = SubjectRecord(
     digests=(f"registry.example/a1111-worker@sha256:{'f' * 64}",),
 )
 GOOD = CheckRecord(
-    name="draws a picture of the asked size",
+    name="draws an image of the requested size",
     outcome="passed",
     seconds=1.5,
     group="serving",
-    evidence="64x64, more than 255 colours",
+    evidence="64x64, at least 256 colours",
 )
 BAD = CheckRecord(
-    name="container reaches ready",
+    name="container becomes ready",
     outcome="failed",
     seconds=600.0,
     group="start",
@@ -78,30 +78,30 @@ MEASURE = """<script>addEventListener("load", () => {
   const images = [...document.images].map((image) => image.naturalWidth);
   const empty = [...document.querySelectorAll("svg, .bar, h2, td")].filter(
     (node) => !size(node).height).length;
-  document.body.dataset.told = JSON.stringify({
+  document.body.dataset.facts = JSON.stringify({
     width: innerWidth, needed: document.documentElement.scrollWidth, images, empty,
     page: getComputedStyle(document.body).backgroundColor, text: document.body.innerText});
 })</script></body>"""
 
 
-def browse(page: Path, *words: str) -> str:
-    """What the browser prints of a page in a profile of its own."""
+def browse(page: Path, *options: str) -> str:
+    """Open a page in a browser with a profile of its own; return what it prints."""
     profile = page.parent / "profile"
-    command = [BROWSER, *QUIET, f"--user-data-dir={profile}", *words, page.as_uri()]
+    command = [BROWSER, *QUIET, f"--user-data-dir={profile}", *options, page.as_uri()]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     shutil.rmtree(profile, ignore_errors=True)
     return answer.stdout
 
 
-def measured(page: Path, width: int, *words: str) -> dict[str, object]:
-    """What the page is like in a window of that width."""
+def measure(page: Path, width: int, *options: str) -> dict[str, object]:
+    """Return facts about a page in a window of that width."""
     text = page.read_text(encoding="utf-8").replace("</body>", MEASURE)
     copy = page.with_name("measured.html")
     copy.write_text(re.sub("<meta http-equiv.*?>", "", text), encoding="utf-8")
-    shown = browse(copy, f"--window-size={width},900", "--dump-dom", *words)
-    told = re.search(r'data-told="([^"]*)"', shown)
-    assert told, shown[-300:]
-    facts: dict[str, object] = json.loads(unescape(told[1]))
+    shown = browse(copy, f"--window-size={width},900", "--dump-dom", *options)
+    found = re.search(r'data-facts="([^"]*)"', shown)
+    assert found, shown[-300:]
+    facts: dict[str, object] = json.loads(unescape(found[1]))
     return facts
 
 
@@ -115,15 +115,13 @@ def written(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("width", [500, 1280])
-def test_everything_is_shown_and_nothing_is_wider_than_the_window(
-    written: Path, width: int
-) -> None:
-    told = measured(written, width)
-    assert told["width"] == width
-    assert told["needed"] == width
-    assert told["images"] == [64]
-    assert told["empty"] == 0
-    for words in (
+def test_everything_is_shown_within_the_window(written: Path, width: int) -> None:
+    facts = measure(written, width)
+    assert facts["width"] == width
+    assert facts["needed"] == width
+    assert facts["images"] == [64]
+    assert facts["empty"] == 0
+    for text in (
         SUBJECT.image,
         SUBJECT.image_id,
         "570.195.03",
@@ -131,13 +129,13 @@ def test_everything_is_shown_and_nothing_is_wider_than_the_window(
         "2.7.0+cu128",
         "16.0 s",
     ):
-        assert words in str(told["text"])
+        assert text in str(facts["text"])
 
 
-def test_a_failure_is_told_with_its_name_its_cure_and_its_line_of_the_log(tmp_path: Path) -> None:
+def test_a_failure_is_shown_with_hint_and_log(tmp_path: Path) -> None:
     path = tmp_path / "page.html"
     path.write_text(render_page(SmokeReport.of(SUBJECT, (BAD, GOOD), RUN), {}), encoding="utf-8")
-    text = str(measured(path, 1000)["text"])
+    text = str(measure(path, 1000)["text"])
     assert ": failed" in text
     assert text.index("What failed") < text.index("What was tested")
     assert diagnostics()["model-corrupt"].hint in text
@@ -145,7 +143,7 @@ def test_a_failure_is_told_with_its_name_its_cure_and_its_line_of_the_log(tmp_pa
     assert "<script>alert(1)</script>" in text
 
 
-def test_the_picture_that_was_drawn_is_really_seen(written: Path) -> None:
+def test_the_drawn_image_is_visible(written: Path) -> None:
     shot = written.with_name("shot.png")
     browse(written, "--window-size=1000,1600", f"--screenshot={shot}")
     with Image.open(io.BytesIO(shot.read_bytes())) as image:
@@ -156,22 +154,22 @@ def test_the_picture_that_was_drawn_is_really_seen(written: Path) -> None:
 
 
 def test_a_dark_desktop_gets_a_dark_page(written: Path) -> None:
-    light, dark = measured(written, 1000)["page"], measured(written, 1000, "--force-dark-mode")
+    light, dark = measure(written, 1000)["page"], measure(written, 1000, "--force-dark-mode")
     assert light == "rgb(255, 255, 255)"
     assert dark["page"] == "rgb(22, 24, 27)"
 
 
-def asked_by(page: Path) -> list[str]:
-    """The addresses that a page wants something from; the browser's own errands have no origin."""
+def requests_of(page: Path) -> list[str]:
+    """Return the addresses that a page requests; the browser's own requests have no origin."""
     log = page.with_name("net.json")
     browse(page, "--dump-dom", f"--log-net-log={log}")
     events = json.loads(log.read_text(encoding="utf-8"))["events"]
-    asked = (event["params"] for event in events if "initiator" in event.get("params", {}))
-    return [params["url"] for params in asked if params["initiator"] != "not an origin"]
+    sent = (event["params"] for event in events if "initiator" in event.get("params", {}))
+    return [params["url"] for params in sent if params["initiator"] != "not an origin"]
 
 
-def test_the_page_asks_nobody_for_anything(written: Path) -> None:
-    asking = written.with_name("asking.html")
-    asking.write_text("<!doctype html><img src='http://picture.example/x.png'>")
-    assert asked_by(asking) == ["http://picture.example/x.png"]
-    assert asked_by(written) == []
+def test_the_page_requests_nothing(written: Path) -> None:
+    requesting = written.with_name("requesting.html")
+    requesting.write_text("<!doctype html><img src='http://picture.example/x.png'>")
+    assert requests_of(requesting) == ["http://picture.example/x.png"]
+    assert requests_of(written) == []

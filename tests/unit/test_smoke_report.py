@@ -16,7 +16,7 @@ from scripts.common.checks.smoke_report import (
 )
 from scripts.common.diagnostics.table import diagnostics
 from scripts.common.gpu.device import Device
-from scripts.host.reports.smoke_page import phase_bars, render_page
+from scripts.host.reports.smoke_page import phase_spans, render_page
 from scripts.host.reports.smoke_summary import (
     earlier_proves_more,
     format_summary,
@@ -149,10 +149,11 @@ def test_markup_in_a_log_stays_text() -> None:
 
 
 def test_a_phase_begins_where_the_one_before_it_ended() -> None:
-    bars = phase_bars({"started": 1.0, "answers": 9.0, "drawn": 16.0})
-    assert [round(bar.seconds, 3) for bar in bars] == [1.0, 8.0, 7.0]
-    assert [round(bar.left, 3) for bar in bars] == [0.0, 6.25, 56.25]
-    assert [round(bar.width, 3) for bar in bars] == [6.25, 50.0, 43.75]
+    phases = {"started": 1.0, "answers": 9.0, "drawn": 16.0}
+    assert phase_spans(phases) == [("started", 1.0), ("answers", 8.0), ("drawn", 7.0)]
+    text = render_page(report_of(GOOD).model_copy(update={"phases": phases}), {})
+    assert "margin-left:6.25%;width:50.00%" in text
+    assert "margin-left:56.25%;width:43.75%" in text
 
 
 def test_memory_is_drawn_from_two_samples_on() -> None:

@@ -82,18 +82,6 @@ def torch_has_code(subject: GpuSubject) -> Judgement:
     return judge_code([device.capability for device in torch.devices], torch.archs)
 
 
-@check("matrix products are correct", "kernel-failed")
-def matmul_is_right(subject: GpuSubject) -> Judgement:
-    """Compare with the CPU."""
-    return judge_kernels({"matmul": subject.torch.get().kernels.get("matmul", {})})
-
-
-@check("convolutions are correct", "kernel-failed")
-def convolution_is_right(subject: GpuSubject) -> Judgement:
-    """Compare with the CPU."""
-    return judge_kernels({"convolution": subject.torch.get().kernels.get("convolution", {})})
-
-
 @check("cuDNN is 9 or newer", "cudnn-too-old")
 def cudnn_is_new(subject: GpuSubject) -> Judgement:
     """Read the version that torch has loaded."""
@@ -106,7 +94,7 @@ def attention_is_right(subject: GpuSubject) -> Judgement:
     torch = subject.torch.get()
     if all(expected_attention(device) != "xformers" for device in torch.devices):
         raise CheckSkipped("the WebUI does not use xformers on this GPU")
-    found = judge_kernels({"attention": torch.kernels.get("attention", {})})
+    found = _judge_kernel(subject, "attention")
     return found._replace(code="xformers-mismatch" if found.code else "")
 
 
@@ -119,11 +107,20 @@ def attention_is_expected(subject: GpuSubject) -> Judgement:
     return judge(line, "" if f": {expected}..." in line else f"expected is {expected}")
 
 
+def kernel_is_right(name: str, kernel: str) -> Check[GpuSubject]:
+    """Make a check that compares a computation with the CPU's."""
+    return Check(name, "kernel-failed", lambda subject: _judge_kernel(subject, kernel))
+
+
+def _judge_kernel(subject: GpuSubject, kernel: str) -> Judgement:
+    return judge_kernels({kernel: subject.torch.get().kernels.get(kernel, {})})
+
+
 GPU_CHECKS: Final[tuple[Check[GpuSubject], ...]] = (
     gpus_agree,
     torch_has_code,
-    matmul_is_right,
-    convolution_is_right,
+    kernel_is_right("matrix products are correct", "matmul"),
+    kernel_is_right("convolutions are correct", "convolution"),
     cudnn_is_new,
     attention_is_right,
     attention_is_expected,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from scripts.common.checks.check_result import CheckResult, Outcome
@@ -112,6 +114,13 @@ class SmokeReport(SubjectRecord, RunRecord):
         passed = run.whole and bool(ran) and all(check.outcome == "passed" for check in ran)
         drew = passed and bool(run.pictures)
         return cls(**dict(subject), **dict(run), passed=passed, drew=drew, checks=checks)
+
+    @property
+    def verdict(self) -> Literal["passed", "failed", "not proven"]:
+        """Return the run's outcome in words."""
+        if self.passed:
+            return "passed"
+        return "failed" if self.failures else "not proven"
 
     @property
     def failures(self) -> tuple[CheckRecord, ...]:

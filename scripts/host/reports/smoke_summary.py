@@ -66,11 +66,11 @@ def format_summary(report: SmokeReport, width: int = 80) -> str:
 def verdict(report: SmokeReport) -> str:
     """Return one sentence: passed or not, and out of how many checks."""
     ran, failed = len(report.ran), len(report.failures)
-    if report.passed:
+    if report.verdict == "passed":
         return f"{_paint('passed', 'passed')}: {ran} checks in {report.seconds:.0f} s"
-    if failed:
+    if report.verdict == "failed":
         return f"{_paint('FAILED', 'failed')}: {failed} of {ran} checks, {report.seconds:.0f} s"
-    reason = "only a part of the checks ran" if not report.whole else "no check ran"
+    reason = "no check ran" if report.whole else "only a part of the checks ran"
     return f"{_paint('NOT PROVEN', 'warned')}: {reason}"
 
 
