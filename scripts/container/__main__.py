@@ -54,9 +54,10 @@ def _run(command: str, settings: Settings, arguments: Sequence[str]) -> int:
         return handler.main(settings)
     if command == "pip-cache":
         from scripts.common.pip_cache import pip_cache_cli
-        from scripts.container import paths, privileges
+        from scripts.container import privileges
+        from scripts.container.status.state import pip_cache_in_use
 
-        cache = paths.pip_cache_in_use(settings)
+        cache = pip_cache_in_use(settings)
         privileges.become_owner(cache)
         return pip_cache_cli.main(arguments, cache)
     raise UserError(

@@ -10,7 +10,6 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.pip_cache.log_statistics import RUNS
 from scripts.container.log import log
 from scripts.container.settings import Settings
-from scripts.container.status.state import read_state
 
 _PROBE_BYTES: Final = 64 * 1024
 
@@ -87,11 +86,6 @@ def choose_pip_cache(settings: Settings) -> Path:
         return configured
     log("pip-cache-ephemeral", level="warning", wanted=configured, reason=reason)
     return _create(settings.worker_dir / "pip-cache" / RUNS).parent
-
-
-def pip_cache_in_use(settings: Settings) -> Path:
-    """Return pip's cache of the running worker, or the configured one if none runs."""
-    return Path(read_state(settings.worker_dir).pip_cache or settings.pip_cache_dir)
 
 
 def _create(folder: Path) -> Path:

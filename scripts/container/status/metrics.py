@@ -21,9 +21,13 @@ from prometheus_client.core import Metric
 from scripts.common.diagnostics.error import UserError
 from scripts.common.gpu.nvml import NvmlError, read_driver
 from scripts.common.pip_cache.entries import Stats, measure
-from scripts.container.paths import pip_cache_in_use
 from scripts.container.settings import Settings
-from scripts.container.status.state import check_health, read_job_counts, read_state
+from scripts.container.status.state import (
+    check_health,
+    pip_cache_in_use,
+    read_job_counts,
+    read_state,
+)
 
 _PREFIX: Final = "a1111_worker"
 _PIP_CACHE_INTERVAL: Final = 600.0  # seconds between two measurements of pip's cache

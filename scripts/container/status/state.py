@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from scripts.common.files import write_atomically
+from scripts.container.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,11 @@ Record = TypeVar("Record", State, JobCounts)
 def read_state(worker_dir: Path) -> State:
     """Read the supervisor's state; `stopped` where there is none."""
     return _read(worker_dir / "state.json", State)
+
+
+def pip_cache_in_use(settings: Settings) -> Path:
+    """Return pip's cache of the running worker, or the configured one if none runs."""
+    return Path(read_state(settings.worker_dir).pip_cache or settings.pip_cache_dir)
 
 
 def write_state(worker_dir: Path, state: State) -> None:
