@@ -45,9 +45,9 @@ def _run(command: str, settings: Settings, arguments: Sequence[str]) -> int:
     if command == "serve":
         return serve(settings)
     if command == "preflight":
-        from scripts.container.preflight import preflight_cli
+        from scripts.container.preflight import preflight_checks
 
-        return preflight_cli.main(settings, arguments)
+        return preflight_checks.main(settings, arguments)
     if command == "handler":
         from scripts.container.serverless import handler
 

@@ -308,7 +308,7 @@ def test_gpus_that_differ_are_named(torch: list[Device], evidence: str) -> None:
 
 
 def test_no_gpu_at_all_is_no_agreement() -> None:
-    expected = judge.failed("gpus-differ", "the driver lists no GPU")
+    expected = judge.conclude("the driver lists no GPU", "gpus-differ")
     assert judge.judge_devices([], []) == expected
 
 
@@ -379,7 +379,7 @@ def test_results_far_off_failed_or_nan_are_wrong(result: float | str, code: str)
 
 @pytest.mark.parametrize("kernels", [{}, {"matmul": {}}])
 def test_without_a_result_no_kernel_has_run(kernels: dict[str, dict[str, float | str]]) -> None:
-    expected = judge.failed("kernel-failed", "nothing was computed")
+    expected = judge.conclude("nothing was computed", "kernel-failed")
     assert judge.judge_kernels(kernels) == expected
 
 

@@ -24,6 +24,9 @@ _XFORMERS: Final = ((6, 0), (9, 0))
 _ERROR_LENGTH: Final = 300
 
 
+Outcome = Literal["passed", "warned", "failed"]
+
+
 class Judgement(NamedTuple):
     """Outcome of one check, without its name.
 
@@ -33,24 +36,14 @@ class Judgement(NamedTuple):
         code: entry of the table of diagnostics; empty when passed.
     """
 
-    outcome: Literal["passed", "warned", "failed"]
+    outcome: Outcome
     evidence: str
     code: str = ""
 
 
-def passed(evidence: str) -> Judgement:
-    """Return that a check passed."""
-    return Judgement("passed", evidence)
-
-
-def warned(code: str, evidence: str) -> Judgement:
-    """Return that a check found what may fail later."""
-    return Judgement("warned", evidence, code)
-
-
-def failed(code: str, evidence: str) -> Judgement:
-    """Return that a check failed."""
-    return Judgement("failed", evidence, code)
+def conclude(evidence: str, code: str = "", outcome: Outcome = "failed") -> Judgement:
+    """Return a judgement: passed without a code, else the outcome."""
+    return Judgement(outcome if code else "passed", evidence, code)
 
 
 def judge_driver(driver: Driver, cuda: str) -> Judgement:
@@ -64,10 +57,8 @@ def judge_driver(driver: Driver, cuda: str) -> Judgement:
         f"driver {driver.version} supports CUDA {dotted(driver.cuda)}, torch was built for {cuda}"
     )
     if driver.cuda[:1] < needed[:1]:
-        return failed("driver-too-old", evidence)
-    if driver.cuda < needed:
-        return warned("driver-older", evidence)
-    return passed(evidence)
+        return conclude(evidence, "driver-too-old")
+    return conclude(evidence, "driver-older" if driver.cuda < needed else "", "warned")
 
 
 def judge_code(devices: Iterable[Capability], archs: Sequence[str]) -> Judgement:
@@ -75,18 +66,14 @@ def judge_code(devices: Iterable[Capability], archs: Sequence[str]) -> Judgement
     found = {device: best_arch(device, archs) for device in sorted({*devices})}
     each = ", ".join(f"{dotted(device)} runs {arch or 'none'}" for device, arch in found.items())
     evidence = f"torch carries {' '.join(archs) or 'no GPU code'}: {each}"
-    if all(found.values()):
-        return passed(evidence)
-    return failed("no-kernel-image", evidence)
+    return conclude(evidence, "" if all(found.values()) else "no-kernel-image")
 
 
 def judge_cudnn(number: int) -> Judgement:
     """Judge whether cuDNN is there and new enough."""
     version = cudnn_version(number)
     evidence = f"cuDNN {dotted(version)}" if version else "cuDNN is missing"
-    if version < (CUDNN_MINIMUM,):
-        return failed("cudnn-too-old", evidence)
-    return passed(evidence)
+    return conclude(evidence, "cudnn-too-old" if version < (CUDNN_MINIMUM,) else "")
 
 
 def cudnn_version(number: int) -> tuple[int, ...]:
@@ -100,12 +87,10 @@ def cudnn_version(number: int) -> tuple[int, ...]:
 def judge_xformers(torch: TorchFacts) -> Judgement:
     """Judge whether xformers is installed, and built for this torch where its build says so."""
     if not torch.xformers:
-        return failed("xformers-mismatch", "xformers is not installed")
+        return conclude("xformers is not installed", "xformers-mismatch")
     built_for, installed = public_version(torch.xformers_torch), public_version(torch.version)
     evidence = f"xformers {torch.xformers} for torch {built_for or 'unknown'}, torch is {installed}"
-    if built_for and built_for != installed:
-        return failed("xformers-mismatch", evidence)
-    return passed(evidence)
+    return conclude(evidence, "xformers-mismatch" if built_for not in ("", installed) else "")
 
 
 def public_version(version: str) -> str:
@@ -116,13 +101,14 @@ def public_version(version: str) -> str:
 def judge_kernels(kernels: Kernels) -> Judgement:
     """Judge whether computations ran on the GPU, with the CPU's results."""
     if not kernels or not all(kernels.values()):
-        return failed("kernel-failed", "nothing was computed")
+        return conclude("nothing was computed", "kernel-failed")
     errors = {name: error for name, each in kernels.items() if (error := kernel_error(each))}
     if not errors:
         each = ", ".join(f"{name} ({_listed(results)})" for name, results in kernels.items())
-        return passed(f"as on the CPU within {TOLERANCE:.0%}: {each}")
+        return conclude(f"as on the CPU within {TOLERANCE:.0%}: {each}")
     evidence = "; ".join(f"{name}: {error}" for name, error in errors.items())
-    return failed("no-kernel-image" if "no kernel image" in evidence else "kernel-failed", evidence)
+    has_code = "no kernel image" not in evidence
+    return conclude(evidence, "kernel-failed" if has_code else "no-kernel-image")
 
 
 def kernel_error(results: Mapping[str, float | str]) -> str:
@@ -144,9 +130,8 @@ def _listed(results: Mapping[str, float | str]) -> str:
 def judge_devices(driver: Sequence[Device], torch: Sequence[Device]) -> Judgement:
     """Judge whether driver and torch see the same GPUs."""
     difference = _difference(driver, torch)
-    if difference:
-        return failed("gpus-differ", difference)
-    return passed("; ".join(map(str, driver)))
+    evidence = difference or "; ".join(map(str, driver))
+    return conclude(evidence, "gpus-differ" if difference else "")
 
 
 def _difference(driver: Sequence[Device], torch: Sequence[Device]) -> str:
@@ -176,6 +161,4 @@ def expected_attention(device: Device) -> str:
 def judge_memory_after_jobs(before: int, after: int) -> Judgement:
     """Judge whether the GPU memory in use has returned to what it was before the jobs, in bytes."""
     evidence = f"{size(before)} before the jobs, {size(after)} after"
-    if after - before > LEFT_OVER:
-        return failed("gpu-memory-kept", evidence)
-    return passed(evidence)
+    return conclude(evidence, "gpu-memory-kept" if after - before > LEFT_OVER else "")

@@ -40,6 +40,7 @@ class RunStatistics:
         runs: number of them.
         hits: files that were in the cache.
         misses: files that had to be downloaded.
+        hit_rate: share of hits among all files, 0 to 1; 0 without files.
         saved_bytes: size of the hits, as far as pip logs it.
         saved_seconds: time that downloading and building the hits would have taken, at the speed
             with which the misses were downloaded and built.
@@ -48,14 +49,9 @@ class RunStatistics:
     runs: int = 0
     hits: int = 0
     misses: int = 0
+    hit_rate: float = 0.0
     saved_bytes: int = 0
     saved_seconds: float = 0.0
-
-    @property
-    def hit_rate(self) -> float:
-        """Return the share of hits among all files, 0 to 1; 0 without files."""
-        total = self.hits + self.misses
-        return self.hits / total if total else 0.0
 
 
 def read_runs(cache: Path) -> RunStatistics:
@@ -147,7 +143,8 @@ class _Counter:
         speed = self.fetched / self.fetch_seconds if self.fetch_seconds else 0.0
         seconds = self.saved / speed if speed else 0.0
         seconds += sum(self.builds.get(name, 0.0) for name in self.hit_names)
-        return RunStatistics(self.runs, self.hits, self.misses, self.saved, seconds)
+        hit_rate = self.hits / max(self.hits + self.misses, 1)
+        return RunStatistics(self.runs, self.hits, self.misses, hit_rate, self.saved, seconds)
 
 
 def _timed_lines(lines: Iterable[str]) -> Iterator[tuple[datetime, str]]:

@@ -92,9 +92,8 @@ def _largest(cache: Path) -> list[dict[str, Any]]:
 
 
 def _as_json(stats: Stats, largest: list[dict[str, Any]] | None) -> str:
-    report = {**asdict(stats), "path": str(stats.path)}
-    report["runs"]["hit_rate"] = stats.runs.hit_rate
-    return json.dumps(report if largest is None else {**report, "largest": largest}, indent=2)
+    report = {**asdict(stats), **({} if largest is None else {"largest": largest})}
+    return json.dumps(report, indent=2, default=str)
 
 
 def _as_text(stats: Stats, largest: list[dict[str, Any]] | None) -> str:

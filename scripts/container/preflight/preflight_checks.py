@@ -1,24 +1,74 @@
-"""Checks of the container's facts: one function a check, one table of all. Pure.
+"""Check this container: `python -m scripts.container preflight [--json | --log]`.
 
-A check returns None where it does not apply.
+Prints a table, or JSON; with `--log` a log line for each result that is not passed, as the
+supervisor wants it. Exit code 1 when a check failed, so that serving is pointless.
+
+A check is a pure function of the facts and a row of `CHECKS`; it returns None where it does not
+apply.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from scripts.common.checks.check_result import CheckResult
+from scripts.common.checks.check_result import CheckResult, format_results
 from scripts.common.gpu import judge
 from scripts.common.gpu.device import dotted
-from scripts.common.gpu.judge import Judgement, failed, passed, warned
-from scripts.common.gpu.torch_facts import TorchFacts
-from scripts.container.preflight.preflight_facts import Facts
+from scripts.common.gpu.judge import Judgement, conclude
+from scripts.container.log import log
+from scripts.container.preflight.preflight_facts import Facts, gather_facts
+from scripts.container.settings import Settings
 
 SHM_MINIMUM: Final = 64_000_000
 """Bytes; Docker's default is 64 MiB."""
 
 Check = Callable[[Facts], "Judgement | None"]
+
+
+def main(settings: Settings, arguments: Sequence[str]) -> int:
+    """Run every check and print the results.
+
+    Args:
+        settings: of the worker.
+        arguments: of the command.
+    """
+    parser = argparse.ArgumentParser(prog="preflight", description="Check this container.")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print one JSON object")
+    form.add_argument("--log", action="store_true", help="write a log line for each finding")
+    options = parser.parse_args(arguments)
+
+    started = time.monotonic()
+    facts = gather_facts(settings)
+    results = run_checks(facts)
+    is_fit = all(result.outcome != "failed" for result in results)
+    seconds = time.monotonic() - started
+    if options.json:
+        verdicts = [result.to_json() for result in results]
+        report = {"passed": is_fit, "seconds": seconds, "verdicts": verdicts}
+        print(json.dumps({**report, "facts": facts.to_json()}, indent=2))
+    elif options.log:
+        _write_log(results, seconds)
+    else:
+        print(format_results(results))
+    return 0 if is_fit else 1
+
+
+def _write_log(results: Sequence[CheckResult], seconds: float) -> None:
+    findings = [result for result in results if result.code]
+    for result in findings:
+        log(
+            "preflight",
+            level="error" if result.outcome == "failed" else "warning",
+            code=result.code,
+            found=result.evidence,
+            hint=result.hint,
+        )
+    log("preflight-done", checks=len(results), findings=len(findings), seconds=seconds)
 
 
 def run_checks(facts: Facts) -> tuple[CheckResult, ...]:
@@ -31,14 +81,12 @@ def check_gpu(facts: Facts) -> Judgement | None:
     """Expect a GPU, unless the image draws on the CPU."""
     if facts.accelerator == "cpu":
         return None
-    if not facts.driver or not facts.driver.gpus:
-        return failed("gpu-not-visible", facts.driver_error or "the driver lists no GPU")
-    return passed(
-        "; ".join(
-            f"{gpu.name}, {gpu.total / 2**30:.0f} GiB, {dotted(gpu.capability)}"
-            for gpu in facts.driver.gpus
-        )
+    gpus = facts.driver.gpus if facts.driver else ()
+    found = "; ".join(
+        f"{gpu.name}, {gpu.total / 2**30:.0f} GiB, {dotted(gpu.capability)}" for gpu in gpus
     )
+    evidence = found or facts.driver_error or "the driver lists no GPU"
+    return conclude(evidence, "" if found else "gpu-not-visible")
 
 
 def check_torch(facts: Facts) -> Judgement | None:
@@ -46,83 +94,80 @@ def check_torch(facts: Facts) -> Judgement | None:
     torch = facts.torch
     if not torch:
         return None
-    if torch.error:
-        return failed("torch-broken", torch.error)
-    if facts.accelerator == "cuda" and not torch.cuda:
-        return failed("torch-broken", f"torch {torch.version} was built without CUDA")
-    return passed(f"torch {torch.version}" + (f", CUDA {torch.cuda}" if torch.cuda else ""))
+    if torch.error or not torch.cuda:
+        evidence = torch.error or f"torch {torch.version} was built without CUDA"
+        return conclude(evidence, "torch-broken")
+    return conclude(f"torch {torch.version}, CUDA {torch.cuda}")
 
 
 def check_driver(facts: Facts) -> Judgement | None:
     """Expect a driver that supports torch's CUDA version."""
-    torch = _importable(facts)
-    if not facts.driver or not torch or not torch.cuda:
+    if not facts.driver or not facts.torch or not facts.torch.cuda:
         return None
-    return judge.judge_driver(facts.driver, torch.cuda)
+    return judge.judge_driver(facts.driver, facts.torch.cuda)
 
 
 def check_code(facts: Facts) -> Judgement | None:
     """Expect that torch carries code for every visible GPU."""
-    torch = _importable(facts)
-    if not facts.driver or not facts.driver.gpus or not torch or not torch.archs:
+    gpus = facts.driver.gpus if facts.driver else ()
+    if not gpus or not facts.torch or not facts.torch.archs:
         return None
-    return judge.judge_code((gpu.capability for gpu in facts.driver.gpus), torch.archs)
+    return judge.judge_code((gpu.capability for gpu in gpus), facts.torch.archs)
 
 
 def check_cudnn(facts: Facts) -> Judgement | None:
     """Expect a cuDNN that is new enough."""
-    torch = _importable(facts)
-    return judge.judge_cudnn(torch.cudnn) if torch and facts.accelerator == "cuda" else None
+    torch = facts.torch
+    return judge.judge_cudnn(torch.cudnn) if torch and not torch.error else None
 
 
 def check_xformers(facts: Facts) -> Judgement | None:
     """Expect the xformers that was built for this torch."""
-    torch = _importable(facts)
-    return judge.judge_xformers(torch) if torch and facts.accelerator == "cuda" else None
+    torch = facts.torch
+    return judge.judge_xformers(torch) if torch and not torch.error else None
 
 
 def check_kernels(facts: Facts) -> Judgement | None:
-    """Expect that what drawing consists of runs on the GPU."""
-    torch = _importable(facts)
+    """Expect that what drawing consists of runs on the GPU, where torch sees one."""
+    torch = facts.torch
     return judge.judge_kernels(torch.kernels) if torch and torch.devices else None
 
 
 def check_model(facts: Facts) -> Judgement:
     """Expect a whole checkpoint, as far as its header shows."""
-    if facts.model_error:
-        code = "model-missing" if facts.model_missing else "model-corrupt"
-        return failed(code, f"{facts.model}: {facts.model_error}")
-    return passed(facts.model)
+    if not facts.model_error:
+        return conclude(facts.model)
+    code = "model-missing" if facts.model_missing else "model-corrupt"
+    return conclude(f"{facts.model}: {facts.model_error}", code)
 
 
 def check_tcmalloc(facts: Facts) -> Judgement:
     """Expect an allocator that can be preloaded."""
-    if not facts.tcmalloc:
-        return warned("tcmalloc-missing", "no library that the linker would preload")
-    return passed(facts.tcmalloc)
+    if facts.tcmalloc:
+        return conclude(facts.tcmalloc)
+    return conclude("no library that the linker would preload", "tcmalloc-missing", "warned")
 
 
 def check_volume(facts: Facts) -> Judgement:
     """Expect a writable network volume, where there is one."""
     if not facts.volume_there:
-        return passed(f"{facts.volume} is not mounted; pip's cache ends with the container")
+        return conclude(f"{facts.volume} is not mounted; pip's cache ends with the container")
     if facts.volume_error:
-        return warned("volume-unwritable", f"{facts.volume}: {facts.volume_error}")
-    return passed(f"{facts.volume} can be written to")
+        return conclude(f"{facts.volume}: {facts.volume_error}", "volume-unwritable", "warned")
+    return conclude(f"{facts.volume} can be written to")
 
 
 def check_memory(facts: Facts) -> Judgement:
     """Expect enough main memory to load the checkpoint."""
     evidence = f"{facts.memory / 1e9:.1f} GB, needs about {facts.memory_needed / 1e9:.1f} GB"
-    if facts.memory < facts.memory_needed:
-        return warned("memory-low", evidence)
-    return passed(evidence)
+    is_low = facts.memory < facts.memory_needed
+    return conclude(evidence, "memory-low" if is_low else "", "warned")
 
 
 def check_shm(facts: Facts) -> Judgement:
     """Expect shared memory that is not smaller than Docker's default."""
-    evidence = f"{facts.shm / 1e6:.0f} MB"
-    return warned("shm-small", evidence) if facts.shm < SHM_MINIMUM else passed(evidence)
+    code = "shm-small" if facts.shm < SHM_MINIMUM else ""
+    return conclude(f"{facts.shm / 1e6:.0f} MB", code, "warned")
 
 
 CHECKS: Final[dict[str, Check]] = {
@@ -139,7 +184,3 @@ CHECKS: Final[dict[str, Check]] = {
     "memory": check_memory,
     "shm": check_shm,
 }
-
-
-def _importable(facts: Facts) -> TorchFacts | None:
-    return facts.torch if facts.torch and not facts.torch.error else None
