@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import time
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
@@ -71,6 +72,27 @@ def print_error(error: UserError) -> None:
     hint = " ".join(filter(None, (error.hint, code)))
     second = f"\n{painted('hint:', '36')} {hint}" if hint else ""
     note(f"{painted('error:', '31')} {message}{second}")
+
+
+class Throttle:
+    """Limits how often something is reported.
+
+    Args:
+        seconds: between two reports.
+        first: seconds before the first report; by default the same.
+    """
+
+    def __init__(self, seconds: float, first: float | None = None) -> None:
+        self._seconds = seconds
+        self._due = time.monotonic() + (seconds if first is None else first)
+
+    def is_due(self) -> bool:
+        """Return whether to report now, and start the next pause if so."""
+        now = time.monotonic()
+        if now < self._due:
+            return False
+        self._due = now + self._seconds
+        return True
 
 
 def table(

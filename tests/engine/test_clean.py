@@ -41,8 +41,8 @@ KINDS = ("container", "image of a test")
 @contextmanager
 def session(checkout: Path) -> Iterator[tuple[subprocess.Popen[str], set[str]]]:
     """A process that starts containers for a checkout, and the names of what it started."""
-    words = [sys.executable, "-c", SESSION, str(checkout), debian_root(), checkout.name]
-    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-c", SESSION, str(checkout), debian_root(), checkout.name]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         container = process.stdout.readline().strip()
         try:
@@ -119,8 +119,8 @@ def test_container_of_a_killed_smoke_session_is_listed(idle: str, tmp_path: Path
         listed = engine.containers.list(filters=ours)
         return [each.name for each in listed if each.attrs["HostConfig"]["PortBindings"]]
 
-    words = ("--image", idle, "--variant", "cpu", "-k", "reaches_ready")
-    nox = [sys.executable, "-m", "nox", "-s", "smoke", "--", *words]
+    options = ("--image", idle, "--variant", "cpu", "-k", "reaches_ready")
+    nox = [sys.executable, "-m", "nox", "-s", "smoke", "--", *options]
     with subprocess.Popen(nox, cwd=copy, start_new_session=True, stdout=subprocess.DEVNULL) as run:
         try:
             [worker] = eventually(workers, seconds=60, what="the worker runs")

@@ -124,20 +124,20 @@ def test_missing_image_is_a_user_error() -> None:
     assert line.endswith("see: docker image ls")
 
 
-@pytest.mark.parametrize("words", [("inspect",), ("push",), ("serve", "--port", "0")])
+@pytest.mark.parametrize("command", [("inspect",), ("push",), ("serve", "--port", "0")])
 def test_hint_for_an_unbuilt_image_is_its_build_command(
-    words: tuple[str, ...],
+    command: tuple[str, ...],
 ) -> None:
     never = ("-D", "image={repository: a1111-worker-never, tags: [built], moving_tags: []}")
-    line = error_line(invoke(*words, "--variant", "cpu", *never))
+    line = error_line(invoke(*command, "--variant", "cpu", *never))
     assert line.endswith("run: invoke build --variant cpu")
 
 
 def test_cache_tool_over_a_volume_hints_at_the_build(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text("image: {repository: 127.0.0.1:9/never, tags: [built], moving_tags: []}\n")
-    words = ("cache.stats", "--volume", str(tmp_path), "--variant", "cpu")
-    line = error_line(invoke(*words, config=config))
+    command = ("cache.stats", "--volume", str(tmp_path), "--variant", "cpu")
+    line = error_line(invoke(*command, config=config))
     assert line.endswith("if the image does not exist: invoke build --variant cpu")
 
 
@@ -146,8 +146,8 @@ def test_worker_image_passes_and_its_bill_is_reproducible(
 ) -> None:
     files = [tmp_path / "first.json", tmp_path / "second.json"]
     for file in files:
-        words = ("inspect", "--variant", "cpu", "--image", cpu_image, "--sbom", str(file))
-        answer = invoke(*words, config=image_config)
+        command = ("inspect", "--variant", "cpu", "--image", cpu_image, "--sbom", str(file))
+        answer = invoke(*command, config=image_config)
         assert answer.returncode == 0, answer.stdout + answer.stderr
     assert files[0].read_bytes() == files[1].read_bytes()
     text = files[0].read_text()
@@ -161,8 +161,8 @@ def test_worker_image_passes_and_its_bill_is_reproducible(
 def test_difference_of_two_variants_is_shown(
     cpu_image: str, cuda_image: str, image_config: Path
 ) -> None:
-    words = ("inspect", "--image", cuda_image, "--diff", cpu_image)
-    answer = invoke(*words, config=image_config)
+    command = ("inspect", "--image", cuda_image, "--diff", cpu_image)
+    answer = invoke(*command, config=image_config)
     assert answer.returncode == 0, answer.stderr
     rows = [line.split() for line in answer.stdout.splitlines()]
     assert ["python:webui:xformers", "-", "0.0.30"] in rows

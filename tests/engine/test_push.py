@@ -58,7 +58,7 @@ def guarded_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Regis
 
 
 def held(registry: Registry, repository: str, password: str = "") -> dict[str, str]:
-    """What a registry holds of a repository: its tags and their digests."""
+    """Digests of a repository's tags in a registry."""
 
     def ask(path: str) -> Any:
         asked = urllib.request.Request(f"{registry.url}/v2/{repository}/{path}")
@@ -83,7 +83,7 @@ def held(registry: Registry, repository: str, password: str = "") -> dict[str, s
 
 
 def basic(password: str) -> str:
-    """User and password as HTTP and Docker's config spell them."""
+    """User and password encoded for HTTP and Docker's config."""
     return base64.b64encode(f"{USER}:{password}".encode()).decode()
 
 
@@ -96,7 +96,7 @@ def engine() -> Iterator[Any]:
 
 @dataclass(frozen=True)
 class Work:
-    """A checkout's place for reports, and small images made for it."""
+    """A folder for reports, and small images made for its pushes."""
 
     root: Path
     engine: Any
@@ -129,7 +129,7 @@ class Work:
 
     @property
     def record(self) -> Path:
-        """Where a push that went all the way is recorded."""
+        """The record of a complete push."""
         return self.root / "reports" / "push-cpu.json"
 
 
@@ -272,7 +272,7 @@ def test_credentials_of_docker_config_are_used(work: Work, guarded_registry: Reg
 
 @pytest.fixture
 def checkout(work: Work) -> Path:
-    """What `invoke push` needs of a checkout, so that this one's reports are left alone."""
+    """A copy of the files that `invoke push` needs, with reports of its own."""
     for name in ("scripts", "tasks.py", "config.yaml"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, work.root / name)
@@ -325,7 +325,7 @@ def test_registry_failing_within_a_layer_leaves_no_tag(
 
 
 def log_in(address: str, password: str) -> None:
-    """Write what `docker login` writes where no credential helper is set up."""
+    """Store credentials as `docker login` does without a credential helper."""
     config = Path(os.environ["DOCKER_CONFIG"]) / "config.json"
     config.parent.mkdir(exist_ok=True)
     config.write_text(json.dumps({"auths": {address: {"auth": basic(password)}}}))

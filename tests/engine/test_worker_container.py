@@ -1,4 +1,4 @@
-"""The worker in its image, as RunPod, a GPU box and a careful administrator start it."""
+"""The worker in its image: started as root or hardened, stopped, killed and failing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HEALTH = [*WORKER, "health"]
 SERVER = "pgrep -f [w]ebui.py"
 
 
-def ready(running: Any) -> None:
+def wait_until_ready(running: Any) -> None:
     def healthy() -> bool:
         running.reload()
         assert running.status == "running", running.logs().decode()
@@ -32,13 +32,13 @@ def ready(running: Any) -> None:
     eventually(healthy, seconds=START, what="a drawn picture")
 
 
-def stopped(running: Any, *, seconds: int = 30) -> int:
-    """Stop it as `docker stop` does; the exit code."""
-    running.stop(timeout=seconds)
+def stop(running: Any) -> int:
+    """Stop a container as `docker stop` does, and return its exit code."""
+    running.stop(timeout=30)
     return int(running.wait()["StatusCode"])
 
 
-def said(running: Any) -> str:
+def log(running: Any) -> str:
     return str(running.logs().decode())
 
 
@@ -65,24 +65,24 @@ HARDENED: dict[str, Any] = {
         pytest.param(HARDENED, "0", id="hardened, as a root without capabilities"),
     ],
 )
-def test_it_draws_and_stops_however_it_is_started(
+def test_draws_and_stops_with_exit_code_0(
     cpu_image: str, options: dict[str, Any], user: str
 ) -> None:
     with container(cpu_image, **options) as running:
-        ready(running)
+        wait_until_ready(running)
         assert serving_user(running) == {user}
-        assert stopped(running) == 0
+        assert stop(running) == 0
 
 
 @pytest.mark.slow
-def test_a_killed_server_comes_back_and_a_killed_supervisor_ends_the_container(
+def test_killed_server_restarts_and_killed_supervisor_ends_the_container(
     cpu_image: str,
 ) -> None:
     with container(cpu_image, environment={"RESTART_PAUSE": "0.1"}) as running:
-        ready(running)
+        wait_until_ready(running)
         assert running.exec_run("pkill -KILL -f [w]ebui.py").exit_code == 0
-        eventually(lambda: "how=SIGKILL" in said(running), seconds=10, what="the death's report")
-        ready(running)
+        eventually(lambda: "how=SIGKILL" in log(running), seconds=10, what="the death's report")
+        wait_until_ready(running)
         running.exec_run("pkill -KILL -f scripts.[c]ontainer$")  # which ends with the container
         assert running.wait(timeout=10)["StatusCode"] != 0
 
@@ -97,16 +97,16 @@ def test_a_killed_server_comes_back_and_a_killed_supervisor_ends_the_container(
         pytest.param({}, True, id="missing"),
     ],
 )
-def test_the_volume_decides_about_pips_cache_and_never_about_the_start(
+def test_pip_cache_is_on_a_usable_volume_only(
     cpu_image: str, volume: dict[str, Any], warned: bool
 ) -> None:
     # The allocator's search is the last step before the start, and the folders come before it.
     with container(cpu_image, environment={"PREFLIGHT": "off"}, **volume) as running:
-        eventually(lambda: "event=webui-started" in said(running), seconds=30, what="start")
-        assert said(running).count("event=pip-cache-ephemeral") == int(warned)
+        eventually(lambda: "event=webui-started" in log(running), seconds=30, what="start")
+        assert log(running).count("event=pip-cache-ephemeral") == int(warned)
         pid = running.exec_run(SERVER).output.decode().split()[0]
-        words = ["sh", "-c", f"tr '\\0' '\\n' < /proc/{pid}/environ"]
-        environ = running.exec_run(words, user="worker").output.decode()
+        command = ["sh", "-c", f"tr '\\0' '\\n' < /proc/{pid}/environ"]
+        environ = running.exec_run(command, user="worker").output.decode()
         place = "/tmp/a1111-worker/pip-cache" if warned else "/runpod-volume/.cache/a1111/pip"  # noqa: S108
         assert f"PIP_CACHE_DIR={place}\n" in environ
         owner = running.exec_run(["stat", "-c", "%U", place]).output.decode().strip()
@@ -115,31 +115,29 @@ def test_the_volume_decides_about_pips_cache_and_never_about_the_start(
         assert json.loads(stats)["path"] == place
 
 
-def test_a_volume_that_belongs_to_root_is_used_and_not_complained_about(
-    cpu_image: str, tmp_path: Path
-) -> None:
+def test_volume_owned_by_root_is_used_without_warning(cpu_image: str, tmp_path: Path) -> None:
     tmp_path.chmod(0o755)  # as a new volume is; only the cache's own folder becomes the worker's
     volume = {str(tmp_path): {"bind": "/runpod-volume", "mode": "rw"}}
     with container(cpu_image, volumes=volume) as running:
-        eventually(lambda: "event=preflight-done" in said(running), seconds=60, what="preflight")
-        assert "findings=0" in said(running)
-        assert "event=pip-cache-ephemeral" not in said(running)
+        eventually(lambda: "event=preflight-done" in log(running), seconds=60, what="preflight")
+        assert "findings=0" in log(running)
+        assert "event=pip-cache-ephemeral" not in log(running)
     assert (tmp_path / ".cache/a1111/pip").stat().st_uid == 1000
     assert tmp_path.stat().st_uid != 1000
 
 
-def test_a_stop_while_torch_is_imported_ends_at_once(cpu_image: str) -> None:
+def test_stop_while_torch_is_imported_ends_at_once(cpu_image: str) -> None:
     with container(cpu_image) as running:
-        eventually(lambda: "event=webui-started" in said(running), seconds=30, what="start")
+        eventually(lambda: "event=webui-started" in log(running), seconds=30, what="start")
         began = time.monotonic()
-        assert stopped(running) == 0
+        assert stop(running) == 0
         assert time.monotonic() - began < 10
 
 
 QUICK = {"STANDIN_TORCH": "0", "RESTARTS": "1", "RESTART_PAUSE": "0.1", "PREFLIGHT": "off"}
 
 
-def test_tcmalloc_serves_the_webui_and_nothing_else(cpu_image: str) -> None:
+def test_tcmalloc_is_loaded_by_the_webui_only(cpu_image: str) -> None:
     environment = {**QUICK, "WORKER_MODE": "serverless", "HANDLER_ARGS": "--rp_serve_api"}
     with container(
         cpu_image,
@@ -147,16 +145,16 @@ def test_tcmalloc_serves_the_webui_and_nothing_else(cpu_image: str) -> None:
         network_mode="none",
         cap_add=["SYS_PTRACE"],  # to look into processes that have changed their user
     ) as running:
-        ready(running)
+        wait_until_ready(running)
         processes = running.exec_run(["pgrep", "-u", "worker"]).output.split()
         assert len(processes) == 3, "supervisor, handler, WebUI"
-        words = "for p in $(pgrep -u worker); do grep -q tcmalloc /proc/$p/maps && echo $p; done"
-        found = running.exec_run(["sh", "-c", words]).output
+        script = "for p in $(pgrep -u worker); do grep -q tcmalloc /proc/$p/maps && echo $p; done"
+        found = running.exec_run(["sh", "-c", script]).output
         assert found == running.exec_run(SERVER).output != b""
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "reason"),
     [
         ("crash-at-start", "RuntimeError: the stand-in was asked to crash at start"),
         ("crash-while-loading", "how=SIGABRT"),
@@ -169,32 +167,42 @@ def test_tcmalloc_serves_the_webui_and_nothing_else(cpu_image: str) -> None:
         ("wrong-size", "the picture is 56x64, not 64x64"),
     ],
 )
-def test_a_webui_that_cannot_draw_is_never_ready_and_ends_the_worker_with_the_reason(
-    cpu_image: str, fault: str, told: str
+def test_webui_that_cannot_draw_ends_the_worker_with_the_reason(
+    cpu_image: str, fault: str, reason: str
 ) -> None:
     timeout = "3" if fault == "hang-at-start" else "60"
     environment = {**QUICK, "STANDIN_FAULT": fault, "READY_TIMEOUT": timeout}
     with container(cpu_image, environment=environment, network_mode="none") as running:
         assert running.wait(timeout=120)["StatusCode"] == 4
-        assert told in said(running)
-        assert said(running).count("event=webui-died") == 2
-        assert "event=ready" not in said(running)
+        assert reason in log(running)
+        assert log(running).count("event=webui-died") == 2
+        assert "event=ready" not in log(running)
 
 
-def test_a_webui_that_the_kernel_killed_for_memory_is_reported_as_such(cpu_image: str) -> None:
+def test_out_of_memory_kill_is_reported(cpu_image: str) -> None:
     environment = {**QUICK, "STANDIN_TORCH": "1", "RESTARTS": "0"}
     with container(
         cpu_image, environment=environment, mem_limit="120m", memswap_limit="120m"
     ) as running:
         assert running.wait(timeout=120)["StatusCode"] == 4
-        assert 'hint="the kernel killed for memory in this container"' in said(running)
+        assert 'hint="the kernel killed for memory in this container"' in log(running)
 
 
 @pytest.mark.slow
-def test_invoke_serve_prints_the_url_when_ready_and_leaves_nothing(cpu_image: str) -> None:
-    words = [sys.executable, "-m", "invoke", "serve", "--cpu", "--port", "0", "--image", cpu_image]
+def test_serve_prints_the_url_when_ready_and_removes_its_container(cpu_image: str) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "invoke",
+        "serve",
+        "--cpu",
+        "--port",
+        "0",
+        "--image",
+        cpu_image,
+    ]
     with subprocess.Popen(
-        words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as served:
         try:
             assert served.stdout is not None

@@ -157,8 +157,8 @@ def test_shipped_config_has_every_limit_and_a_checkpoint() -> None:
 
 def test_tables_show_layers_folders_waste_and_checks() -> None:
     text = format_inspection(GOOD.model_copy(update={"found": (GIT_FOLDER,)}), NO_LIMITS)
-    for words in ("the base image", "RUN packages", "/a folder", "1 apt, 2 git, 3 python"):
-        assert words in text
+    for part in ("the base image", "RUN packages", "/a folder", "1 apt, 2 git, 3 python"):
+        assert part in text
     assert ["1", "1.1", "kB", "50", "B", "COPY", "model"] in map(str.split, text.splitlines())
     rows = [line.split()[:2] for line in text.splitlines()]
     assert ["leftovers", "failed"] in rows

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.diagnostics.signatures import match
-from scripts.common.run import run_program
+from scripts.common.run import last_line, run_program
 
 if TYPE_CHECKING:
     import docker
@@ -26,12 +26,12 @@ MINIMUM_BUILDX = (0, 13)  # the first with --progress=rawjson
 
 @dataclass(frozen=True)
 class Engine:
-    """What is known of the engine and of buildx.
+    """Versions and abilities of the engine.
 
     Args:
         version: of the engine.
         buildx: version of buildx as two numbers.
-        containerd_store: whether images are kept by containerd, which attestations need.
+        containerd_store: whether containerd keeps the images, which attestations need.
     """
 
     version: str
@@ -39,9 +39,9 @@ class Engine:
     containerd_store: bool
 
 
-def _docker(*words: str) -> subprocess.CompletedProcess[str]:
+def _docker(*arguments: str) -> subprocess.CompletedProcess[str]:
     return run_program(
-        ["docker", *words],
+        ["docker", *arguments],
         timeout=_TIMEOUT,
         location=os.environ.get("DOCKER_HOST", ""),
         missing_hint="install a Docker engine: scripts/bootstrap --yes invoke doctor",
@@ -51,7 +51,7 @@ def _docker(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def probe() -> Engine:
-    """Ask the engine and buildx what they are.
+    """Read the versions and abilities of the engine and of buildx.
 
     Raises:
         UserError: no engine answers, or buildx is missing or too old.
@@ -59,9 +59,9 @@ def probe() -> Engine:
     info = _docker("info", "--format", "{{json .}}")
     facts = json.loads(info.stdout) if info.stdout.startswith("{") else {}
     if info.returncode != 0 or not facts.get("ServerVersion"):
-        last = (info.stderr.strip() or "; ".join(facts.get("ServerErrors") or [])).splitlines()
+        reason = "; ".join(facts.get("ServerErrors") or []) or last_line(info)
         raise UserError(
-            f"no Docker engine answers: {last[-1] if last else 'no reason given'}",
+            f"no Docker engine answers: {reason}",
             location=os.environ.get("DOCKER_HOST", ""),
             code="engine-missing",
         )
@@ -70,14 +70,14 @@ def probe() -> Engine:
 
 
 def _buildx_version() -> tuple[int, int]:
-    answer = _docker("buildx", "version")
-    words = answer.stdout.split()
-    if answer.returncode != 0 or len(words) < 2:
+    answer = _docker("buildx", "version")  # github.com/docker/buildx v0.13.1 788433953af1…
+    fields = answer.stdout.split()
+    if answer.returncode != 0 or len(fields) < 2:
         raise UserError("the Docker engine has no buildx", code="buildx-missing")
-    major, minor = (int(part) for part in words[1].lstrip("v").split(".")[:2])
+    major, minor = (int(part) for part in fields[1].lstrip("v").split(".")[:2])
     if (major, minor) < MINIMUM_BUILDX:
         raise UserError(
-            f"buildx {words[1]} is too old",
+            f"buildx {fields[1]} is too old",
             code="buildx-missing",
             hint=f"install {MINIMUM_BUILDX[0]}.{MINIMUM_BUILDX[1]} or newer",
         )
@@ -85,7 +85,7 @@ def _buildx_version() -> tuple[int, int]:
 
 
 def builder_driver(name: str | None) -> str:
-    """The driver of a buildx builder (`docker`, `docker-container`, `remote`, …).
+    """Return the driver of a buildx builder (`docker`, `docker-container`, `remote`, …).
 
     Raises:
         UserError: there is no such builder.

@@ -11,14 +11,13 @@ import gzip
 import hashlib
 import io
 import tarfile
-import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 from scripts.common.diagnostics.error import UserError
-from scripts.host.console import note, size
+from scripts.host.console import Throttle, note, size
 from scripts.host.engine.client import docker_errors
 from scripts.host.engine.containers import run_container
 from scripts.host.inspect.layer_tree import (
@@ -39,8 +38,6 @@ if TYPE_CHECKING:
     from docker.models.images import Image
 
 CHUNK: Final = 1 << 20
-QUIET_SECONDS: Final = 2.0
-PAUSE_SECONDS: Final = 10.0
 _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _END: Final = bytes(1024)  # a tar ends with two blocks of zeros
@@ -48,18 +45,17 @@ _MOUNTS: Final = "/.layers"
 
 
 class ExportProgress:
-    """Report bytes read every ten seconds, once reading takes longer than two."""
+    """Reports bytes read every ten seconds, once reading takes longer than two."""
 
     def __init__(self) -> None:
-        self.read = 0
-        self.next = time.monotonic() + QUIET_SECONDS
+        self._read = 0
+        self._throttle = Throttle(10.0, first=2.0)
 
     def add(self, count: int) -> None:
         """Count more bytes."""
-        self.read += count
-        if time.monotonic() > self.next:
-            self.next = time.monotonic() + PAUSE_SECONDS
-            note(f"reading the image's layers: {size(self.read)} so far")
+        self._read += count
+        if self._throttle.is_due():
+            note(f"reading the image's layers: {size(self._read)} so far")
 
 
 class ChunkStream(io.RawIOBase):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from scripts.host.console import console, is_live, note, size
+from scripts.host.console import Throttle, console, is_live, note, size
 
 QUIET_SECONDS = 10.0  # between two lines where no line can be updated
 _DIGEST = re.compile(r": digest: (sha256:[0-9a-f]{64}) size: ")
@@ -93,12 +92,5 @@ def show_uploads(progress: UploadProgress, *, plain: bool = False) -> Iterator[C
         ):
             yield lambda: None
         return
-    last = time.monotonic()
-
-    def update() -> None:
-        nonlocal last
-        if time.monotonic() - last >= QUIET_SECONDS:
-            last = time.monotonic()
-            note(f"  {progress.line}")
-
-    yield update
+    throttle = Throttle(QUIET_SECONDS)
+    yield lambda: note(f"  {progress.line}") if throttle.is_due() else None
