@@ -1,4 +1,4 @@
-"""The smoke sessions as a team runs them: on a sound image, on a running worker, without a GPU."""
+"""The smoke sessions as users run them: on a sound image, on a running worker, without a GPU."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 PASSWORD = secrets.token_hex(8)
 
 
-def nox(session: str, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """`nox -s SESSION -- WORDS` as a user types it."""
+def nox(session: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `nox -s SESSION -- ARGUMENTS` as a user does."""
     return subprocess.run(
-        [sys.executable, "-m", "nox", "-s", session, "--", *words],
+        [sys.executable, "-m", "nox", "-s", session, "--", *arguments],
         cwd=ROOT,
         env={**os.environ, "NO_COLOR": "1", "COLUMNS": "100", **environment},
         capture_output=True,
@@ -53,9 +53,7 @@ def report_in(folder: Path, variant: str) -> SmokeReport:
 
 
 @pytest.mark.slow
-def test_a_sound_image_passes_and_the_report_tells_what_was_seen(
-    cpu_image: str, tmp_path: Path
-) -> None:
+def test_a_sound_image_passes_with_a_full_report(cpu_image: str, tmp_path: Path) -> None:
     reports = tmp_path / "reports"
     answer = nox("smoke", "--image", cpu_image, "--reports", str(reports))
     assert answer.returncode == 0, answer.stdout + answer.stderr
@@ -82,22 +80,20 @@ def test_a_sound_image_passes_and_the_report_tells_what_was_seen(
     assert max(map(len, answer.stdout.partition("\ncpu  ")[2].splitlines()[:-2])) <= 100
 
 
-def test_one_check_of_them_proves_nothing(cpu_image: str, tmp_path: Path) -> None:
-    words = ("--image", cpu_image, "--reports", str(tmp_path / "reports"), "-k", "labels_name")
-    answer = nox("smoke", *words)
+def test_a_selection_of_checks_proves_nothing(cpu_image: str, tmp_path: Path) -> None:
+    arguments = ("--image", cpu_image, "--reports", str(tmp_path / "reports"), "-k", "labels_name")
+    answer = nox("smoke", *arguments)
     assert answer.returncode != 0
     assert "NOT PROVEN: only a part of the checks ran" in answer.stdout
     found = report_in(tmp_path / "reports", "cpu")
     assert not found.passed
-    doubt = check_tested(resolve(replace(load("cpu"), root=tmp_path)), found.image_id)
-    assert doubt
-    assert "only a part" in doubt.message
+    problem = check_tested(resolve(replace(load("cpu"), root=tmp_path)), found.image_id)
+    assert problem
+    assert "only a part" in problem.message
 
 
-def test_a_kept_container_still_serves_after_the_stop_was_tested(
-    cpu_image: str, tmp_path: Path
-) -> None:
-    words = (
+def test_a_kept_container_serves_after_the_stop_check(cpu_image: str, tmp_path: Path) -> None:
+    arguments = (
         "--image",
         cpu_image,
         "--reports",
@@ -106,11 +102,11 @@ def test_a_kept_container_still_serves_after_the_stop_was_tested(
         "-k",
         "becomes_ready or stops",
     )
-    told = re.search(r"^kept: (\S+), (http\S+)$", nox("smoke", *words).stdout, re.MULTILINE)
-    assert told
-    kept = docker.from_env().containers.get(told[1])
+    output = nox("smoke", *arguments).stdout
+    [(name, url)] = re.findall(r"^kept: (\S+), (http\S+)$", output, re.MULTILINE)
+    kept = docker.from_env().containers.get(name)
     try:
-        wait_for_api(WebuiClient(told[2]), 60)
+        wait_for_api(WebuiClient(url), 60)
         assert kept.status == "running"
     finally:
         kept.remove(force=True, v=True)
@@ -118,7 +114,7 @@ def test_a_kept_container_still_serves_after_the_stop_was_tested(
 
 @pytest.fixture
 def locked(cpu_image: str) -> Iterator[str]:
-    """The address of a worker that asks for a login."""
+    """The address of a worker that requires a login."""
     environment = {"API_AUTH": f"me:{PASSWORD}", "STANDIN_TORCH": "0"}
     ports = {PORT: ("127.0.0.1", None)}
     with container(cpu_image, environment=environment, ports=ports) as running:
@@ -127,9 +123,9 @@ def locked(cpu_image: str) -> Iterator[str]:
         yield f"http://127.0.0.1:{running.ports[PORT][0]['HostPort']}"
 
 
-def test_a_running_worker_is_proven_with_its_login(locked: str, tmp_path: Path) -> None:
-    words = ("--url", locked, "--reports", str(tmp_path))
-    answer = nox("api_smoke", *words, API_AUTH=f"me:{PASSWORD}")
+def test_a_running_worker_passes_with_its_login(locked: str, tmp_path: Path) -> None:
+    arguments = ("--url", locked, "--reports", str(tmp_path))
+    answer = nox("api_smoke", *arguments, API_AUTH=f"me:{PASSWORD}")
     assert answer.returncode == 0, answer.stdout
     found = report_in(tmp_path, "url")
     assert found.passed
@@ -142,7 +138,7 @@ def test_a_running_worker_is_proven_with_its_login(locked: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("login", ["", "me:wrong"])
-def test_without_its_login_one_failure_says_how_to_give_it(
+def test_without_login_one_failure_names_the_setting(
     locked: str, tmp_path: Path, login: str
 ) -> None:
     answer = nox("api_smoke", "--url", locked, "--reports", str(tmp_path), API_AUTH=login)
@@ -152,9 +148,9 @@ def test_without_its_login_one_failure_says_how_to_give_it(
     assert "hint: set API_AUTH=user:password" in answer.stdout
 
 
-def test_an_address_where_nothing_answers_is_one_failure(tmp_path: Path) -> None:
-    words = ("--url", "http://127.0.0.1:9", "--reports", str(tmp_path), "--timeout", "1")
-    answer = nox("api_smoke", *words)
+def test_an_address_that_does_not_answer_is_one_failure(tmp_path: Path) -> None:
+    arguments = ("--url", "http://127.0.0.1:9", "--reports", str(tmp_path), "--timeout", "1")
+    answer = nox("api_smoke", *arguments)
     assert answer.returncode != 0
     failed = [check for check in report_in(tmp_path, "url").checks if check.outcome == "failed"]
     assert [check.code for check in failed] == ["port-closed"]
@@ -174,33 +170,33 @@ def small() -> Iterator[Any]:
     client.close()
 
 
-def test_without_a_gpu_a_run_leaves_the_proof_of_one_with_a_gpu_until_something_fails(
+def test_without_a_gpu_the_report_of_a_gpu_stays_until_a_failure(
     small: Any, tmp_path: Path
 ) -> None:
     reports = tmp_path / "reports"
     proven = write_report(reports, small.id, variant="cuda128")
     loaded = replace(load("cuda128"), root=tmp_path)
-    words = ("--image", small.id, "--variant", "cuda128", "--reports", str(reports), "-k")
+    arguments = ("--image", small.id, "--variant", "cuda128", "--reports", str(reports), "-k")
 
-    answer = nox("smoke", *words, "becomes_ready")  # which needs a GPU, so it is skipped
+    answer = nox("smoke", *arguments, "becomes_ready")  # which needs a GPU, so it is skipped
     assert "drawing needs a GPU: nox -s gpu_smoke -- --variant cuda128" in answer.stdout
     assert "the earlier report stays, in which this image drew: " in answer.stdout
     assert report_in(reports, "cuda128") == proven
     assert check_tested(resolve(loaded), small.id) is None
 
-    nox("smoke", *words, "labels_name")  # which this image does not have
-    doubt = check_tested(resolve(loaded), small.id)
-    assert doubt
-    assert "failed" in doubt.message
+    nox("smoke", *arguments, "labels_name")  # which this image does not have
+    problem = check_tested(resolve(loaded), small.id)
+    assert problem
+    assert "failed" in problem.message
     assert not docker.from_env().containers.list(all=True, filters={"ancestor": small.id})
 
 
-@pytest.mark.parametrize(("asked", "count", "ids"), [("all", -1, []), ("1", 0, ["1"])])
-def test_the_engine_is_asked_for_the_gpus_that_were_named(
-    small: Any, asked: str, count: int, ids: list[str]
+@pytest.mark.parametrize(("gpu", "count", "ids"), [("all", -1, []), ("1", 0, ["1"])])
+def test_the_engine_gets_requests_for_the_named_gpus(
+    small: Any, gpu: str, count: int, ids: list[str]
 ) -> None:
     client = docker.from_env()
-    made = client.containers.create(small.id, ["true"], device_requests=device_requests(asked))
+    made = client.containers.create(small.id, ["true"], device_requests=device_requests(gpu))
     try:
         [request] = made.attrs["HostConfig"]["DeviceRequests"]
     finally:
@@ -210,7 +206,7 @@ def test_the_engine_is_asked_for_the_gpus_that_were_named(
     assert (request["Count"], request["DeviceIDs"] or []) == (count, ids)
 
 
-def test_without_a_gpu_the_probe_tells_of_each_kernel_instead_of_crashing(
+def test_without_a_gpu_the_probe_reports_each_kernel(
     cuda_image: str,
 ) -> None:
     argv = ("/opt/webui/bin/python", "-c", PROBE.read_text(), "float16", "bfloat16")
@@ -222,16 +218,14 @@ def test_without_a_gpu_the_probe_tells_of_each_kernel_instead_of_crashing(
         assert kernel_error(results).count("Error: ") == 2
 
 
-def without_gpus() -> None:
-    """Leave the two tests below to machines whose engine has no GPU to give."""
+def skip_with_gpus() -> None:
+    """Skip a test where the engine has GPUs."""
     if any("nvidia" in name for name in docker.from_env().info().get("Runtimes", {})):
-        pytest.skip("this engine has GPUs to give")
+        pytest.skip("this engine has GPUs")
 
 
-def test_without_a_gpu_the_gpu_session_fails_in_seconds_with_one_line(
-    small: Any, tmp_path: Path
-) -> None:
-    without_gpus()
+def test_without_a_gpu_the_gpu_session_fails_in_one_line(small: Any, tmp_path: Path) -> None:
+    skip_with_gpus()
     began = time.monotonic()
     answer = nox("gpu_smoke", "--image", small.id, "--reports", str(tmp_path / "reports"))
     assert time.monotonic() - began < 30
@@ -244,10 +238,10 @@ def test_without_a_gpu_the_gpu_session_fails_in_seconds_with_one_line(
     assert not docker.from_env().containers.list(all=True, filters={"ancestor": small.id})
 
 
-def test_allowed_to_have_no_gpu_it_skips_and_proves_nothing(small: Any, tmp_path: Path) -> None:
-    without_gpus()
-    words = ("--image", small.id, "--allow-no-gpu", "--reports", str(tmp_path / "reports"))
-    answer = nox("gpu_smoke", *words)
+def test_allow_no_gpu_skips_and_proves_nothing(small: Any, tmp_path: Path) -> None:
+    skip_with_gpus()
+    arguments = ("--image", small.id, "--allow-no-gpu", "--reports", str(tmp_path / "reports"))
+    answer = nox("gpu_smoke", *arguments)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert "warning: nothing is proven: the engine has no GPU to give" in answer.stdout
     assert not (tmp_path / "reports").exists()

@@ -37,12 +37,12 @@ class Broken:
     """One broken image.
 
     Args:
-        name: of the flaw.
-        code: that the smoke tests must give it.
+        name: of the fault.
+        code: that the smoke checks must give it.
         lines: of its Dockerfile, after FROM.
         only: checks to run (`pytest -k`), so that it takes seconds.
-        variant: of the image it stands on.
-        config: what the config says otherwise.
+        variant: of the image that it is built on.
+        config: overrides of the config.
     """
 
     name: str
@@ -66,7 +66,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def smoke(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Smoke]:
-    """Builds a broken image, runs its smoke tests as a user does, and removes the image."""
+    """Build a broken image, run its smoke checks as a user does, and remove the image."""
     made: list[str] = []
 
     def run(broken: Broken) -> SmokeReport:
@@ -75,7 +75,7 @@ def smoke(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Smoke]:
         made.append(tag)
         config = tmp_path / "config.yaml"
         config.write_text(broken.config or "{}\n", encoding="utf-8")
-        return _smoked(tag, broken, config, tmp_path)
+        return _run_checks(tag, broken, config, tmp_path)
 
     yield run
     for tag in made:
@@ -88,10 +88,10 @@ def _base(request: pytest.FixtureRequest, variant: str) -> str:
     return named or str(request.getfixturevalue(f"{kind}_image"))
 
 
-def _smoked(tag: str, broken: Broken, config: Path, folder: Path) -> SmokeReport:
-    words = ["--image", tag, "--variant", broken.variant, "--reports", str(folder)]
+def _run_checks(tag: str, broken: Broken, config: Path, folder: Path) -> SmokeReport:
+    arguments = ["--image", tag, "--variant", broken.variant, "--reports", str(folder)]
     answer = subprocess.run(
-        [sys.executable, "-m", "pytest", "tests/smoke", "-k", broken.only, *words],
+        [sys.executable, "-m", "pytest", "tests/smoke", "-k", broken.only, *arguments],
         cwd=ROOT,
         env={**os.environ, "IMAGE_CONFIG": str(config)},
         capture_output=True,
@@ -100,5 +100,5 @@ def _smoked(tag: str, broken: Broken, config: Path, folder: Path) -> SmokeReport
         check=False,
     )
     assert answer.returncode == 1, answer.stdout + answer.stderr
-    told = json.loads((folder / f"smoke-{broken.variant}.json").read_text(encoding="utf-8"))
-    return SmokeReport.model_validate(told)
+    report = json.loads((folder / f"smoke-{broken.variant}.json").read_text(encoding="utf-8"))
+    return SmokeReport.model_validate(report)

@@ -1,4 +1,4 @@
-"""Every image that would fail in production fails its smoke test first, under the right name."""
+"""Images that would fail in production fail a smoke check first, with the right code."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ TOKEN = "hf_" + "x" * 34  # of a token's form only
 
 
 def standin(fault: str, *more: str) -> tuple[str, ...]:
-    """A worker whose WebUI goes wrong; without torch, which has no part in it, it starts faster."""
-    words = (f"STANDIN_FAULT={fault}", "STANDIN_TORCH=0", *more)
-    return tuple(f"ENV {word}" for word in words)
+    """Give a worker's WebUI a fault; without torch, which is not needed, it starts faster."""
+    variables = (f"STANDIN_FAULT={fault}", "STANDIN_TORCH=0", *more)
+    return tuple(f"ENV {variable}" for variable in variables)
 
 
-FLAWS = (
+FAULTS = (
     Broken("no-model-loaded", "model-not-loaded", standin("no-model"), "becomes_ready"),
     Broken(
         "xformers-for-another-torch",
@@ -82,7 +82,7 @@ FLAWS = (
         standin("hang-at-start", "READY_TIMEOUT=3"),
         "becomes_ready",
     ),
-    # With the worker's own look at pictures off, the smoke test's must see it.
+    # Without the worker's own check of its first image, the smoke check must find it.
     Broken("flat-picture", "picture-flat", standin("flat", "WARMUP=off"), "draws_an_image"),
     Broken("flat-warm-up", "picture-flat", standin("flat"), "becomes_ready"),
     Broken(
@@ -170,8 +170,8 @@ FLAWS = (
 )
 
 
-@pytest.mark.parametrize("broken", FLAWS, ids=lambda broken: broken.name)
-def test_a_broken_image_fails_under_its_own_name(broken: Broken, smoke: Smoke) -> None:
+@pytest.mark.parametrize("broken", FAULTS, ids=lambda broken: broken.name)
+def test_a_broken_image_fails_with_its_code(broken: Broken, smoke: Smoke) -> None:
     report = smoke(broken)
     failed = [check for check in report.checks if check.outcome == "failed"]
     assert not report.passed
