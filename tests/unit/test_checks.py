@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.diagnostics.table import diagnostics
 from scripts.common.gpu.judge import LEFT_OVER, Judgement
 from scripts.common.webui_client import Response, WebuiClient
+from scripts.host.config.load import ROOT
 from tests.support.smoke_reports import png
 from tests.support.webui import png as noise
 
@@ -289,8 +291,19 @@ def test_a_failed_prerequisite_fails_once_and_then_skips() -> None:
 
 
 def test_each_code_of_a_check_is_in_the_table() -> None:
-    files = [*Path("tests/smoke").glob("*.py"), *Path("scripts/common/checks").glob("*.py")]
+    files = [*(ROOT / "tests/smoke").glob("*.py"), *(ROOT / "scripts/common/checks").glob("*.py")]
     text = "".join(path.read_text() for path in files)
     codes = set(re.findall(r'(?:(?:@check|layers_obey)\("[^"]+", |code=)"([a-z0-9-]+)"', text))
     assert len(codes) > 20
     assert codes <= set(diagnostics())
+
+
+def test_checks_import_nothing_that_the_worker_lacks() -> None:
+    modules = ("api_checks", "gpu_checks", "smoke_report")
+    code = f"""import sys
+from scripts.common.checks import {", ".join(modules)}
+print({{"PIL", "docker", "pytest", "yaml", "jinja2", "rich"}} & {{*sys.modules}})"""
+    output = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert output.stdout == "set()\n"

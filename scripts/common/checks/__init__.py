@@ -1,1 +1,1 @@
-"""Smoke checks that need only the API or the GPU, and their report data."""
+"""Checks of API, GPU and images, their results, and the data of the smoke report."""
