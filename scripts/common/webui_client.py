@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 MAX_BODY: Final = 2_000_000_000
 """Bytes of a body that are read. A longer one is cut off here and is no valid JSON."""
 
+PROGRESS: Final = "/sdapi/v1/progress?skip_current_image=true"
+"""Path that the WebUI answers at once, even while it loads or draws."""
+
 _CHUNK: Final = 1 << 20
 
 

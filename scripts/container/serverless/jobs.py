@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.diagnostics.signatures import match
-from scripts.common.webui_client import Response, WebuiClient
+from scripts.common.webui_client import PROGRESS, Response, WebuiClient
 from scripts.container.log import log
 from scripts.container.serverless.job_input import JobRequest, parse_job_input
 from scripts.container.serverless.job_output import JobResult, invalid_answer, return_images
@@ -28,7 +28,6 @@ _POLL: Final = 0.05
 # Other errors may quote the job: no prompt or name of a setting may have the worker replaced.
 _RAISED_BY_TORCH: Final = re.compile(r"\d+ (?:RuntimeError|AcceleratorError): ")
 _POISON: Final = ("cuda-error", "no-kernel-image", "kernel-failed")
-_PROGRESS: Final = "/sdapi/v1/progress?skip_current_image=true"
 
 Job = dict[str, Any]
 """A job as RunPod sends it, with `id` and `input`."""
@@ -93,7 +92,7 @@ def stop_drawing(client: WebuiClient) -> bool:
     try:
         client.request("POST", "/sdapi/v1/interrupt", timeout=_QUICK)
         while time.monotonic() < deadline:
-            state = client.request("GET", _PROGRESS, timeout=_QUICK).json()["state"]
+            state = client.request("GET", PROGRESS, timeout=_QUICK).json()["state"]
             if not state["job_count"]:
                 return True
             time.sleep(_POLL)
@@ -196,7 +195,7 @@ def _reported_progress(job: Job, request: JobRequest, context: JobContext) -> It
     def poll() -> None:
         while not done.wait(context.progress_interval):
             try:
-                answer = context.client.request("GET", _PROGRESS, timeout=_QUICK).json()
+                answer = context.client.request("GET", PROGRESS, timeout=_QUICK).json()
                 state = answer["state"]
                 progress = {
                     "progress": round(float(answer["progress"]), 3),

@@ -12,10 +12,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from scripts.common.webui_client import Response, WebuiClient
+from scripts.common.webui_client import PROGRESS, Response, WebuiClient
 from scripts.container.settings import Settings, Warmup
 
-_LIVENESS: Final = "/sdapi/v1/progress?skip_current_image=true"  # answered while it loads or draws
 _POLL: Final = 0.05  # seconds between two requests to a port that is still closed
 _TRIES: Final = 3  # answers without an image until the WebUI counts as unable to draw
 _PAUSE: Final = 1.0  # seconds between them
@@ -68,7 +67,7 @@ def _is_alive(client: WebuiClient, timeout: float) -> bool:
     from http.client import HTTPException
 
     try:
-        client.request("GET", _LIVENESS, timeout=timeout)
+        client.request("GET", PROGRESS, timeout=timeout)
     except (OSError, HTTPException):
         return False
     return True
