@@ -45,8 +45,8 @@ def fetch_command(url: str, sha256: str) -> str:
     """Return the shell command of this project's download in a process of its own."""
     code = (
         "from pathlib import Path;"
-        "from scripts.common.fetch.download import fetch_verified;"
-        "from scripts.common.fetch.artifact import ArtifactSpec;"
+        "from scripts.common.fetch.transfer import fetch_verified;"
+        "from scripts.common.fetch.spec import ArtifactSpec;"
         f"fetch_verified(ArtifactSpec({url!r}, 'm.dat', {sha256!r}), Path('m'));" + RECORD_PEAK
     )
     return f"{PYTHON} -c {shlex.quote(code)}"

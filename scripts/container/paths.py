@@ -45,7 +45,7 @@ def list_volume_models(settings: Settings) -> list[Path]:
         return []
     from scripts.common.fetch.volume_models import read_list
 
-    return [Path(model.path) for model in read_list(settings.volume_models)]
+    return [Path(path) for path in read_list(settings.volume_models)]
 
 
 def list_model_folders(settings: Settings) -> list[Path]:

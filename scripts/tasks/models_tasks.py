@@ -1,4 +1,4 @@
-"""Tasks of the model files, from their sources to the verified store."""
+"""Define `invoke models.*`: download, verify, list and edit the models of the config."""
 
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -17,33 +17,41 @@ def prefetch(
     name: Annotated[list[str], "only this model (repeatable); all that are baked in by default"],
     define: Define,
     variant: Variant = DEFAULT_VARIANT,
-    rehash: Annotated[bool, "distrust the stamps and read every file"] = False,
+    rehash: Annotated[bool, "ignore the stamps and read every file"] = False,
     trust_on_first_use: Annotated[
-        bool, "accept unpinned URLs and write what they were into the lock"
+        bool, "accept unpinned URLs and write their SHA-256 into the lock"
     ] = False,
     json: Annotated[bool, "one JSON event a line, for CI"] = False,
 ) -> None:
-    """Fetch and verify what is missing, several files at once.
+    """Download and verify missing models, several at once.
 
-    Run again after any break, it resumes.
+    After an interruption, the next run resumes.
     """
     from scripts.host.console import say
     from scripts.host.models import receipt
-    from scripts.host.models.outcome import table_of
+    from scripts.host.models.model_tables import prefetch_table
 
     key = receipt.key_of(variant, define, name)
     known = None if rehash else receipt.read(key)
     if known:
-        say("\n".join(known.events) if json else table_of(known.rows))
+        say("\n".join(known.events) if json else prefetch_table(known.rows))
         return
     from scripts.host.config.load import load
-    from scripts.host.models.progress_display import leave_receipt, prefetch_shown
+    from scripts.host.models.artifacts import image_artifacts
+    from scripts.host.models.prefetch import PrefetchOptions
+    from scripts.host.models.prefetch import prefetch as fetch_artifacts
+    from scripts.host.models.progress_display import open_display
+    from scripts.host.models.store import Store
 
     loaded = load(variant, define)
-    results = prefetch_shown(
-        loaded, name, as_json=json, rehash=rehash, trust_on_first_use=trust_on_first_use
-    )
-    leave_receipt(key, loaded, results)
+    store = Store(loaded.store)
+    with open_display(as_json=json) as display:
+        options = PrefetchOptions.from_config(
+            loaded, display, rehash=rehash, trust_on_first_use=trust_on_first_use
+        )
+        files = fetch_artifacts(image_artifacts(loaded, name), store, options)
+    display.finish(files)
+    receipt.write(key, files, store)
 
 
 @task()
@@ -52,23 +60,21 @@ def verify(
     delete: Annotated[bool, "delete the damaged files, to be fetched again"] = False,
 ) -> None:
     """Read every file of the store and report damaged ones."""
-    from scripts.host.console import say, size, table, terminal_width, warn
-    from scripts.host.models import upkeep
-    from scripts.host.models.progress_display import display
+    from scripts.host.console import say, warn
+    from scripts.host.models import store_maintenance
+    from scripts.host.models.model_tables import objects_table
+    from scripts.host.models.progress_display import open_display
     from scripts.host.models.store import Store
 
     store = Store(loaded.store)
-    with display() as shown:
-        checked = upkeep.verify(store, lambda path: shown.watch(path.name[:16], {}))
-    rows = [
-        (each.path.name[:16], " ".join(each.models), size(each.size), each.damage or "whole")
-        for each in checked
-    ]
-    header = ("object", "models", "size", "state")
-    say(table(header, rows, right=(2,), width=terminal_width()))
-    damaged = [each for each in checked if each.damage]
+    with open_display() as display:
+        checked = store_maintenance.verify_objects(
+            store, lambda path: display.labelled(path.name[:16], {})
+        )
+    say(objects_table(checked))
+    damaged = [each.path for each in checked if each.damage]
     if delete:
-        upkeep.delete([upkeep.Waste(d.path, d.size, d.damage) for d in damaged], store)
+        store_maintenance.delete(damaged, store)
     elif damaged:
         warn(f"{len(damaged)} damaged - run: invoke models.verify --delete, then models.prefetch")
         sys.exit(1)
@@ -77,10 +83,11 @@ def verify(
 @task(name="list")
 def list_(loaded: "LoadedConfig") -> None:
     """Show every model: source, place, and whether it is here."""
-    from scripts.host.console import say, table, terminal_width
-    from scripts.host.models.listing import HEADER, rows
+    from scripts.host.console import say
+    from scripts.host.models.model_tables import models_table
+    from scripts.host.models.store import Store
 
-    say(table(HEADER, rows(loaded), right=(2,), width=terminal_width()))
+    say(models_table(loaded, Store(loaded.store)))
 
 
 @task(positional=["name", "source"])
@@ -99,13 +106,13 @@ def add(
     """Add a model to config.yaml."""
     from scripts.host.config.load import ROOT
     from scripts.host.console import say
-    from scripts.host.models import edit
+    from scripts.host.models import config_edit
 
-    entry = edit.entry(
+    entry = config_edit.model_entry(
         name, source, path, revision=revision, sha256=sha256, placement=placement,
         allow_pickle=allow_pickle,
     )  # fmt: skip
-    edit.add(ROOT, entry)
+    config_edit.add_model(ROOT, entry)
     say(f"added {name} to config.yaml; pin it with: invoke pin")
 
 
@@ -117,39 +124,40 @@ def remove(_: Context, name: Annotated[str, "the model"]) -> None:
     """
     from scripts.host.config.load import ROOT
     from scripts.host.console import say
-    from scripts.host.models import edit
+    from scripts.host.models import config_edit
 
-    edit.remove(ROOT, name)
+    config_edit.remove_model(ROOT, name)
     say(f"removed {name} from config.yaml; free its space with: invoke models.prune")
 
 
 @task()
 def prune(loaded: "LoadedConfig", yes: Annotated[bool, "delete without asking"] = False) -> None:
     """Show what no config names any more; delete it if you agree."""
-    from scripts.host.console import note, say, size, table
-    from scripts.host.models import upkeep
+    from scripts.host.console import note, say, size
+    from scripts.host.models import store_maintenance
+    from scripts.host.models.model_tables import unused_table
     from scripts.host.models.store import Store
 
-    rubbish = upkeep.waste(loaded)
-    if not rubbish:
+    store = Store(loaded.store)
+    unused = store_maintenance.find_unused(loaded, store)
+    if not unused:
         say("nothing to delete")
         return
-    rows = [
-        (str(each.path.relative_to(loaded.store)), size(each.size), each.why) for each in rubbish
-    ]
-    say(table(("path", "size", "why"), rows, right=(1,)))
+    say(unused_table(unused, store))
     if not yes and not sys.stdin.isatty():
-        note("nothing was deleted: say --yes")
+        note("nothing was deleted: add --yes")
         return
     if yes or input("delete these? [y/N] ").strip().lower() in ("y", "yes"):
-        upkeep.delete(rubbish, Store(loaded.store))
-        say(f"freed {size(sum(each.size for each in rubbish))}")
+        store_maintenance.delete([each.path for each in unused], store)
+        say(f"freed {size(sum(each.size for each in unused))}")
 
 
 @task(positional=["name"])
 def path(loaded: "LoadedConfig", name: Annotated[str, "the model"]) -> None:
-    """Print where a model's verified file lies, or fail."""
+    """Print the path of a model's verified file, or fail."""
     from scripts.host.console import say
+    from scripts.host.models.artifacts import image_artifacts
     from scripts.host.models.prefetch import verified_path
+    from scripts.host.models.store import Store
 
-    say(str(verified_path(loaded, name)))
+    say(str(verified_path(image_artifacts(loaded, [name]), Store(loaded.store))))

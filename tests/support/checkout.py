@@ -7,18 +7,32 @@ import json
 import random
 import shutil
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from scripts.common.fetch.retry_policy import RetryPolicy
+from scripts.common.fetch.spec import RetryPolicy, VerifiedFile
 from scripts.host.config.load import ROOT, LoadedConfig, load
-from scripts.host.models.prefetch import Manner, Result, prefetch
+from scripts.host.models.artifacts import image_artifacts
+from scripts.host.models.prefetch import FetchedFiles, PrefetchOptions, prefetch
+from scripts.host.models.progress_display import Display
+from scripts.host.models.store import Store
 
-IMPATIENT = RetryPolicy(attempts=2, pause=0.01, longest_pause=1.0, stall=2.0)
-MANNER = Manner(line=IMPATIENT)
+IMPATIENT = RetryPolicy(attempts=2, pause=0.01, max_pause=1.0, stall_timeout=2.0)
+
+
+class Warnings(Display):
+    """A display that keeps the warnings."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def warn(self, text: str) -> None:
+        """Keep a warning."""
+        self.texts.append(text)
 
 
 def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,9 +69,29 @@ def loaded_from(root: Path, *define: str) -> LoadedConfig:
     return load(root=root, define=define)
 
 
-def run(root: Path, *names: str, manner: Manner = MANNER) -> tuple[Result, ...]:
-    """Prefetch its models."""
-    return prefetch(loaded_from(root), names, manner=manner)
+def store_of(root: Path) -> Store:
+    """Return its store."""
+    return Store(loaded_from(root).store)
+
+
+def prefetch_models(
+    root: Path,
+    *names: str,
+    define: tuple[str, ...] = (),
+    display: Display | None = None,
+    policy: RetryPolicy | None = IMPATIENT,
+    **flags: bool,
+) -> FetchedFiles:
+    """Prefetch its models, by default with little patience; policy None: as the config says."""
+    loaded = loaded_from(root, *define)
+    options = PrefetchOptions.from_config(loaded, display or Display(), **flags)
+    options = replace(options, policy=policy or options.policy)
+    return prefetch(image_artifacts(loaded, names), Store(loaded.store), options)
+
+
+def prefetched(root: Path, *names: str, **options: Any) -> list[VerifiedFile]:
+    """Prefetch its models and return their files."""
+    return list(prefetch_models(root, *names, **options).values())
 
 
 def from_url(url: str, **changes: Any) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.fetch.artifact import ArtifactSpec
-from scripts.common.fetch.volume_models import VolumeModel, as_json
+from scripts.common.fetch.spec import ArtifactSpec
+from scripts.common.fetch.volume_models import as_json
 from scripts.container import paths
 from scripts.container.log import LogfmtFormatter, SecretFilter
 from scripts.container.settings import VARIABLES, Settings, Warmup
@@ -114,8 +114,8 @@ def test_a_pickle_is_found_in_every_configured_place(tmp_path: Path, place: str)
     assert "--disable-safe-unpickle" in flags_of_supervisor(configured)
     if place == "VOLUME_MODELS":
         spec = ArtifactSpec(url="https://example.invalid/x", name="x.ckpt", sha256="0" * 64)
-        model = VolumeModel("x", "/runpod-volume/x.ckpt", spec, "TOKEN_OF_TEST")
-        (tmp_path / "volume-models.json").write_text(as_json([model]))
+        listed = as_json({"/runpod-volume/x.ckpt": spec})
+        (tmp_path / "volume-models.json").write_text(listed)
     else:
         places_of[place].touch()
     assert "--disable-safe-unpickle" not in flags_of_supervisor(configured)

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.common.fetch.artifact import ArtifactSpec
-from scripts.common.fetch.volume_models import VolumeModel, as_json
+from scripts.common.fetch.spec import ArtifactSpec
+from scripts.common.fetch.volume_models import as_json
 from scripts.container.settings import Settings
 from scripts.container.status import metrics
 from scripts.container.status.state import JobCounts, State, write_job_counts, write_state
@@ -216,8 +216,7 @@ def volume_model(tmp_path: Path, content: bytes, digest: str) -> dict[str, str]:
     source, listed = tmp_path / "source.bin", tmp_path / "volume-models.json"
     source.write_bytes(content)
     spec = ArtifactSpec(url=source.as_uri(), name="model.json", sha256=digest)
-    model = VolumeModel("model", str(tmp_path / "volume" / "model.json"), spec, "TOKEN_OF_TEST")
-    listed.write_text(as_json([model]))
+    listed.write_text(as_json({str(tmp_path / "volume" / "model.json"): spec}))
     return {"VOLUME_MODELS": str(listed)}
 
 

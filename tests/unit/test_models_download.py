@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.fetch.artifact import ArtifactSpec
-from scripts.common.fetch.download import fetch_verified
 from scripts.common.fetch.hashing import layer_time
 from scripts.common.fetch.partial import partial_path
-from scripts.common.fetch.retry_policy import RetryPolicy
-from tests.support.downloading import CONTENT, HALF, OTHER, QUICK, fetch, leftovers, sha, wanted
+from scripts.common.fetch.spec import ArtifactSpec, RetryPolicy
+from scripts.common.fetch.transfer import fetch_verified
+from tests.support.downloading import CONTENT, HALF, OTHER, QUICK, fetch, leftovers, sha, spec_of
 from tests.support.fault_server import Behaviour, misbehaving
+from tests.support.tls import serve_tls
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_a_fetched_file_is_whole_readable_by_all_and_of_its_contents_time(dest: 
     with misbehaving(CONTENT) as server:
         found = fetch(server, dest)
     assert dest.read_bytes() == CONTENT
-    assert (found.state, found.sha256, found.moved) == ("fetched", sha(CONTENT), len(CONTENT))
+    assert (found.state, found.sha256, found.received) == ("fetched", sha(CONTENT), len(CONTENT))
     assert stat.S_IMODE(dest.stat().st_mode) == 0o644
     assert dest.stat().st_mtime == layer_time(sha(CONTENT))
     assert leftovers(dest) == ["file.stamp"]
@@ -118,13 +118,10 @@ def test_retry_after_in_seconds_is_obeyed(dest: Path) -> None:
 
 def test_retry_after_as_a_date_is_read_by_the_servers_clock(dest: Path) -> None:
     elsewhere = time.time() - 30 * 86400  # a clock that is a month late
-    dates = {
-        "Date": email.utils.formatdate(elsewhere, usegmt=True),
-        "Retry-After": email.utils.formatdate(elsewhere + 1, usegmt=True),
-    }
-
-    with misbehaving(CONTENT, Behaviour(status=503, headers=dates), Behaviour()) as server:
-        server.RequestHandlerClass.date_time_string = lambda *_: dates["Date"]  # type: ignore[attr-defined]  # http.server's own Date
+    date = email.utils.formatdate(elsewhere, usegmt=True)
+    busy = {"Retry-After": email.utils.formatdate(elsewhere + 1, usegmt=True)}
+    with misbehaving(CONTENT, Behaviour(status=503, headers=busy), Behaviour()) as server:
+        server.RequestHandlerClass.date_time_string = lambda *_: date  # type: ignore[attr-defined]  # http.server's own Date
         try:
             started = time.monotonic()
             fetch(server, dest)
@@ -177,7 +174,7 @@ def test_an_unpinned_file_is_never_made_of_two(
 
 def test_resumed_bytes_of_another_file_are_noticed_and_replaced(dest: Path) -> None:
     with misbehaving(OTHER, Behaviour(stop_at=HALF, etag="")) as server, pytest.raises(UserError):
-        fetch(server, dest, line=RetryPolicy(attempts=1))
+        fetch(server, dest, policy=RetryPolicy(attempts=1))
     assert partial_path(dest).stat().st_size == HALF
     with misbehaving(CONTENT, Behaviour(etag="")) as server:
         assert fetch(server, dest).sha256 == sha(CONTENT)
@@ -186,7 +183,7 @@ def test_resumed_bytes_of_another_file_are_noticed_and_replaced(dest: Path) -> N
 
 def test_without_pin_and_validator_nothing_is_resumed(dest: Path) -> None:
     with misbehaving(OTHER, Behaviour(stop_at=HALF, etag="")) as server, pytest.raises(UserError):
-        fetch(server, dest, line=RetryPolicy(attempts=1), sha256="", size=None)
+        fetch(server, dest, policy=RetryPolicy(attempts=1), sha256="", size=None)
     with misbehaving(CONTENT, Behaviour(etag="")) as server:
         fetch(server, dest, sha256="", size=None)
         assert "Range" not in server.asked[0].headers
@@ -199,7 +196,7 @@ def test_the_next_run_resumes(dest: Path) -> None:
             fetch(server, dest)
         server.script = [Behaviour()]
         found = fetch(server, dest)
-    assert (found.state, found.moved) == ("resumed", len(CONTENT) - HALF)
+    assert (found.state, found.received) == ("resumed", len(CONTENT) - HALF)
     assert dest.read_bytes() == CONTENT
 
 
@@ -211,7 +208,7 @@ def test_a_run_killed_after_the_last_byte_has_nothing_to_fetch(dest: Path) -> No
             stream.write(CONTENT[HALF:])
         server.script = [Behaviour()]
         found = fetch(server, dest, sha256="", size=None)
-    assert (found.moved, found.sha256) == (0, sha(CONTENT))
+    assert (found.received, found.sha256) == (0, sha(CONTENT))
 
 
 def test_a_server_that_ignores_ranges_starts_the_file_again(dest: Path) -> None:
@@ -227,7 +224,7 @@ def test_a_body_longer_than_expected_is_cut_off_and_discarded(dest: Path, chunke
     taken: list[int] = []
     with misbehaving(CONTENT, act) as server, pytest.raises(UserError) as caught:
         fetch_verified(
-            wanted(server), dest, line=QUICK, watch=lambda _, done, *__: taken.append(done)
+            spec_of(server), dest, policy=QUICK, on_progress=lambda _, done, *__: taken.append(done)
         )
     assert caught.value.code == "wrong-bytes"
     assert max(taken) < 2 * len(CONTENT)
@@ -256,7 +253,7 @@ def test_a_token_goes_to_its_own_host_and_to_no_other(dest: Path) -> None:
         away = Behaviour(status=302, headers={"Location": f"{elsewhere.url}/cdn"})
         home = Behaviour(status=308, headers={"Location": "/moved"})
         with misbehaving(b"", home, away) as server:
-            fetch_verified(wanted(server), dest, line=QUICK, token="secret")  # noqa: S106 - not one
+            fetch_verified(spec_of(server), dest, policy=QUICK, token="secret")  # noqa: S106 - not one
             sent = [asked.headers.get("Authorization") for asked in server.asked]
         assert sent == ["Bearer secret", "Bearer secret"]
         assert "Authorization" not in elsewhere.asked[0].headers
@@ -270,9 +267,29 @@ def test_a_redirect_to_a_local_file_is_refused(dest: Path, tmp_path: Path) -> No
     assert caught.value.code == "download-refused"
 
 
+def test_a_redirect_from_https_to_http_is_refused(dest: Path, tmp_path: Path) -> None:
+    with misbehaving(CONTENT) as plain:
+        away = Behaviour(status=302, headers={"Location": f"{plain.url}/file"})
+        with misbehaving(CONTENT, away) as server:
+            policy = RetryPolicy(ca_bundle=str(serve_tls(server, tmp_path)))
+            spec = ArtifactSpec(f"{server.url.replace('http:', 'https:')}/file", "file.dat")
+            with pytest.raises(UserError, match="unsafe place"):
+                fetch_verified(spec, dest, policy=policy)
+        assert plain.asked == []
+
+
+def test_netrc_is_not_used(dest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login user password secret\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    away = Behaviour(status=302, headers={"Location": "/cdn"})
+    with misbehaving(CONTENT, away, Behaviour()) as server:
+        fetch(server, dest)
+        assert not [asked for asked in server.asked if "Authorization" in asked.headers]
+
+
 def test_messages_never_show_a_query(dest: Path) -> None:
     with misbehaving(CONTENT, Behaviour(status=404)) as server:
         asked = ArtifactSpec(f"{server.url}/file?token=secret", "file.dat")
         with pytest.raises(UserError) as caught:
-            fetch_verified(asked, dest, line=QUICK)
+            fetch_verified(asked, dest, policy=QUICK)
     assert "secret" not in str(caught.value)

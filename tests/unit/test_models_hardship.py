@@ -16,13 +16,12 @@ from pathlib import Path
 import pytest
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.fetch.artifact import ArtifactSpec, VerifiedFile
-from scripts.common.fetch.download import fetch_verified
 from scripts.common.fetch.partial import partial_path
-from scripts.common.fetch.retry_policy import RetryPolicy
+from scripts.common.fetch.spec import ArtifactSpec, RetryPolicy, VerifiedFile
+from scripts.common.fetch.transfer import fetch_verified
 from scripts.host.config.load import ROOT
 from tests.support.checkout import from_url, make_checkout
-from tests.support.downloading import CONTENT, HALF, QUICK, fetch, leftovers, sha, wanted
+from tests.support.downloading import CONTENT, HALF, QUICK, fetch, leftovers, sha, spec_of
 from tests.support.fault_server import Behaviour, FaultServer, misbehaving
 from tests.support.small_world import in_small_world, needs_namespaces
 from tests.support.tls import serve_tls
@@ -42,7 +41,7 @@ def test_two_at_once_share_one_download(dest: Path) -> None:
             if state == "waiting":
                 waiting.set()
 
-        found.append(fetch_verified(wanted(server), dest, line=QUICK, watch=watch))
+        found.append(fetch_verified(spec_of(server), dest, policy=QUICK, on_progress=watch))
 
     with misbehaving(CONTENT, Behaviour(rate=6_000_000)) as server:
         begun = threading.Event()
@@ -54,7 +53,7 @@ def test_two_at_once_share_one_download(dest: Path) -> None:
                 assert waiting.wait(10)
 
         other = threading.Thread(target=second)
-        first = fetch_verified(wanted(server), dest, line=QUICK, watch=first_watch)
+        first = fetch_verified(spec_of(server), dest, policy=QUICK, on_progress=first_watch)
         other.join(10)
         assert len(server.asked) == 1
     assert (first.state, found[0].state) == ("fetched", "waited")
@@ -74,17 +73,17 @@ def test_a_changed_file_in_the_store_is_reported_not_used(dest: Path) -> None:
 FETCH = """
 import sys
 from pathlib import Path
-from scripts.common.fetch.download import fetch_verified
+from scripts.common.fetch.transfer import fetch_verified
 from scripts.common.diagnostics.error import UserError
-from scripts.common.fetch.retry_policy import RetryPolicy
-from scripts.common.fetch.artifact import ArtifactSpec
+from scripts.common.fetch.spec import RetryPolicy
+from scripts.common.fetch.spec import ArtifactSpec
 url, dest, sha256, size = sys.argv[1:]
 def watch(state, *_):
     print(state, flush=True)
 try:
     wanted = ArtifactSpec(url, "file.dat", sha256, int(size) or None)
-    print(fetch_verified(wanted, Path(dest), line=RetryPolicy(attempts=2, pause=0.01),
-        watch=watch).state)
+    print(fetch_verified(wanted, Path(dest), policy=RetryPolicy(attempts=2, pause=0.01),
+        on_progress=watch).state)
 except UserError as failure:
     print(failure)
     sys.exit(1)
@@ -171,10 +170,10 @@ def test_an_untrusted_certificate_is_named_and_a_bundle_cures_it(
             f"{server.url.replace('http:', 'https:')}/file", "file.dat", sha(CONTENT)
         )
         with pytest.raises(UserError) as caught:
-            fetch_verified(asked, dest, line=QUICK)
+            fetch_verified(asked, dest, policy=QUICK)
         assert caught.value.code == "certificate"
         assert "ca_bundle" in caught.value.hint
-        fetch_verified(asked, dest, line=RetryPolicy(ca_bundle=str(cert)))
+        fetch_verified(asked, dest, policy=RetryPolicy(ca_bundle=str(cert)))
     assert dest.read_bytes() == CONTENT
 
 
@@ -185,7 +184,7 @@ def test_a_certificate_out_of_its_time_points_at_the_clock(dest: Path, tmp_path:
             f"{server.url.replace('http:', 'https:')}/file", "file.dat", sha(CONTENT)
         )
         with pytest.raises(UserError, match="expired") as caught:
-            fetch_verified(asked, dest, line=RetryPolicy(ca_bundle=str(cert)))
+            fetch_verified(asked, dest, policy=RetryPolicy(ca_bundle=str(cert)))
     assert "clock" in caught.value.hint
     assert not dest.exists()
 
@@ -196,7 +195,7 @@ def test_a_proxy_in_the_environment_is_used(dest: Path, monkeypatch: pytest.Monk
         monkeypatch.delenv("no_proxy", raising=False)
         monkeypatch.delenv("NO_PROXY", raising=False)
         asked = ArtifactSpec("http://models.invalid/file", "file.dat", sha(CONTENT))
-        fetch_verified(asked, dest, line=QUICK)
+        fetch_verified(asked, dest, policy=QUICK)
         assert proxy.asked[0].path == "http://models.invalid/file"
     assert dest.read_bytes() == CONTENT
 

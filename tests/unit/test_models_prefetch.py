@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import subprocess
 import sys
@@ -14,16 +13,19 @@ from typing import Any
 import pytest
 
 from scripts.common.diagnostics.error import UserError
-from scripts.host.models.prefetch import Manner, verified_path
+from scripts.host.models.artifacts import image_artifacts
+from scripts.host.models.prefetch import verified_path
 from tests.support.checkout import (
-    MANNER,
+    Warnings,
     from_url,
     loaded_from,
     make_checkout,
     plain_environment,
-    run,
+    prefetch_models,
+    prefetched,
     safetensors_bytes,
     sha,
+    store_of,
 )
 from tests.support.fault_server import Behaviour, misbehaving
 from tests.support.hub import HubServer, commit_of, hub
@@ -67,26 +69,23 @@ def checkout(root: Path, server: HubServer | None, *models: dict[str, Any]) -> P
 
 def test_hub_files_are_fetched_once_and_found_by_name(tmp_path: Path, server: HubServer) -> None:
     root = checkout(tmp_path, server, checkpoint(), tokenizer())
-    first = run(root)
-    assert [result.state for result in first] == ["fetched"] * 4
-    assert first[0].item.revision == commit_of(tmp_path / "hub" / "o" / "big")
-    for result in first:
-        name = root / "models" / "names" / result.item.model.name / result.item.file
-        assert name.samefile(result.path)
-    assert [result.state for result in run(root)] == ["cached"] * 4
+    first = prefetch_models(root)
+    assert [file.state for file in first.values()] == ["fetched"] * 4
+    assert next(iter(first)).revision == commit_of(tmp_path / "hub" / "o" / "big")
+    for artifact, file in first.items():
+        name = root / "models" / "names" / artifact.model.name / artifact.file
+        assert name.samefile(file.path)
+    assert [file.state for file in prefetched(root)] == ["cached"] * 4
 
 
-def test_an_unpinned_hub_file_is_held_to_the_hubs_own_checksum_with_a_warning(
-    tmp_path: Path, server: HubServer
-) -> None:
-    warned: list[str] = []
-    root = checkout(tmp_path, server, checkpoint())
-    run(root, manner=dataclasses.replace(MANNER, warn=warned.append))
-    assert "not pinned" in warned[0]
-    assert "invoke pin" in warned[0]
+def test_unpinned_hub_file_is_fetched_with_a_warning(tmp_path: Path, server: HubServer) -> None:
+    warnings = Warnings()
+    prefetched(checkout(tmp_path, server, checkpoint()), display=warnings)
+    assert "not pinned" in warnings.texts[0]
+    assert "invoke pin" in warnings.texts[0]
 
 
-def test_a_small_hub_file_is_held_to_its_git_blob(tmp_path: Path) -> None:
+def test_small_hub_file_must_match_its_git_blob(tmp_path: Path) -> None:
     etag = '"' + "0" * 40 + '"'
     act = Behaviour(etag=etag, ranges=False, headers={"X-Repo-Commit": PINNED})
     with misbehaving(b"not that blob", act) as liar:
@@ -94,92 +93,92 @@ def test_a_small_hub_file_is_held_to_its_git_blob(tmp_path: Path) -> None:
         model = {**tokenizer(), "source": {**tokenizer()["source"], "files": ["config.json"]}}
         root = make_checkout(tmp_path / "c", model, mirrors={"huggingface": liar.url})
         with pytest.raises(UserError) as caught:
-            run(root)
+            prefetched(root)
     assert caught.value.code == "wrong-bytes"
     assert "git blob" in str(caught.value)
 
 
-def test_what_the_lock_says_must_match(tmp_path: Path, server: HubServer) -> None:
+def test_file_must_match_its_pin(tmp_path: Path, server: HubServer) -> None:
     root = checkout(tmp_path, server, checkpoint(sha256="0" * 64))
     with pytest.raises(UserError) as caught:
-        run(root)
+        prefetched(root)
     assert caught.value.code == "wrong-bytes"
     assert not [path for path in (root / "models").rglob("*") if path.is_file()]
 
 
-def test_a_gated_model_says_what_to_do_and_a_token_opens_it(
+def test_gated_model_needs_a_token(
     tmp_path: Path, server: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "hub" / "o" / "big" / ".gated").write_text("letmein")
     root = checkout(tmp_path, server, checkpoint())
     with pytest.raises(UserError, match="gated") as caught:
-        run(root)
+        prefetched(root)
     assert "HF_TOKEN" in caught.value.hint
     pinned = checkout(tmp_path, server, checkpoint(sha256=sha(CHECKPOINT)))
     with pytest.raises(UserError, match="refused") as caught:
-        run(pinned)
+        prefetched(pinned)
     assert "terms" in caught.value.hint
     monkeypatch.setenv("HF_TOKEN", "letmein")
-    assert run(root)[0].state == "fetched"
+    assert prefetched(root)[0].state == "fetched"
 
 
-def test_a_pinned_model_in_the_store_needs_no_network(tmp_path: Path, server: HubServer) -> None:
+def test_stored_pinned_model_needs_no_network(tmp_path: Path, server: HubServer) -> None:
     root = checkout(tmp_path, server, checkpoint(sha256=sha(CHECKPOINT)), tokenizer())
-    run(root)
+    prefetched(root)
     server.requests.clear()
-    assert {result.state for result in run(root)} == {"cached"}
+    assert {file.state for file in prefetched(root)} == {"cached"}
     assert server.requests == []
 
 
-def test_a_stamp_is_believed_until_the_file_changes_and_rehash_never_believes_it(
+def test_stamp_is_trusted_until_the_file_changes_and_never_by_rehash(
     tmp_path: Path, server: HubServer
 ) -> None:
     root = checkout(tmp_path, server, checkpoint(sha256=sha(CHECKPOINT)))
-    path = run(root)[0].path
+    path = prefetched(root)[0].path
     time = path.stat().st_mtime_ns
     with path.open("r+b") as stream:
         stream.seek(-10, os.SEEK_END)
         stream.write(b"0123456789")
     os.utime(path, ns=(time, time))  # as if nothing had happened: only reading can tell
-    assert run(root)[0].state == "cached"
+    assert prefetched(root)[0].state == "cached"
     with pytest.raises(UserError) as caught:
-        run(root, manner=dataclasses.replace(MANNER, rehash=True))
+        prefetched(root, rehash=True)
     assert caught.value.code == "model-damaged"
     os.utime(path, (1, 1))
     with pytest.raises(UserError) as caught:
-        run(root)
+        prefetched(root)
     assert caught.value.code == "model-damaged"
 
 
-def test_rehash_of_a_whole_file_says_verified(tmp_path: Path, server: HubServer) -> None:
+def test_rehash_of_an_intact_file_verifies_it(tmp_path: Path, server: HubServer) -> None:
     root = checkout(tmp_path, server, checkpoint(sha256=sha(CHECKPOINT)))
-    run(root)
-    assert run(root, manner=dataclasses.replace(MANNER, rehash=True))[0].state == "verified"
+    prefetched(root)
+    assert prefetched(root, rehash=True)[0].state == "verified"
 
 
-def test_a_local_file_is_copied_not_moved(tmp_path: Path) -> None:
+def test_local_file_is_copied_not_moved(tmp_path: Path) -> None:
     mine = tmp_path / "mine.safetensors"
     mine.write_bytes(CHECKPOINT)
     before = mine.stat()
-    result = run(checkout(tmp_path, None, from_url(mine.as_uri(), sha256=sha(CHECKPOINT))))[0]
-    assert result.path.read_bytes() == CHECKPOINT
+    file = prefetched(checkout(tmp_path, None, from_url(mine.as_uri(), sha256=sha(CHECKPOINT))))[0]
+    assert file.path.read_bytes() == CHECKPOINT
     assert (mine.stat().st_mtime_ns, mine.stat().st_nlink) == (before.st_mtime_ns, 1)
 
 
-def test_one_content_under_two_names_is_kept_once(tmp_path: Path, server: HubServer) -> None:
+def test_content_with_two_names_is_stored_once(tmp_path: Path, server: HubServer) -> None:
     twin = checkpoint(name="twin", path="/twin.safetensors")
     root = checkout(tmp_path, server, checkpoint(), twin)
-    one, two = run(root)
+    one, two = prefetched(root)
     assert one.path == two.path
     assert {one.state, two.state} <= {"fetched", "waited", "cached"}
 
 
-def test_a_failure_of_one_model_lets_the_others_finish(tmp_path: Path, server: HubServer) -> None:
+def test_failure_of_one_model_lets_the_others_finish(tmp_path: Path, server: HubServer) -> None:
     bad = checkpoint(name="bad", path="/bad.safetensors", sha256="0" * 64)
     root = checkout(tmp_path, server, bad, checkpoint())
     with pytest.raises(UserError):
-        run(root)
-    assert run(root, "big")[0].state == "cached"
+        prefetched(root)
+    assert prefetched(root, "big")[0].state == "cached"
 
 
 def test_downloads_run_run_concurrently_up_to_the_limit(tmp_path: Path) -> None:
@@ -195,31 +194,32 @@ def test_downloads_run_run_concurrently_up_to_the_limit(tmp_path: Path) -> None:
             store = {"concurrency": concurrency, "path": "models"}
             root = make_checkout(tmp_path / str(concurrency), *models, store=store)
             started = time.monotonic()
-            run(root)
+            prefetched(root)
             return time.monotonic() - started
 
     assert seconds(1) > 1.5 * seconds(4)
 
 
-def test_path_prints_where_a_verified_file_lies_or_fails(tmp_path: Path, server: HubServer) -> None:
+def test_verified_path_of_a_file_and_of_a_folder(tmp_path: Path, server: HubServer) -> None:
     root = checkout(tmp_path, server, checkpoint(sha256=sha(CHECKPOINT)), tokenizer())
+
+    def path_of(name: str) -> Path:
+        return verified_path(image_artifacts(loaded_from(root), [name]), store_of(root))
+
     with pytest.raises(UserError, match="has not been fetched"):
-        verified_path(loaded_from(root), "big")
-    run(root)
-    assert verified_path(loaded_from(root), "big").read_bytes() == CHECKPOINT
-    folder = verified_path(loaded_from(root), "tok")
+        path_of("big")
+    prefetched(root)
+    assert path_of("big").read_bytes() == CHECKPOINT
+    folder = path_of("tok")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == TOKENIZER
 
 
-def test_two_processes_prefetch_the_same_models_with_one_download(
-    tmp_path: Path, server: HubServer
-) -> None:
+def test_two_processes_share_one_download(tmp_path: Path, server: HubServer) -> None:
     root = checkout(tmp_path, server, checkpoint(sha256=sha(CHECKPOINT)))
     code = (
         "import sys; from pathlib import Path\n"
-        "from scripts.host.config.load import load\n"
-        "from scripts.host.models.prefetch import prefetch\n"
-        "print(prefetch(load(root=Path(sys.argv[1])))[0].state)\n"
+        "from tests.support.checkout import prefetched\n"
+        "print(prefetched(Path(sys.argv[1]), policy=None)[0].state)\n"
     )
     words = [sys.executable, "-c", code, str(root)]
     both = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(2)]
@@ -229,39 +229,39 @@ def test_two_processes_prefetch_the_same_models_with_one_download(
     assert sum(m == "GET" and "/cdn/" in path for m, path, _ in server.requests) == 1
 
 
-def test_hf_endpoint_moves_the_hub_and_a_word_of_the_task_wins(
+def test_hf_endpoint_replaces_the_hub_unless_the_task_names_one(
     tmp_path: Path, server: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nowhere = {"huggingface": "http://127.0.0.1:9"}
     root = make_checkout(tmp_path / "c", checkpoint(), mirrors=nowhere)
     monkeypatch.setenv("HF_ENDPOINT", f"{server.url}/")
     assert loaded_from(root).origins["mirrors.huggingface"] == "HF_ENDPOINT"
-    assert run(root)[0].state == "fetched"
+    assert prefetched(root)[0].state == "fetched"
     words = loaded_from(root, "mirrors.huggingface=https://hub.example")
     assert words.config.mirrors.huggingface == "https://hub.example"
 
 
-def test_a_bundle_is_trusted_by_the_hubs_client_and_the_download_alike(
-    tmp_path: Path, server: HubServer
-) -> None:
+def test_ca_bundle_is_trusted_by_hub_client_and_download(tmp_path: Path, server: HubServer) -> None:
     cert = serve_tls(server, tmp_path)
     server.cdn = url = server.url.replace("http:", "https:")
     hub_of = {"huggingface": url}
     root = make_checkout(tmp_path / "c", checkpoint(), mirrors=hub_of)
     with pytest.raises(UserError) as caught:
-        run(root)
+        prefetched(root)
     assert caught.value.code == "certificate"
     hub_of["ca_bundle"] = str(cert)
     root = make_checkout(tmp_path / "c", checkpoint(), mirrors=hub_of)
-    assert run(root, manner=Manner())[0].state == "fetched"
+    assert prefetched(root, policy=None)[0].state == "fetched"
 
 
-def test_checkouts_that_share_a_store_share_its_files(tmp_path: Path) -> None:
+def test_checkouts_share_a_store(tmp_path: Path) -> None:
     with misbehaving(CHECKPOINT) as server:
         model = from_url(f"{server.url}/m.safetensors", sha256=sha(CHECKPOINT))
         store = {"path": str(tmp_path / "shared")}
-        first = run(make_checkout(tmp_path / "1", model, store=store))[0]
-        second = run(make_checkout(tmp_path / "2", {**model, "name": "mine"}, store=store))[0]
+        first = prefetched(make_checkout(tmp_path / "1", model, store=store))[0]
+        second = prefetched(make_checkout(tmp_path / "2", {**model, "name": "mine"}, store=store))[
+            0
+        ]
         assert (first.state, second.state, len(server.asked)) == ("fetched", "cached", 1)
     names = [tmp_path / "shared" / "names" / name / "m.safetensors" for name in ("u", "mine")]
     assert all(name.samefile(first.path) for name in names)

@@ -1,4 +1,4 @@
-"""`invoke models.*` as a person and a machine see it."""
+"""Run `invoke models.*` and check its output for people and machines."""
 
 from __future__ import annotations
 
@@ -20,19 +20,18 @@ import pytest
 from rich.console import Console
 
 from scripts.host.config.load import ROOT
-from scripts.host.models.prefetch import prefetch
-from scripts.host.models.progress_bars import bars
-from scripts.host.models.store import Store
+from scripts.host.models.progress_display import bars
 from tests.support.checkout import (
-    MANNER,
     forget,
     from_url,
     loaded_from,
     local,
     make_checkout,
     plain_environment,
+    prefetched,
     safetensors_bytes,
     sha,
+    store_of,
 )
 from tests.support.fault_server import Behaviour, misbehaving
 from tests.support.small_world import in_small_world, needs_namespaces
@@ -49,7 +48,7 @@ def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
 def root(tmp_path: Path) -> Path:
     main = local(tmp_path, "one", ONE, path="/model.safetensors")
     root = make_checkout(tmp_path / "checkout", main, local(tmp_path, "two", TWO))
-    prefetch(loaded_from(root), manner=MANNER)
+    prefetched(root)
     return root
 
 
@@ -61,7 +60,7 @@ def invoke(*words: str, config: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_json_events_tell_a_machine_everything(root: Path) -> None:
+def test_json_events_describe_every_file(root: Path) -> None:
     shutil.rmtree(loaded_from(root).store)
     done = invoke("models.prefetch", "--json", config=root / "config.local.yaml")
     assert done.returncode == 0, done.stderr
@@ -73,7 +72,7 @@ def test_json_events_tell_a_machine_everything(root: Path) -> None:
     assert any(event["event"] == "fetching" for event in events)
 
 
-def test_the_table_and_the_path_are_results_and_a_failure_is_one_line(root: Path) -> None:
+def test_table_and_path_are_results_and_a_failure_two_lines(root: Path) -> None:
     config = root / "config.local.yaml"
     done = invoke("models.prefetch", config=config)
     assert [line.split()[-3] for line in done.stdout.splitlines()[1:]] == ["cached", "cached"]
@@ -85,7 +84,7 @@ def test_the_table_and_the_path_are_results_and_a_failure_is_one_line(root: Path
     assert [line.split(":")[0] for line in failed.stderr.splitlines()] == ["error", "hint"]
 
 
-def test_a_prefetch_with_nothing_to_do_notices_every_change(root: Path) -> None:
+def test_receipt_is_invalid_after_any_change(root: Path) -> None:
     config = root / "config.local.yaml"
 
     def states() -> list[str]:
@@ -94,7 +93,7 @@ def test_a_prefetch_with_nothing_to_do_notices_every_change(root: Path) -> None:
         return [event["state"] for event in events if event["event"] == "ready"]
 
     assert states() == states() == ["cached", "cached"]
-    one = Store(loaded_from(root).store).object_path(sha(ONE))
+    one = store_of(root).object_path(sha(ONE))
     os.utime(one, (9, 9))
     assert states() == ["verified", "cached"]
     one.unlink()
@@ -117,7 +116,7 @@ print(*(path for path in opened if path.startswith(sys.argv[1])), file=sys.stder
 
 
 def opened_in_store(root: Path, *more: str) -> list[str]:
-    """What a prefetch opens below the store, by Python's own account."""
+    """Return the files that a prefetch opens below the store, by Python's audit events."""
     store = loaded_from(root).store
     environment = {**os.environ, "IMAGE_CONFIG": str(root / "config.local.yaml")}
     words = [sys.executable, "-c", WATCHED, str(store), *more]
@@ -128,14 +127,14 @@ def opened_in_store(root: Path, *more: str) -> list[str]:
     return [str(Path(path).relative_to(store)) for path in done.stderr.split()]
 
 
-def test_a_second_prefetch_reads_no_model_file(root: Path) -> None:
+def test_second_prefetch_reads_no_model_file(root: Path) -> None:
     invoke("models.prefetch", config=root / "config.local.yaml")
     for words in ((), ("--name", "one", "--name", "two")):  # with and without a receipt
         objects = [path for path in opened_in_store(root, *words) if path.startswith("objects")]
         assert all(path.endswith(".stamp") for path in objects)
 
 
-def test_the_table_has_the_promised_columns(root: Path) -> None:
+def test_prefetch_table_columns(root: Path) -> None:
     done = invoke("models.prefetch", "--rehash", config=root / "config.local.yaml")
     head, first, _ = done.stdout.splitlines()
     columns = ["model", "size", "source", "revision", "sha256", "state", "seconds", "MB/s"]
@@ -144,7 +143,7 @@ def test_the_table_has_the_promised_columns(root: Path) -> None:
     assert first.split()[-4:-2] == [sha(ONE)[:8], "verified"]
 
 
-def test_elsewhere_than_on_a_terminal_there_are_timed_lines(root: Path) -> None:
+def test_progress_without_a_terminal_is_timed_lines(root: Path) -> None:
     shutil.rmtree(loaded_from(root).store)
     done = invoke("models.prefetch", config=root / "config.local.yaml")
     lines = [line for line in done.stderr.splitlines() if " one " in line]
@@ -154,20 +153,20 @@ def test_elsewhere_than_on_a_terminal_there_are_timed_lines(root: Path) -> None:
 
 
 def plain(written: str) -> str:
-    """Text without what moves the cursor or colours it."""
+    """Remove escape sequences."""
     return re.sub(r"\033\[[\d;?]*[a-zA-Z]", "", written)
 
 
 @pytest.mark.parametrize("columns", [80, 120])
-def test_on_a_terminal_each_file_has_one_line_at_any_width(columns: int) -> None:
+def test_bars_take_one_line_each_at_any_width(columns: int) -> None:
     out = io.StringIO()
     terminal = Console(file=out, force_terminal=True, width=columns, height=24)
     with bars(terminal) as shown:
-        long = shown.watch("vae-ft-mse-840000-ema-pruned-and-more", {})
+        long = shown.labelled("vae-ft-mse-840000-ema-pruned-and-more", {})
         long("fetching", 600_000_000, 2_000_000_000)
-        other = shown.watch("clip-tokenizer/special_tokens_map.json", {})
+        other = shown.labelled("clip-tokenizer/special_tokens_map.json", {})
         other("verifying", 100, 200)
-        shown.watch("later", {})("queued", 0, 1_999_999_800)
+        shown.labelled("later", {})("queued", 0, 1_999_999_800)
     lines = re.split(r"[\r\n]+", plain(out.getvalue()))
     assert max(map(len, lines)) <= columns
     assert any(re.search(r"^vae-ft\S+ +fetching .*0\.6/2\.0 GB", line) for line in lines)
@@ -177,7 +176,7 @@ def test_on_a_terminal_each_file_has_one_line_at_any_width(columns: int) -> None
 
 
 def on_a_terminal(*words: str, config: Path, **more: str) -> str:
-    """What a task writes to a terminal of 80 columns."""
+    """Return what a task writes to a terminal of 80 columns."""
     terminal, inner = pty.openpty()
     fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     environment = {**os.environ, "IMAGE_CONFIG": str(config), "TERM": "xterm", **more}
@@ -192,7 +191,7 @@ def on_a_terminal(*words: str, config: Path, **more: str) -> str:
     return written.decode()
 
 
-def test_bars_have_speed_and_time_left_and_no_color_means_lines(tmp_path: Path) -> None:
+def test_bars_show_speed_and_time_left_and_no_color_gives_lines(tmp_path: Path) -> None:
     with misbehaving(ONE, Behaviour(rate=1_500_000)) as server:
         model = from_url(f"{server.url}/m.safetensors", sha256=sha(ONE))
         config = make_checkout(tmp_path / "c", model) / "config.local.yaml"
@@ -205,7 +204,7 @@ def test_bars_have_speed_and_time_left_and_no_color_means_lines(tmp_path: Path) 
     assert "\033" not in still
 
 
-def test_json_says_what_went_wrong(tmp_path: Path) -> None:
+def test_json_events_name_the_error(tmp_path: Path) -> None:
     with misbehaving(TWO) as server:
         model = from_url(f"{server.url}/m.safetensors", sha256=sha(ONE))
         config = make_checkout(tmp_path / "c", model) / "config.local.yaml"
@@ -216,9 +215,9 @@ def test_json_says_what_went_wrong(tmp_path: Path) -> None:
     assert ("failed", "u") in [(each["event"], each.get("model")) for each in events]
 
 
-def test_verify_says_which_model_is_damaged_and_delete_lets_it_be_fetched(root: Path) -> None:
+def test_verify_names_and_deletes_the_damaged_object(root: Path) -> None:
     config = root / "config.local.yaml"
-    damaged = Store(loaded_from(root).store).object_path(sha(TWO))
+    damaged = store_of(root).object_path(sha(TWO))
     with damaged.open("r+b") as stream:
         stream.seek(1000)
         stream.write(b"x")
@@ -233,9 +232,9 @@ def test_verify_says_which_model_is_damaged_and_delete_lets_it_be_fetched(root: 
     assert damaged.read_bytes() == TWO
 
 
-def test_prune_shows_first_and_deletes_only_once_told(root: Path) -> None:
+def test_prune_deletes_only_with_yes(root: Path) -> None:
     config = root / "config.local.yaml"
-    unwanted = Store(loaded_from(root).store).object_path(sha(TWO))
+    unwanted = store_of(root).object_path(sha(TWO))
     forget(root, "two")
     shown = invoke("models.prune", config=config)
     assert unwanted.name in shown.stdout
@@ -246,21 +245,21 @@ def test_prune_shows_first_and_deletes_only_once_told(root: Path) -> None:
 
 
 @needs_namespaces
-def test_a_store_that_is_only_read_serves_what_it_holds(root: Path, tmp_path: Path) -> None:
+def test_read_only_store_can_be_used(root: Path, tmp_path: Path) -> None:
     store = loaded_from(root).store
     other = make_checkout(
         tmp_path / "other", local(tmp_path, "mine", ONE), store={"path": str(store)}
     )
     code = (
         "import sys; from pathlib import Path\n"
-        "from scripts.host.config.load import load\n"
-        "from scripts.host.models.context import staged_context\n"
-        "from scripts.host.models.prefetch import Manner, prefetch\n"
-        "loaded = load(root=Path(sys.argv[1]))\n"
-        "results = prefetch(loaded, manner=Manner(warn=print))\n"
-        "with staged_context(loaded, results) as folder:\n"
+        "from scripts.host.models.models_context import staged_context\n"
+        "from tests.support.checkout import prefetch_models, store_of\n"
+        "root = Path(sys.argv[1])\n"
+        "files = prefetch_models(root)\n"
+        "[file] = files.values()\n"
+        "with staged_context(store_of(root), files) as folder:\n"
         "    staged = (folder / 'extra' / 'mine.safetensors').read_bytes()\n"
-        "print(results[0].state, staged == results[0].path.read_bytes())\n"
+        "print(file.state, staged == file.path.read_bytes())\n"
     )
     mount = f"mount --bind {store} {store} && mount -o remount,ro,bind {store}"
     done = in_small_world(mount, [sys.executable, "-c", code, str(other)])
@@ -268,7 +267,7 @@ def test_a_store_that_is_only_read_serves_what_it_holds(root: Path, tmp_path: Pa
     assert done.stdout.splitlines()[-1] == "cached True"
 
 
-def test_add_and_remove_take_their_words_as_the_readme_writes_them(root: Path) -> None:
+def test_add_and_remove_take_positional_arguments(root: Path) -> None:
     config = root / "config.local.yaml"
     before = (ROOT / "config.yaml").read_bytes()
     added = invoke("models.add", "x", "hub:o/r/m.safetensors", "--path", "relative", config=config)

@@ -1,20 +1,19 @@
-"""The Hub's chunked transfer: used where offered, verified, and dropped when it fails."""
+"""Use the Hub's chunked transfer where offered, verify it, and drop it when it fails."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from scripts.host.models import xet
-from scripts.host.models.prefetch import Result, prefetch
+from scripts.common.fetch.spec import VerifiedFile
+from scripts.host.models import xet_download
 from tests.support.checkout import (
-    MANNER,
-    loaded_from,
+    Warnings,
     make_checkout,
     plain_environment,
+    prefetched,
     safetensors_bytes,
     sha,
 )
@@ -28,8 +27,8 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     plain_environment(monkeypatch)
     monkeypatch.delenv("HF_HUB_DISABLE_XET", raising=False)
     monkeypatch.setenv("HF_XET_CACHE", str(tmp_path / "xet"))
-    monkeypatch.setattr(xet, "SMALLEST", 1)
-    if not xet.is_available():
+    monkeypatch.setattr(xet_download, "SMALLEST", 1)
+    if not xet_download.is_available():
         pytest.skip("hf_xet has no wheel for this machine")
 
 
@@ -43,54 +42,51 @@ def server(tmp_path: Path) -> Iterator[HubServer]:
         yield running
 
 
-def run(tmp_path: Path, server: HubServer, warned: list[str]) -> Result:
+def run(tmp_path: Path, server: HubServer, warnings: Warnings | None = None) -> VerifiedFile:
     source = {"hub": "o/big", "file": "m.safetensors", "revision": "main"}
     model = {"name": "big", "source": source, "path": "/model.safetensors"}
     mirrors = {"huggingface": server.url}
     root = make_checkout(tmp_path / "c", {**model, "sha256": sha(CHECKPOINT)}, mirrors=mirrors)
-    manner = dataclasses.replace(MANNER, warn=warned.append)
-    return prefetch(loaded_from(root), manner=manner)[0]
+    return prefetched(root, display=warnings)[0]
 
 
 def bodies(server: HubServer, part: str) -> int:
     return sum(method == "GET" and part in path for method, path, _ in server.requests)
 
 
-def leftovers(result: Result) -> list[str]:
-    return [path.name for path in result.path.parent.iterdir() if "partial" in path.name]
+def leftovers(file: VerifiedFile) -> list[str]:
+    return [path.name for path in file.path.parent.iterdir() if "partial" in path.name]
 
 
-def test_chunks_are_fetched_where_the_hub_offers_them(tmp_path: Path, server: HubServer) -> None:
-    warned: list[str] = []
-    result = run(tmp_path, server, warned)
-    assert (result.state, result.sha256, warned) == ("fetched", sha(CHECKPOINT), [])
+def test_chunks_are_used_where_offered(tmp_path: Path, server: HubServer) -> None:
+    warnings = Warnings()
+    file = run(tmp_path, server, warnings)
+    assert (file.state, file.sha256, warnings.texts) == ("fetched", sha(CHECKPOINT), [])
     assert bodies(server, "/xorb/") > 0
     assert bodies(server, "/cdn/") == 0
-    assert leftovers(result) == []
+    assert leftovers(file) == []
 
 
-def test_wrong_chunks_are_noticed_and_the_plain_file_is_fetched(
-    tmp_path: Path, server: HubServer
-) -> None:
+def test_wrong_chunks_are_replaced_by_a_plain_download(tmp_path: Path, server: HubServer) -> None:
     server.damages_xorbs = True
-    result = run(tmp_path, server, [])
-    assert (result.sha256, result.path.read_bytes()) == (sha(CHECKPOINT), CHECKPOINT)
+    file = run(tmp_path, server)
+    assert (file.sha256, file.path.read_bytes()) == (sha(CHECKPOINT), CHECKPOINT)
     assert bodies(server, "/cdn/") >= 1
-    assert leftovers(result) == []
+    assert leftovers(file) == []
 
 
-def test_it_can_be_switched_off(
+def test_xet_can_be_switched_off(
     tmp_path: Path, server: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
-    assert run(tmp_path, server, []).state == "fetched"
+    assert run(tmp_path, server).state == "fetched"
     assert bodies(server, "/xorb/") == 0
     assert bodies(server, "/cdn/") == 1
 
 
-def test_a_failing_token_endpoint_leaves_the_plain_way(tmp_path: Path, server: HubServer) -> None:
+def test_failing_token_endpoint_means_a_plain_download(tmp_path: Path, server: HubServer) -> None:
     server.refuses_xet_tokens = True
-    warned: list[str] = []
-    assert run(tmp_path, server, warned).state == "fetched"
-    assert "going on without it" in warned[0]
+    warnings = Warnings()
+    assert run(tmp_path, server, warnings).state == "fetched"
+    assert "going on without it" in warnings.texts[0]
     assert bodies(server, "/cdn/") == 1

@@ -22,8 +22,8 @@ from scripts.common.diagnostics.error import UserError
 from scripts.host.build.inputs import resolve
 from scripts.host.config.load import ROOT, LoadedConfig, load
 from scripts.host.config.lock import LOCK_NAME, read_lock
-from scripts.host.models.prefetch import prefetch
 from scripts.host.pin.pin_network import pin_network
+from tests.support.checkout import prefetched
 from tests.support.git_server import RELEASES, WEBUI, repositories, serving
 from tests.support.hub import commit_of, hub
 from tests.support.running import error_line
@@ -362,9 +362,8 @@ def test_interrupt_ends_a_pin_and_keeps_the_lock(world: World) -> None:
 def test_size_alone_is_verified(world: World, size: int) -> None:
     [checkpoint, _] = json.loads((world.root / "config.local.yaml").read_text())["models"]
     _configured(world, models=[checkpoint | {"size": size}])
-    [loaded] = world.variants("cuda128")
     with pytest.raises(UserError, match=r"wrong-bytes"):
-        prefetch(loaded)
+        prefetched(world.root)
 
 
 def test_upgrade_needs_python() -> None:

@@ -1,40 +1,44 @@
-"""Opens URLs for downloads: redirects, proxies, certificates, credentials, and what may be retried.
+"""Open http, https and file URLs for download: redirects, proxies, certificates, credentials.
 
-Proxies come from the environment as `urllib` reads it. A token goes to the host it was given for,
+Proxies come from the environment, as `requests` reads it. A token is sent to the URL's own host
 and to no other that a redirect leads to.
 """
 
 from __future__ import annotations
 
-import contextlib
 import email.utils
-import http.client
 import os
 import ssl
-import urllib.error
-import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from email.message import Message
-from functools import lru_cache
-from typing import IO, Final
-from urllib.parse import urlsplit
+from functools import partial
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urljoin, urlsplit
+
+import requests
+from requests.adapters import BaseAdapter
+from requests.structures import CaseInsensitiveDict
+from urllib3.exceptions import HTTPError, IncompleteRead, ReadTimeoutError
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.fetch.local_file import Answer, LocalFile
-from scripts.common.fetch.retry_policy import RetryPolicy, shown
+from scripts.common.fetch.spec import RetryPolicy, redact_url
+from scripts.common.fetch.tls import TrustingAdapter
 
 AGENT: Final = "a1111-worker-image/1"
-_MAY_PASS: Final = (408, 425, 429)  # besides every 5xx
+_TEMPORARY: Final = (408, 425, 429)  # besides every 5xx
 _RANGE_NOT_SATISFIABLE: Final = 416
 _OUT_OF_TIME: Final = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, ..._HAS_EXPIRED
 
 
-class Retry(Exception):  # noqa: N818 - not an error yet
-    """Something that another try may fix.
+class RetryableError(Exception):
+    """A failure that another attempt may not have.
 
     Args:
-        reason: what happened.
-        wait: seconds the server asked to wait; None where it did not say.
+        reason: what failed.
+        wait: seconds the server asked to wait; None if it did not.
     """
 
     def __init__(self, reason: str, wait: float | None = None) -> None:
@@ -42,180 +46,217 @@ class Retry(Exception):  # noqa: N818 - not an error yet
         super().__init__(reason)
 
 
-def open_url(url: str, *, headers: Mapping[str, str], token: str, line: RetryPolicy) -> Answer:
-    """Ask for a URL.
+@dataclass(frozen=True)
+class Response:
+    """A response whose body is not read yet.
+
+    Args:
+        status: HTTP status.
+        headers: its headers, whatever their case.
+        read_some: read what has arrived, at most so many bytes; empty only at the end.
+        close: end the connection.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    read_some: Callable[[int], bytes]
+    close: Callable[[], None]
+
+    @property
+    def validator(self) -> str:
+        """What If-Range may compare: a strong ETag, else a date (RFC 9110, section 13.1.5)."""
+        etag = self.headers.get("ETag", "")
+        if etag and not etag.startswith("W/"):
+            return etag
+        return "" if etag else self.headers.get("Last-Modified", "")
+
+    @property
+    def file_name(self) -> str:
+        """The name in Content-Disposition; empty if there is none."""
+        header = Message()
+        header["Content-Disposition"] = self.headers.get("Content-Disposition", "")
+        return header.get_filename("")
+
+
+def open_url(url: str, *, headers: Mapping[str, str], token: str, policy: RetryPolicy) -> Response:
+    """Request a URL.
 
     Args:
         url: http, https or file.
         headers: sent to every host on the way.
         token: bearer token for the URL's own host; empty for none.
-        line: patience and certificates.
+        policy: timeout and certificates.
 
     Returns:
-        The answer, not yet read: status 2xx, or 416.
+        A response with status 2xx, or 416.
 
     Raises:
-        Retry: another try may help.
-        UserError: it will not.
+        RetryableError: another attempt may succeed.
+        UserError: none will.
     """
     if urlsplit(url).scheme == "file":
-        return LocalFile(url)
-    request = urllib.request.Request(url, headers={"User-Agent": AGENT, **headers})
-    if token:
-        request.add_unredirected_header("Authorization", f"Bearer {token}")
+        return _open_file(url)
+    session = _Session(policy.ca_bundle, token)
     try:
-        answer: http.client.HTTPResponse = _opener(line.ca_bundle).open(request, timeout=line.stall)
-        return answer
-    except urllib.error.HTTPError as error:
-        if error.code == _RANGE_NOT_SATISFIABLE:
-            return error  # type: ignore[return-value]  # has status, headers and read() alike
-        with contextlib.closing(error):
-            raise _refusal(error, url, has_token=bool(token)) from None
-    except urllib.error.URLError as error:
-        raise _trouble(error.reason, url) from None
-    except (OSError, http.client.HTTPException) as error:
-        raise _trouble(error, url) from None
+        response = session.get(url, headers=dict(headers), timeout=policy.stall_timeout)
+    except requests.TooManyRedirects:
+        raise _bad_redirect(url) from None
+    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
+        raise UserError(
+            f"the address cannot be used: {error}",
+            location=redact_url(url),
+            hint="check the source's address and the proxy settings",
+            code="download-refused",
+        ) from None
+    except (requests.RequestException, HTTPError, OSError) as error:
+        raise _explain_connection(error, url) from None
+    if 200 <= response.status_code < 300 or response.status_code == _RANGE_NOT_SATISFIABLE:
+        read_some = partial(_read_some, response)
+        return Response(response.status_code, response.headers, read_some, response.close)
+    response.close()
+    raise _explain_status(response, url, has_token=bool(token))
 
 
-def _refusal(error: urllib.error.HTTPError, url: str, *, has_token: bool) -> Exception:
-    """What an error status means for the next step."""
-    code = error.code
-    if code in _MAY_PASS or code >= 500:
-        return Retry(f"the server answered {code} {error.reason}", _retry_after(error.headers))
+def _open_file(url: str) -> Response:
+    path = Path(unquote(urlsplit(url).path))
+    try:
+        stream = path.open("rb")
+    except OSError as error:
+        raise UserError(
+            f"the file cannot be read: {error.strerror}",
+            location=str(path),
+            hint="check the source's address",
+            code="download-refused",
+        ) from None
+    headers = CaseInsensitiveDict({"Content-Length": str(os.fstat(stream.fileno()).st_size)})
+    return Response(200, headers, stream.read1, stream.close)
+
+
+def _read_some(response: requests.Response, limit: int) -> bytes:
+    try:
+        some: bytes = response.raw.read1(limit, decode_content=False)
+    except IncompleteRead:
+        return b""  # the caller knows how long the body must be
+    except (ReadTimeoutError, TimeoutError):
+        raise RetryableError("the connection stalled") from None
+    except (HTTPError, OSError) as error:
+        raise RetryableError(f"the connection broke: {_root_cause(error)}") from None
+    return some
+
+
+class _Session(requests.Session):
+    """A session that follows redirects, but not from https to http, nor with the token elsewhere.
+
+    Args:
+        ca_bundle: PEM file trusted besides the usual ones; empty for none.
+        token: bearer token for the first host; empty for none.
+    """
+
+    def __init__(self, ca_bundle: str, token: str) -> None:
+        super().__init__()
+        self.headers.update({"User-Agent": AGENT, "Connection": "close"})
+        self.max_redirects = 10
+        self.stream = True
+        self.auth = partial(_authorize, token)  # with no `auth`, requests would read ~/.netrc
+        self._ca_bundle = ca_bundle
+
+    def get_adapter(self, url: str) -> BaseAdapter:
+        """Load the certificates at the first https URL: that takes a tenth of a second."""
+        adapter = super().get_adapter(url)
+        if url.lower().startswith("https:") and not isinstance(adapter, TrustingAdapter):
+            adapter = TrustingAdapter(self._ca_bundle)
+            self.mount("https://", adapter)
+        return adapter
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Return where a response redirects to; None if it must not be followed."""
+        target = super().get_redirect_target(resp)
+        scheme = urlsplit(urljoin(resp.url, target or "")).scheme
+        return target if scheme in ("https", urlsplit(resp.url).scheme) else None
+
+    def rebuild_auth(
+        self, prepared_request: requests.PreparedRequest, response: requests.Response
+    ) -> None:
+        """Drop the token on the way to another host; take no other from ~/.netrc."""
+        self.close()  # a kept connection may be one that the server is just closing
+        old, new = response.request.url, prepared_request.url
+        if self.should_strip_auth(old, new):  # type: ignore[no-untyped-call]  # the stubs lack it
+            prepared_request.headers.pop("Authorization", None)
+
+
+def _authorize(token: str, request: requests.PreparedRequest) -> requests.PreparedRequest:
+    if token:
+        request.headers["Authorization"] = f"Bearer {token}"
+    return request
+
+
+def _explain_status(response: requests.Response, url: str, *, has_token: bool) -> Exception:
+    """Return the error for a status that is not a success."""
+    code, headers = response.status_code, response.headers
+    if code in _TEMPORARY or code >= 500:
+        return RetryableError(f"the server answered {code} {response.reason}", _wait_time(headers))
+    if 300 <= code < 400:
+        return _bad_redirect(url)
+    message, hint = "answered", "check the source's address, file name and revision"
     if code in (401, 403):
-        gated = error.headers.get("X-Error-Code") == "GatedRepo"
+        message = "refused:"
         hint = "set a token that may read it: HF_TOKEN for the Hub, TOKEN_<HOST> for other hosts"
-        if gated:
+        if headers.get("X-Error-Code") == "GatedRepo":
             hint = "accept the model's terms on its page, then set HF_TOKEN"
         elif has_token:
             hint = "the token was sent and refused: check that it is valid and may read this file"
-        return UserError(
-            f"the server refused: {code} {error.reason}",
-            location=shown(url),
-            hint=hint,
-            code="download-refused",
-        )
-    if 300 <= code < 400:
-        return UserError(
-            "the server redirects without end or to an unsafe place",
-            location=shown(url),
-            hint="check the source's address",
-            code="download-refused",
-        )
     return UserError(
-        f"the server answered {code} {error.reason}",
-        location=shown(url),
-        hint="check the source's address, file name and revision",
+        f"the server {message} {code} {response.reason}",
+        location=redact_url(url),
+        hint=hint,
         code="download-refused",
     )
 
 
-def _trouble(reason: object, url: str) -> Exception:
-    """What a broken connection means for the next step."""
-    if isinstance(reason, ssl.SSLCertVerificationError):
+def _bad_redirect(url: str) -> UserError:
+    return UserError(
+        "the server redirects without end or to an unsafe place",
+        location=redact_url(url),
+        hint="check the source's address",
+        code="download-refused",
+    )
+
+
+def _explain_connection(error: Exception, url: str) -> Exception:
+    """Return the error for a connection that failed."""
+    cause = _root_cause(error)
+    if isinstance(cause, ssl.SSLCertVerificationError):
         hint = "behind an inspecting proxy, set mirrors.ca_bundle or SSL_CERT_FILE"
-        if reason.verify_code in _OUT_OF_TIME:
+        if cause.verify_code in _OUT_OF_TIME:
             hint = "check this machine's clock; if it is right, the server's certificate is not"
         return UserError(
-            f"the certificate is not trusted: {reason.verify_message}",
-            location=shown(url),
+            f"the certificate is not trusted: {cause.verify_message}",
+            location=redact_url(url),
             hint=hint,
             code="certificate",
         )
-    text = str(reason) or type(reason).__name__
-    return Retry(text if "timed out" not in text else "the server did not answer in time")
+    if isinstance(error, requests.Timeout) or "timed out" in str(cause):
+        return RetryableError("the server did not answer in time")
+    return RetryableError(str(cause) or type(cause).__name__)
 
 
-def _retry_after(headers: Message) -> float | None:
-    """Seconds of a Retry-After header (RFC 9110, section 10.2.3).
+def _root_cause(error: BaseException) -> BaseException:
+    """Return the innermost exception that `requests` and `urllib3` wrapped."""
+    wrapped = (getattr(error, "reason", None), *reversed(error.args), error.__cause__)
+    inner = next((each for each in wrapped if isinstance(each, BaseException)), None)
+    return _root_cause(inner) if inner else error
 
-    A date is compared with the server's own clock, so that a wrong one here does not matter.
+
+def _wait_time(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds of a Retry-After header (RFC 9110, section 10.2.3).
+
+    A date is compared with the server's own clock, so a wrong clock here does not matter.
     """
     value = headers.get("Retry-After", "").strip()
     if value.isdigit():
         return float(value)
-    with contextlib.suppress(TypeError, ValueError):
+    with suppress(TypeError, ValueError):
         then = email.utils.parsedate_to_datetime(value)
         now = email.utils.parsedate_to_datetime(headers.get("Date", ""))
         return max(0.0, (then - now).total_seconds())
     return None
-
-
-@lru_cache(maxsize=4)
-def trusting(ca_bundle: str) -> ssl.SSLContext:
-    """Trust in the system's certificates, SSL_CERT_FILE's, a bundle's, and those of other tools."""
-    context = ssl.create_default_context()
-    named = {ca_bundle, *map(os.environ.get, ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"))}
-    for extra in named - {None, "", os.environ.get("SSL_CERT_FILE")}:
-        try:
-            context.load_verify_locations(extra)
-        except OSError as error:
-            raise UserError(
-                f"the CA bundle cannot be used: {error}",
-                location=str(extra),
-                hint="check mirrors.ca_bundle and the environment",
-                code="ca-bundle-unusable",
-            ) from None
-    return context
-
-
-class _Https(urllib.request.AbstractHTTPHandler):
-    """Loads the certificates when they are needed first: it takes a tenth of a second."""
-
-    def __init__(self, ca_bundle: str) -> None:
-        super().__init__()
-        self._ca_bundle = ca_bundle
-
-    def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-        """Connect; `urllib` finds this by its name."""
-        context = trusting(self._ca_bundle)
-        return self.do_open(http.client.HTTPSConnection, request, context=context)
-
-    https_request = urllib.request.AbstractHTTPHandler.do_request_
-
-
-def _opener(ca_bundle: str) -> urllib.request.OpenerDirector:
-    """Only what downloads need: no ftp:, file: or data: that a redirect could lead to."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler(),
-        urllib.request.UnknownHandler(),
-        urllib.request.HTTPHandler(),
-        _Https(ca_bundle),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.HTTPErrorProcessor(),
-        _Redirects(),
-    ):
-        opener.add_handler(handler)
-    return opener
-
-
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port
-
-
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, keeping the token on its own host and never leaving https for http."""
-
-    def redirect_request(
-        self,
-        req: urllib.request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: Message,
-        newurl: str,
-    ) -> urllib.request.Request | None:
-        """The next request; None ends in an HTTPError with the redirect's own status."""
-        if urlsplit(newurl).scheme not in ("https", req.type):
-            return None
-        if code == 308:  # Python 3.10 does not know it
-            code = 307
-        new = super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]  # typeshed says HTTPMessage, any Message does
-        token = req.unredirected_hdrs.get("Authorization")
-        if new is not None and token and _origin(newurl) == _origin(req.full_url):
-            new.add_unredirected_header("Authorization", token)
-        return new
-
-    http_error_308 = urllib.request.HTTPRedirectHandler.http_error_302

@@ -1,54 +1,112 @@
-"""Remembers that a file was verified, until the file changes.
+"""Verify a file that is already there: by the stamp of an earlier verification, or by its bytes.
 
 A stamp lies beside its file and holds size, modification time, inode and SHA-256. No clock is
-asked: a stamp fits the file it was written for or it does not.
+used: a stamp matches the file it was written for, or it does not.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
+import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from scripts.common.diagnostics.error import UserError
+from scripts.common.fetch.file_format import check_structure, is_acceptable
+from scripts.common.fetch.hashing import layer_time, sha256_of
+from scripts.common.fetch.spec import ArtifactSpec, ProgressCallback, VerifiedFile, no_progress
 from scripts.common.files import write_atomically
-
-
-def stamp_path(path: Path) -> Path:
-    """Where the stamp of a file lies."""
-    return path.with_name(f"{path.name}.stamp")
-
-
-def _facts(stat: os.stat_result) -> dict[str, int]:
-    return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "inode": stat.st_ino}
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """What a verification found.
+    """Result of a verification.
 
     Args:
-        sha256: of the bytes.
-        form: of the structure, as `scripts.common.fetch.file_format` names it.
+        sha256: SHA-256 of the file.
+        form: its structure, a `file_format.Form`.
     """
 
     sha256: str
     form: str
 
 
+def stamp_path(path: Path) -> Path:
+    """Return the path of a file's stamp."""
+    return path.with_name(f"{path.name}.stamp")
+
+
 def write_stamp(path: Path, stamp: Stamp) -> None:
-    """Note what `path` holds; silently nothing on a read-only store."""
-    with contextlib.suppress(OSError):
-        write_atomically(stamp_path(path), json.dumps({**asdict(stamp), **_facts(path.stat())}))
+    """Record a verification of `path`; do nothing on a read-only store."""
+    with suppress(OSError):
+        write_atomically(stamp_path(path), json.dumps({**asdict(stamp), **_identity(path)}))
 
 
 def read_stamp(path: Path) -> Stamp | None:
-    """What is known of a file since it was verified; None where no stamp fits it any more."""
+    """Return the stamp of a file; None if there is none or the file changed since."""
     try:
-        noted = json.loads(stamp_path(path).read_text(encoding="utf-8"))
-        facts = _facts(path.stat())
-        fits = all(noted.get(key) == value for key, value in facts.items())
-        return Stamp(str(noted["sha256"]), str(noted["form"])) if fits else None
+        stored = json.loads(stamp_path(path).read_text(encoding="utf-8"))
+        matches = all(stored.get(key) == value for key, value in _identity(path).items())
+        return Stamp(str(stored["sha256"]), str(stored["form"])) if matches else None
     except (OSError, ValueError, KeyError, AttributeError):
         return None
+
+
+def _identity(path: Path) -> dict[str, int]:
+    stat = path.stat()
+    return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "inode": stat.st_ino}
+
+
+def find_verified(spec: ArtifactSpec, path: Path) -> VerifiedFile | None:
+    """Return a file that its stamp shows to match; None if the stamp does not. Read no file."""
+    started = time.monotonic()
+    stamp = read_stamp(path)
+    if stamp is None:
+        return None
+    size = path.stat().st_size
+    matches = (
+        spec.sha256 in ("", stamp.sha256)
+        and spec.size in (None, size)
+        and is_acceptable(stamp.form, spec.name, allow_pickle=spec.allow_pickle)
+    )
+    seconds = time.monotonic() - started
+    return VerifiedFile(path, stamp.sha256, size, "cached", 0, seconds) if matches else None
+
+
+def verify_file(
+    spec: ArtifactSpec,
+    path: Path,
+    *,
+    rehash: bool = False,
+    on_progress: ProgressCallback = no_progress,
+) -> VerifiedFile:
+    """Verify an existing file by its stamp; without a valid one, read it and stamp it.
+
+    Args:
+        spec: its expected properties.
+        path: the file.
+        rehash: read it in any case.
+        on_progress: called with the bytes read.
+
+    Raises:
+        UserError: the file does not match (code `model-damaged`), or its structure is wrong.
+    """
+    if not rehash and (found := find_verified(spec, path)):
+        return found
+    started, size = time.monotonic(), path.stat().st_size
+    digest = sha256_of(path, lambda done: on_progress("verifying", done, size))
+    if spec.sha256 not in ("", digest):
+        raise UserError(
+            f"the file has changed: sha256 {digest[:16]}…, expected {spec.sha256[:16]}…",
+            location=str(path),
+            hint="remove it and fetch it again",
+            code="model-damaged",
+        )
+    form = check_structure(path, spec.name, allow_pickle=spec.allow_pickle)
+    with suppress(OSError):  # another user's file, or a read-only store
+        path.chmod(0o644)
+        os.utime(path, (layer_time(digest),) * 2)
+    write_stamp(path, Stamp(digest, form))
+    return VerifiedFile(path, digest, size, "verified", 0, time.monotonic() - started)

@@ -1,63 +1,54 @@
-"""Models that are not baked in: the list the image carries, and fetching them onto the volume.
+"""List the models that are not baked into an image, and download them to the volume.
 
-The build writes the list; the worker reads it at its first start and has every file verified at
-its path before it serves, with the same code that filled the builder's store.
+The build writes the list; the worker reads it at its first start and verifies every file before it
+serves, with the code that fills the builder's store.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.fetch.artifact import ArtifactSpec, ProgressCallback, VerifiedFile, silent
-from scripts.common.fetch.download import fetch_verified
-from scripts.common.fetch.retry_policy import RetryPolicy
+from scripts.common.fetch.spec import (
+    ArtifactSpec,
+    ProgressCallback,
+    RetryPolicy,
+    VerifiedFile,
+    no_progress,
+)
+from scripts.common.fetch.transfer import fetch_verified
 
 LIST: Final = Path("/opt/worker/volume-models.json")
-"""Where the image has its list; absent when every model is baked in."""
+"""Path of the list in the image; absent when every model is baked in."""
 
 
-@dataclass(frozen=True)
-class VolumeModel:
-    """A file the worker must have on its volume.
+def as_json(models: Mapping[str, ArtifactSpec]) -> str:
+    """Return the list as the image carries it; the same models make the same bytes.
 
     Args:
-        model: the model's name in the config.
-        path: absolute path in the container.
-        wanted: where it is and what it must be; always with SHA-256.
-        token_variable: environment variable that holds its host's token, if there is one.
+        models: what is expected at each absolute path in the container; always with SHA-256.
     """
-
-    model: str
-    path: str
-    wanted: ArtifactSpec
-    token_variable: str
+    specs = {path: asdict(spec) for path, spec in models.items()}
+    return json.dumps(specs, indent=2, sort_keys=True) + "\n"
 
 
-def as_json(models: Iterable[VolumeModel]) -> str:
-    """The list as the image carries it; the same models make the same bytes."""
-    return json.dumps([asdict(model) for model in models], indent=2, sort_keys=True) + "\n"
-
-
-def read_list(path: Path = LIST) -> tuple[VolumeModel, ...]:
-    """The image's list; empty where there is none.
+def read_list(path: Path = LIST) -> dict[str, ArtifactSpec]:
+    """Read the image's list; empty if there is none.
 
     Raises:
         UserError: it is not such a list.
     """
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
-        return tuple(
-            VolumeModel(**{**row, "wanted": ArtifactSpec(**row["wanted"])}) for row in rows
-        )
+        return {dest: ArtifactSpec(**row) for dest, row in rows.items()}
     except FileNotFoundError:
-        return ()
-    except (ValueError, TypeError, KeyError) as error:
+        return {}
+    except (ValueError, TypeError, AttributeError) as error:
         raise UserError(
             f"the list of volume models cannot be read: {error}",
             location=str(path),
@@ -66,30 +57,30 @@ def read_list(path: Path = LIST) -> tuple[VolumeModel, ...]:
 
 
 def fetch_all(
-    models: Iterable[VolumeModel],
+    models: Mapping[str, ArtifactSpec],
     *,
-    line: RetryPolicy | None = None,
-    watch: ProgressCallback = silent,
+    policy: RetryPolicy | None = None,
+    on_progress: ProgressCallback = no_progress,
 ) -> tuple[VerifiedFile, ...]:
-    """Have every model verified at its path; at once where a stamp says so.
+    """Download every missing model and verify each; files with a valid stamp are not read.
 
-    Several workers that share the volume share one download.
+    Workers that share the volume share one download.
 
     Args:
         models: from `read_list`.
-        line: patience and certificates.
-        watch: told what is going on.
+        policy: retries, timeouts and certificates.
+        on_progress: called for each file.
 
     Raises:
-        UserError: the first that cannot be had; what is there is verified or not there at all.
+        UserError: a model failed; each file is then verified or not there.
     """
     return tuple(
         fetch_verified(
-            model.wanted,
-            Path(model.path),
-            line=line,
-            token=os.environ.get(model.token_variable, ""),
-            watch=watch,
+            spec,
+            Path(path),
+            policy=policy,
+            token=os.environ.get(spec.token_variable, ""),
+            on_progress=on_progress,
         )
-        for model in models
+        for path, spec in models.items()
     )

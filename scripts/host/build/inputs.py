@@ -16,8 +16,8 @@ from pathlib import Path
 from scripts.common.diagnostics.error import UserError
 from scripts.host.config.load import LoadedConfig, find_ca_bundle
 from scripts.host.config.lock import Lock
-from scripts.host.config.schema import Build, GitSource, HubSource, Mirrors, Smoke
-from scripts.host.models.artifacts import Item, items_of
+from scripts.host.config.schema import Build, GitSource, Mirrors, Smoke
+from scripts.host.models.artifacts import Artifact, artifacts_of
 
 FINAL_STAGE = "build_final_image"
 CHECKPOINT_PATH = "/model.safetensors"
@@ -134,8 +134,8 @@ class BuildInputs:
     download_base: ResolvedBase
     runtime_base: ResolvedBase
     sources: tuple[ResolvedSource, ...]
-    artifacts: tuple[Item, ...]
-    volume_artifacts: tuple[Item, ...]
+    artifacts: tuple[Artifact, ...]
+    volume_artifacts: tuple[Artifact, ...]
     arguments: Mapping[str, str]
     unpinned: tuple[str, ...]
     tags: tuple[str, ...]
@@ -171,7 +171,7 @@ def resolve(loaded: LoadedConfig) -> BuildInputs:
     sources = tuple(
         resolve_source(name, source, release, lock) for name, source in config.a1111.sources.items()
     )
-    items = [item for model in config.models for item in items_of(model, loaded)]
+    artifacts = artifacts_of(loaded, config.models)
     revision, created = read_revision(loaded.root)
     short = revision[:12] + ("-dirty" if revision.endswith("-dirty") else "")
     fields = {"release": release, "variant": loaded.variant, "revision": short}
@@ -195,7 +195,7 @@ def resolve(loaded: LoadedConfig) -> BuildInputs:
         "ACCELERATOR": config.build.accelerator,
         "REQUIREMENTS": config.build.requirements,
         **_source_arguments(sources),
-        **_model_arguments(items),
+        **_model_arguments(artifacts),
     }
     return BuildInputs(
         root=loaded.root,
@@ -206,10 +206,10 @@ def resolve(loaded: LoadedConfig) -> BuildInputs:
         download_base=download,
         runtime_base=runtime,
         sources=sources,
-        artifacts=tuple(item for item in items if item.model.placement == "image"),
-        volume_artifacts=tuple(item for item in items if item.model.placement == "volume"),
+        artifacts=tuple(each for each in artifacts if each.model.placement == "image"),
+        volume_artifacts=tuple(each for each in artifacts if each.model.placement == "volume"),
         arguments=arguments,
-        unpinned=_unpinned((download, runtime), sources, items),
+        unpinned=_unpinned((download, runtime), sources, artifacts),
         tags=references(config.image.tags),
         moving_tags=references(config.image.moving_tags),
         labels={**labels, **config.image.labels},
@@ -280,37 +280,39 @@ def _source_arguments(sources: Sequence[ResolvedSource]) -> dict[str, str]:
     return arguments
 
 
-def _model_arguments(items: Sequence[Item]) -> dict[str, str]:
+def _model_arguments(artifacts: Sequence[Artifact]) -> dict[str, str]:
     """Arguments of stage `download`; other models reach the image by the context `models`."""
-    if not any(item.model.path == CHECKPOINT_PATH for item in items):
+    if not any(each.model.path == CHECKPOINT_PATH for each in artifacts):
         raise UserError(
             f"no model has the path {CHECKPOINT_PATH}",
             location="models",
             hint="give one of them that path",
         )
     arguments: dict[str, str] = {}
-    for item in items:
-        source = item.model.source
-        if not isinstance(source, HubSource):
+    for artifact in artifacts:
+        if not artifact.repo:
             continue
-        if item.model.layout == "hub-cache":
-            arguments |= {"VOCABULARY_REPO": source.hub, "VOCABULARY_REVISION": item.revision}
-        elif item.model.path == CHECKPOINT_PATH:
+        if artifact.model.layout == "hub-cache":
             arguments |= {
-                "MODEL_REPO": source.hub,
-                "MODEL_FILE": item.file,
-                "MODEL_REVISION": item.revision,
-                "MODEL_SHA256": item.wanted.sha256,
-                "MODEL_SIZE": str(item.wanted.size or ""),
+                "VOCABULARY_REPO": artifact.repo,
+                "VOCABULARY_REVISION": artifact.revision,
+            }
+        elif artifact.model.path == CHECKPOINT_PATH:
+            arguments |= {
+                "MODEL_REPO": artifact.repo,
+                "MODEL_FILE": artifact.file,
+                "MODEL_REVISION": artifact.revision,
+                "MODEL_SHA256": artifact.spec.sha256,
+                "MODEL_SIZE": str(artifact.spec.size or ""),
             }
     return arguments
 
 
 def _unpinned(
-    bases: Sequence[ResolvedBase], sources: Sequence[ResolvedSource], items: Sequence[Item]
+    bases: Sequence[ResolvedBase], sources: Sequence[ResolvedSource], artifacts: Sequence[Artifact]
 ) -> tuple[str, ...]:
     """Name each input that neither config nor lock pins."""
-    models = [item.model.name for item in items if not item.is_pinned]
+    models = [each.model.name for each in artifacts if not each.is_pinned]
     return (
         *(f"base image {base.name}" for base in bases if not base.digest),
         *(f"source {source.name} ({source.repo})" for source in sources if not source.commit),

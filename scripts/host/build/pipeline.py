@@ -16,9 +16,10 @@ from scripts.host.certificates import certificate_context
 from scripts.host.config.load import LoadedConfig
 from scripts.host.console import note, warn
 from scripts.host.engine.client import client, probe
-from scripts.host.models.context import staged_context
-from scripts.host.models.prefetch import all_cached
-from scripts.host.models.progress_display import prefetch_shown
+from scripts.host.models.models_context import staged_context
+from scripts.host.models.prefetch import PrefetchOptions, find_stored, prefetch
+from scripts.host.models.progress_display import open_display
+from scripts.host.models.store import Store
 from scripts.host.reports.build_report import BuildReport, hit_ratio, layer_records
 
 
@@ -40,11 +41,16 @@ def build_image(loaded: LoadedConfig, inputs: BuildInputs, options: BuildOptions
         if certificates:
             contexts[CERTIFICATES] = certificates
         if has_models and options.prefetch:
-            if not options.no_cache and not all_cached(loaded):
+            store = Store(inputs.store)
+            stored = find_stored(inputs.artifacts, store)
+            if not options.no_cache and len(stored) < len(inputs.artifacts):
                 note("what needs no model is built while the models are downloaded")
                 prebuilt = stack.enter_context(prebuild(inputs, options, contexts))
-            results = prefetch_shown(loaded, summary=False, plain=options.progress != "auto")
-            contexts[MODELS] = stack.enter_context(staged_context(loaded, results))
+            with open_display(plain=options.progress != "auto") as display:
+                settings = PrefetchOptions.from_config(loaded, display)
+                files = prefetch(inputs.artifacts, store, settings, stored)
+            context = staged_context(store, files, inputs.volume_artifacts)
+            contexts[MODELS] = stack.enter_context(context)
         started = time.monotonic()
         image_id, progress = run_buildx(inputs, options, contexts, outputs)
         seconds = time.monotonic() - started

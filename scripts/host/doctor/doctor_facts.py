@@ -130,7 +130,7 @@ def read_disks(inputs: BuildInputs, engine: EngineFacts, *, needs_base: bool) ->
         needs_base: whether a base image has to be pulled.
     """
     store = Store(inputs.store)
-    specs = [item.wanted for item in inputs.artifacts]
+    specs = [artifact.spec for artifact in inputs.artifacts]
     sizes = {spec.sha256 or spec.url: spec.size or 0 for spec in specs}
     missing = sum(size for sha, size in sizes.items() if not _exists(store.object_path(sha)))
     models = _disk(store.root, missing)

@@ -17,12 +17,11 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.fetch.http import trusting
-from scripts.common.fetch.retry_policy import shown
+from scripts.common.fetch.spec import redact_url
+from scripts.common.fetch.tls import ssl_context
 from scripts.common.run import run_program
 from scripts.host.build.inputs import BuildInputs
 from scripts.host.config.load import find_ca_bundle
-from scripts.host.config.schema import HubSource
 from scripts.host.pin.git_sources import source_url
 
 _TIMEOUT: Final = 10.0  # seconds without a byte
@@ -50,7 +49,7 @@ class Request:
     @property
     def shown(self) -> str:
         """Return the address as a person knows it."""
-        return shown(self.url).removesuffix("/info/refs")
+        return redact_url(self.url).removesuffix("/info/refs")
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def reach_sources(
     requests = plan_requests(inputs, local_images, insecure)
     try:
         bundle = find_ca_bundle(inputs.root, inputs.mirrors.ca_bundle)
-        context = trusting(str(bundle or ""))
+        context = ssl_context(str(bundle or ""))
     except UserError as error:
         unusable = Reached("ca_bundle", (), (f"{error.location}: {error.message}",))
         return unusable, *group(requests, _send(requests, ssl.create_default_context()))
@@ -101,9 +100,9 @@ def plan_requests(
     for source in inputs.sources:
         url = source_url(mirrors.github, source.repo)
         requests.append(Request("github", f"{url}/info/refs?service=git-upload-pack"))
-    for item in (*inputs.artifacts, *inputs.volume_artifacts):
-        if isinstance(item.model.source, HubSource):
-            url = f"{mirrors.huggingface}/api/models/{item.model.source.hub}"
+    for artifact in (*inputs.artifacts, *inputs.volume_artifacts):
+        if artifact.repo:
+            url = f"{mirrors.huggingface}/api/models/{artifact.repo}"
             requests.append(Request("huggingface", url, _LOCKED))
     for index in find_indexes(mirrors.python):
         requests.append(Request("python", f"{index}/setuptools/"))

@@ -1,76 +1,102 @@
-"""Which files the config wants, and what is known of them before anything is asked of the network.
-
-Pure: config and lock in, items out.
-"""
+"""List the files of configured models, with what config and lock say of each. Pure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from pathlib import PurePosixPath
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.fetch.artifact import ArtifactSpec
 from scripts.common.fetch.file_format import refuse_pickle_name
-from scripts.common.fetch.retry_policy import shown
+from scripts.common.fetch.spec import ArtifactSpec, redact_url
 from scripts.host.config.load import LoadedConfig
 from scripts.host.config.lock import LockedFile, LockedModel
 from scripts.host.config.schema import HubSource, Model
 
 
 @dataclass(frozen=True)
-class Item:
-    """One file of a model.
+class Artifact:
+    """One file of a configured model.
 
     Args:
         model: the model it belongs to.
         file: its name in the repository, at the end of its URL, or else in the image.
-        wanted: what is to be fetched, as far as known.
-        revision: Hub revision it is asked at; empty for URLs.
+        spec: its address and expected properties, as far as known.
+        revision: revision of the Hub repository; empty for URLs.
     """
 
     model: Model
     file: str
-    wanted: ArtifactSpec
+    spec: ArtifactSpec
     revision: str = ""
 
     @property
     def is_pinned(self) -> bool:
-        """Whether config or lock say what it must be."""
-        return bool(self.wanted.sha256)
+        """True if config or lock give its SHA-256."""
+        return bool(self.spec.sha256)
 
     @property
-    def origin(self) -> str | None:
-        """A name for its content that never means another; None for what can move."""
-        fixed = re.fullmatch(r"[0-9a-f]{40}", self.revision)
-        return f"{self.model.source.id}@{self.revision}/{self.file}" if fixed else None
+    def repo(self) -> str:
+        """Its Hub repository, owner/name; empty for URLs."""
+        source = self.model.source
+        return source.hub if isinstance(source, HubSource) else ""
+
+    @property
+    def origin(self) -> str:
+        """Immutable name of its content, `hub:owner/repo@COMMIT/file`; empty if it can change."""
+        is_commit = re.fullmatch(r"[0-9a-f]{40}", self.revision)
+        return f"{self.model.source.id}@{self.revision}/{self.file}" if is_commit else ""
 
     @property
     def label(self) -> str:
-        """How displays call it: the model's name, and the file's where a model has several."""
-        source = self.model.source
-        is_one = not isinstance(source, HubSource) or len(source.names) == 1
-        return self.model.name if is_one else f"{self.model.name}/{self.file}"
+        """Its name in displays: the model's, and the file's if the model has several."""
+        name = self.model.name
+        return name if len(self.model.files) == 1 else f"{name}/{self.file}"
 
     @property
-    def shown_source(self) -> str:
-        """Its source, for people."""
-        return shown_source(self.model)
+    def source(self) -> str:
+        """Its source without what may be secret."""
+        source = self.model.source.id
+        return source if self.repo else redact_url(source)
 
-    def at(self, revision: str, wanted: ArtifactSpec) -> Item:
-        """The same file, with what the network answered."""
-        return replace(self, revision=revision, wanted=wanted)
+    @property
+    def cache_folder(self) -> PurePosixPath:
+        """Folder of its repository in the image, for layout `hub-cache`.
+
+        Raises:
+            UserError: the source is a URL.
+        """
+        if not self.repo:
+            raise UserError(
+                f"{self.model.name}: layout hub-cache needs a Hub source", location="config.yaml"
+            )
+        return PurePosixPath(self.model.path) / f"models--{self.repo.replace('/', '--')}"
+
+    @property
+    def image_path(self) -> PurePosixPath:
+        """Its path in the image.
+
+        The Hub cache's layout: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
+
+        Raises:
+            UserError: layout `hub-cache` without a Hub source or a known commit.
+        """
+        if self.model.layout == "file":
+            return PurePosixPath(self.model.path)
+        folder = self.cache_folder
+        if not self.origin:
+            raise UserError(
+                f"{self.model.name}: the Hub cache needs a commit, not {self.revision}",
+                location="config.yaml",
+                hint="run: invoke pin",
+            )
+        return folder / "snapshots" / self.revision / self.file
 
 
-def shown_source(model: Model) -> str:
-    """A model's source for people, without a URL's query."""
-    return model.source.id if isinstance(model.source, HubSource) else shown(model.source.id)
-
-
-def plan(loaded: LoadedConfig, names: Collection[str] = ()) -> tuple[Item, ...]:
-    """Every file of the models that are baked into the image, or of the named models.
+def image_artifacts(loaded: LoadedConfig, names: Collection[str] = ()) -> tuple[Artifact, ...]:
+    """List the files of the models that are baked into the image, or of the named models.
 
     Args:
         loaded: config and lock.
@@ -87,47 +113,71 @@ def plan(loaded: LoadedConfig, names: Collection[str] = ()) -> tuple[Item, ...]:
             location="config.yaml",
             hint=f"one of: {', '.join(model.name for model in models)}",
         )
-    chosen = [m for m in models if m.name in names or (not names and m.placement == "image")]
-    return tuple(item for model in chosen for item in items_of(model, loaded))
+    chosen = (m for m in models if m.name in names or (not names and m.placement == "image"))
+    return artifacts_of(loaded, chosen)
 
 
-def items_of(model: Model, loaded: LoadedConfig) -> list[Item]:
-    """The files of one model."""
-    locked = loaded.pin_of(model)
+def artifacts_of(loaded: LoadedConfig, models: Iterable[Model]) -> tuple[Artifact, ...]:
+    """List the files of some models of a config."""
+    endpoint = loaded.config.mirrors.huggingface
+    return tuple(
+        artifact
+        for model in models
+        for artifact in model_artifacts(model, loaded.pin_of(model), endpoint)
+    )
+
+
+def model_artifacts(model: Model, locked: LockedModel | None, endpoint: str) -> list[Artifact]:
+    """List the files of one model.
+
+    Args:
+        model: the model.
+        locked: its pin; None if unpinned.
+        endpoint: address of the Hub.
+
+    Raises:
+        UserError: a pickle is not allowed, or config and lock disagree.
+    """
     source = model.source
     if not isinstance(source, HubSource):
-        return [_item(model, file, source.url, "", locked) for file in model.files]
+        host = urlsplit(source.url).hostname or ""
+        variable = "TOKEN_" + re.sub(r"[^A-Z0-9]", "_", host.upper())
+        return [_artifact(model, file, source.url, "", locked, variable) for file in model.files]
     revision = (locked.revision if locked else None) or source.revision
-    endpoint = loaded.config.mirrors.huggingface
     return [
-        _item(model, file, hub_url(endpoint, source.hub, revision, file), revision, locked)
+        _artifact(
+            model, file, hub_url(endpoint, source.hub, revision, file), revision, locked, "HF_TOKEN"
+        )
         for file in model.files
     ]
 
 
 def hub_url(endpoint: str, repo: str, revision: str, file: str) -> str:
-    """Where the Hub serves a file."""
+    """Return the address of a Hub repository's file."""
     return f"{endpoint}/{repo}/resolve/{quote(revision, safe='')}/{quote(file)}"
 
 
-def _item(model: Model, file: str, url: str, revision: str, locked: LockedModel | None) -> Item:
+def _artifact(
+    model: Model, file: str, url: str, revision: str, locked: LockedModel | None, variable: str
+) -> Artifact:
     sha256, size = _expected(model, locked.files.get(file) if locked else None)
     name = file if model.layout == "hub-cache" else PurePosixPath(model.path).name
     if not model.allow_pickle:
         refuse_pickle_name(file)
         refuse_pickle_name(name)
-    wanted = ArtifactSpec(
+    spec = ArtifactSpec(
         url=url,
         name=name,
         sha256=sha256,
         size=size or None,
         allow_pickle=model.allow_pickle,
+        token_variable=variable,
     )
-    return Item(model, file, wanted, revision)
+    return Artifact(model, file, spec, revision)
 
 
 def _expected(model: Model, pin: LockedFile | None) -> tuple[str, int | None]:
-    """SHA-256 and size by config and lock; the config's own words need not be complete."""
+    """Return SHA-256 and size by config and lock; the config need not give both."""
     if pin is None:
         return model.sha256 or "", model.size
     if (pin.sha256, pin.size) != (model.sha256 or pin.sha256, model.size or pin.size):

@@ -1,284 +1,247 @@
-"""Has every wanted model file verified in the store: cached, or fetched now, several at once."""
+"""Download missing artifacts into the store, several at once, and verify every one."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.fetch.artifact import ProgressCallback, VerifiedFile, existing, fits, silent
-from scripts.common.fetch.retry_policy import RetryPolicy
-from scripts.common.fetch.stamps import read_stamp
+from scripts.common.fetch.spec import ProgressCallback, RetryPolicy, VerifiedFile
 from scripts.host.concurrently import run_concurrently
 from scripts.host.config.load import LoadedConfig
 from scripts.host.config.lock import Lock, LockedFile, LockedModel, update_lock
-from scripts.host.config.schema import HubSource
-from scripts.host.models.artifacts import Item, hub_url, plan
-from scripts.host.models.hub import Hub, describe
+from scripts.host.models.artifacts import Artifact
+from scripts.host.models.hub_metadata import Hub, at_commit, fetch_metadata, find_token
+from scripts.host.models.progress_display import Display
 from scripts.host.models.store import Store
-from scripts.host.models.tokens import token_for
-from scripts.host.models.xet import bring
+from scripts.host.models.xet_download import fill_partial
+
+FetchedFiles = dict[Artifact, VerifiedFile]
+"""The file in the store of each artifact, in the artifacts' order."""
 
 
 @dataclass(frozen=True)
-class Result:
-    """A verified file in the store.
+class PrefetchOptions:
+    """Settings of one prefetch.
 
     Args:
-        item: what was wanted, with revision and checksum as found.
-        path: the object in the store.
-        sha256: what it has.
-        size: bytes.
-        state: fetched, resumed, cached, verified or waited.
-        moved: bytes that came over the network now.
-        seconds: how long it took.
+        checkout: checkout that uses the store; its lock gets what is trusted on first use.
+        hub: the Hub.
+        concurrency: downloads at once.
+        policy: retries, timeouts and certificates.
+        rehash: ignore the stamps and read every file.
+        trust_on_first_use: accept unpinned URLs and write their SHA-256 into the lock.
+        display: shows progress and warnings.
     """
 
-    item: Item
-    path: Path
-    sha256: str
-    size: int
-    state: str
-    moved: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Manner:
-    """How to go about it.
-
-    Args:
-        rehash: distrust the stamps and read every file.
-        trust_on_first_use: accept unpinned URLs, and write what they were into the lock.
-        warn: told what a person should know.
-        watch: makes the `ProgressCallback` of an item.
-        line: patience with connections; None for the default.
-    """
-
+    checkout: Path
+    hub: Hub
+    concurrency: int
+    policy: RetryPolicy
     rehash: bool = False
     trust_on_first_use: bool = False
-    warn: Callable[[str], None] = lambda _: None
-    watch: Callable[[Item], ProgressCallback] = lambda _: silent
-    line: RetryPolicy | None = None
+    display: Display = field(default_factory=Display)
+
+    @classmethod
+    def from_config(
+        cls,
+        loaded: LoadedConfig,
+        display: Display,
+        *,
+        rehash: bool = False,
+        trust_on_first_use: bool = False,
+    ) -> PrefetchOptions:
+        """Take from a config the settings that it decides."""
+        hub = Hub.from_config(loaded)
+        policy = RetryPolicy(ca_bundle=hub.ca_bundle)
+        concurrency = loaded.config.store.concurrency
+        return cls(loaded.root, hub, concurrency, policy, rehash, trust_on_first_use, display)
+
+
+def find_stored(artifacts: Sequence[Artifact], store: Store) -> FetchedFiles:
+    """Return the artifacts whose stamps show them verified; read no file, ask no network."""
+    found = ((each, store.lookup(each.spec, each.origin)) for each in artifacts)
+    return {artifact: file for artifact, file in found if file}
 
 
 def prefetch(
-    loaded: LoadedConfig, names: Collection[str] = (), *, manner: Manner | None = None
-) -> tuple[Result, ...]:
-    """Have the files of all baked-in models, or of the named ones, verified in the store.
+    artifacts: Sequence[Artifact],
+    store: Store,
+    options: PrefetchOptions,
+    stored: FetchedFiles | None = None,
+) -> FetchedFiles:
+    """Make every artifact a verified file in the store.
 
     Args:
-        loaded: config and lock.
-        names: model names; empty for all with `placement: image`.
-        manner: how to go about it.
+        artifacts: the files.
+        store: the store.
+        options: settings.
+        stored: result of `find_stored`, if it has been called.
 
     Returns:
-        One result a file, in the config's order.
+        The file of each artifact, with revision and properties as found.
 
     Raises:
-        UserError: the first one, after the other downloads have ended.
+        UserError: the first failure, after the other downloads have ended.
     """
-    manner = manner or Manner()
-    store = Store(loaded.store)
-    items = plan(loaded, names)
-    for item in items:
-        _refuse_unpinned_url(item, trusted=manner.trust_on_first_use)
-    done = {i: hit for i, item in enumerate(items) if (hit := _cached(item, store, manner))}
-    missing = {i: item for i, item in enumerate(items) if i not in done}
-    if missing:
-        _warn_unpinned(missing.values(), manner)
-        done |= _fetch_all(missing, store, loaded, manner)
-    results = tuple(done[i] for i in range(len(items)))
-    store.register(loaded.root)
-    _name(results, store, manner)
-    _write_trusted(loaded, results)
-    return results
+    for artifact in artifacts:
+        if not options.trust_on_first_use:
+            _refuse_unpinned_url(artifact)
+    if stored is None:
+        stored = find_stored(artifacts, store)
+    if options.rehash:
+        stored = {}
+    missing = [artifact for artifact in artifacts if artifact not in stored]
+    _warn_unpinned(missing, options.display)
+    fetched = _fetch_all(missing, store, options) if missing else {}
+    files = dict(fetched.get(each) or (each, stored[each]) for each in artifacts)
+    store.register(options.checkout)
+    _name_objects(files, store, options.display)
+    _write_trusted(files, options.checkout)
+    return files
 
 
-def all_cached(loaded: LoadedConfig) -> bool:
-    """Whether `prefetch` would fetch nothing; asks no network and reads no model."""
-    store = Store(loaded.store)
-    return all(_cached(item, store, Manner()) for item in plan(loaded, ()))
+def verified_path(artifacts: Sequence[Artifact], store: Store) -> Path:
+    """Return the path of a model's verified file, or the folder of its files; ask no network.
 
-
-def verified_path(loaded: LoadedConfig, name: str) -> Path:
-    """Where a model's verified file lies, or the folder of its files; asks no network.
+    Args:
+        artifacts: the files of one model.
+        store: the store.
 
     Raises:
-        UserError: it is not in the store, or is damaged there.
+        UserError: one of them is not in the store, or is damaged there.
     """
-    store = Store(loaded.store)
-    results = []
-    for item in plan(loaded, [name]):
-        result = _cached(item, store, Manner()) or _reread(item, store)
-        if result is None:
+    name, paths = artifacts[0].model.name, []
+    for artifact in artifacts:
+        file = store.verify(artifact.spec, artifact.origin)
+        if file is None:
             raise UserError(
                 f"{name} has not been fetched",
                 location=str(store.root),
                 hint=f"run: invoke models.prefetch --name {name}",
             )
-        results.append(result)
-    names = [store.name(each.sha256, name, each.item.file) for each in results]
-    return names[0] if len(names) == 1 else store.root / "names" / name
+        paths.append(store.name(file.sha256, name, artifact.file))
+    return paths[0] if len(paths) == 1 else store.name_path(name, "")
 
 
-def _reread(item: Item, store: Store) -> Result | None:
-    """The file if it is there without a stamp that fits; all of it is read."""
-    sha256 = item.wanted.sha256 or store.recall(item.origin or "")
-    path = store.object_path(sha256)
-    if not sha256 or not path.exists():
-        return None
-    found = existing(replace(item.wanted, sha256=sha256), path)
-    return _result(item, path, found, found.seconds)
-
-
-def _refuse_unpinned_url(item: Item, *, trusted: bool) -> None:
-    if not item.is_pinned and not isinstance(item.model.source, HubSource) and not trusted:
+def _refuse_unpinned_url(artifact: Artifact) -> None:
+    if not artifact.is_pinned and not artifact.repo:
         raise UserError(
-            f"nothing says what {item.model.name} must be: its URL is not pinned",
-            location=item.shown_source,
+            f"nothing says what {artifact.model.name} must be: its URL is not pinned",
+            location=artifact.source,
             code="unpinned-url",
         )
 
 
-def _cached(item: Item, store: Store, manner: Manner) -> Result | None:
-    """The file if its stamp fits; without reading it and without any network."""
-    if manner.rehash:
-        return None
-    started = time.monotonic()
-    sha256 = item.wanted.sha256 or (store.recall(item.origin) if item.origin else "")
-    path = store.object_path(sha256)
-    stamp = read_stamp(path) if sha256 else None
-    if stamp is None or stamp.sha256 != sha256:
-        return None
-    size = path.stat().st_size
-    if not fits(item.wanted, stamp, size):
-        return None
-    return Result(item, path, sha256, size, "cached", 0, time.monotonic() - started)
+def _warn_unpinned(artifacts: Sequence[Artifact], display: Display) -> None:
+    """Name the models that only the Hub's own checksums verify."""
+    unpinned = (each for each in artifacts if each.repo and not each.is_pinned)
+    for name in dict.fromkeys(each.model.name for each in unpinned):
+        display.warn(f"{name} is not pinned; trusting the Hub's own checksums - run: invoke pin")
 
 
-def _warn_unpinned(items: Iterable[Item], manner: Manner) -> None:
-    """Say which models only the Hub itself vouches for."""
-    is_hub = (item for item in items if isinstance(item.model.source, HubSource))
-    for name in dict.fromkeys(item.model.name for item in is_hub if not item.is_pinned):
-        manner.warn(f"{name} is not pinned; trusting the Hub's own checksums - run: invoke pin")
-
-
-def _name(results: Iterable[Result], store: Store, manner: Manner) -> None:
-    """Give every object its name; a store that is only read can do without new ones."""
+def _name_objects(files: FetchedFiles, store: Store, display: Display) -> None:
+    """Give every object its name; warn if the store is only read."""
     try:
-        for result in results:
-            store.name(result.sha256, result.item.model.name, result.item.file)
-    except UserError as failure:
-        manner.warn(f"the models are there, but not under their names: {failure.message}")
+        for artifact, file in files.items():
+            store.name(file.sha256, artifact.model.name, artifact.file)
+    except UserError as error:
+        display.warn(f"the models are there, but not under their names: {error.message}")
 
 
-class _Stopped(Exception):  # noqa: N818 - ends a download whose result nobody awaits any more
+class _Stopped(Exception):  # noqa: N818 - ends a download whose result is no longer awaited
     pass
 
 
 def _fetch_all(
-    items: Mapping[int, Item], store: Store, loaded: LoadedConfig, manner: Manner
-) -> dict[int, Result]:
-    """Fetch several at once; one that fails lets the others end, an interrupt stops them."""
+    artifacts: Sequence[Artifact], store: Store, options: PrefetchOptions
+) -> dict[Artifact, tuple[Artifact, VerifiedFile]]:
+    """Fetch several at once; a failure lets the others end, an interrupt stops them."""
     stop, done, failures = threading.Event(), {}, []
-    watches = {i: _stoppable(manner.watch(item), stop) for i, item in items.items()}
-    for i, item in items.items():
-        watches[i]("queued", 0, item.wanted.size)
+    progress = {each: _stoppable(options.display.progress(each), stop) for each in artifacts}
+    for artifact, on_progress in progress.items():
+        on_progress("queued", 0, artifact.spec.size)
     work = {
-        i: partial(_fetch, item, store, loaded, manner, watches[i]) for i, item in items.items()
+        artifact: partial(_fetch, artifact, store, options, on_progress)
+        for artifact, on_progress in progress.items()
     }
     try:
-        for i, result in run_concurrently(work, loaded.config.store.concurrency):
+        for artifact, result in run_concurrently(work, options.concurrency):
             if isinstance(result, UserError):
                 failures.append(result)
-                watches[i]("failed", 0, items[i].wanted.size)
+                progress[artifact]("failed", 0, artifact.spec.size)
             else:
-                done[i] = result
-                watches[i](result.state, result.size, result.size)
+                done[artifact] = result
+                file = result[1]
+                progress[artifact](file.state, file.size, file.size)
     except BaseException:
         stop.set()
         raise
     for other in failures[1:]:
-        manner.warn(str(other))
+        options.display.warn(str(other))
     if failures:
         raise failures[0]
     return done
 
 
-def _stoppable(watch: ProgressCallback, stop: threading.Event) -> ProgressCallback:
-    def watched(state: str, done: int, total: int | None, detail: str = "") -> None:
+def _stoppable(on_progress: ProgressCallback, stop: threading.Event) -> ProgressCallback:
+    def report(state: str, done: int, total: int | None, detail: str = "") -> None:
         if stop.is_set():
             raise _Stopped
-        watch(state, done, total, detail)
+        on_progress(state, done, total, detail)
 
-    return watched
+    return report
 
 
 def _fetch(
-    item: Item, store: Store, loaded: LoadedConfig, manner: Manner, watch: ProgressCallback
-) -> Result:
-    from scripts.common.fetch.download import fetch_verified  # not needed when all is cached
+    artifact: Artifact, store: Store, options: PrefetchOptions, on_progress: ProgressCallback
+) -> tuple[Artifact, VerifiedFile]:
+    from scripts.common.fetch.transfer import fetch_verified  # not needed when all is cached
 
-    started = time.monotonic()
-    line = manner.line or RetryPolicy(ca_bundle=str(loaded.ca_bundle or ""))
-    if not item.is_pinned and isinstance(item.model.source, HubSource):
-        item = _asked(item, item.model.source, loaded)
-    wanted = item.wanted
-    if wanted.sha256:
-        dest = store.object_path(wanted.sha256)
-    else:
-        dest = store.incoming_path(f"{item.model.source.id}@{item.revision}/{item.file}")
-    if dest.exists() and manner.rehash:
-        found = existing(wanted, dest, rehash=True, watch=watch)
-    else:
-        token = token_for(item)
-        hub = Hub.of(loaded)
-        brought = bool(wanted.sha256) and bring(item, dest, hub, token, watch, manner.warn)
-        found = fetch_verified(wanted, dest, line=line, token=token, watch=watch)
-        if brought and found.state == "resumed":
-            found = replace(found, state="fetched", moved=found.size)
-    path = found.path if wanted.sha256 else store.adopt(found.path, found.sha256)
-    if item.origin:
-        store.remember(item.origin, found.sha256)
-    return _result(item, path, found, time.monotonic() - started)
-
-
-def _result(item: Item, path: Path, found: VerifiedFile, seconds: float) -> Result:
-    return Result(item, path, found.sha256, found.size, found.state, found.moved, seconds)
-
-
-def _asked(item: Item, source: HubSource, loaded: LoadedConfig) -> Item:
-    """An unpinned Hub file with the checksum that the Hub itself gives for it."""
-    hub = Hub.of(loaded)
-    found = describe(hub, source.hub, item.file, item.revision, token=token_for(item))
-    wanted = replace(
-        item.wanted,
-        url=hub_url(hub.endpoint, source.hub, found.commit, item.file),
-        sha256=found.sha256,
-        size=item.wanted.size or found.size,
-        git_blob=found.git_blob,
-    )
-    return item.at(found.commit, wanted)
+    started, token = time.monotonic(), find_token(artifact.spec)
+    if artifact.repo and not artifact.is_pinned:
+        found = fetch_metadata(artifact, options.hub, token=token)
+        artifact = at_commit(artifact, found, options.hub)
+    spec, origin = artifact.spec, artifact.origin
+    file = store.verify(spec, origin, rehash=options.rehash, on_progress=on_progress)
+    if file is None:
+        if spec.sha256:
+            dest = store.object_path(spec.sha256)
+            is_filled = fill_partial(
+                artifact, dest, options.hub, token, on_progress, options.display.warn
+            )
+        else:
+            address = f"{artifact.model.source.id}@{artifact.revision}/{artifact.file}"
+            dest, is_filled = store.incoming_path(address), False
+        file = fetch_verified(
+            spec, dest, policy=options.policy, token=token, on_progress=on_progress
+        )
+        if is_filled and file.state == "resumed":
+            file = replace(file, state="fetched", received=file.size)
+        if not spec.sha256:
+            file = replace(file, path=store.adopt(file.path, file.sha256))
+        if origin:
+            store.remember(origin, file.sha256)
+    return artifact, replace(file, seconds=time.monotonic() - started)
 
 
-def _write_trusted(loaded: LoadedConfig, results: Collection[Result]) -> None:
+def _write_trusted(files: Mapping[Artifact, VerifiedFile], checkout: Path) -> None:
     """Write what was trusted on first use into the lock."""
     trusted = {
-        result.item.model.name: LockedModel(
-            source=result.item.model.source.lock_key,
-            files={result.item.file: LockedFile(sha256=result.sha256, size=result.size)},
+        artifact.model.name: LockedModel(
+            source=artifact.model.source.lock_key,
+            files={artifact.file: LockedFile(sha256=file.sha256, size=file.size)},
         )
-        for result in results
-        if not result.item.is_pinned and not isinstance(result.item.model.source, HubSource)
+        for artifact, file in files.items()
+        if not artifact.is_pinned and not artifact.repo
     }
 
-    def with_trusted(lock: Lock) -> Lock:
+    def add_trusted(lock: Lock) -> Lock:
         return lock.model_copy(update={"models": {**lock.models, **trusted}})
 
     if trusted:
-        update_lock(loaded.root, with_trusted)
+        update_lock(checkout, add_trusted)

@@ -1,185 +1,198 @@
-"""Shows downloads: bars on a terminal, timed lines elsewhere, or one JSON event a line for CI."""
+"""Show downloads: bars on a terminal, timed lines elsewhere, or one JSON event a line for CI."""
 
 from __future__ import annotations
 
 import json
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.fetch.artifact import ProgressCallback
-from scripts.host.config.load import LoadedConfig
+from scripts.common.fetch.spec import FINAL_STATES, ProgressCallback, VerifiedFile, no_progress
 from scripts.host.console import console, is_live, note, say, size, warn
-from scripts.host.models import receipt
-from scripts.host.models.outcome import facts_of, named, row_of, table_of
+from scripts.host.models.artifacts import Artifact
+from scripts.host.models.model_tables import file_facts, name_facts, prefetch_row, prefetch_table
 
 if TYPE_CHECKING:
-    from scripts.host.models.artifacts import Item
-    from scripts.host.models.prefetch import Result
-
-_EVERY = 5.0  # seconds between two plain lines about one file
-_BRIEF = 0.5  # seconds between two JSON progress events about one file
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
 
 
-class Display(Protocol):
-    """Somewhere to show downloads."""
+class Display:
+    """Show nothing; subclasses show downloads."""
 
-    def watch(self, label: str, facts: Mapping[str, str], /) -> ProgressCallback:
-        """The `ProgressCallback` of one file: its name for people, and for machines."""
+    def progress(self, artifact: Artifact) -> ProgressCallback:
+        """Return the `ProgressCallback` of one file."""
+        return self.labelled(artifact.label, name_facts(artifact))
+
+    def labelled(self, label: str, facts: Mapping[str, str], /) -> ProgressCallback:  # noqa: ARG002 - for subclasses
+        """Return the `ProgressCallback` of a file with a name for people and one for machines."""
+        return no_progress
 
     def warn(self, text: str) -> None:
-        """Say what a person should know."""
+        """Show a warning."""
 
-    def finish(self, results: Sequence[Result]) -> None:
+    def finish(self, files: Mapping[Artifact, VerifiedFile]) -> None:
         """Print the results, once nothing moves any more."""
 
 
 @contextmanager
-def display(*, as_json: bool = False, plain: bool = False) -> Iterator[Display]:
-    """The display that fits: JSON where asked for, bars on a terminal, lines elsewhere."""
+def open_display(*, as_json: bool = False, plain: bool = False) -> Iterator[Display]:
+    """Choose a display: JSON or plain lines on request, bars on a terminal, lines elsewhere."""
     if as_json:
         events = JsonEvents()
         try:
             yield events
-        except UserError as failure:
-            events.emit("error", code=failure.code, detail=str(failure))
+        except UserError as error:
+            events.emit("error", code=error.code, detail=str(error))
             raise
     elif is_live() and not plain:
-        from scripts.host.models.progress_bars import bars
-
         with bars(console()) as shown:
             yield shown
     else:
         yield Lines()
 
 
-class _Rhythm:
-    """Lets the first event of each state through, then one every so many seconds."""
+def throttled(report: ProgressCallback, interval: float) -> ProgressCallback:
+    """Pass on the first update of each state and every retry, else one every `interval` seconds."""
+    last_state, last_time = "", 0.0
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds, self._state, self._last = seconds, "", 0.0
-
-    def allows(self, state: str) -> bool:
+    def report_some(state: str, done: int, total: int | None, detail: str = "") -> None:
+        nonlocal last_state, last_time
         now = time.monotonic()
-        if state == self._state and state != "retrying" and now - self._last < self._seconds:
-            return False
-        self._state, self._last = state, now
-        return True
+        if state != last_state or state == "retrying" or now - last_time >= interval:
+            last_state, last_time = state, now
+            report(state, done, total, detail)
+
+    return report_some
 
 
-class Lines:
+class Lines(Display):
     """Plain lines with the seconds since the beginning."""
 
     def __init__(self) -> None:
-        self._begun = time.monotonic()
+        self._started = time.monotonic()
 
-    def watch(self, label: str, _: Mapping[str, str]) -> ProgressCallback:
-        """Lines about one file."""
-        rhythm = _Rhythm(_EVERY)
+    def labelled(self, label: str, _: Mapping[str, str]) -> ProgressCallback:
+        """Print updates of one file."""
 
-        def tell(state: str, done: int, total: int | None, detail: str = "") -> None:
-            if state not in ("queued", "connecting") and rhythm.allows(state):
-                of = f" {size(done)} of {size(total)}" if total else ""
-                more = f": {detail}" if detail else ""
-                seconds = time.monotonic() - self._begun
+        def report(state: str, done: int, total: int | None, detail: str = "") -> None:
+            of = f" {size(done)} of {size(total)}" if total else ""
+            more = f": {detail}" if detail else ""
+            seconds = time.monotonic() - self._started
+            if state not in ("queued", "connecting"):
                 note(f"{seconds:7.1f}s {label} {state}{of}{more}")
 
-        return tell
+        return throttled(report, interval=5.0)
 
     def warn(self, text: str) -> None:
-        """One warning line."""
+        """Print a warning line."""
         warn(text)
 
-    def finish(self, results: Sequence[Result]) -> None:
-        """The table."""
-        say(table_of(map(row_of, results)))
+    def finish(self, files: Mapping[Artifact, VerifiedFile]) -> None:
+        """Print the table."""
+        say(prefetch_table(prefetch_row(*each) for each in files.items()))
 
 
-class JsonEvents:
+class JsonEvents(Display):
     """One JSON object a line on standard output."""
 
     def __init__(self) -> None:
+        self._started = time.monotonic()
         self._lock = threading.Lock()
-        self._begun = time.monotonic()
 
     def emit(self, event: str, **facts: Any) -> None:  # noqa: ANN401 - whatever JSON holds
         """Write one event."""
-        seconds = round(time.monotonic() - self._begun, 3)
+        seconds = round(time.monotonic() - self._started, 3)
         with self._lock:
             print(json.dumps({"event": event, "seconds": seconds, **facts}), flush=True)
 
-    def watch(self, _: str, facts: Mapping[str, str]) -> ProgressCallback:
-        """Events about one file."""
-        rhythm = _Rhythm(_BRIEF)
+    def labelled(self, _: str, facts: Mapping[str, str]) -> ProgressCallback:
+        """Write updates of one file as events."""
 
-        def tell(state: str, done: int, total: int | None, detail: str = "") -> None:
-            if rhythm.allows(state):
-                more = {"detail": detail} if detail else {}
-                self.emit(state, **facts, done=done, total=total, **more)
+        def report(state: str, done: int, total: int | None, detail: str = "") -> None:
+            more = {"detail": detail} if detail else {}
+            self.emit(state, **facts, done=done, total=total, **more)
 
-        return tell
+        return throttled(report, interval=0.5)
 
     def warn(self, text: str) -> None:
-        """A warning as an event."""
+        """Write a warning as an event."""
         self.emit("warning", detail=text)
 
-    def finish(self, results: Sequence[Result]) -> None:
-        """One event a verified file, then the end."""
-        for result in results:
-            self.emit("ready", **facts_of(result))
+    def finish(self, files: Mapping[Artifact, VerifiedFile]) -> None:
+        """Write one event for each verified file, then the end."""
+        for artifact, file in files.items():
+            self.emit("ready", **file_facts(artifact, file))
         self.emit("done")
 
 
-def prefetch_shown(
-    loaded: LoadedConfig,
-    names: Collection[str] = (),
-    *,
-    as_json: bool = False,
-    rehash: bool = False,
-    trust_on_first_use: bool = False,
-    summary: bool = True,
-    plain: bool = False,
-) -> tuple[Result, ...]:
-    """`prefetch`, with everything that a person or a machine wants to see of it.
+class Bars(Lines):
+    """Bars that move: one for each file, and one for all.
 
     Args:
-        loaded: config and lock.
-        names: as `prefetch` takes them.
-        as_json: JSON events on standard output instead.
-        rehash: as `Manner` has it.
-        trust_on_first_use: as `Manner` has it.
-        summary: print a table of the results at the end.
-        plain: show progress as lines, on a terminal too.
-
-    Raises:
-        UserError: as `prefetch` does.
+        progress: where the bars are.
     """
-    from scripts.host.models.prefetch import Manner, prefetch
 
-    with display(as_json=as_json, plain=plain) as shown:
+    def __init__(self, progress: Progress) -> None:
+        super().__init__()
+        self._progress = progress
+        self._total = progress.add_task("total", total=None, visible=False, state="")
+        self._sizes: dict[TaskID, int | None] = {}
+        self._done: dict[TaskID, int] = {}
+        self._lock = threading.Lock()
 
-        def watch(item: Item) -> ProgressCallback:
-            return shown.watch(item.label, named(item))
+    def labelled(self, label: str, _: Mapping[str, str]) -> ProgressCallback:
+        """Add the bar of one file."""
+        bar = self._progress.add_task(label, total=None, visible=False, state="")
 
-        manner = Manner(rehash, trust_on_first_use, shown.warn, watch)
-        results = prefetch(loaded, names, manner=manner)
-    if summary:
-        shown.finish(results)
-    return results
+        def report(state: str, done: int, total: int | None, detail: str = "") -> None:
+            self._progress.update(
+                bar, completed=done, total=total, state=state, visible=self._is_shown(state)
+            )
+            if detail:
+                self._progress.console.print(f"{label}: {detail}", markup=False)
+            with self._lock:
+                self._done[bar], self._sizes[bar] = done, total
+                self._sum_up()
+
+        return report
+
+    def _is_shown(self, state: str) -> bool:
+        """Return whether a file has a bar: from its turn on, and then while there is room."""
+        has_room = len(self._sizes) < self._progress.console.height - 4
+        return state != "queued" and (state not in FINAL_STATES or has_room)
+
+    def _sum_up(self) -> None:
+        sizes = [size for size in self._sizes.values() if size is not None]
+        self._progress.update(
+            self._total,
+            completed=sum(self._done.values()),
+            total=sum(sizes) if len(sizes) == len(self._sizes) else None,
+            visible=len(self._sizes) > 1,
+        )
+
+    def warn(self, text: str) -> None:
+        """Print a warning line above the bars."""
+        self._progress.console.print(f"warning: {text}", markup=False)
 
 
-def leave_receipt(key: str, loaded: LoadedConfig, results: Sequence[Result]) -> None:
-    """Let the next prefetch of the same, pinned files be over at once."""
-    if all(result.item.is_pinned or result.item.origin for result in results):
-        cached = [replace(result, state="cached", moved=0, seconds=0.0) for result in results]
-        names = [
-            loaded.store / "names" / result.item.model.name / result.item.file for result in results
-        ]
-        files = [*(result.path for result in results), *names]
-        events = [{"event": "ready", "seconds": 0.0, **facts_of(each)} for each in cached]
-        done = {"event": "done", "seconds": 0.0}
-        receipt.write(key, files, map(row_of, cached), map(json.dumps, [*events, done]))
+@contextmanager
+def bars(terminal: Console) -> Iterator[Bars]:
+    """Show bars until the block ends; each takes one line, however narrow the terminal is."""
+    from rich import progress
+    from rich.table import Column
+
+    label = Column(no_wrap=True, overflow="ellipsis", max_width=max(16, terminal.width // 3))
+    columns = (
+        progress.TextColumn("{task.description}", markup=False, table_column=label),
+        progress.TextColumn("{task.fields[state]}", table_column=Column(no_wrap=True)),
+        progress.BarColumn(bar_width=None, table_column=Column(ratio=1)),
+        progress.DownloadColumn(table_column=Column(no_wrap=True, justify="right")),
+        progress.TransferSpeedColumn(table_column=Column(no_wrap=True, justify="right")),
+        progress.TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
+    )
+    with progress.Progress(*columns, console=terminal, transient=True, expand=True) as live:
+        yield Bars(live)

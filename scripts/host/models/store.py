@@ -1,10 +1,10 @@
-"""The model store: one verified copy of each content, and names linked to it.
+"""Keep one verified copy of each content in the model store, and names linked to it.
 
 - `objects/ab/abcd…`: a verified file, named by its SHA-256, with its stamp beside it;
 - `names/MODEL/FILE`: hard links (or reflinks, or copies) for people and tools;
-- `known/…`: which content an immutable Hub address was found to have;
+- `known/…`: the SHA-256 that an immutable Hub address was found to have;
 - `incoming/…`: downloads whose SHA-256 is not known before they are complete;
-- `checkouts/…`: which checkouts use the store, so that `models.prune` asks all of them.
+- `checkouts/…`: the checkouts that use the store, so that `models.prune` asks all of them.
 
 Several checkouts and processes may share a store; nothing in it is ever changed in place.
 """
@@ -19,19 +19,27 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.fetch.partial import unwritable
-from scripts.common.fetch.stamps import read_stamp, stamp_path, write_stamp
+from scripts.common.fetch.partial import store_error
+from scripts.common.fetch.spec import ArtifactSpec, ProgressCallback, VerifiedFile, no_progress
+from scripts.common.fetch.stamps import (
+    find_verified,
+    read_stamp,
+    stamp_path,
+    verify_file,
+    write_stamp,
+)
 from scripts.common.files import sync_folder, write_atomically
 
-CONTEXT_PREFIX = "context-"
-"""Folders in the store that hold a build context while a build runs."""
+CONTEXT_PREFIX: Final = "context-"
+"""Prefix of folders in the store that hold a build context while a build runs."""
 
-_FICLONE = 0x40049409  # linux/fs.h: share a file's blocks
-_NO_LINKS = (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES)
+_FICLONE: Final = 0x40049409  # linux/fs.h: share a file's blocks
+_NO_LINKS: Final = (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES)
 
 
 @dataclass(frozen=True)
@@ -44,88 +52,129 @@ class Store:
 
     root: Path
 
+    def lookup(self, spec: ArtifactSpec, origin: str = "") -> VerifiedFile | None:
+        """Find a file whose stamp shows it verified; read no file and ask no network.
+
+        Args:
+            spec: its expected properties.
+            origin: immutable name of its content, for a file without expected SHA-256.
+
+        Returns:
+            The file; None if it is not there, or has no valid stamp.
+        """
+        sha256 = spec.sha256 or self.recall(origin)
+        if not sha256:
+            return None
+        return find_verified(replace(spec, sha256=sha256), self.object_path(sha256))
+
+    def verify(
+        self,
+        spec: ArtifactSpec,
+        origin: str = "",
+        *,
+        rehash: bool = False,
+        on_progress: ProgressCallback = no_progress,
+    ) -> VerifiedFile | None:
+        """Find a file as `lookup` does, but read it if its stamp is not valid.
+
+        Args:
+            spec: its expected properties.
+            origin: as in `lookup`.
+            rehash: read it in any case.
+            on_progress: called with the bytes read.
+
+        Returns:
+            The file; None if it is not there.
+
+        Raises:
+            UserError: it is there and damaged (code `model-damaged`).
+        """
+        sha256 = spec.sha256 or self.recall(origin)
+        path = self.object_path(sha256)
+        if not sha256 or not path.exists():
+            return None
+        expected = replace(spec, sha256=sha256)
+        return verify_file(expected, path, rehash=rehash, on_progress=on_progress)
+
     def object_path(self, sha256: str) -> Path:
-        """Where content of that SHA-256 lies, or will."""
+        """Return the path for content of that SHA-256."""
         return self.root / "objects" / sha256[:2] / sha256
 
-    def incoming_path(self, origin: str) -> Path:
-        """Where a file of unknown SHA-256 is fetched to; the same for every run."""
-        return self.root / "incoming" / _short(origin)
+    def incoming_path(self, address: str) -> Path:
+        """Return the path for downloading a file of unknown SHA-256; the same for every run."""
+        return self.root / "incoming" / _short(address)
+
+    def name_path(self, model: str, file: str) -> Path:
+        """Return the path of a file's name for people."""
+        return self.root / "names" / model / file
 
     def objects(self) -> Iterator[Path]:
-        """Every object, partial files not among them."""
+        """List every object, without partial files."""
         for path in sorted(self.root.glob("objects/??/*")):
             if len(path.name) == 64:
                 yield path
 
     def partials(self) -> Iterator[Path]:
-        """Every partial file, and what belongs to it."""
+        """List every partial file, and what belongs to it."""
         yield from sorted(self.root.glob("objects/??/*.partial*"))
         yield from sorted(self.root.glob("incoming/*"))
 
     def names(self) -> Iterator[Path]:
-        """Every name of an object."""
+        """List every name of an object."""
         yield from (path for path in sorted(self.root.glob("names/**/*")) if path.is_file())
 
     def register(self, checkout: Path) -> None:
-        """Note that a checkout uses this store."""
+        """Record that a checkout uses this store."""
         path = self.root / "checkouts" / _short(str(checkout))
         if not path.exists():
-            _note(path, str(checkout))
+            _record(path, str(checkout))
 
     def checkouts(self) -> list[Path]:
-        """Every checkout that was registered."""
+        """List every checkout that was registered."""
         return [Path(path.read_text()) for path in self.root.glob("checkouts/*")]
 
     def adopt(self, path: Path, sha256: str) -> Path:
-        """Move a verified file to its place among the objects.
-
-        Args:
-            path: a file of this store's `incoming`.
-            sha256: what it was verified to have.
-
-        Returns:
-            The object.
-        """
+        """Move a verified file of `incoming` to its place among the objects, and return that."""
         target = self.object_path(sha256)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             if not target.exists():
                 os.link(path, target)  # unlike a rename, never replaces
-                _keep_stamp(path, target)
+                stamp = read_stamp(path)
+                if stamp:
+                    write_stamp(target, stamp)
                 sync_folder(target.parent)
         except FileExistsError:
             pass  # another process had the same content; its copy is as good
         except OSError as error:
-            raise unwritable(error, target) from None
+            raise store_error(error, target) from None
         path.unlink(missing_ok=True)
         stamp_path(path).unlink(missing_ok=True)
         return target
 
     def name(self, sha256: str, model: str, file: str) -> Path:
-        """Give an object a name for people, `names/MODEL/FILE`; the name's path."""
-        path = self.root / "names" / model / file
-        source = self.object_path(sha256)
+        """Give an object a name for people, `names/MODEL/FILE`, and return its path."""
+        path, source = self.name_path(model, file), self.object_path(sha256)
         if path.exists() and path.samefile(source):
             return path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            replaced = path.with_name(f"{path.name}.{os.getpid()}")
-            place(source, replaced)
-            replaced.replace(path)
+            replacement = path.with_name(f"{path.name}.{os.getpid()}")
+            place(source, replacement)
+            replacement.replace(path)
         except OSError as error:
-            raise unwritable(error, path) from None
+            raise store_error(error, path) from None
         return path
 
     def remember(self, origin: str, sha256: str) -> None:
-        """Note the content of an immutable address."""
-        _note(self._known(origin), json.dumps({"origin": origin, "sha256": sha256}))
+        """Record the SHA-256 of an immutable address."""
+        _record(self._known(origin), json.dumps({"origin": origin, "sha256": sha256}))
 
     def recall(self, origin: str) -> str:
-        """SHA-256 of an immutable address as `remember` was told; empty where it was not."""
+        """Return the SHA-256 that `remember` recorded for an address; empty if none."""
         try:
-            noted = json.loads(self._known(origin).read_text(encoding="utf-8"))
-            return str(noted["sha256"]) if noted["origin"] == origin else ""
+            stored = json.loads(self._known(origin).read_text(encoding="utf-8"))
+            return str(stored["sha256"]) if stored["origin"] == origin else ""
         except (OSError, ValueError, KeyError, TypeError):
             return ""
 
@@ -137,20 +186,14 @@ def _short(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _note(path: Path, text: str) -> None:
-    """Write a small file in one step; in a read-only store not at all, which only costs time."""
+def _record(path: Path, text: str) -> None:
+    """Write a small file; not at all in a read-only store, which only costs time."""
     with suppress(OSError):
         write_atomically(path, text)
 
 
-def _keep_stamp(old: Path, new: Path) -> None:
-    stamp = read_stamp(old)
-    if stamp:
-        write_stamp(new, stamp)
-
-
 def place(source: Path, dest: Path) -> None:
-    """Make `dest` the same file as `source`: a hard link, or a reflink, or at worst a copy.
+    """Make `dest` the same file as `source`: a hard link, a reflink, or at worst a copy.
 
     Args:
         source: an object.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.fetch.retry_policy import shown
+from scripts.common.fetch.spec import redact_url
 from scripts.common.run import last_line, run_program
 from scripts.host.certificates import FILE, certificate_context
 from scripts.host.console import warn
@@ -44,7 +44,9 @@ class GitHosts:
         for name in names:
             if name in commits:
                 return commits[name]
-        raise UserError(f"there is no tag {ref}", location=shown(url), hint="correct a1111.release")
+        raise UserError(
+            f"there is no tag {ref}", location=redact_url(url), hint="correct a1111.release"
+        )
 
     def verify_commit(self, repo: str, commit: str, scratch: Path) -> str:
         """Fetch a commit without its trees, which proves that it exists, and return it."""
@@ -90,10 +92,10 @@ class GitHosts:
                 ["git", *arguments],
                 env={"GIT_TERMINAL_PROMPT": "0", **trust},
                 timeout=_TIMEOUT,
-                location=shown(url),
+                location=redact_url(url),
                 timeout_hint="check mirrors.github",
             )
         if done.returncode != 0:
             reason = last_line(done).removeprefix("fatal: ")
-            raise UserError(f"git: {reason}", location=shown(url), code="source-gone")
+            raise UserError(f"git: {reason}", location=redact_url(url), code="source-gone")
         return done.stdout

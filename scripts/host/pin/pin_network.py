@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.fetch.retry_policy import shown
+from scripts.common.fetch.spec import redact_url
 from scripts.host.build.inputs import resolve_base, resolve_source
 from scripts.host.concurrently import run_concurrently
 from scripts.host.config.load import LoadedConfig
@@ -16,8 +16,10 @@ from scripts.host.config.lock import Lock, LockedModel, update_lock
 from scripts.host.config.schema import Model
 from scripts.host.console import note, warn
 from scripts.host.engine.client import client, docker_errors
-from scripts.host.pin import model_files
+from scripts.host.models.hub_metadata import Hub
+from scripts.host.models.store import Store
 from scripts.host.pin.git_sources import GitHosts
+from scripts.host.pin.model_files import find_model_files
 
 Pin = str | LockedModel
 Lookups = dict[tuple[str, str], Callable[[], Pin]]
@@ -107,6 +109,7 @@ def plan_lookups(variants: Iterable[LoadedConfig], scratch: Path) -> Lookups:
     for loaded in variants:
         config = loaded.config
         hosts = GitHosts(config.mirrors.github, loaded.ca_bundle)
+        hub, store = Hub.from_config(loaded), Store(loaded.store)
         for name in (config.base.download, config.base.runtime):
             if "@" not in name:
                 lookups["image", name] = partial(find_digest, name, config.mirrors.registry)
@@ -125,7 +128,7 @@ def plan_lookups(variants: Iterable[LoadedConfig], scratch: Path) -> Lookups:
                 lookups["commit", f"{repo}@{commit}"] = lookup
         for model in config.models:
             _refuse_other_file(models.setdefault(model.name, model), model)
-            lookups["model", model.name] = partial(model_files.locked, loaded, model)
+            lookups["model", model.name] = partial(find_model_files, model, hub, store)
     return lookups
 
 
@@ -170,7 +173,7 @@ def _compare_entries(kind: str, before: Mapping[str, Pin], after: Mapping[str, P
 def _describe(pin: Pin) -> str:
     if isinstance(pin, str):
         return pin
-    source = pin.source if pin.source.startswith("hub:") else shown(pin.source)
+    source = pin.source if pin.source.startswith("hub:") else redact_url(pin.source)
     revision = f"at {pin.revision}, " if pin.revision else ""
     [first, *others] = pin.files.values()
     return f"{source} {revision}" + (
