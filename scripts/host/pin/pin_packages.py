@@ -6,7 +6,6 @@ so a failed run changes no lock.
 
 from __future__ import annotations
 
-import re
 import shutil
 import sys
 import tempfile
@@ -26,12 +25,8 @@ from scripts.host.pin.git_sources import GitHosts
 
 FOLDER = "requirements"
 WEBUI_LIST = "requirements_versions.txt"
+BASE_PACKAGES = f"{FOLDER}/base.in"
 
-# What the base image brings: resolved against, never locked, so never installed. torch and the
-# CUDA libraries it loads belong together, and are the base image's.
-_FROM_BASE = re.compile(r"torch|torchvision|torchaudio|triton|nvidia-[a-z0-9-]+")
-_ENTRY = re.compile(r"^([a-z0-9._-]+)==.*\n(?: .*\n)*", flags=re.MULTILINE)
-_REQUIRED_BY = re.compile(r"^ +#(?: via|  ) (\S.*)$", flags=re.MULTILINE)
 _FOR_IMAGE = ("--python-version=3.11", "--python-platform=x86_64-manylinux_2_28")
 _FOR_HOST = ("--python-version=3.10", "--universal")
 
@@ -175,20 +170,6 @@ def plan_locks(variants: Sequence[LoadedConfig]) -> tuple[PackageLock, ...]:
     return locks
 
 
-def without_base(lock: str) -> str:
-    """Remove the base image's packages from a hashed lock, with their hashes and comments.
-
-    They are torch and its libraries, and what only they require, such as sympy: no lock without
-    them contains it.
-    """
-    required_by = {entry[1]: set(_REQUIRED_BY.findall(entry[0])) for entry in _ENTRY.finditer(lock)}
-    names = {name for parents in required_by.values() for name in parents} | required_by.keys()
-    gone = {name for name in names if _FROM_BASE.fullmatch(name)}
-    while more := {n for n, parents in required_by.items() if parents and parents <= gone} - gone:
-        gone |= more
-    return _ENTRY.sub(lambda entry: "" if entry[1] in gone else entry[0], lock)
-
-
 def _image_lock(loaded: LoadedConfig) -> PackageLock:
     """Return the lock of a variant's packages: the WebUI's list at its release, and additions."""
     config = loaded.config
@@ -206,7 +187,7 @@ def _image_lock(loaded: LoadedConfig) -> PackageLock:
     return PackageLock(
         path=config.build.requirements,
         inputs=(webui.path, f"{FOLDER}/image.in", *cuda),
-        options=(*_FOR_IMAGE, f"--constraints={FOLDER}/base.in"),
+        options=(*_FOR_IMAGE, f"--constraints={BASE_PACKAGES}"),
         indexes=PackageIndexes.of(loaded),
         webui=webui,
     )
@@ -220,19 +201,26 @@ def _copy_present(present: Path, scratch: Path) -> None:
 
 
 def _compile(scratch: Path, lock: PackageLock, *, upgrade: bool) -> None:
-    """Run uv; it keeps the versions of a lock that is there."""
+    """Compile a lock; versions of a lock that is there are kept.
+
+    The image's packages are resolved beside those of the base image, so that they fit them, and
+    then again without them, so that neither they nor what only they require is installed.
+    """
     if lock.webui:
         lock.webui.save(scratch)
+    _run_uv(scratch, lock, *(["--upgrade"] if upgrade else []))
+    if lock.webui:
+        _run_uv(scratch, lock, f"--excludes={BASE_PACKAGES}")
+
+
+def _run_uv(scratch: Path, lock: PackageLock, *options: str) -> None:
     with certificate_context(lock.indexes.ca_bundle) as certificates:
         trust = {"SSL_CERT_FILE": str(certificates / FILE)} if certificates else {}
         done = run_program(
             [
                 *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--generate-hashes"),
                 "--custom-compile-command=invoke pin --python",
-                *lock.options,
-                *(["--upgrade"] if upgrade else []),
-                f"--output-file={lock.path}",
-                *lock.inputs,
+                *(*lock.options, *options, f"--output-file={lock.path}", *lock.inputs),
             ],
             cwd=scratch,
             env={**lock.indexes.environment, **trust},
@@ -243,9 +231,6 @@ def _compile(scratch: Path, lock: PackageLock, *, upgrade: bool) -> None:
             location=lock.path,
             hint="check mirrors.python, and requirements/*.in for packages that exclude each other",
         )
-    if lock.webui:
-        output = scratch / lock.path
-        output.write_text(without_base(output.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def _write(path: Path, text: bytes) -> None:
