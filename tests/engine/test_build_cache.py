@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import docker
 import pytest
 import yaml
 
 from scripts.host.config.load import ROOT
+from scripts.host.engine.client import client as connect
 from tests.support.buildkit import buildkit
 from tests.support.engine import copy_image, engine
 from tests.support.running import invoke
@@ -89,7 +89,7 @@ def test_a_remote_buildkit_loads_into_the_local_engine(
 ) -> None:
     cache = f"type=registry,ref={registry}/remote-cache"
     tag = "a1111-worker-test:remote"
-    client = docker.from_env()
+    client = connect()
     try:
         report = built(
             image_config,

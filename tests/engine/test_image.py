@@ -12,10 +12,10 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import docker
 import pytest
 
 from scripts.host.config.load import load
+from scripts.host.engine.client import client as connect
 from tests.engine.conftest import built_image
 from tests.support.plain_build import plain_build_command
 from tests.support.registry import layers_of
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.engine
 
 
 def layers(reference: str) -> list[str]:
-    client = docker.from_env()
+    client = connect()
     try:
         return list(client.images.get(reference).attrs["RootFS"]["Layers"])
     finally:
@@ -168,7 +168,7 @@ def test_a_changed_container_script_pushes_one_layer(
 
 
 def _push(image: str, reference: str) -> None:
-    client = docker.from_env()
+    client = connect()
     try:
         client.images.get(image).tag(reference)
         for line in client.images.push(reference, stream=True, decode=True):

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import docker
 import pytest
 
 from scripts.common.diagnostics.error import UserError
 from scripts.host.build.inputs import resolve_base
 from scripts.host.config.lock import Lock
+from scripts.host.engine.client import client as connect
 from scripts.host.pin.pin_network import find_digest
 from tests.support.registry import PASSWORD, USER, Registry, registry
 
@@ -47,7 +47,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
 
 def publish(there: Registry, reference: str = BASE) -> str:
     """Push a new small image under a base image's name, remove it here, and return its digest."""
-    engine: Any = docker.from_env()
+    engine: Any = connect()
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w") as archive:
         entry = tarfile.TarInfo("file")

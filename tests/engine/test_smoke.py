@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as Xml
 
-import docker
 import pytest
 
 from scripts.common.checks.api_checks import wait_for_api
@@ -26,6 +25,7 @@ from scripts.common.gpu.torch_facts import PROBE, parse_facts
 from scripts.common.webui_client import WebuiClient
 from scripts.host.build.inputs import resolve
 from scripts.host.config.load import ROOT, load
+from scripts.host.engine.client import client as connect
 from scripts.host.registry.push import check_tested
 from tests.smoke.container_under_test import PORT, device_requests
 from tests.support.running import container, eventually, output
@@ -60,7 +60,7 @@ def test_a_sound_image_passes_with_a_full_report(cpu_image: str, tmp_path: Path)
     found = report_in(reports, "cpu")
     assert found.passed
     assert found.drew
-    assert found.image_id == docker.from_env().images.get(cpu_image).id
+    assert found.image_id == connect().images.get(cpu_image).id
     assert {"A1111", "torch", "Python"} <= set(found.versions)
     assert found.versions["A1111"].startswith("v1.9.3 (")
     assert found.host.name
@@ -104,7 +104,7 @@ def test_a_kept_container_serves_after_the_stop_check(cpu_image: str, tmp_path: 
     )
     output = nox("smoke", *arguments).stdout
     [(name, url)] = re.findall(r"^kept: (\S+), (http\S+)$", output, re.MULTILINE)
-    kept = docker.from_env().containers.get(name)
+    kept = connect().containers.get(name)
     try:
         wait_for_api(WebuiClient(url), 60)
         assert kept.status == "running"
@@ -159,7 +159,7 @@ def test_an_address_that_does_not_answer_is_one_failure(tmp_path: Path) -> None:
 @pytest.fixture
 def small() -> Iterator[Any]:
     """An image of one file."""
-    client = docker.from_env()
+    client = connect()
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w") as archive:
         archive.addfile(tarfile.TarInfo("file"))
@@ -188,14 +188,14 @@ def test_without_a_gpu_the_report_of_a_gpu_stays_until_a_failure(
     problem = check_tested(resolve(loaded), small.id)
     assert problem
     assert "failed" in problem.message
-    assert not docker.from_env().containers.list(all=True, filters={"ancestor": small.id})
+    assert not connect().containers.list(all=True, filters={"ancestor": small.id})
 
 
 @pytest.mark.parametrize(("gpu", "count", "ids"), [("all", -1, []), ("1", 0, ["1"])])
 def test_the_engine_gets_requests_for_the_named_gpus(
     small: Any, gpu: str, count: int, ids: list[str]
 ) -> None:
-    client = docker.from_env()
+    client = connect()
     made = client.containers.create(small.id, ["true"], device_requests=device_requests(gpu))
     try:
         [request] = made.attrs["HostConfig"]["DeviceRequests"]
@@ -220,7 +220,7 @@ def test_without_a_gpu_the_probe_reports_each_kernel(
 
 def skip_with_gpus() -> None:
     """Skip a test where the engine has GPUs."""
-    if any("nvidia" in name for name in docker.from_env().info().get("Runtimes", {})):
+    if any("nvidia" in name for name in connect().info().get("Runtimes", {})):
         pytest.skip("this engine has GPUs")
 
 
@@ -235,7 +235,7 @@ def test_without_a_gpu_the_gpu_session_fails_in_one_line(small: Any, tmp_path: P
     assert line.endswith("nox -s smoke -- --variant cuda128")
     assert "Traceback" not in answer.stdout + answer.stderr
     assert not (tmp_path / "reports").exists()
-    assert not docker.from_env().containers.list(all=True, filters={"ancestor": small.id})
+    assert not connect().containers.list(all=True, filters={"ancestor": small.id})
 
 
 def test_allow_no_gpu_skips_and_proves_nothing(small: Any, tmp_path: Path) -> None:
