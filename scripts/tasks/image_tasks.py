@@ -44,7 +44,7 @@ def build(
         )
     options = BuildOptions(target, tuple(tag), not cache, builder, prefetch, locked, progress)
     inputs = resolve(loaded)
-    say(render_summary(build_image(loaded, inputs, options)))
+    say(render_summary(build_image(inputs, options)))
     if push:
         _push(inputs, tag, plain=progress != "auto")
 

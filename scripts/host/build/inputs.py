@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scripts.common.diagnostics.error import UserError
+from scripts.common.run import run_program
 from scripts.host.config.load import LoadedConfig, find_ca_bundle
 from scripts.host.config.lock import Lock
 from scripts.host.config.schema import Build, GitSource, Mirrors, Smoke
@@ -124,6 +124,7 @@ class BuildInputs:
         build: settings of the build.
         smoke: limits and settings of the smoke tests.
         store: folder of the model store.
+        concurrency: downloads at once.
     """
 
     root: Path
@@ -145,6 +146,7 @@ class BuildInputs:
     build: Build
     smoke: Smoke
     store: Path
+    concurrency: int
 
     @property
     def ca_bundle(self) -> Path | None:
@@ -217,6 +219,7 @@ def resolve(loaded: LoadedConfig) -> BuildInputs:
         build=config.build,
         smoke=config.smoke,
         store=loaded.store,
+        concurrency=config.store.concurrency,
     )
 
 
@@ -259,12 +262,10 @@ def read_revision(root: Path) -> tuple[str, int]:
 
     def git(*arguments: str) -> str:
         try:
-            answer = subprocess.run(
-                ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False
-            )
-        except FileNotFoundError:
+            process = run_program(["git", "-C", str(root), *arguments])
+        except UserError:  # git is not installed
             return ""
-        return answer.stdout.strip() if answer.returncode == 0 else ""
+        return process.stdout.strip() if process.returncode == 0 else ""
 
     commit, _, time = git("log", "-1", "--format=%H %ct").partition(" ")
     dirty = "-dirty" if commit and git("status", "--porcelain", "--untracked-files=no") else ""

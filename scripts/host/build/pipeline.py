@@ -7,15 +7,16 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from scripts.common.diagnostics.error import UserError
+from scripts.common.fetch.spec import RetryPolicy
 from scripts.common.files import write_atomically
 from scripts.host.build.build_progress import BuildProgress, step_records
 from scripts.host.build.buildx import CERTIFICATES, MODELS, output_options, run_buildx
 from scripts.host.build.inputs import CHECKPOINT_PATH, FINAL_STAGE, BuildInputs, BuildOptions
 from scripts.host.build.prebuild import DOWNLOAD, prebuild
 from scripts.host.certificates import certificate_context
-from scripts.host.config.load import LoadedConfig
 from scripts.host.console import note, warn
 from scripts.host.engine.client import client, probe
+from scripts.host.models.hub_metadata import Hub
 from scripts.host.models.models_context import staged_context
 from scripts.host.models.prefetch import PrefetchOptions, find_stored, prefetch
 from scripts.host.models.progress_display import open_display
@@ -23,7 +24,7 @@ from scripts.host.models.store import Store
 from scripts.host.reports.build_report import BuildReport, hit_ratio, layer_records
 
 
-def build_image(loaded: LoadedConfig, inputs: BuildInputs, options: BuildOptions) -> BuildReport:
+def build_image(inputs: BuildInputs, options: BuildOptions) -> BuildReport:
     """Build one image and write its report.
 
     Raises:
@@ -46,8 +47,12 @@ def build_image(loaded: LoadedConfig, inputs: BuildInputs, options: BuildOptions
             if not options.no_cache and len(stored) < len(inputs.artifacts):
                 note("what needs no model is built while the models are downloaded")
                 prebuilt = stack.enter_context(prebuild(inputs, options, contexts))
+            hub = Hub(inputs.mirrors.huggingface, str(inputs.ca_bundle or ""))
+            policy = RetryPolicy(ca_bundle=hub.ca_bundle)
             with open_display(plain=options.progress != "auto") as display:
-                settings = PrefetchOptions.from_config(loaded, display)
+                settings = PrefetchOptions(
+                    inputs.root, hub, inputs.concurrency, policy, display=display
+                )
                 files = prefetch(inputs.artifacts, store, settings, stored)
             context = staged_context(store, files, inputs.volume_artifacts)
             contexts[MODELS] = stack.enter_context(context)
