@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -50,9 +50,9 @@ def find_leftovers(root: Path, store: Path, *, everything: bool = False) -> tupl
         everything: also what killed sessions left in the engine, and caches of tools and the
             stand-in images, which take long to make again.
     """
-    found = [*_reports(root), *_store_leftovers(Store(store))]
+    found = [*_folders("reports", root, ("reports",)), *_store_leftovers(Store(store))]
     if everything:
-        found += _tool_caches(root)
+        found += _folders("tool cache", root, _TOOL_CACHES)
         try:
             engine = client()
         except UserError:  # no engine answers
@@ -87,25 +87,14 @@ def is_test_image(tag: str) -> bool:
     return tag.startswith(f"{STANDIN_REGISTRY}/") or repository.split("/")[-1] == TEST_REPOSITORY
 
 
-def _reports(root: Path) -> Iterator[Leftover]:
-    if (root / "reports").is_dir():
-        yield _folder("reports", root / "reports")
-
-
 def _store_leftovers(store: Store) -> Iterator[Leftover]:
     """Find staged contexts and partial downloads; a running download keeps its files."""
-    for path in sorted(store.root.glob("context-*")):
-        yield _folder("staged context", path)
+    contexts = (path.name for path in sorted(store.root.glob("context-*")))
+    yield from _folders("staged context", store.root, contexts)
     for path in store.partials():
         download = path.with_name(path.name.removesuffix(".json"))  # beside its state as JSON
         if not is_locked(download):
             yield Leftover("partial download", str(path), path.stat().st_size, path.unlink)
-
-
-def _tool_caches(root: Path) -> Iterator[Leftover]:
-    for name in _TOOL_CACHES:
-        if (root / name).is_dir():
-            yield _folder("tool cache", root / name)
 
 
 def _sessions(engine: DockerClient, root: Path) -> Iterator[Leftover]:
@@ -168,8 +157,11 @@ def _remove_from_engine(name: str, end: Callable[[], None]) -> None:
         end()
 
 
-def _folder(kind: str, path: Path) -> Leftover:
-    return Leftover(kind, str(path), _freed(path), lambda: shutil.rmtree(path))
+def _folders(kind: str, parent: Path, names: Iterable[str]) -> Iterator[Leftover]:
+    """Find those folders of a parent that exist."""
+    for path in map(parent.joinpath, names):
+        if path.is_dir():
+            yield Leftover(kind, str(path), _freed(path), partial(shutil.rmtree, path))
 
 
 def _freed(folder: Path) -> int:

@@ -108,10 +108,7 @@ def client() -> docker.DockerClient:
     """
     import docker
 
-    with docker_errors(
-        message="no Docker engine answers",
-        code="engine-missing",
-    ):
+    with docker_errors(message="no Docker engine answers", code="engine-missing"):
         connected = docker.from_env(timeout=_TIMEOUT)
         connected.ping()
     connected.api.timeout = _SILENCE
