@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from scripts.common.diagnostics.error import UserError
 from scripts.common.files import is_locked
 from scripts.host.engine.client import client, docker_errors
-from scripts.host.engine.containers import block_sessions, label_of
+from scripts.host.engine.containers import block_sessions, checkout_label
 from scripts.host.models.store import Store
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _sessions(engine: DockerClient, root: Path) -> Iterator[Leftover]:
     with block_sessions(root) as is_blocked:
         if not is_blocked:
             return
-    [(name, value)] = label_of(root).items()
+    [(name, value)] = checkout_label(root).items()
     ours = {"label": f"{name}={value}"}
     for container in engine.containers.list(all=True, filters=ours, ignore_removed=True):
         end = partial(container.remove, force=True, v=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from scripts.common.diagnostics.error import UserError
 from scripts.host.build.inputs import BuildInputs
 from scripts.host.console import note, say
-from scripts.host.engine.client import client, docker_errors, image_of
+from scripts.host.engine.client import client, docker_errors, get_image
 from scripts.host.engine.containers import run_container
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _running_worker(
     engine = client()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stop leaves nothing running
     try:
-        image_of(engine, reference, inputs.variant)
+        get_image(engine, reference, inputs.variant)
         with (
             docker_errors(reference, message="the container does not run"),
             run_container(

@@ -16,7 +16,7 @@ from scripts.common.diagnostics.error import UserError
 from scripts.host.clean import Leftover, find_leftovers, remove
 from scripts.host.config.load import ROOT
 from scripts.host.engine.client import client
-from scripts.host.engine.containers import label_of
+from scripts.host.engine.containers import checkout_label
 from tests.support.images import debian_root
 from tests.support.running import build_image, copy_of_the_checkout, eventually, invoke
 
@@ -27,8 +27,8 @@ SESSION = """
 import sys, time
 from pathlib import Path
 from scripts.host.engine.client import client
-from scripts.host.engine.containers import started_by
-labels = started_by(Path(sys.argv[1]))
+from scripts.host.engine.containers import session_label
+labels = session_label(Path(sys.argv[1]))
 running = client().containers.run(sys.argv[2], ["sleep", "600"], labels=labels, detach=True)
 instructions = [f"LABEL {name}={value}" for name, value in labels.items()]
 client().api.import_image_from_data(b"\\0" * 1024, "a1111-worker-broken", sys.argv[3], instructions)
@@ -112,7 +112,7 @@ def idle() -> Iterator[str]:
 def test_container_of_a_killed_smoke_session_is_listed(idle: str, tmp_path: Path) -> None:
     copy = copy_of_the_checkout(tmp_path / "checkout")
     engine = client()
-    ours = {"label": [f"{name}={value}" for name, value in label_of(copy).items()]}
+    ours = {"label": [f"{name}={value}" for name, value in checkout_label(copy).items()]}
 
     def workers() -> list[str]:
         """The containers with a port, which only the one under test has."""

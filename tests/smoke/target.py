@@ -9,7 +9,7 @@ from scripts.common.checks.smoke_report import SubjectRecord
 from scripts.common.diagnostics.error import UserError
 from scripts.host.build.inputs import VARIANT_LABEL, resolve
 from scripts.host.config.load import DEFAULT_VARIANT, LoadedConfig, load
-from scripts.host.engine.client import image_of
+from scripts.host.engine.client import get_image
 from tests.smoke.container_under_test import require_gpu
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def select_image(
     default = variant or (DEFAULT_VARIANT if gpu else _WITHOUT_GPU)
     loaded = load(default)
     reference = reference or resolve(loaded).tags[0]
-    image = image_of(client, reference, default)
+    image = get_image(client, reference, default)
     labelled = image.labels.get(VARIANT_LABEL, default)
     if not variant and labelled in loaded.config.variants:
         loaded = load(labelled)

@@ -14,7 +14,7 @@ from typing import Any
 
 from scripts.host.config.load import ROOT
 from scripts.host.engine.client import client
-from scripts.host.engine.containers import container_output, run_container, started_by
+from scripts.host.engine.containers import container_output, run_container, session_label
 
 INVOKE = (sys.executable, "-m", "invoke")
 
@@ -81,7 +81,7 @@ def container(image: str, **options: Any) -> Iterator[Any]:
 def build_image(tag: str, dockerfile: str) -> None:
     """Build a small image whose RUN steps have no network."""
     command = ["docker", "buildx", "build", "--quiet", "--load", "--network=none", "--tag", tag]
-    command += [f"--label={name}={value}" for name, value in started_by().items()]
+    command += [f"--label={name}={value}" for name, value in session_label().items()]
     # BuildKit adds a layer in a second; the SDK's old builder takes ten on a worker's image.
     subprocess.run(
         [*command, "-"], input=dockerfile, text=True, check=True, capture_output=True, timeout=120

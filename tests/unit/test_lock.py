@@ -19,7 +19,7 @@ from scripts.host.config.lock import (
     read_lock,
     update_lock,
 )
-from scripts.host.engine.containers import started_by
+from scripts.host.engine.containers import session_label
 from tests.support.small_world import in_small_world, needs_namespaces
 
 DIGEST = "sha256:" + "b" * 64
@@ -136,7 +136,7 @@ def test_concurrent_updates_are_all_kept(tmp_path: Path) -> None:
 
 
 def test_a_running_session_does_not_block_an_update(tmp_path: Path) -> None:
-    started_by(tmp_path)  # as `invoke serve` does, until it ends
+    session_label(tmp_path)  # as `invoke serve` does, until it ends
     change = threading.Thread(
         target=write, args=(tmp_path, Lock(images={"a:1": DIGEST})), daemon=True
     )

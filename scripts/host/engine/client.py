@@ -168,7 +168,7 @@ def explanation(error: Exception) -> str:
     return " ".join(str(getattr(error, "explanation", None) or error).split())
 
 
-def image_of(client: docker.DockerClient, reference: str, variant: str = "") -> Any:  # noqa: ANN401 - the SDK is untyped
+def get_image(client: docker.DockerClient, reference: str, variant: str = "") -> Any:  # noqa: ANN401 - the SDK is untyped
     """Return an image as the SDK represents it.
 
     Args:

@@ -49,7 +49,7 @@ def run_container(
     """
     import docker
 
-    labels = {**options.pop("labels", {}), **({} if keep else started_by())}
+    labels = {**options.pop("labels", {}), **({} if keep else session_label())}
     container = client.containers.create(
         image, None if command is None else list(command), labels=labels, **options
     )
@@ -100,13 +100,13 @@ def container_output(
         return printed.decode("utf-8", "replace")
 
 
-def started_by(root: Path = ROOT) -> dict[str, str]:
+def session_label(root: Path = ROOT) -> dict[str, str]:
     """Return the label for what this process starts; from then on `block_sessions` yields False."""
     _share_lock(root)
-    return label_of(root)
+    return checkout_label(root)
 
 
-def label_of(root: Path) -> dict[str, str]:
+def checkout_label(root: Path) -> dict[str, str]:
     """Return the label of a checkout; with the machine's name, for an engine may serve several."""
     return {LABEL: f"{platform.node()}:{root}"}
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from scripts.common.records import Record
 from scripts.host.config.schema import Model
-from scripts.host.engine.client import image_of
+from scripts.host.engine.client import get_image
 from scripts.host.inspect.export import export_trees
 from scripts.host.inspect.layer_tree import LayerTree, later_covers, overlay
 from scripts.host.inspect.packages import Manifest, read_manifest
@@ -104,7 +104,7 @@ def read_structure(
     Raises:
         UserError: there is no such image, or it cannot be read.
     """
-    image = image_of(client, reference, variant)
+    image = get_image(client, reference, variant)
     history = list(reversed(image.history()))
     steps = [" ".join(entry["CreatedBy"].split()) for entry in history]
     begin, instructions = own_steps(steps, len(image.attrs["RootFS"].get("Layers") or ()))

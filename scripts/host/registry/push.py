@@ -17,7 +17,7 @@ from scripts.common.files import write_atomically
 from scripts.common.records import Record
 from scripts.host.build.inputs import BuildInputs
 from scripts.host.console import note, warn
-from scripts.host.engine.client import client, docker_errors, image_of
+from scripts.host.engine.client import client, docker_errors, get_image
 from scripts.host.registry.registry_api import (
     TransientRegistryError,
     classify,
@@ -71,7 +71,7 @@ def push(
             does not answer, or its digest is not the one sent.
     """
     engine = client()
-    image = image_of(engine, inputs.tags[0], inputs.variant)
+    image = get_image(engine, inputs.tags[0], inputs.variant)
     untested_error = check_tested(inputs, image.id)
     if untested_error:
         if not untested:
