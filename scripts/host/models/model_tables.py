@@ -50,10 +50,10 @@ def prefetch_row(artifact: Artifact, file: VerifiedFile) -> tuple[str, ...]:
     )
 
 
-def prefetch_table(rows: Iterable[Sequence[str]]) -> str:
-    """Return the table that ends a prefetch."""
+def prefetch_table(rows: Iterable[Sequence[str]], width: int) -> str:
+    """Return the table that ends a prefetch, in lines of `width` columns; 0: no limit."""
     header = ("model", "size", "source", "revision", "sha256", "state", "seconds", "MB/s")
-    return table(header, list(rows), right=(1, 6, 7), width=terminal_width())
+    return table(header, list(rows), right=(1, 6, 7), width=width)
 
 
 def models_table(loaded: LoadedConfig, store: Store) -> str:

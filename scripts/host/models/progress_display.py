@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.spec import FINAL_STATES, ProgressCallback, VerifiedFile, no_progress
-from scripts.host.console import console, is_live, note, say, size, warn
+from scripts.host.console import console, is_live, note, say, size, terminal_width, warn
 from scripts.host.models.artifacts import Artifact
 from scripts.host.models.model_tables import file_facts, name_facts, prefetch_row, prefetch_table
 
@@ -93,7 +93,8 @@ class Lines(Display):
 
     def finish(self, files: Mapping[Artifact, VerifiedFile]) -> None:
         """Print the table."""
-        say(prefetch_table(prefetch_row(*each) for each in files.items()))
+        rows = [prefetch_row(*each) for each in files.items()]
+        say(prefetch_table(rows, terminal_width()))
 
 
 class JsonEvents(Display):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scripts.common.files import write_atomically
-from scripts.host.models.model_tables import file_facts, prefetch_row
+from scripts.host.models.model_tables import file_facts, prefetch_row, prefetch_table
 
 if TYPE_CHECKING:
     from scripts.common.fetch.spec import VerifiedFile
@@ -36,12 +36,14 @@ class Receipt:
         key: what it depended on, from `key_of`.
         files: path, size, modification time and inode of every file and name.
         rows: rows of the table for people.
+        table: the same, as it is printed elsewhere than on a terminal.
         events: JSON events for machines.
     """
 
     key: str
     files: tuple[tuple[str, int, int, int], ...]
     rows: tuple[tuple[str, ...], ...]
+    table: str
     events: tuple[str, ...]
 
 
@@ -75,6 +77,7 @@ def read(key: str) -> Receipt | None:
             stored["key"],
             tuple((path, size, mtime, inode) for path, size, mtime, inode in stored["files"]),
             tuple(map(tuple, stored["rows"])),
+            stored["table"],
             tuple(stored["events"]),
         )
         is_valid = receipt.key == key and receipt.files == _identify(f[0] for f in receipt.files)
@@ -94,11 +97,13 @@ def write(key: str, files: Mapping[Artifact, VerifiedFile], store: Store) -> Non
         for artifact, file in files.items()
     }
     events = [{"event": "ready", "seconds": 0.0, **file_facts(*each)} for each in cached.items()]
+    rows = tuple(prefetch_row(*each) for each in cached.items())
     with suppress(OSError):
         receipt = Receipt(
             key,
             _identify(map(str, paths)),
-            tuple(prefetch_row(*each) for each in cached.items()),
+            rows,
+            prefetch_table(rows, 0),
             tuple(json.dumps(event) for event in [*events, {"event": "done", "seconds": 0.0}]),
         )
         write_atomically(_PATH, json.dumps(asdict(receipt)))
