@@ -107,7 +107,6 @@ def _fill(place: Place) -> None:
     }
     (place.root / "config.local.yaml").write_text(json.dumps(config))
     for name, lines in {
-        "dev.in": "invoke",
         "runpod.in": "runpod",
         "tools.in": "uv",
         "image.in": "ftfy",
@@ -115,6 +114,10 @@ def _fill(place: Place) -> None:
         "base.in": "torch==2.7.0",
     }.items():
         (place.root / "requirements" / name).write_text(lines + "\n")
+    groups = {"host": ["invoke"], "test": [], "lint": [], "bench": []}
+    (place.root / "pyproject.toml").write_text(
+        "[dependency-groups]\n" + "".join(f"{name} = {each}\n" for name, each in groups.items())
+    )
     for name in ("invoke", "runpod", "uv", "ftfy", "mpmath", "numpy", "networkx"):
         place.publish(name, "1.0")
     place.publish("gradio", "1.0", "networkx")

@@ -29,6 +29,7 @@ BASE_PACKAGES = f"{FOLDER}/base.in"
 
 _FOR_IMAGE = ("--python-version=3.11", "--python-platform=x86_64-manylinux_2_28")
 _FOR_HOST = ("--python-version=3.10", "--universal")
+_GROUPS = ("--group=host", "--group=test", "--group=lint", "--group=bench")  # of pyproject.toml
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class PackageLock:
 
     Args:
         path: the lock.
-        inputs: lists of requirements.
+        inputs: lists of requirements; none where groups of pyproject.toml are options.
         options: of uv, such as the Python version.
         indexes: where packages are found.
         webui: the WebUI's list, for a lock of the image; None for the others.
@@ -135,6 +136,7 @@ def pin_packages(
     with tempfile.TemporaryDirectory(prefix="pin-") as folder:
         scratch = Path(folder)
         shutil.copytree(root / FOLDER, scratch / FOLDER)
+        shutil.copy(root / "pyproject.toml", scratch)
         for lock in locks:
             note(f"compiling {lock.path}")
             _copy_present(root / lock.path, scratch / lock.path)
@@ -155,8 +157,11 @@ def plan_locks(variants: Sequence[LoadedConfig]) -> tuple[PackageLock, ...]:
     """
     indexes = PackageIndexes.of(variants[0])
     common = [
-        PackageLock(f"{FOLDER}/{name}.txt", (f"{FOLDER}/{name}.in",), options, indexes)
-        for name, options in (("dev", _FOR_HOST), ("runpod", _FOR_IMAGE), ("tools", _FOR_IMAGE))
+        PackageLock(f"{FOLDER}/dev.txt", (), (*_FOR_HOST, *_GROUPS), indexes),
+        *(
+            PackageLock(f"{FOLDER}/{name}.txt", (f"{FOLDER}/{name}.in",), _FOR_IMAGE, indexes)
+            for name in ("runpod", "tools")
+        ),
     ]
     locks = tuple(dict.fromkeys([*common, *map(_image_lock, variants)]))
     paths = [lock.path for lock in locks]
