@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import Final
 
 from scripts.host.config.schema import Smoke
@@ -16,7 +17,8 @@ _RUN_PREFIX: Final = re.compile(r"^RUN (?:\|\d+ .*? )?/bin/(?:ba)?sh (?:-o pipef
 
 def format_inspection(image: Inspection, smoke: Smoke) -> str:
     """Return layers, folders and checks, one table each."""
-    counts = ", ".join(f"{count} {kind}" for kind, count in image.manifest.counts().items())
+    kinds = Counter(package.kind for package in image.manifest.packages)
+    counts = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
     base = [["", size(image.base_size), "", "the base image"]] if image.base_size else []
     layers = [
         [

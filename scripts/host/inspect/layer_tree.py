@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import tarfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import IO, Final
 
 from scripts.common.diagnostics.error import UserError
-from scripts.host.inspect.violations import TEXT_LIMIT, Entry, Kind, Violation, find_violations
+from scripts.host.inspect.violations import TEXT_LIMIT, Violation, find_violations
 
 WHITEOUT: Final = ".wh."
 OPAQUE: Final = ".wh..wh..opq"
@@ -22,7 +22,6 @@ UNREADABLE: Final = "a layer cannot be read to its end"
 UNREADABLE_HINT: Final = "try again; if it fails again, build or pull the image again"
 READ_ERRORS: Final = (tarfile.TarError, EOFError, OSError, zlib.error)
 _BINARY_HEAD: Final = 1024
-_KINDS: Final[Mapping[bytes, Kind]] = {tarfile.DIRTYPE: "folder", tarfile.LNKTYPE: "link"}
 
 
 @dataclass
@@ -50,21 +49,6 @@ class LayerTree:
         """Bytes of all its files."""
         return sum(self.files.values())
 
-    def add(self, entry: Entry) -> None:
-        """Add one entry of the layer's tar."""
-        folder, _, name = entry.path.rpartition("/")
-        if name == OPAQUE:
-            self.opaque.add(folder)
-        elif name.startswith(WHITEOUT):
-            self.removed.add(f"{folder}/{name.removeprefix(WHITEOUT)}")
-        elif entry.kind == "folder":
-            self.folders.add(entry.path)
-        else:
-            self.files[entry.path] = entry.size
-            if entry.kind == "link":
-                self.links[entry.path] = entry.target
-        self.violations.update(dict.fromkeys(find_violations(entry)))
-
 
 @dataclass(frozen=True)
 class Overlay:
@@ -88,8 +72,9 @@ def read_tree(stream: IO[bytes]) -> LayerTree:
     tree = LayerTree()
     try:
         with tarfile.open(fileobj=stream, mode="r|", bufsize=1 << 20) as archive:
-            for entry in _entries(archive):
-                tree.add(entry)
+            for member in archive:
+                _add(tree, member, archive)
+                archive.members.clear()  # type: ignore[attr-defined]  # the archive keeps each one else
     except READ_ERRORS as error:
         raise unreadable(str(error)) from None
     return tree
@@ -169,34 +154,35 @@ def _covering(tree: LayerTree) -> Callable[[str], bool]:
     return lambda path: path in listed or is_hidden_below(path.rpartition("/")[0])
 
 
-def _entries(archive: tarfile.TarFile) -> Iterator[Entry]:
-    devices: set[str] = set()
-    for member in archive:
-        path = _absolute(member.name)
-        if _is_whiteout(member, devices):
-            devices.add(path)
-            folder, _, name = path.rpartition("/")
-            yield Entry(f"{folder}/{WHITEOUT}{name}", "other")
+def _add(tree: LayerTree, member: tarfile.TarInfo, archive: tarfile.TarFile) -> None:
+    """Add one member of a layer's tar to its tree."""
+    path = _absolute(member.name)
+    folder, _, name = path.rpartition("/")
+    if _is_whiteout_device(member, tree.removed):
+        tree.removed.add(path)
+    elif name == OPAQUE:
+        tree.opaque.add(folder)
+    elif name.startswith(WHITEOUT):
+        tree.removed.add(f"{folder}/{name.removeprefix(WHITEOUT)}")
+    else:
+        if member.isdir():
+            tree.folders.add(path)
         else:
-            yield Entry(
-                path,
-                "file" if member.isfile() else _KINDS.get(member.type, "other"),
-                size=member.size if member.isfile() else 0,
-                mode=member.mode,
-                target=_absolute(member.linkname) if member.islnk() else "",
-                text=_text(archive, member),
-            )
-        archive.members.clear()  # type: ignore[attr-defined]  # the archive keeps each one else
+            tree.files[path] = member.size if member.isfile() else 0
+        if member.islnk():
+            tree.links[path] = _absolute(member.linkname)
+        violations = find_violations(path, member, _text(archive, member))
+        tree.violations.update(dict.fromkeys(violations))
 
 
-def _is_whiteout(member: tarfile.TarInfo, devices: Iterable[str]) -> bool:
+def _is_whiteout_device(member: tarfile.TarInfo, removed: Collection[str]) -> bool:
     """Return whether a member is a deletion as overlay file systems keep it on disk.
 
     That is a device 0/0, or a link to one: Linux makes one device and links it.
     https://docs.kernel.org/filesystems/overlayfs.html#whiteouts-and-opaque-directories
     """
     if member.islnk():
-        return _absolute(member.linkname) in devices
+        return _absolute(member.linkname) in removed
     return member.ischr() and (member.devmajor, member.devminor) == (0, 0)
 
 

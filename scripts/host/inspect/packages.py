@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -78,10 +77,6 @@ class Manifest(Record):
     def versions(self) -> dict[str, str]:
         """Return each package's version, by its key."""
         return {package.key: package.version for package in self.packages}
-
-    def counts(self) -> dict[str, int]:
-        """Return the number of packages of each kind."""
-        return dict(sorted(Counter(package.kind for package in self.packages).items()))
 
 
 def read_manifest(client: docker.DockerClient, image_id: str) -> Manifest:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 import stat
+import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
-Kind = Literal["file", "folder", "link", "other"]
 # A secret is small. Larger files are libraries, models and pictures, and are not read.
 TEXT_LIMIT: Final = 256 * 1024
 
@@ -52,27 +52,6 @@ _LEFTOVERS: Final = (
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One entry of a layer.
-
-    Args:
-        path: from the root, such as /etc/passwd.
-        kind: of file.
-        size: in bytes.
-        mode: permission bits.
-        target: of a hard link, the path it is another name of.
-        text: of a small file its content, for judging only.
-    """
-
-    path: str
-    kind: Kind
-    size: int = 0
-    mode: int = 0o644
-    target: str = ""
-    text: bytes = b""
-
-
-@dataclass(frozen=True)
 class Violation:
     """Something that must not be in an image.
 
@@ -91,28 +70,35 @@ class Violation:
     gone: bool = False
 
 
-def find_violations(entry: Entry) -> Iterator[Violation]:
-    """Check one entry of a layer."""
-    if entry.kind == "file" and entry.size and (what := _secret(entry)):
-        yield Violation("secret-in-image", entry.path, what)
-    if (entry.kind == "file" and entry.size) or entry.path.endswith("/.git"):
+def find_violations(path: str, member: tarfile.TarInfo, text: bytes) -> Iterator[Violation]:
+    """Check one file or folder of a layer.
+
+    Args:
+        path: from the root, such as /etc/passwd.
+        member: the layer's record of it.
+        text: its content, if it is a small text.
+    """
+    is_file = member.isfile()
+    if is_file and member.size and (what := _secret(path, text)):
+        yield Violation("secret-in-image", path, what)
+    if (is_file and member.size) or path.endswith("/.git"):
         for what, place in _LEFTOVERS:
-            if found := place.match(entry.path):
+            if found := place.match(path):
                 yield Violation("leftovers", found[0], what)
-    sticky_folder = entry.kind == "folder" and entry.mode & stat.S_ISVTX
-    if entry.kind in ("file", "folder") and entry.mode & stat.S_IWOTH and not sticky_folder:
-        yield Violation("world-writable", entry.path, f"mode {entry.mode & 0o7777:o}")
-    if entry.kind == "file" and entry.mode & (stat.S_ISUID | stat.S_ISGID):
-        yield Violation("setuid-file", entry.path, f"mode {entry.mode & 0o7777:o}")
+    sticky_folder = member.isdir() and member.mode & stat.S_ISVTX
+    if (is_file or member.isdir()) and member.mode & stat.S_IWOTH and not sticky_folder:
+        yield Violation("world-writable", path, f"mode {member.mode & 0o7777:o}")
+    if is_file and member.mode & (stat.S_ISUID | stat.S_ISGID):
+        yield Violation("setuid-file", path, f"mode {member.mode & 0o7777:o}")
 
 
-def _secret(entry: Entry) -> str:
+def _secret(path: str, text: bytes) -> str:
     """Return the kind of secret that a file seems to hold; empty for none."""
-    if _KEY_FILE.search(entry.path):
+    if _KEY_FILE.search(path):
         return "credentials by name"
-    if entry.path.endswith("/.docker/config.json") and _DOCKER_LOGIN.search(entry.text):
+    if path.endswith("/.docker/config.json") and _DOCKER_LOGIN.search(text):
         return "credentials of docker login"
-    if has_token(entry.text) and not entry.path.endswith(_PUBLISHED):
+    if has_token(text) and not path.endswith(_PUBLISHED):
         return "a token or key"
     return ""
 
