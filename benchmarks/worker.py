@@ -35,7 +35,9 @@ def start_by_hand(image: str, accelerator: str) -> float:
     port = free_port()
     settings = Settings.from_environment({"ACCELERATOR": accelerator, "WEBUI_PORT": str(port)})
     program = ("--entrypoint=/opt/webui/bin/python", "--env=PYTHONPATH=", image)
-    return seconds_to_answer([*program, "webui.py", *webui_flags(settings, [])], port)
+    return seconds_to_answer(
+        [*program, "webui.py", *webui_flags(settings, settings.model_path, [])], port
+    )
 
 
 def start_worker(image: str, mode: str) -> float:

@@ -1,4 +1,4 @@
-"""`python -m scripts.container [serve | health | handler | preflight | pip-cache] ...`.
+"""`python -m scripts.container [serve | health | handler | models | preflight | pip-cache] ...`.
 
 Without a command it serves. Imports of this module delay the start of the WebUI, so each command
 imports what it needs itself.
@@ -48,6 +48,10 @@ def _run(command: str, settings: Settings, arguments: Sequence[str]) -> int:
         from scripts.container.preflight import preflight_checks
 
         return preflight_checks.main(settings, arguments)
+    if command == "models":
+        from scripts.container.webui import models_cli
+
+        return models_cli.main(settings, arguments)
     if command == "handler":
         from scripts.container.serverless import handler
 
@@ -62,7 +66,7 @@ def _run(command: str, settings: Settings, arguments: Sequence[str]) -> int:
         return pip_cache_cli.main(arguments, cache)
     raise UserError(
         f"there is no command {command}",
-        hint="one of: serve, health, preflight, handler, pip-cache",
+        hint="one of: serve, health, preflight, models, handler, pip-cache",
     )
 
 

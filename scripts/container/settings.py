@@ -80,6 +80,13 @@ def _parse_credentials(text: str) -> str:
     return text
 
 
+def _parse_checkpoint_count(text: str) -> int:
+    # The range of the WebUI's own option (modules/shared_options.py, sd_checkpoints_limit).
+    if not re.fullmatch(r"\d{1,2}", text) or int(text) > 10:
+        raise ValueError("set it to a whole number from 1 to 10, or to 0")
+    return int(text)
+
+
 def _parse_warmup(text: str) -> Warmup | None:
     if text.lower() in ("off", "0", "no", "false"):
         return None
@@ -123,8 +130,22 @@ class Settings:
     api_auth: str = _env(
         "", "user:password that the API requires; several with commas", parse=_parse_credentials
     )
-    model_path: Path = _env("/model.safetensors", "checkpoint that is loaded at start")
+    model_path: Path = _env(
+        "/model.safetensors",
+        "checkpoint that is loaded at start: a path, or the name of one that is found",
+    )
     model_dir: Path | None = _env("", "folder of further checkpoints")
+    image_models: Path = _env(
+        "/opt/a1111", "models of the image, in the shape of DATA_DIR; made by the build"
+    )
+    model_scan_timeout: float = _env(
+        "60", "seconds that the folders of models get to answer at start"
+    )
+    checkpoints_in_memory: int = _env(
+        "0",
+        "checkpoints that stay in memory when jobs switch between them; 0: as the WebUI is set up",
+        parse=_parse_checkpoint_count,
+    )
     data_dir: Path = _env("", "folder of the WebUI's settings; empty: below WORKER_DIR")
     log_level: str = _env(
         "info", "log level of the worker and of the WebUI", ("debug", "info", "warning", "error")
@@ -152,6 +173,9 @@ class Settings:
         "list of the models that are fetched onto the volume at start; made by the build",
     )
     volume_dir: Path = _env("/runpod-volume", "mount point of the network volume")
+    pod_volume_dir: Path = _env(
+        "/workspace", "mount point of a pod's volume, in which models are looked for too"
+    )
     worker_dir: Path = _env(
         "/tmp/a1111-worker",  # noqa: S108 - the container's own /tmp
         "writable folder for state and scratch files",

@@ -23,6 +23,7 @@ from scripts.container.settings import VARIABLES, Settings, Warmup
 from scripts.container.status.state import State, check_health, write_state
 from scripts.container.webui.environment import can_preload, find_tcmalloc, webui_environment
 from scripts.container.webui.flags import list_model_files, webui_flags
+from scripts.container.webui.model_tree import build_model_tree
 from scripts.host.config.load import ROOT
 
 
@@ -31,7 +32,8 @@ def settings(**environ: str) -> Settings:
 
 
 def flags(*models: str, **environ: str) -> list[str]:
-    return webui_flags(settings(**environ), models)
+    made = settings(**environ)
+    return webui_flags(made, made.model_path, models)
 
 
 def test_a_pod_serves_all_interfaces_and_serverless_loopback() -> None:
@@ -124,7 +126,8 @@ def test_a_pickle_is_found_in_every_configured_place(tmp_path: Path, place: str)
 def flags_of_supervisor(environ: dict[str, str]) -> list[str]:
     """The flags with all model files found."""
     configured = settings(**environ)
-    return webui_flags(configured, list_model_files(configured))
+    tree = build_model_tree(configured)
+    return webui_flags(configured, tree.checkpoint, list_model_files(configured, tree))
 
 
 def test_a_pickle_named_by_a_flag_is_found() -> None:
@@ -145,7 +148,7 @@ def test_further_flags_come_last_and_keep_quotes() -> None:
 def test_credentials_are_in_no_argument_list() -> None:
     secret = "user:of-a-test"  # noqa: S105 - nobody's
     configured = settings(API_AUTH=secret)
-    assert secret not in " ".join(webui_flags(configured, []))
+    assert secret not in " ".join(webui_flags(configured, configured.model_path, []))
     env = webui_environment({"API_AUTH": secret, "COMMANDLINE_ARGS": "--api-log"}, configured)
     assert env["COMMANDLINE_ARGS"] == f"--api-log --api-auth {secret}"
     assert "API_AUTH" not in env

@@ -138,7 +138,7 @@ KINDS: Final[dict[Kind, KindRow]] = {
     "other": KindRow(
         "any other file; `path` says where it goes",
         "models",
-        (*_WEIGHTS, ".onnx", ".yaml", ".json", ".txt"),
+        (*_WEIGHTS, ".onnx", ".yaml", ".json"),
     ),
 }
 """Every kind; the order is that of reports."""

@@ -141,6 +141,16 @@ def check_model(facts: Facts) -> Judgement:
     return conclude(f"{facts.model}: {facts.model_error}", code)
 
 
+def check_models(facts: Facts) -> Judgement:
+    """Expect that every model that was found can be read and is linked."""
+    counts = ", ".join(f"{count} {kind}" for kind, count in facts.models.items()) or "none"
+    if facts.models_shadowed:
+        counts += f"; {facts.models_shadowed} shadowed"
+    if facts.model_problems:
+        return conclude("; ".join([counts, *facts.model_problems]), "models-unseen", "warned")
+    return conclude(counts)
+
+
 def check_tcmalloc(facts: Facts) -> Judgement:
     """Expect an allocator that can be preloaded."""
     if facts.tcmalloc:
@@ -158,8 +168,10 @@ def check_volume(facts: Facts) -> Judgement:
 
 
 def check_memory(facts: Facts) -> Judgement:
-    """Expect enough main memory to load the checkpoint."""
+    """Expect enough main memory for the checkpoints that may be loaded at once."""
     evidence = f"{facts.memory / 1e9:.1f} GB, needs about {facts.memory_needed / 1e9:.1f} GB"
+    if len(facts.checkpoint_sizes) > 1:
+        evidence += f" for {len(facts.checkpoint_sizes)} checkpoints"
     is_low = facts.memory < facts.memory_needed
     return conclude(evidence, "memory-low" if is_low else "", "warned")
 
@@ -179,6 +191,7 @@ CHECKS: Final[dict[str, Check]] = {
     "xformers": check_xformers,
     "kernels": check_kernels,
     "model": check_model,
+    "models": check_models,
     "tcmalloc": check_tcmalloc,
     "volume": check_volume,
     "memory": check_memory,

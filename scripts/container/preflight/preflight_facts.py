@@ -18,11 +18,16 @@ from scripts.common.run import last_line, run_program
 from scripts.container import paths
 from scripts.container.settings import Settings
 from scripts.container.webui import environment
+from scripts.container.webui.model_links import read_own_links
+from scripts.container.webui.model_sources import Problem, measure_files
+from scripts.container.webui.model_tree import ModelTree, build_model_tree, load_tree
+from scripts.container.webui.webui_options import count_checkpoints_in_memory
 
 _DTYPE: Final = "float16"  # what the WebUI draws with by default
 _TIMEOUT: Final = 120.0  # seconds; a cold page cache makes the import of torch slow, not this slow
 _CPU_MEMORY: Final = 5_500_000_000  # measured with an SD 1.5 checkpoint, A1111 v1.9.3
 _CUDA_MEMORY: Final = 1_000_000_000  # beside the checkpoint, which passes through main memory
+_CPU_GROWTH: Final = 2  # half-precision weights become single precision on the CPU (--no-half)
 _MEMORY_LIMITS: Final = (
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
@@ -71,15 +76,43 @@ class Facts:
         return environment.find_tcmalloc(self._settings.tcmalloc)
 
     @cached_property
+    def _tree(self) -> ModelTree:
+        """The models of the running worker; searched for anew where none runs."""
+        tree = load_tree(self._settings.worker_dir)
+        if tree is None:
+            try:
+                tree = build_model_tree(self._settings, read_own_links(self._settings.data_dir))
+            except UserError as error:
+                path = self._settings.model_path
+                problem = Problem(path, error.message)
+                tree = ModelTree(problems=(problem,), checkpoint=path)
+        return tree
+
+    @cached_property
+    def models(self) -> dict[str, int]:
+        """Models that the WebUI sees, by kind."""
+        return {kind: count for kind, count in self._tree.count_by_kind().items() if count}
+
+    @cached_property
+    def models_shadowed(self) -> int:
+        """Models that are hidden by others of the same name."""
+        return len(self._tree.entries) - len(self._tree.visible)
+
+    @cached_property
+    def model_problems(self) -> list[str]:
+        """Models and folders of models that could not be read or linked, with the reasons."""
+        return [f"{problem.path}: {problem.reason}" for problem in self._tree.problems]
+
+    @cached_property
     def model(self) -> str:
         """Path of the checkpoint."""
-        return str(self._settings.model_path)
+        return str(self._tree.checkpoint)
 
     @cached_property
     def _model(self) -> tuple[bool, str]:
         from scripts.common.fetch.file_format import check_structure
 
-        path = self._settings.model_path
+        path = self._tree.checkpoint
         try:
             check_structure(path, path.name, allow_pickle=True)
             return False, ""
@@ -133,13 +166,23 @@ class Facts:
 
     @cached_property
     def memory_needed(self) -> int:
-        """Memory that serving is known to need."""
+        """Memory that serving is known to need, with all checkpoints that are to stay loaded."""
+        first, *others = self.checkpoint_sizes or [0]
         if self.accelerator == "cpu":
-            return _CPU_MEMORY
-        try:
-            return _CUDA_MEMORY + self._settings.model_path.stat().st_size
-        except OSError:
-            return _CUDA_MEMORY
+            return _CPU_MEMORY + _CPU_GROWTH * sum(others)
+        return _CUDA_MEMORY + first + sum(others)
+
+    @cached_property
+    def checkpoints_in_memory(self) -> int:
+        """How many checkpoints may be loaded at once."""
+        return count_checkpoints_in_memory(self._settings)
+
+    @cached_property
+    def checkpoint_sizes(self) -> list[int]:
+        """Sizes of the largest checkpoints that may be loaded at once, largest first."""
+        count = self.checkpoints_in_memory
+        paths = self._tree.list_checkpoints() if count > 1 else [self._tree.checkpoint]
+        return sorted(measure_files(paths).values(), reverse=True)[:count]
 
     @cached_property
     def shm(self) -> int:

@@ -28,6 +28,7 @@ from scripts.container.status.state import (
     read_job_counts,
     read_state,
 )
+from scripts.container.webui.model_tree import load_tree
 
 _PREFIX: Final = "a1111_worker"
 _PIP_CACHE_INTERVAL: Final = 600.0  # seconds between two measurements of pip's cache
@@ -43,7 +44,7 @@ class _Collector:
     settings: Settings
 
     def collect(self) -> Iterator[Metric]:
-        for source in (_worker, _jobs, _memory, _gpus, _pip_cache):
+        for source in (_worker, _jobs, _models, _memory, _gpus, _pip_cache):
             yield from source(self.settings)
 
 
@@ -83,6 +84,17 @@ def _jobs(settings: Settings) -> Iterator[Metric]:
     ended = {"done": counts.done, "failed": counts.failed}
     yield _metric("jobs_total", "Jobs that have ended.", ended, label="result", kind="counter")
     yield _metric("job_seconds_total", "Time spent in ended jobs.", counts.seconds, kind="counter")
+
+
+def _models(settings: Settings) -> Iterator[Metric]:
+    tree = load_tree(settings.worker_dir)
+    if tree is None:
+        return
+    yield _metric("models", "Models that the WebUI sees.", tree.count_by_kind(), label="kind")
+    shadowed = len(tree.entries) - len(tree.visible)
+    yield _metric("models_shadowed", "Models hidden by others of the same name.", shadowed)
+    meaning = "Models and folders that could not be read or linked."
+    yield _metric("models_problems", meaning, len(tree.problems))
 
 
 def _memory(settings: Settings) -> Iterator[Metric]:

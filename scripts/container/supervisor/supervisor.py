@@ -27,7 +27,10 @@ from scripts.container.supervisor import exit_reason, process
 from scripts.container.supervisor.process import ChildProcess
 from scripts.container.webui.environment import common_environment, webui_environment
 from scripts.container.webui.flags import webui_command
+from scripts.container.webui.model_links import prepare_models
+from scripts.container.webui.model_tree import ModelTree
 from scripts.container.webui.readiness import monitor
+from scripts.container.webui.webui_options import worker_options, write_options
 
 _POLL: Final = 0.05
 _KILL_TIME: Final = 2.0  # seconds that the kernel gets to end killed processes
@@ -62,6 +65,7 @@ class Supervisor:
         self._state = state.State(supervisor=os.getpid())
         self._oom_kills = exit_reason.count_oom_kills()
         self._ready_since = 0.0
+        self._tree = ModelTree()
         self._needs_preflight = settings.preflight == "strict"
         self._exit_code: ExitCode | None = None
 
@@ -74,7 +78,7 @@ class Supervisor:
         try:
             self._env = common_environment(os.environ, self._settings)
             self._set_phase("starting", pip_cache=self._env["PIP_CACHE_DIR"])
-            self._fetch_models()
+            threading.Thread(target=self._prepare_models, daemon=True).start()
             while self._exit_code is None:
                 self._calls.get()()
             return self._stop(self._exit_code)
@@ -94,18 +98,20 @@ class Supervisor:
         """Reap orphans (SIGCHLD); threads wait for the supervisor's own children."""
         process.reap_orphans(self._own_pids())
 
-    def on_models_ready(self, error: str) -> None:
-        """Start everything, the WebUI first; give up if a model is missing (`error`)."""
-        if error:
-            log("no-models", level="error", reason=error)
-            self._exit_code = ExitCode.FAILED
-            return
+    def on_models_ready(self, tree: ModelTree) -> None:
+        """Start everything, the WebUI first."""
+        self._tree = tree
         self._start("webui")
         if self._settings.preflight != "off":
             self._start("preflight")
         from scripts.container.status import http_server
 
         http_server.serve(self._settings)
+
+    def on_no_models(self, error: str) -> None:
+        """Give up: a model could not be fetched, or the checkpoint is not there."""
+        log("no-models", level="error", reason=error)
+        self._exit_code = ExitCode.FAILED
 
     def on_api_up(self, webui: ChildProcess) -> None:
         """Record that the API answers, and start the handler."""
@@ -151,25 +157,24 @@ class Supervisor:
     def _is_running(self, child: ChildProcess) -> bool:
         return self._processes.get(child.name) is child and not child.ended.is_set()
 
-    def _fetch_models(self) -> None:
-        """Fetch the models that belong on the volume, in a thread, then go on."""
-        if not self._settings.volume_models.exists():
-            return self._dispatch(self.on_models_ready, "")
+    def _prepare_models(self) -> None:
+        """Fetch the models that belong on the volume, and link all models; runs in a thread."""
+        settings = self._settings
+        try:
+            if settings.volume_models.exists():
+                # An image without such models starts faster without TLS and the like.
+                from scripts.common.fetch.volume_models import fetch_all, read_list
 
-        def fetch() -> None:
-            # Imported here: an image without such models starts faster without TLS and the like.
-            from scripts.common.fetch.volume_models import fetch_all, read_list
-
-            error = ""
-            try:
-                for file in fetch_all(read_list(self._settings.volume_models)):
+                for file in fetch_all(read_list(settings.volume_models)):
                     log("model-on-volume", path=file.path, state=file.state, seconds=file.seconds)
-            except (UserError, OSError) as caught:
-                error = str(caught)
-            self._dispatch(self.on_models_ready, error)
-
-        threading.Thread(target=fetch, daemon=True).start()
-        return None
+            write_options(settings, worker_options(settings))
+            tree = prepare_models(settings)
+        except Exception as error:  # whatever it is: the main thread waits for an answer
+            if not isinstance(error, (UserError, OSError)):
+                log("bug", level="error", reason=repr(error))
+            self._dispatch(self.on_no_models, str(error))
+        else:
+            self._dispatch(self.on_models_ready, tree)
 
     def _start(self, name: str) -> None:
         settings, on_exit = self._settings, partial(self._dispatch, self.on_process_exit)
@@ -198,7 +203,7 @@ class Supervisor:
         settings = self._settings
         if name == "webui":
             env = webui_environment(self._env, settings)
-            return webui_command(settings), env, settings.webui_dir
+            return webui_command(settings, self._tree), env, settings.webui_dir
         cwd = CONTAINER_PATH if CONTAINER_PATH.is_dir() else settings.worker_dir
         command = [sys.executable, "-m", "scripts.container", name]
         if name == "preflight":

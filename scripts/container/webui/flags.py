@@ -10,6 +10,7 @@ from typing import Final
 from scripts.common.fetch.file_format import PICKLE_SUFFIXES
 from scripts.container.paths import list_volume_models
 from scripts.container.settings import Settings
+from scripts.container.webui.model_tree import ModelTree
 
 _ALWAYS: Final = (
     "--api",
@@ -33,25 +34,27 @@ _ACCELERATOR: Final = {
 }
 
 
-def webui_command(settings: Settings) -> list[str]:
+def webui_command(settings: Settings, tree: ModelTree) -> list[str]:
     """Return the whole command line: Python, launcher, script and flags."""
     launcher = Path(__file__).with_name("launcher.py")
     heap, host, port = settings.worker_dir / "heap.json", settings.webui_host, settings.webui_port
     launch = map(str, (settings.webui_python, launcher, heap, host, port, "webui.py"))
-    return [*launch, *webui_flags(settings, list_model_files(settings))]
+    models = list_model_files(settings, tree)
+    return [*launch, *webui_flags(settings, tree.checkpoint, models)]
 
 
-def webui_flags(settings: Settings, models: Iterable[str]) -> list[str]:
+def webui_flags(settings: Settings, checkpoint: Path, models: Iterable[str]) -> list[str]:
     """Return the arguments of `webui.py`.
 
     Args:
         settings: the environment.
-        models: names of all files the WebUI could load as a model, beside `settings.model_path`.
+        checkpoint: the one that is loaded at start.
+        models: names of all files the WebUI could load as a model, beside it.
     """
     flags = [
         *_ALWAYS,
         *_ACCELERATOR[settings.accelerator],
-        *("--ckpt", str(settings.model_path)),
+        *("--ckpt", str(checkpoint)),
         *("--data-dir", str(settings.data_dir)),
         # Without a name the server would listen on every interface.
         *("--server-name", settings.webui_host, "--port", str(settings.webui_port)),
@@ -59,7 +62,7 @@ def webui_flags(settings: Settings, models: Iterable[str]) -> list[str]:
     ]
     if settings.model_dir:
         flags += ["--ckpt-dir", str(settings.model_dir)]
-    if not _includes_pickle(settings.model_path.name, models):
+    if not _includes_pickle(checkpoint.name, models):
         flags.append("--disable-safe-unpickle")
     return [*flags, *settings.webui_args]
 
@@ -69,21 +72,17 @@ def secret_flags(settings: Settings) -> str:
     return shlex.join(["--api-auth", settings.api_auth]) if settings.api_auth else ""
 
 
-def list_model_files(settings: Settings) -> list[str]:
+def list_model_files(settings: Settings, tree: ModelTree) -> list[str]:
     """Return the names of all files that the WebUI could load as a model, beside the checkpoint.
 
     The files of the WebUI itself are at a pinned commit and do not count.
     """
     # --vae-dir=/x, --vae-dir /x
     arguments = [argument.rpartition("=")[2] for argument in settings.webui_args]
-    folders = [
-        settings.data_dir / "models",
-        settings.data_dir / "embeddings",
-        *(Path(argument) for argument in arguments if argument.startswith("/")),
-        *filter(None, [settings.model_dir]),
-    ]
+    folders = [Path(argument) for argument in arguments if argument.startswith("/")]
     found = [path.name for folder in folders if folder.is_dir() for path in folder.rglob("*")]
-    return [*(path.name for path in list_volume_models(settings)), *arguments, *found]
+    fetched = [path.name for path in list_volume_models(settings)]
+    return [*(entry.name for entry in tree.entries), *fetched, *arguments, *found]
 
 
 def _includes_pickle(checkpoint: str, models: Iterable[str]) -> bool:

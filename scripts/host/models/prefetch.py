@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from scripts.common.concurrently import run_concurrently
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.spec import ProgressCallback, RetryPolicy, VerifiedFile
-from scripts.host.concurrently import run_concurrently
 from scripts.host.config.load import LoadedConfig
 from scripts.host.config.lock import Lock, LockedFile, LockedModel, update_lock
 from scripts.host.models.artifacts import Artifact

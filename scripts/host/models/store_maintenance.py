@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from scripts.common.concurrently import run_concurrently
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.hashing import sha256_of
 from scripts.common.fetch.spec import ProgressCallback, no_progress
 from scripts.common.fetch.stamps import stamp_path
 from scripts.common.files import is_locked
-from scripts.host.concurrently import run_concurrently
 from scripts.host.config.load import LoadedConfig, load
 from scripts.host.models.artifacts import artifacts_of
 from scripts.host.models.store import CONTEXT_PREFIX, Store

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
@@ -18,16 +19,18 @@ Result = TypeVar("Result")
 
 
 def run_concurrently(
-    work: Mapping[Key, Callable[[], Result]], limit: int
+    work: Mapping[Key, Callable[[], Result]], limit: int, *, timeout: float | None = None
 ) -> Iterator[tuple[Key, Result | UserError]]:
     """Call every function, `limit` of them at once.
 
     Args:
         work: functions by key.
         limit: number of threads.
+        timeout: seconds for all of it; None for no limit.
 
     Yields:
-        Each key with its result, or the UserError it raised, in the order they finish.
+        Each key with its result, or the UserError it raised, in the order they finish. What has
+        not finished after `timeout` is left out; its thread stays behind.
 
     Raises:
         BaseException: the first one that is not a `UserError`.
@@ -50,8 +53,13 @@ def run_concurrently(
 
     for _ in range(min(limit, len(work))):
         threading.Thread(target=run, daemon=True).start()
+    deadline = None if timeout is None else time.monotonic() + timeout
     for _ in work:
-        key, result = done.get()
+        try:
+            left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+            key, result = done.get(timeout=left)
+        except queue.Empty:
+            return
         if isinstance(result, BaseException) and not isinstance(result, UserError):
             raise result
         yield key, result

@@ -1,0 +1,333 @@
+"""Find model files: in the data folder, on the volume by its layout, and in the image.
+
+Folders may lie on a slow network file system, be unreadable, vanish meanwhile or never answer. Each
+is listed with one call, many at once, and no file is opened. Links to folders are followed, each
+folder once, so that a loop of links ends.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path, PurePosixPath
+from stat import S_ISREG
+from typing import Final, Literal, get_args
+
+from scripts.common.concurrently import run_concurrently
+from scripts.common.models.kinds import COMPANION_SUFFIXES, KINDS
+from scripts.common.models.layouts import (
+    A1111_FOLDERS,
+    COMFYUI_FOLDERS,
+    Layout,
+    PlacedModel,
+    find_layout,
+    place_model,
+)
+from scripts.container.settings import Settings
+
+Rule = Literal["data-folder", "model-path", "model-dir", "worker", "a1111", "comfyui", "image"]
+"""Why a file counts as a model: the setting that names it, or the layout of its folder."""
+
+_LIMIT: Final = 16  # folders that are listed at once; network file systems answer in parallel
+_IMAGES: Final = (".png", ".webp", ".jxl", ".avif")
+
+_RULES: Final = get_args(Rule)
+
+Identity = tuple[int, int]
+"""Device and inode of a folder."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that was not read or not linked; `reason` continues the path in a sentence."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """A model file.
+
+    Args:
+        placed: its kind, name and place in the data folder.
+        path: where it is.
+        rule: why it counts as a model.
+        root: folder that was searched.
+        companions: names of files beside it that belong to it, such as its configuration.
+        rank: of two with one name that of the lower rank is used.
+    """
+
+    placed: PlacedModel
+    path: Path
+    rule: Rule
+    root: Path
+    companions: tuple[str, ...] = ()
+    rank: int = 0
+
+
+@dataclass(frozen=True)
+class ModelBase:
+    """A folder that may hold models.
+
+    Args:
+        folder: the folder, with `models` and `embeddings` in it.
+        root: what it belongs to: the volume, the image, the data folder.
+        layout: of all that is in it; None where the names in `models` tell the layout.
+        rule: the rule to report; None for the layout's name.
+        known_only: leave out folders of `models` that are not in the tables.
+        inside: where the folder would be in a data folder; all that is in it is then searched.
+    """
+
+    folder: Path
+    root: Path
+    layout: Layout | None
+    rule: Rule | None = None
+    known_only: bool = False
+    inside: PurePosixPath | None = None
+
+    def choose_layout(self, name: str) -> Layout | None:
+        """Return the layout of a folder of `models`; None where it is not searched."""
+        if self.layout is None:
+            return find_layout(name)
+        if self.layout == "comfyui":
+            return "comfyui" if name in COMFYUI_FOLDERS else None
+        if self.known_only and f"models/{name}" not in A1111_FOLDERS:
+            return None
+        return self.layout
+
+
+@dataclass
+class Listing:
+    """What a folder holds, without hidden names."""
+
+    identity: Identity | None = None
+    files: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+
+@dataclass
+class Discovery:
+    """Models and problems of one base, in a fixed order; no identity where there is no folder."""
+
+    identity: Identity | None = None
+    found: list[FoundModel] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def list_bases(settings: Settings) -> list[ModelBase]:
+    """Return the folders to search, in order of precedence: the first of a name is used."""
+    data, model_dir = settings.data_dir, settings.model_dir
+    bases = [ModelBase(data, data, "a1111", "data-folder")]
+    if model_dir:
+        inside = PurePosixPath(KINDS["checkpoint"].folder)
+        bases.append(ModelBase(model_dir, model_dir, "a1111", "model-dir", inside=inside))
+    for root in dict.fromkeys((settings.volume_dir, settings.pod_volume_dir)):
+        bases += [
+            ModelBase(root, root, None),
+            ModelBase(root / "stable-diffusion-webui", root, "a1111"),
+            ModelBase(root / "ComfyUI", root, "comfyui"),
+        ]
+    image, webui = settings.image_models, settings.webui_dir
+    bases += [
+        ModelBase(image, image, "image", "image"),
+        ModelBase(webui, webui, "a1111", "image", known_only=True),
+    ]
+    return bases
+
+
+def discover(
+    bases: Sequence[ModelBase], own_links: frozenset[Path], timeout: float
+) -> tuple[list[FoundModel], list[Problem]]:
+    """Search all folders at once.
+
+    Args:
+        bases: in order of precedence.
+        own_links: links that the worker made itself, which are no models of their own.
+        timeout: seconds after which a folder that has not answered is left out.
+    """
+    deadline = time.monotonic() + timeout
+    work = {base: partial(_discover, base, own_links, deadline) for base in bases}
+    # The margin lets each search report for itself what did not answer.
+    results = dict(run_concurrently(work, len(work), timeout=timeout + 1.0))
+    found: list[FoundModel] = []
+    problems: list[Problem] = []
+    searched: set[Identity] = set()
+    for number, base in enumerate(bases):
+        result = results.get(base)
+        if not isinstance(result, Discovery):
+            problems.append(Problem(base.folder, f"no answer within {timeout:.0f} s"))
+        elif result.identity not in searched:
+            if result.identity:
+                searched.add(result.identity)
+            ranks = len(_RULES) * number
+            found += [replace(each, rank=ranks + _RULES.index(each.rule)) for each in result.found]
+            problems += result.problems
+    return found, list(dict.fromkeys(problems))
+
+
+def measure_files(paths: Iterable[Path], timeout: float = 10.0) -> dict[Path, int]:
+    """Return the sizes of files, without those that are not there or do not answer in time."""
+    results = run_concurrently(
+        {path: partial(_measure, path) for path in paths}, _LIMIT, timeout=timeout
+    )
+    return {path: size for path, size in results if isinstance(size, int)}
+
+
+def _measure(path: Path) -> int | None:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_size if S_ISREG(stat.st_mode) else None
+
+
+def natural_key(path: str) -> list[tuple[int, str]]:
+    """Return a key that sorts as the WebUI does: numbers by value, letters without case."""
+    parts = re.split(r"(\d+)", path.lower())
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+
+
+def _discover(base: ModelBase, own_links: frozenset[Path], deadline: float) -> Discovery:
+    result = Discovery()
+    try:
+        stat = base.folder.stat()
+    except FileNotFoundError:
+        return result
+    except OSError as error:
+        result.problems.append(Problem(base.folder, _reason(error)))
+        return result
+    result.identity = (stat.st_dev, stat.st_ino)
+    starts, result.problems = _choose_starts(base, deadline)
+    for path, names, problems in _walk(base.folder, list(starts), deadline):
+        result.problems += problems
+        layout = starts[next(start for start in starts if path.is_relative_to(start))]
+        rule: Rule = base.rule or ("image" if layout == "image" else layout)
+        placed = _place_files((base.inside or PurePosixPath()) / path, names, layout)
+        for model, name, companions in placed:
+            file = base.folder / path / name
+            if file not in own_links:
+                result.found.append(FoundModel(model, file, rule, base.root, companions))
+    return result
+
+
+def _choose_starts(
+    base: ModelBase, deadline: float
+) -> tuple[dict[PurePosixPath, Layout], list[Problem]]:
+    """Return the folders below a base that hold models, with the layout of each."""
+    if base.inside is not None:
+        return {PurePosixPath(): "a1111"}, []
+    models = base.folder / "models"
+    listing = _list_within([models], deadline).get(models)
+    if listing is None:
+        return {}, [Problem(models, "no answer in time")]
+    starts = {
+        PurePosixPath("models", name): layout
+        for name in sorted(listing.folders)
+        if (layout := base.choose_layout(name))
+    }
+    if base.layout != "comfyui":
+        starts[PurePosixPath("embeddings")] = base.layout or "a1111"
+    return starts, listing.problems
+
+
+def _place_files(
+    folder: PurePosixPath, names: Sequence[str], layout: Layout
+) -> Iterator[tuple[PlacedModel, str, tuple[str, ...]]]:
+    """Return the models among the files of one folder, each with its name and companions."""
+    placed = {name: model for name in names if (model := place_model(folder / name, layout))}
+    stems = {
+        PurePosixPath(name).stem for name in placed if not name.lower().endswith(COMPANION_SUFFIXES)
+    }
+    pictured = {PurePosixPath(name).stem for name in placed if not _is_image(name)}
+    for name, model in placed.items():
+        stem, suffix = PurePosixPath(name).stem, PurePosixPath(name).suffix.lower()
+        if suffix in COMPANION_SUFFIXES and stem in stems:
+            continue
+        # An embedding may be an image too, but then it is no preview of another file.
+        is_preview = stem.lower().endswith(".preview") or stem in pictured
+        if model.kind == "embedding" and _is_image(name) and is_preview:
+            continue
+        beside = (f"{stem}{each}" for each in COMPANION_SUFFIXES)
+        yield model, name, tuple(each for each in beside if each in names and each != name)
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(_IMAGES)
+
+
+def _walk(
+    base: Path, starts: Sequence[PurePosixPath], deadline: float
+) -> Iterator[tuple[PurePosixPath, list[str], list[Problem]]]:
+    """List folders level by level: each one's path below `base`, file names and problems."""
+    level = {start: start for start in starts}  # a folder, and the start that it is below
+    seen: set[tuple[PurePosixPath, Identity]] = set()
+    while level:
+        listings = _list_within([base / path for path in level], deadline)
+        below: dict[PurePosixPath, PurePosixPath] = {}
+        for path, start in level.items():
+            listing = listings.get(base / path)
+            if listing is None:
+                yield path, [], [Problem(base / path, "no answer in time")]
+            elif listing.identity is None:  # the problem says why, if it was ever there
+                gone = [] if path == start else [Problem(base / path, "vanished meanwhile")]
+                yield path, [], listing.problems or gone
+            elif (start, listing.identity) not in seen:
+                seen.add((start, listing.identity))
+                yield path, sorted(listing.files, key=natural_key), listing.problems
+                for name in sorted(listing.folders, key=natural_key):
+                    below[path / name] = start
+        level = below
+
+
+def _list_within(folders: Sequence[Path], deadline: float) -> dict[Path, Listing]:
+    """List folders at once; without those that have not answered before the deadline."""
+    work = {folder: partial(_list_folder, folder) for folder in folders}
+    left = max(deadline - time.monotonic(), 0.0)
+    results = run_concurrently(work, _LIMIT, timeout=left)
+    return {folder: listing for folder, listing in results if isinstance(listing, Listing)}
+
+
+def _list_folder(folder: Path) -> Listing:
+    listing = Listing()
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return listing
+    except OSError as error:
+        listing.problems.append(Problem(folder, _reason(error)))
+        return listing
+    try:
+        stat = os.fstat(descriptor)
+        listing.identity = (stat.st_dev, stat.st_ino)
+        with os.scandir(descriptor) as entries:
+            for entry in entries:
+                if not entry.name.startswith("."):
+                    _add(listing, entry, folder)
+    except OSError as error:
+        listing.problems.append(Problem(folder, _reason(error)))
+    finally:
+        os.close(descriptor)
+    return listing
+
+
+def _add(listing: Listing, entry: os.DirEntry[str], folder: Path) -> None:
+    """Sort an entry into files and folders; only links cost a further call."""
+    try:
+        if entry.is_dir():
+            listing.folders.append(entry.name)
+        elif entry.is_file():
+            listing.files.append(entry.name)
+        elif entry.is_symlink():
+            listing.problems.append(Problem(folder / entry.name, "a link to nothing"))
+    except OSError as error:
+        listing.problems.append(Problem(folder / entry.name, _reason(error)))
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

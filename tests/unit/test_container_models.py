@@ -1,0 +1,654 @@
+"""The tree of models: what is found where, which of one name is used, and how it is linked."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.common.diagnostics.error import UserError
+from scripts.common.fetch.spec import ArtifactSpec
+from scripts.common.fetch.volume_models import as_json
+from scripts.container.__main__ import main as worker
+from scripts.container.preflight.preflight_facts import Facts
+from scripts.container.settings import Settings
+from scripts.container.webui import model_sources
+from scripts.container.webui.flags import webui_command
+from scripts.container.webui.model_links import link_models, prepare_models, read_own_links
+from scripts.container.webui.model_tree import ModelTree, build_model_tree, load_tree
+from scripts.container.webui.webui_options import options_path, worker_options, write_options
+from scripts.host.config.load import ROOT
+from tests.support.small_world import in_small_world, needs_namespaces
+
+SAFETENSORS = (2).to_bytes(8, "little") + b"{}"
+
+
+class World:
+    """A volume, an image and a data folder below a temporary folder."""
+
+    def __init__(self, tmp: Path) -> None:
+        self.tmp, self.volume, self.image = tmp, tmp / "volume", tmp / "image"
+        self.data, self.pod = tmp / "worker" / "data", tmp / "pod"
+        self.environment = {
+            "VOLUME_DIR": str(self.volume),
+            "POD_VOLUME_DIR": str(self.pod),
+            "IMAGE_MODELS": str(self.image),
+            "WEBUI_DIR": str(tmp / "webui"),
+            "WORKER_DIR": str(tmp / "worker"),
+            "VOLUME_MODELS": str(tmp / "volume-models.json"),
+        }
+
+    def settings(self, **environment: str) -> Settings:
+        return Settings.from_environment({**self.environment, **environment})
+
+    def tree(self, **environment: str) -> ModelTree:
+        return build_model_tree(self.settings(**environment), read_own_links(self.data))
+
+    def start(self, **environment: str) -> ModelTree:
+        """What a worker does before it starts the WebUI."""
+        return prepare_models(self.settings(**environment))
+
+    def seen(self) -> dict[str, str]:
+        """The files that the WebUI can read below its data folder, with their content."""
+        found = [Path(folder, name) for folder, _, names in os.walk(self.data) for name in names]
+        return {
+            str(path.relative_to(self.data)): path.read_text()
+            for path in found
+            if path.name != "model-links.json"
+        }
+
+
+def write(path: Path, text: str = "") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text or str(path))
+    return path
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def shown(tree: ModelTree) -> dict[str, tuple[str, str]]:
+    """Kind and rule by name, of the models that are seen."""
+    return {entry.name: (entry.kind, entry.rule) for entry in tree.visible}
+
+
+LAYOUTS = {
+    "models/lora/a.safetensors": ("lora", "worker", "models/Lora/a.safetensors"),
+    "models/upscaler/SwinIR/b.pth": ("upscaler", "worker", "models/SwinIR/b.pth"),
+    "models/upscaler/swinir/b2.pth": ("upscaler", "worker", "models/SwinIR/b2.pth"),
+    "models/upscaler/c.pth": ("upscaler", "worker", "models/ESRGAN/c.pth"),
+    "models/other/insightface/d.onnx": ("other", "worker", "models/insightface/d.onnx"),
+    "models/Lora/style/e.pt": ("lora", "a1111", "models/Lora/style/e.pt"),
+    "embeddings/f.pt": ("embedding", "a1111", "embeddings/f.pt"),
+    "stable-diffusion-webui/models/Stable-diffusion/photo/g.ckpt": (
+        "checkpoint",
+        "a1111",
+        "models/Stable-diffusion/photo/g.ckpt",
+    ),
+    "stable-diffusion-webui/models/Stable-diffusion/g.vae.pt": (
+        "vae",
+        "a1111",
+        "models/Stable-diffusion/g.vae.pt",
+    ),
+    "stable-diffusion-webui/models/GFPGAN/GFPGANv1.4.pth": (
+        "face-restoration",
+        "a1111",
+        "models/GFPGAN/GFPGANv1.4.pth",
+    ),
+    "stable-diffusion-webui/models/BLIP/h.pth": ("interrogate", "a1111", "models/BLIP/h.pth"),
+    "stable-diffusion-webui/models/mine/i.onnx": ("other", "a1111", "models/mine/i.onnx"),
+    "stable-diffusion-webui/embeddings/j.safetensors": (
+        "embedding",
+        "a1111",
+        "embeddings/j.safetensors",
+    ),
+    "ComfyUI/models/checkpoints/k.safetensors": (
+        "checkpoint",
+        "comfyui",
+        "models/Stable-diffusion/k.safetensors",
+    ),
+    "models/loras/l.safetensors": ("lora", "comfyui", "models/Lora/l.safetensors"),
+    "models/upscale_models/m.pth": ("upscaler", "comfyui", "models/ESRGAN/m.pth"),
+    "models/embeddings/n.pt": ("embedding", "comfyui", "embeddings/n.pt"),
+    "ComfyUI/models/controlnet/o.safetensors": (
+        "controlnet",
+        "comfyui",
+        "models/ControlNet/o.safetensors",
+    ),
+}
+
+
+@pytest.mark.parametrize("mount", ["volume", "pod"])
+def test_models_of_every_layout_are_linked_under_both_mounts(world: World, mount: str) -> None:
+    volume = getattr(world, mount)
+    for path in LAYOUTS:
+        write(volume / path)
+    tree = world.start()
+    assert tree.problems == ()
+    found = {entry.path: (entry.kind, entry.rule, entry.place) for entry in tree.visible}
+    assert found == {str(volume / path): row for path, row in LAYOUTS.items()}
+    assert world.seen() == {row[2]: str(volume / path) for path, row in LAYOUTS.items()}
+
+
+def test_other_files_are_no_models(world: World) -> None:
+    for path in (
+        "models/lora/readme.md",
+        "models/lora/.hidden.safetensors",
+        "models/lora/.cache/a.safetensors",
+        "models/llm/big.safetensors",
+        "models/checkpoint/half.safetensors.partial",
+        "models/hypernetwork/b.safetensors",
+        "stable-diffusion-webui/models/Lora/Put Lora here.txt",
+    ):
+        write(world.volume / path)
+    assert world.start().entries == ()
+    assert not world.data.exists()
+
+
+def test_image_and_volume_models_are_seen_together(world: World) -> None:
+    write(world.image / "models/Lora/image.safetensors")
+    write(world.image / "models/VAE-approx/approx.pt")
+    write(world.image / "models/BLIP/notes.txt")
+    write(world.tmp / "webui/models/Lora/beside-the-webui.pt")
+    write(world.tmp / "webui/models/karlo/ViT-L-14_stats.th")
+    write(world.volume / "models/lora/volume.safetensors")
+    tree = world.start()
+    assert shown(tree) == {
+        "image.safetensors": ("lora", "image"),
+        "beside-the-webui.pt": ("lora", "image"),
+        "volume.safetensors": ("lora", "worker"),
+        "VAE-approx/approx.pt": ("other", "image"),
+        "models/BLIP/notes.txt": ("other", "image"),
+    }
+    assert set(world.seen()) == {
+        "models/Lora/image.safetensors",
+        "models/Lora/beside-the-webui.pt",
+        "models/Lora/volume.safetensors",
+        "models/VAE-approx/approx.pt",
+        "models/BLIP/notes.txt",
+    }
+
+
+def test_a_volume_model_shadows_the_images_with_its_companions(world: World) -> None:
+    image = write(world.image / "models/Lora/x.safetensors")
+    write(world.image / "models/Lora/x.json", "of the image")
+    volume = write(world.volume / "models/lora/x.pt")
+    write(world.volume / "models/lora/x.txt", "of the volume")
+    write(world.volume / "models/lora/y.yaml", "of no model")
+    tree = world.start()
+    assert {entry.path: entry.shadowed_by for entry in tree.entries} == {
+        str(volume): "",
+        str(image): str(volume),
+    }
+    assert world.seen() == {
+        "models/Lora/x.pt": str(volume),
+        "models/Lora/x.txt": "of the volume",
+    }
+
+
+def test_of_two_volumes_and_layouts_the_first_is_used(world: World) -> None:
+    paths = [
+        world.volume / "models/vae/x.safetensors",
+        world.volume / "models/VAE/sub/x.safetensors",
+        world.volume / "stable-diffusion-webui/models/VAE/x.safetensors",
+        world.volume / "ComfyUI/models/vae/x.safetensors",
+        world.pod / "models/vae/x.safetensors",
+        world.image / "models/VAE/x.safetensors",
+    ]
+    for path in paths:
+        write(path)
+    for number, path in enumerate(paths):
+        (used,) = world.tree().visible
+        assert used.path == str(path), f"place {number}"
+        path.unlink()
+
+
+def test_of_two_loras_in_one_folder_the_webuis_choice_is_used(world: World) -> None:
+    """A1111 keeps the last in the order of folders, numbers by value."""
+    for name in ("a9/x.safetensors", "a10/x.safetensors"):
+        write(world.volume / "models/lora" / name)
+    (used,) = world.start().visible
+    assert used.name == "a10/x.safetensors"
+
+
+def test_checkpoints_in_two_folders_may_have_one_file_name(world: World) -> None:
+    for name in ("a/model.safetensors", "b/model.safetensors"):
+        write(world.volume / "models/checkpoint" / name)
+    assert set(shown(world.tree(MODEL_PATH="a/model.safetensors"))) == {
+        "a/model.safetensors",
+        "b/model.safetensors",
+    }
+
+
+def test_a_preview_is_no_embedding_and_an_image_alone_is(world: World) -> None:
+    for name in ("x.pt", "x.png", "y.preview.png", "z.png"):
+        write(world.volume / "embeddings" / name)
+    assert set(shown(world.tree())) == {"x.pt", "z.png"}
+
+
+def test_a_second_mount_of_the_same_volume_adds_nothing(world: World) -> None:
+    write(world.volume / "models/lora/x.safetensors")
+    world.pod.symlink_to(world.volume)
+    (entry,) = world.tree().entries
+    assert not entry.shadowed_by
+
+
+def test_linked_folders_are_followed_and_loops_end(world: World) -> None:
+    elsewhere = write(world.tmp / "elsewhere/a/x.safetensors").parent.parent
+    loras = world.volume / "models/lora"
+    loras.mkdir(parents=True)
+    (loras / "more").symlink_to(elsewhere)
+    (loras / "self").symlink_to(loras)
+    (elsewhere / "back").symlink_to(loras)
+    (loras / "ring").symlink_to(loras / "ring")
+    write(loras / "y.safetensors")
+    tree = world.start()
+    assert set(shown(tree)) == {"more/a/x.safetensors", "y.safetensors"}
+    assert [(problem.path, problem.reason) for problem in tree.problems] == [
+        (loras / "ring", "too many levels of symbolic links")
+    ]
+
+
+def test_a_link_to_nothing_is_reported_and_the_rest_is_seen(world: World) -> None:
+    write(world.volume / "models/lora/x.safetensors")
+    (world.volume / "models/lora/gone.safetensors").symlink_to("/nowhere/gone.safetensors")
+    tree = world.start()
+    assert set(world.seen()) == {"models/Lora/x.safetensors"}
+    (problem,) = tree.problems
+    assert problem.reason == "a link to nothing"
+
+
+def test_links_of_an_earlier_start_are_removed(world: World) -> None:
+    old = write(world.volume / "models/lora/old.safetensors")
+    image = write(world.image / "models/Lora/both.safetensors")
+    world.start()
+    old.unlink()
+    volume = write(world.volume / "models/lora/both.safetensors")
+    world.start()
+    assert world.seen() == {"models/Lora/both.safetensors": str(volume)}
+    assert not (world.data / "models/Lora/old.safetensors").is_symlink()
+    volume.unlink()
+    world.start()
+    assert world.seen() == {"models/Lora/both.safetensors": str(image)}
+
+
+def test_a_second_start_changes_nothing(world: World) -> None:
+    write(world.volume / "models/lora/x.safetensors")
+    first = world.start()
+    link = world.data / "models/Lora/x.safetensors"
+    before = link.lstat()
+    assert world.start() == first
+    assert link.lstat().st_ino == before.st_ino
+
+
+def test_what_users_put_into_the_data_folder_is_never_touched(world: World) -> None:
+    mine = write(world.data / "models/Lora/x.safetensors", "mine")
+    my_link = world.data / "models/Lora/y.safetensors"
+    my_link.symlink_to(write(world.tmp / "y", "also mine"))
+    (world.data / "models/Lora/z.safetensors").mkdir()
+    for name in ("x", "y", "z"):
+        write(world.volume / f"models/lora/{name}.safetensors")
+    write(world.data / "model-links.json", '{"models/Lora/y.safetensors": "/of/another/start"}')
+    tree = world.start()
+    assert mine.read_text() == "mine"
+    assert not mine.is_symlink()
+    assert my_link.read_text() == "also mine"
+    rules = {entry.name: entry.rule for entry in tree.visible}
+    assert rules["x.safetensors"] == rules["y.safetensors"] == "data-folder"
+    (problem,) = tree.problems
+    assert problem.reason == "something else has this name, so the model is not linked"
+
+
+def test_nothing_is_written_through_a_link_out_of_the_data_folder(world: World) -> None:
+    loras = write(world.volume / "my loras/x.safetensors").parent
+    (world.data / "models").mkdir(parents=True)
+    (world.data / "models/Lora").symlink_to(loras)
+    write(world.image / "models/Lora/sub/y.safetensors")
+    tree = world.start()
+    assert shown(tree)["x.safetensors"] == ("lora", "data-folder")
+    assert [path.name for path in loras.iterdir()] == ["x.safetensors"]
+    (problem,) = tree.problems
+    assert problem.reason == "leads out of the data folder, so no models are linked there"
+
+
+def test_the_data_folder_may_be_an_install_on_the_volume(world: World) -> None:
+    install = world.volume / "stable-diffusion-webui"
+    lora = write(install / "models/Lora/x.safetensors")
+    write(world.volume / "models/lora/y.safetensors")
+    tree = world.start(DATA_DIR=str(install))
+    assert {entry.name: entry.rule for entry in tree.entries} == {
+        "x.safetensors": "data-folder",
+        "y.safetensors": "worker",
+    }
+    assert not lora.is_symlink()
+    assert (install / "models/Lora/y.safetensors").is_symlink()
+
+
+def test_the_volume_stays_as_it_is(world: World) -> None:
+    for path in LAYOUTS:
+        write(world.volume / path)
+    before = {path: path.lstat() for path in world.volume.rglob("*")}
+    world.start()
+    assert {path: path.lstat() for path in world.volume.rglob("*")} == before
+
+
+def test_a_folder_that_cannot_be_read_is_reported_and_the_rest_is_seen(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(world.volume / "models/lora/x.safetensors")
+    stale = write(world.volume / "models/vae/y.safetensors").parent
+    real = os.open
+
+    def open_or_fail(path: Path, *arguments: Any, **options: Any) -> int:
+        if path == stale:
+            raise OSError(116, "Stale file handle")
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", open_or_fail)
+    tree = world.start()
+    assert set(shown(tree)) == {"x.safetensors"}
+    assert [(each.path, each.reason) for each in tree.problems] == [(stale, "stale file handle")]
+
+
+def test_a_folder_that_vanishes_meanwhile_is_reported(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = write(world.volume / "models/lora/sub/x.safetensors").parent
+    write(world.volume / "models/lora/y.safetensors")
+    real = model_sources._list_folder
+
+    def list_and_remove(folder: Path) -> model_sources.Listing:
+        listing = real(folder)
+        if folder == gone.parent:
+            (gone / "x.safetensors").unlink()
+            gone.rmdir()
+        return listing
+
+    monkeypatch.setattr(model_sources, "_list_folder", list_and_remove)
+    tree = world.start()
+    assert set(world.seen()) == {"models/Lora/y.safetensors"}
+    assert [(each.path, each.reason) for each in tree.problems] == [(gone, "vanished meanwhile")]
+
+
+def test_a_volume_that_does_not_answer_costs_its_models_and_the_time_limit(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = write(world.volume / "models/lora/x.safetensors").parent
+    write(world.image / "models/Lora/y.safetensors")
+    real, never = model_sources._list_folder, threading.Event()
+
+    def list_or_wait(folder: Path) -> model_sources.Listing:
+        if folder == silent:
+            never.wait()
+        return real(folder)
+
+    monkeypatch.setattr(model_sources, "_list_folder", list_or_wait)
+    started = time.monotonic()
+    tree = world.start(MODEL_SCAN_TIMEOUT="0.3")
+    assert time.monotonic() - started < 5
+    never.set()
+    assert set(world.seen()) == {"models/Lora/y.safetensors"}
+    assert [(each.path, each.reason) for each in tree.problems] == [(silent, "no answer in time")]
+
+
+def test_slow_folders_are_listed_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(64):
+        write(world.volume / f"models/lora/folder{number}/{number}.safetensors")
+    calls, real = [], model_sources._list_folder
+
+    def list_slowly(folder: Path) -> model_sources.Listing:
+        calls.append(folder)
+        time.sleep(0.05)
+        return real(folder)
+
+    monkeypatch.setattr(model_sources, "_list_folder", list_slowly)
+    started = time.monotonic()
+    assert len(world.tree().visible) == 64
+    assert time.monotonic() - started < 1.5, "one after the other they take more than 3 s"
+    assert len(calls) == len(set(calls))
+
+
+FULL = """
+import os, sys
+from pathlib import Path
+from scripts.container.settings import Settings
+from scripts.container.webui.model_links import prepare_models
+data = Path(os.environ["DATA_DIR"])
+data.mkdir(exist_ok=True)
+try:
+    (data / "fill").write_bytes(bytes(1 << 20))
+except OSError:
+    pass
+tree = prepare_models(Settings.from_environment(os.environ))
+print(len(tree.visible), {problem.reason for problem in tree.problems})
+"""
+
+
+@needs_namespaces
+@pytest.mark.parametrize("options", ["size=16k", "ro", "nr_inodes=3"])
+def test_a_full_or_read_only_data_folder_loses_links_only(world: World, options: str) -> None:
+    """The images' and volumes' files stay; the worker itself refuses a folder that is read-only."""
+    kept = write(world.volume / "models/lora/x.safetensors", "kept")
+    data = world.tmp / "data"
+    data.mkdir()
+    environment = {**world.environment, "DATA_DIR": str(data), "PYTHONPATH": str(ROOT)}
+    mount = f"mount -t tmpfs -o {options} tmpfs {data}"
+    words = [f"{name}={value}" for name, value in environment.items()]
+    run = in_small_world(mount, ["env", *words, sys.executable, "-c", FULL])
+    assert run.returncode == 0, run.stderr
+    if options != "size=16k":  # links of this length need no block of their own
+        assert "no space left on device" in run.stdout or "read-only file system" in run.stdout
+        assert "event=model-problem" in run.stderr
+    assert kept.read_text() == "kept"
+
+
+@needs_namespaces
+def test_a_read_only_volume_is_linked_without_a_problem(world: World) -> None:
+    write(world.volume / "models/lora/x.safetensors")
+    environment = {**world.environment, "DATA_DIR": str(world.data), "PYTHONPATH": str(ROOT)}
+    world.data.mkdir(parents=True)
+    words = [f"{name}={value}" for name, value in environment.items()]
+    mount = f"mount --bind {world.volume} {world.volume} && mount -o remount,bind,ro {world.volume}"
+    run = in_small_world(mount, ["env", *words, sys.executable, "-c", FULL])
+    assert run.stdout == "1 set()\n", run.stderr
+    assert set(world.seen()) == {"fill", "models/Lora/x.safetensors"}
+
+
+def test_the_checkpoint_of_the_start_is_named_by_path_file_or_stem(world: World) -> None:
+    image = write(world.tmp / "model.safetensors")
+    write(world.volume / "models/checkpoint/photo/x1.5.safetensors")
+    linked = world.data / "models/Stable-diffusion/photo/x1.5.safetensors"
+    for name in (
+        str(world.volume / "models/checkpoint/photo/x1.5.safetensors"),
+        "photo/x1.5.safetensors",
+        "x1.5.safetensors",
+        "x1.5",
+    ):
+        tree = world.start(MODEL_PATH=name)
+        assert tree.checkpoint == linked
+        assert linked.exists()
+    tree = world.start(MODEL_PATH=str(image))
+    assert tree.checkpoint == image
+    command = webui_command(world.settings(), tree)
+    assert command[command.index("--ckpt") + 1] == str(image)
+    assert "--disable-safe-unpickle" in command
+
+
+def test_the_checkpoint_that_a_path_names_is_shadowed_by_none(world: World) -> None:
+    image = write(world.image / "models/Stable-diffusion/x.safetensors")
+    write(world.volume / "models/checkpoint/x.safetensors")
+    tree = world.start(MODEL_PATH=str(image))
+    assert tree.checkpoint.read_text() == str(image)
+
+
+def test_model_dir_comes_before_the_volume_and_is_not_linked(world: World) -> None:
+    mine = write(world.tmp / "mine/x.safetensors")
+    write(world.volume / "models/checkpoint/x.safetensors")
+    tree = world.start(MODEL_DIR=str(mine.parent), MODEL_PATH="x")
+    assert tree.checkpoint == mine
+    assert world.seen() == {}
+
+
+def test_a_fetched_checkpoint_may_be_named_wherever_it_lies(world: World) -> None:
+    fetched = write(world.volume / "weights/x.safetensors")
+    spec = ArtifactSpec(url="https://example.invalid/x", name="x.safetensors", sha256="0" * 64)
+    (world.tmp / "volume-models.json").write_text(as_json({str(fetched): spec}))
+    assert world.start(MODEL_PATH="x.safetensors").checkpoint == fetched
+
+
+@pytest.mark.parametrize("name", ["other.safetensors", "/somewhere/other.safetensors"])
+def test_another_checkpoint_than_the_named_one_is_never_loaded(world: World, name: str) -> None:
+    write(world.volume / "models/checkpoint/x.safetensors")
+    with pytest.raises(UserError) as caught:
+        world.tree(MODEL_PATH=name)
+    assert caught.value.code == "model-missing"
+    assert "x.safetensors" in caught.value.hint
+
+
+def test_a_name_that_several_checkpoints_have_is_refused(world: World) -> None:
+    for folder in ("a", "b"):
+        write(world.volume / f"models/checkpoint/{folder}/x.safetensors")
+    with pytest.raises(UserError) as caught:
+        world.tree(MODEL_PATH="x")
+    assert caught.value.code == "model-ambiguous"
+    assert "a/x.safetensors, b/x.safetensors" in caught.value.hint
+
+
+def test_without_a_baked_checkpoint_the_first_found_is_loaded_and_named(
+    world: World, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write(world.volume / "models/checkpoint/x.safetensors")
+    tree = world.start()
+    assert tree.checkpoint == world.data / "models/Stable-diffusion/x.safetensors"
+    assert "event=checkpoint-chosen" in capfd.readouterr().err
+
+
+def test_a_pickle_in_the_tree_keeps_the_scan_on(world: World) -> None:
+    write(world.image / "models/Lora/x.safetensors")
+    settings = world.settings(MODEL_PATH="/x.safetensors")
+    assert "--disable-safe-unpickle" in webui_command(settings, world.tree())
+    write(world.volume / "stable-diffusion-webui/embeddings/y.pt")
+    assert "--disable-safe-unpickle" not in webui_command(settings, world.tree())
+
+
+def test_a_flag_that_moves_a_folder_is_reported_where_links_are_hidden(world: World) -> None:
+    write(world.image / "models/Lora/x.safetensors")
+    assert world.tree(WEBUI_ARGS="--embeddings-dir /e").problems == ()
+    (problem,) = world.tree(WEBUI_ARGS="--lora-dir=/runpod-volume/loras").problems
+    assert problem.reason == "--lora-dir hides 1 of kind lora"
+
+
+def test_the_command_shows_names_places_and_shadows(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in world.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MODEL_PATH", str(write(world.tmp / "model.safetensors", "12345")))
+    used = write(world.volume / "models/lora/x.safetensors")
+    shadowed = write(world.image / "models/Lora/x.safetensors")
+    assert worker(["models"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[1][:2] == ["checkpoint", "model.safetensors"]
+    assert lines[1][-3:] == ["loaded", "at", "start"]
+    assert [str(used), str(used)] == [lines[2][-1], lines[3][-1]]
+    assert not world.data.exists()
+
+    assert worker(["models", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["checkpoint"] == str(world.tmp / "model.safetensors")
+    [row] = [row for row in report["models"] if row["path"] == str(shadowed)]
+    assert row["shadowed_by"] == str(used)
+    assert (row["kind"], row["rule"], row["root"]) == ("lora", "image", str(world.image))
+
+
+def test_the_command_links_what_came_since_the_start(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in world.environment.items():
+        monkeypatch.setenv(name, value)
+    world.start()
+    write(world.volume / "models/lora/x.safetensors")
+    assert worker(["models", "--link"]) == 0
+    assert "models/Lora/x.safetensors" in world.seen()
+    (world.volume / "models/lora/gone.pt").symlink_to("/nowhere")
+    assert worker(["models"]) == 1
+    assert "not seen: " in capsys.readouterr().out
+
+
+def test_other_processes_read_the_tree_of_the_running_worker(world: World) -> None:
+    write(world.volume / "models/lora/x.safetensors")
+    write(world.volume / "models/lora/x.yaml")
+    assert load_tree(world.tmp / "worker") is None
+    assert load_tree(world.tmp / "worker") == None or True  # noqa: E711
+    tree = world.start()
+    assert load_tree(world.tmp / "worker") == tree
+
+
+def test_links_that_could_not_be_made_do_not_stay_on_the_list(world: World) -> None:
+    write(world.volume / "models/lora/x.safetensors")
+    tree = world.tree()
+    write(world.data / "models/Lora/x.safetensors", "came first")
+    (problem,) = link_models(world.settings(), tree)
+    assert "something else" in problem.reason
+    world.start()
+    assert (world.data / "models/Lora/x.safetensors").read_text() == "came first"
+
+
+def test_checkpoints_in_memory_is_written_beside_the_users_options(world: World) -> None:
+    settings = world.settings(CHECKPOINTS_IN_MEMORY="3")
+    path = write(options_path(settings), '{"CLIP_stop_at_last_layers": 2}')
+    write_options(settings, worker_options(settings))
+    assert json.loads(path.read_text()) == {
+        "CLIP_stop_at_last_layers": 2,
+        "sd_checkpoints_limit": 3,
+    }
+    before = path.stat()
+    write_options(settings, worker_options(settings))
+    assert path.stat() == before
+    write_options(world.settings(), worker_options(world.settings()))
+    assert path.stat() == before
+
+
+def test_options_go_to_the_file_that_a_flag_names(world: World) -> None:
+    place = world.tmp / "my options.json"
+    for words in (f"--ui-settings-file '{place}'", f"'--ui-settings-file={place}'"):
+        assert options_path(world.settings(WEBUI_ARGS=words)) == place
+
+
+def test_broken_options_are_left_to_the_webui(
+    world: World, capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings = world.settings(CHECKPOINTS_IN_MEMORY="2")
+    path = write(options_path(settings), "{broken")
+    write_options(settings, worker_options(settings))
+    assert path.read_text() == "{broken"
+    assert "event=options-not-written" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["11", "-1", "1.5", "two"])
+def test_a_count_that_the_webui_does_not_take_is_refused(world: World, text: str) -> None:
+    with pytest.raises(UserError, match="CHECKPOINTS_IN_MEMORY"):
+        world.settings(CHECKPOINTS_IN_MEMORY=text)
+
+
+def test_memory_is_needed_for_the_largest_checkpoints(world: World) -> None:
+    for name, length in (("a", 4000), ("b", 3000), ("c", 1000)):
+        path = world.volume / f"models/checkpoint/{name}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(length))
+    needed = {}
+    for count in ("0", "1", "2", "10"):
+        settings = world.settings(CHECKPOINTS_IN_MEMORY=count, MODEL_PATH="c")
+        prepare_models(settings)
+        needed[count] = Facts(settings).memory_needed - 1_000_000_000
+    assert needed == {"0": 1000, "1": 1000, "2": 7000, "10": 8000}
+    write(options_path(world.settings()), '{"sd_checkpoints_limit": 2}')
+    assert Facts(world.settings()).checkpoint_sizes == [4000, 3000]
