@@ -41,6 +41,8 @@ class ArtifactSpec:
         git_blob: expected git blob ID, which the Hub gives for small files; empty if unknown.
         allow_pickle: accept a pickle, which can run code when it is loaded.
         token_variable: environment variable that may hold a bearer token for the URL's host.
+        kind: kind of model, a `models.kinds.Kind`; empty to check only the structure.
+        release: A1111 release that will load it, for example `v1.9.3`; empty if unknown.
     """
 
     url: str
@@ -50,6 +52,8 @@ class ArtifactSpec:
     git_blob: str = ""
     allow_pickle: bool = False
     token_variable: str = ""
+    kind: str = ""
+    release: str = ""
 
 
 @dataclass(frozen=True)
