@@ -23,7 +23,7 @@ from benchmarks.build_changes import (
 from benchmarks.compare import Measurement, seconds
 from benchmarks.environment import BuildEnvironment, make_file
 from scripts.common.fetch.hashing import sha256_of
-from scripts.host.build.inputs import CHECKPOINT_PATH
+from scripts.host.config.model_place import CHECKPOINT_PATH
 from scripts.host.console import note
 from tests.support.inputs import make_checkpoint
 from tests.support.registry import Registry, layers_of, registry
@@ -143,7 +143,7 @@ def _with_checkpoint(config: str, file: Path, number: int) -> str:
     """Replace a config's checkpoint with another small one."""
     make_checkpoint(file, seed=1000 + number)
     tree = yaml.safe_load(config)
-    others = [model for model in tree["models"] if model["path"] != CHECKPOINT_PATH]
+    others = [model for model in tree["models"] if model.get("path") != CHECKPOINT_PATH]
     model = {"name": f"checkpoint-{number}", "source": {"url": file.as_uri()}}
     model |= {"path": CHECKPOINT_PATH, "sha256": sha256_of(file)}
     return yaml.safe_dump({**tree, "models": [model, *others]}, sort_keys=False)

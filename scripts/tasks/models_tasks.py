@@ -99,13 +99,18 @@ def add(
     _: Context,
     name: Annotated[str, "name of the model in tasks"],
     source: Annotated[str, "hub:owner/repo/file, or a URL"],
-    path: Annotated[str, "absolute path in the image, or on the volume"],
+    kind: Annotated[str, "what it is for the WebUI, such as lora or vae; tells where it goes"] = "",
+    family: Annotated[
+        str, "of an upscaler and the like, such as SwinIR; by its name if absent"
+    ] = "",
+    path: Annotated[str, "absolute path, or with a kind relative to the kind's folder"] = "",
     revision: Annotated[str, "branch, tag or commit of a Hub repository"] = "main",
     sha256: Annotated[str, "expected SHA-256; a URL needs one"] = "",
     placement: Annotated[str, "image, or volume"] = "image",
     allow_pickle: Annotated[
         bool, "accept .ckpt and .pt, which run code when they are loaded"
     ] = False,
+    licence: Annotated[str, "licence of the model, shown by models.list and a label"] = "",
 ) -> None:
     """Add a model to config.yaml."""
     from scripts.host.config.load import ROOT
@@ -113,8 +118,8 @@ def add(
     from scripts.host.models import config_edit
 
     entry = config_edit.model_entry(
-        name, source, path, revision=revision, sha256=sha256, placement=placement,
-        allow_pickle=allow_pickle,
+        name, source, path, kind=kind, family=family, revision=revision, sha256=sha256,
+        placement=placement, allow_pickle=allow_pickle, licence=licence,
     )  # fmt: skip
     config_edit.add_model(ROOT, entry)
     say(f"added {name} to config.yaml; pin it with: invoke pin")

@@ -20,7 +20,7 @@ from scripts.common.checks.check import CheckSkipped, Prerequisite
 from scripts.common.checks.images import Png
 from scripts.common.diagnostics.error import UserError
 from scripts.common.webui_client import WebuiClient
-from scripts.host.build.inputs import CHECKPOINT_PATH
+from scripts.host.config.model_place import CHECKPOINT_PATH
 from scripts.host.console import warn
 from scripts.host.engine.client import client
 from scripts.host.inspect.structure import Structure, model_paths, read_structure

@@ -142,6 +142,28 @@ def test_project_config_keeps_every_line(tmp_path: Path) -> None:
     assert read(tmp_path) == before
 
 
+def test_model_of_a_kind_is_added_without_a_path(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "config.yaml", tmp_path)
+    source = "hub:o/r/sub/4x-x.pth"
+    add_model(tmp_path, model_entry("x", source, kind="upscaler", family="DAT", licence="MIT"))
+    added = yaml.safe_load(read(tmp_path))["models"][-1]
+    assert {key: added[key] for key in added.keys() - {"name", "source"}} == {
+        "kind": "upscaler",
+        "family": "DAT",
+        "licence": "MIT",
+    }
+    [*_, model] = load(root=tmp_path, environment={}).config.models
+    assert model.target == "/opt/a1111/models/DAT/4x-x.pth"
+
+
+def test_model_with_neither_kind_nor_path_is_not_added(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "config.yaml", tmp_path)
+    before = read(tmp_path)
+    error = user_error(add_model, tmp_path, model_entry("x", "hub:o/r/m.safetensors"))
+    assert "expected a kind (checkpoint, vae, lora," in str(error)
+    assert read(tmp_path) == before
+
+
 def test_invalid_model_is_not_added(tmp_path: Path) -> None:
     shutil.copy(ROOT / "config.yaml", tmp_path)
     before = read(tmp_path)

@@ -272,6 +272,8 @@ def test_add_and_remove_take_positional_arguments(root: Path) -> None:
     before = (ROOT / "config.yaml").read_bytes()
     added = invoke("models.add", "x", "hub:o/r/m.safetensors", "--path", "relative", config=config)
     assert "models.2.path" in added.stderr  # it was understood; only the path cannot be
+    words = ("models.add", "x", "hub:o/r/m.safetensors", "--kind", "loras", "--licence", "MIT")
+    assert "models.2.kind" in invoke(*words, config=config).stderr
     removed = invoke("models.remove", "nothing", config=config)
     assert "there is no model nothing" in removed.stderr
     assert (ROOT / "config.yaml").read_bytes() == before

@@ -6,6 +6,7 @@ test compares them.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -16,13 +17,15 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.run import run_program
 from scripts.host.config.load import LoadedConfig, find_ca_bundle
 from scripts.host.config.lock import Lock
-from scripts.host.config.schema import Build, GitSource, Mirrors, Smoke
+from scripts.host.config.model_place import CHECKPOINT_PATH
+from scripts.host.config.schema import Build, GitSource, Mirrors, Model, Smoke
 from scripts.host.models.artifacts import Artifact, artifacts_of
 
 FINAL_STAGE = "build_final_image"
-CHECKPOINT_PATH = "/model.safetensors"
 PROGRESS_MODES = ("auto", "plain", "quiet")
 VARIANT_LABEL = "com.github.a1111-worker.variant"
+LICENCES_LABEL = "com.github.a1111-worker.model-licences"
+"""Label with the licence of each baked model as JSON; `unknown` where config.yaml has none."""
 # https://github.com/opencontainers/image-spec/blob/main/annotations.md
 BASE_NAME_LABEL = "org.opencontainers.image.base.name"
 BASE_DIGEST_LABEL = "org.opencontainers.image.base.digest"
@@ -183,7 +186,12 @@ def resolve(loaded: LoadedConfig) -> BuildInputs:
         return tuple(f"{config.image.repository}:{tag}" for tag in filled)
 
     digest = {BASE_DIGEST_LABEL: runtime.digest} if runtime.digest else {}
-    labels = {VARIANT_LABEL: loaded.variant, BASE_NAME_LABEL: runtime.name, **digest}
+    labels = {
+        VARIANT_LABEL: loaded.variant,
+        BASE_NAME_LABEL: runtime.name,
+        LICENCES_LABEL: _licences(config.models),
+        **digest,
+    }
     arguments = {
         "BASE_DOWNLOAD": download.reference,
         "BASE_RUNTIME": runtime.reference,
@@ -283,22 +291,22 @@ def _source_arguments(sources: Sequence[ResolvedSource]) -> dict[str, str]:
 
 def _model_arguments(artifacts: Sequence[Artifact]) -> dict[str, str]:
     """Arguments of stage `download`; other models reach the image by the context `models`."""
-    if not any(each.model.path == CHECKPOINT_PATH for each in artifacts):
+    if not any(each.model.target == CHECKPOINT_PATH for each in artifacts):
         raise UserError(
             f"no model has the path {CHECKPOINT_PATH}",
             location="models",
-            hint="give one of them that path",
+            hint=f"give the checkpoint to load at start `path: {CHECKPOINT_PATH}`",
         )
     arguments: dict[str, str] = {}
     for artifact in artifacts:
         if not artifact.repo:
             continue
-        if artifact.model.layout == "hub-cache":
+        if artifact.model.layout == "hub-cache" and "VOCABULARY_REPO" not in arguments:
             arguments |= {
                 "VOCABULARY_REPO": artifact.repo,
                 "VOCABULARY_REVISION": artifact.revision,
             }
-        elif artifact.model.path == CHECKPOINT_PATH:
+        elif artifact.model.target == CHECKPOINT_PATH:
             arguments |= {
                 "MODEL_REPO": artifact.repo,
                 "MODEL_FILE": artifact.file,
@@ -307,6 +315,11 @@ def _model_arguments(artifacts: Sequence[Artifact]) -> dict[str, str]:
                 "MODEL_SIZE": str(artifact.spec.size or ""),
             }
     return arguments
+
+
+def _licences(models: Sequence[Model]) -> str:
+    baked = [model for model in models if model.placement == "image"]
+    return json.dumps({model.name: model.licence or "unknown" for model in baked}, sort_keys=True)
 
 
 def _unpinned(

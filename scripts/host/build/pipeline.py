@@ -11,9 +11,10 @@ from scripts.common.fetch.spec import RetryPolicy
 from scripts.common.files import write_atomically
 from scripts.host.build.build_progress import BuildProgress, step_records
 from scripts.host.build.buildx import CERTIFICATES, MODELS, output_options, run_buildx
-from scripts.host.build.inputs import CHECKPOINT_PATH, FINAL_STAGE, BuildInputs, BuildOptions
+from scripts.host.build.inputs import FINAL_STAGE, BuildInputs, BuildOptions
 from scripts.host.build.prebuild import DOWNLOAD, prebuild
 from scripts.host.certificates import certificate_context
+from scripts.host.config.model_place import CHECKPOINT_PATH
 from scripts.host.console import note, warn
 from scripts.host.engine.client import client, probe
 from scripts.host.models.hub_metadata import Hub
@@ -34,6 +35,8 @@ def build_image(inputs: BuildInputs, options: BuildOptions) -> BuildReport:
     has_models = options.target in (MODELS, FINAL_STAGE)
     has_downloads = options.target == DOWNLOAD or (has_models and not options.prefetch)
     _check(inputs, options, has_downloads=has_downloads)
+    if has_models and not options.prefetch:
+        _require_no_further_models(inputs)
     outputs = output_options(inputs, options, probe())
     prebuilt = BuildProgress()
     with ExitStack() as stack:
@@ -81,6 +84,31 @@ def _check(inputs: BuildInputs, options: BuildOptions, *, has_downloads: bool) -
     if has_downloads and "MODEL_REPO" not in inputs.arguments:
         raise UserError(
             f"the download stage fetches from the Hub only, not the model at {CHECKPOINT_PATH}",
+            location="--no-prefetch",
+            hint="build without --no-prefetch",
+        )
+
+
+def _require_no_further_models(inputs: BuildInputs) -> None:
+    """Refuse a build without the context `models` that would leave models out.
+
+    Raises:
+        UserError: there are models besides the checkpoint and the tokenizer.
+    """
+    artifacts = (*inputs.artifacts, *inputs.volume_artifacts)
+    further = dict.fromkeys(
+        each.model.name
+        for each in artifacts
+        if each.model.target != CHECKPOINT_PATH
+        and not (
+            each.model.layout == "hub-cache"
+            and each.repo == inputs.arguments.get("VOCABULARY_REPO")
+        )
+    )
+    if further:
+        raise UserError(
+            "the download stage fetches only the checkpoint and the tokenizer,"
+            f" not {', '.join(further)}",
             location="--no-prefetch",
             hint="build without --no-prefetch",
         )

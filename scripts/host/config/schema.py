@@ -7,7 +7,7 @@ reference.
 from __future__ import annotations
 
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -17,11 +17,14 @@ from pydantic import (
     Field,
     StringConstraints,
     Tag,
+    ValidationInfo,
     WithJsonSchema,
+    field_validator,
     model_validator,
 )
 
-from scripts.host.config import addresses
+from scripts.common.models.kinds import Kind
+from scripts.host.config import addresses, model_place
 
 Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -32,7 +35,7 @@ Url = Annotated[
     WithJsonSchema({"type": "string", "pattern": r"^https?://[^\s/]"}),
 ]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[^\s]*[^\s/]$")]
+ModelPath = Annotated[str, StringConstraints(pattern=model_place.PATH_PATTERN)]
 PathBelow = Annotated[str, StringConstraints(pattern=r"^[\w-][\w.-]*(/[\w-][\w.-]*)*$")]
 
 
@@ -169,36 +172,94 @@ Source = Annotated[
 
 
 class Model(Section):
-    """A checkpoint, or a folder of small files, and where it goes in the image."""
+    """A model file of any kind, or a folder of small files, and where it goes."""
 
     name: Name = Field(description="Name of the model in tasks.")
     source: Source = Field(
         description="{hub: owner/repo, file or files, revision}, or {url: …}; https, http or file."
     )
-    path: AbsolutePath = Field(
-        description="File in the image; with layout hub-cache, the Hub cache folder."
+    kind: Kind | None = Field(
+        default=None, description="What it is for the WebUI, which decides where it goes."
+    )
+    family: str | None = Field(
+        default=None,
+        description="Architecture of an upscaler or face restorer, such as SwinIR; null: by name.",
+    )
+    path: ModelPath | None = Field(
+        default=None,
+        description="File in the container; with a kind optional, or relative to the kind's folder;"
+        " with layout hub-cache, the Hub cache folder.",
     )
     layout: Literal["file", "hub-cache"] = Field(
         default="file", description="One file at `path`, or the Hub's cache layout below it."
     )
-    placement: Literal["image", "volume"] = Field(
+    placement: model_place.Placement = Field(
         default="image", description="Baked into the image, or fetched by the worker at start."
     )
     sha256: Sha256 | None = Field(default=None, description="Expected SHA-256.")
     size: int | None = Field(default=None, ge=1, description="Expected size in bytes.")
     allow_pickle: bool = Field(default=False, description="Accept .ckpt and .pt (they run code).")
+    licence: Annotated[str, StringConstraints(min_length=1)] | None = Field(
+        default=None, description="Licence of the model, for models.list and the image's label."
+    )
 
     @property
     def files(self) -> tuple[str, ...]:
         """Names of its files: in the repository, at the end of the URL, or in the image."""
         if isinstance(self.source, HubSource):
             return self.source.names
-        return (addresses.file_name(self.source.url) or PurePosixPath(self.path).name,)
+        return (addresses.file_name(self.source.url) or PurePosixPath(self.path or "").name,)
+
+    @property
+    def location(self) -> model_place.Location:
+        """Its place in the container, and its name in the WebUI."""
+        kind, family, path = self.kind, self.family or "", self.path or ""
+        return model_place.locate(kind, family, path, self.files[0], self.placement)
+
+    @property
+    def target(self) -> str:
+        """Absolute path in the container: of the file, or of the Hub cache folder."""
+        return self.location.path
+
+    @property
+    def filled_path(self) -> str:
+        """Path that no other model may have: its file, or its repository in the Hub cache."""
+        if self.layout == "hub-cache" and isinstance(self.source, HubSource):
+            return f"{self.target}/models--{self.source.hub.replace('/', '--')}"
+        return self.target
+
+    @property
+    def actual_kind(self) -> Kind:
+        """Its kind; without a configured one a checkpoint at the checkpoint's path, else other."""
+        at_start = self.target == model_place.CHECKPOINT_PATH
+        return self.kind or ("checkpoint" if at_start else "other")
+
+    @field_validator("path")
+    @classmethod
+    def _absolute_without_kind(cls, path: str | None, info: ValidationInfo) -> str | None:
+        is_relative = path and not path.startswith("/")
+        if is_relative and info.data.get("kind", "other") is None:
+            raise ValueError("expected an absolute path, or a kind")
+        return path
 
     @model_validator(mode="after")
     def _several_files(self) -> Model:
         if len(self.files) > 1 and (self.layout == "file" or self.sha256 or self.size):
             raise ValueError("several files need `layout: hub-cache`, and no `sha256` or `size`")
+        return self
+
+    @model_validator(mode="after")
+    def _visible_to_the_webui(self) -> Model:
+        if self.kind is None:
+            if self.path is None:
+                raise ValueError(f"expected a kind ({', '.join(get_args(Kind))}), or a path")
+            if self.family is not None:
+                raise ValueError(f"family {self.family} needs a kind")
+            return self
+        if self.layout == "hub-cache" or (self.kind == "other" and self.path is None):
+            needed = "no kind" if self.layout == "hub-cache" else "a path"
+            raise ValueError(f"kind {self.kind}, layout {self.layout}: expected {needed}")
+        model_place.check_kind(self.kind, self.family or "", self.location, self.placement)
         return self
 
 
@@ -280,9 +341,11 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _unique_models(self) -> Config:
-        for attribute in ("name", "path"):
-            values = [getattr(model, attribute) for model in self.models]
-            twice = {value for value in values if values.count(value) > 1}
-            if twice:
-                raise ValueError(f"models: {attribute} used twice: {', '.join(sorted(twice))}")
+        names = [model.name for model in self.models]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ValueError(f"models: name used twice: {', '.join(sorted(twice))}")
+        model_place.check_clashes(
+            (model.name, model.kind, model.location, model.filled_path) for model in self.models
+        )
         return self

@@ -175,5 +175,5 @@ def _printable(path: str) -> str:
 def model_paths(models: Iterable[Model]) -> tuple[str, ...]:
     """Return the files that no size budget counts: the models that are baked in."""
     return tuple(
-        model.path for model in models if model.placement == "image" and model.layout == "file"
+        model.target for model in models if model.placement == "image" and model.layout == "file"
     )

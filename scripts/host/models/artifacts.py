@@ -72,7 +72,7 @@ class Artifact:
             raise UserError(
                 f"{self.model.name}: layout hub-cache needs a Hub source", location="config.yaml"
             )
-        return PurePosixPath(self.model.path) / f"models--{self.repo.replace('/', '--')}"
+        return PurePosixPath(self.model.filled_path)
 
     @property
     def image_path(self) -> PurePosixPath:
@@ -84,7 +84,7 @@ class Artifact:
             UserError: layout `hub-cache` without a Hub source or a known commit.
         """
         if self.model.layout == "file":
-            return PurePosixPath(self.model.path)
+            return PurePosixPath(self.model.target)
         folder = self.cache_folder
         if not self.origin:
             raise UserError(
@@ -161,7 +161,7 @@ def _artifact(
     model: Model, file: str, url: str, revision: str, locked: LockedModel | None, variable: str
 ) -> Artifact:
     sha256, size = _expected(model, locked.files.get(file) if locked else None)
-    name = file if model.layout == "hub-cache" else PurePosixPath(model.path).name
+    name = file if model.layout == "hub-cache" else PurePosixPath(model.target).name
     if not model.allow_pickle:
         refuse_pickle_name(file)
         refuse_pickle_name(name)

@@ -26,23 +26,30 @@ _NAME = "config.yaml"
 def model_entry(
     name: str,
     source: str,
-    path: str,
+    path: str = "",
     *,
+    kind: str = "",
+    family: str = "",
     revision: str = "main",
     sha256: str = "",
     placement: str = "image",
     allow_pickle: bool = False,
+    licence: str = "",
 ) -> dict[str, object]:
     """Return a model as `config.yaml` holds it, without default values.
 
     Args:
         name: name of the model in tasks.
         source: hub:owner/repo/file, or a URL.
-        path: absolute path in the image.
+        path: absolute path in the container, or relative to the folder of the kind; empty for the
+            place that the kind gives.
+        kind: one of `KINDS`; empty for none.
+        family: of the kind; empty for the one that the file's name suggests.
         revision: of a Hub repository.
         sha256: expected; empty for unpinned.
         placement: image or volume.
         allow_pickle: accept a pickle.
+        licence: its licence; empty if unknown.
 
     Raises:
         UserError: the source is neither.
@@ -55,10 +62,13 @@ def model_entry(
         "source": (
             {"hub": found[1], "file": found[2], "revision": revision} if found else {"url": source}
         ),
-        "path": path,
+        **({"kind": kind} if kind else {}),
+        **({"family": family} if family else {}),
+        **({"path": path} if path else {}),
         **({"sha256": sha256} if sha256 else {}),
         **({"placement": placement} if placement != "image" else {}),
         **({"allow_pickle": True} if allow_pickle else {}),
+        **({"licence": licence} if licence else {}),
     }
 
 

@@ -68,10 +68,12 @@ def models_table(loaded: LoadedConfig, store: Store) -> str:
         total = size(sum(each or 0 for each in sizes)) if all(sizes) else "-"
         pinned = all(each.is_pinned for each in artifacts)
         here = len(find_stored(artifacts, store)) == len(artifacts)
-        row = (model.name, str(len(artifacts)), total, artifacts[0].source, model.placement)
-        rows.append((*row, model.path, "yes" if pinned else "no", "yes" if here else "no"))
-    header = ("model", "files", "size", "source", "placement", "path", "pinned", "here")
-    return table(header, rows, right=(2,), width=terminal_width())
+        kind = f"{model.actual_kind} {model.location.family}".rstrip()
+        row = (model.name, kind, str(len(artifacts)), total, artifacts[0].source, model.placement)
+        state = ("yes" if pinned else "no", "yes" if here else "no")
+        rows.append((*row, model.target, model.licence or "-", *state))
+    header = ("model", "kind", "files", "size", "source", "placement", "path", "licence")
+    return table((*header, "pinned", "here"), rows, right=(3,), width=terminal_width())
 
 
 def objects_table(checked: Iterable[CheckedObject]) -> str:

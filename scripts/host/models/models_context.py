@@ -13,17 +13,15 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Final
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.hashing import layer_time, sha256_of
 from scripts.common.fetch.spec import ArtifactSpec, VerifiedFile
 from scripts.common.fetch.volume_models import LIST, as_json
 from scripts.common.files import shared_lock
+from scripts.host.config.model_place import CHECKPOINT_PATH
 from scripts.host.models.artifacts import Artifact
 from scripts.host.models.store import CONTEXT_PREFIX, Store, place
-
-CHECKPOINT: Final = PurePosixPath("/model.safetensors")
 
 
 @contextmanager
@@ -84,7 +82,11 @@ def _volume_specs(volume: Iterable[Artifact]) -> dict[str, ArtifactSpec]:
 
 
 def _in_context(folder: Path, path: PurePosixPath) -> Path:
-    return folder / "model.safetensors" if path == CHECKPOINT else folder / "extra" / str(path)[1:]
+    return (
+        folder / CHECKPOINT_PATH[1:]
+        if str(path) == CHECKPOINT_PATH
+        else folder / "extra" / str(path)[1:]
+    )
 
 
 def _write(path: Path, text: str) -> None:

@@ -58,6 +58,7 @@ def key_of(variant: str, define: Sequence[str], names: Sequence[str]) -> str:
         "common",
         "common/fetch",
         "common/diagnostics",
+        "common/models",
         "host",
         "host/config",
         "host/models",
