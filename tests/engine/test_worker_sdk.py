@@ -62,9 +62,7 @@ def runpod_python(pytestconfig: pytest.Config) -> Path:
 @contextmanager
 def serverless(tmp_path: Path, python: Path, **environment: str) -> Iterator[Worker]:
     """A whole worker in serverless mode, its handler on the real SDK."""
-    header = json.dumps({"a": {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]}}).encode()
-    model = tmp_path / "model.safetensors"
-    model.write_bytes(struct.pack("<Q", len(header)) + header + b"1234")
+    checkpoint(tmp_path / "model.safetensors", "a")
     webui = tmp_path / "a1111"
     shutil.copytree(WEBUI, webui)
     worker = Worker(
@@ -122,6 +120,36 @@ def test_settings_end_with_their_job(tmp_path: Path, runpod_python: Path) -> Non
         assert result["output"]["warnings"] == ["override_settings always end with the job"]
         assert platform.do({"api": "options"})["output"]["CLIP_stop_at_last_layers"] == 1
         assert worker.process.poll() is None
+
+
+def checkpoint(path: Path, text: str) -> Path:
+    """A small file that the stand-in takes for a checkpoint."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = json.dumps({text: {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]}}).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header + b"1234")
+    return path
+
+
+@pytest.mark.parametrize("kept", [1, 2])
+def test_jobs_switch_between_checkpoints(tmp_path: Path, runpod_python: Path, kept: int) -> None:
+    for name in ("one", "photo/two"):
+        checkpoint(tmp_path / f"volume/models/checkpoint/{name}.safetensors", name)
+    with runpod.running() as platform:
+        environment = {
+            **platform.environment(),
+            "VOLUME_DIR": str(tmp_path / "volume"),
+            "MODEL_PATH": "one",
+            "CHECKPOINTS_IN_MEMORY": str(kept),
+        }
+        with serverless(tmp_path, runpod_python, **environment) as worker:
+            drawn = {}
+            for name in ("one", "photo/two.safetensors", "two", "one.safetensors"):
+                result = platform.do({**JOB, "override_settings": {"sd_model_checkpoint": name}})
+                model = json.loads(result["output"]["info"])["sd_model_name"]
+                drawn.setdefault(model, []).append(result["output"]["images"][0])
+            assert {model: len(images) for model, images in drawn.items()} == {"one": 2, "two": 2}
+            assert len({image for images in drawn.values() for image in images}) == 2
+            assert worker.log_text.count("Loading weights") == (2 if kept == 2 else 3)
 
 
 def test_images_go_to_a_configured_bucket(tmp_path: Path, runpod_python: Path) -> None:

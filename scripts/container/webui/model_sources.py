@@ -203,7 +203,7 @@ def _discover(base: ModelBase, own_links: frozenset[Path], deadline: float) -> D
         result.problems.append(Problem(base.folder, _reason(error)))
         return result
     result.identity = (stat.st_dev, stat.st_ino)
-    starts, result.problems = _choose_starts(base, deadline)
+    starts, result.problems = _choose_starts(base)
     for path, names, problems in _walk(base.folder, list(starts), deadline):
         result.problems += problems
         layout = starts[next(start for start in starts if path.is_relative_to(start))]
@@ -216,16 +216,11 @@ def _discover(base: ModelBase, own_links: frozenset[Path], deadline: float) -> D
     return result
 
 
-def _choose_starts(
-    base: ModelBase, deadline: float
-) -> tuple[dict[PurePosixPath, Layout], list[Problem]]:
+def _choose_starts(base: ModelBase) -> tuple[dict[PurePosixPath, Layout], list[Problem]]:
     """Return the folders below a base that hold models, with the layout of each."""
     if base.inside is not None:
         return {PurePosixPath(): "a1111"}, []
-    models = base.folder / "models"
-    listing = _list_within([models], deadline).get(models)
-    if listing is None:
-        return {}, [Problem(models, "no answer in time")]
+    listing = _list_folder(base.folder / "models")
     starts = {
         PurePosixPath("models", name): layout
         for name in sorted(listing.folders)

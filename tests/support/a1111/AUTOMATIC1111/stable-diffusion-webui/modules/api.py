@@ -29,6 +29,7 @@ def make_app(webui: WebUI) -> FastAPI:
         app.add_exception_handler(kind, _error)
     _add_drawing(app, webui)
     _add_state(app, webui)
+    _add_models(app, webui)
     return app
 
 
@@ -124,12 +125,6 @@ def _add_state(app: FastAPI, webui: WebUI) -> None:
     def cmd_flags() -> dict[str, Any]:
         return vars(webui.flags)
 
-    @app.get("/sdapi/v1/sd-models")
-    def sd_models() -> list[dict[str, Any]]:
-        file = webui.checkpoint
-        names = {"title": file.name, "model_name": file.stem, "filename": str(file)}
-        return [{**names, "hash": None, "sha256": None, "config": None}]
-
     @app.get("/sdapi/v1/samplers")
     def samplers() -> list[dict[str, Any]]:
         return [{"name": name, "aliases": also, "options": {}} for name, also in SAMPLERS.items()]
@@ -141,3 +136,61 @@ def _add_state(app: FastAPI, webui: WebUI) -> None:
         total = 100 * used / process.memory_percent()
         ram = {"free": total - used, "used": used, "total": total}
         return {"ram": ram, "cuda": webui.engine.cuda_memory()}
+
+
+def _add_models(app: FastAPI, webui: WebUI) -> None:
+    """Routes that list model files, and those that look for them again."""
+
+    @app.get("/sdapi/v1/sd-models")
+    def sd_models() -> list[dict[str, Any]]:
+        rows = []
+        for title, file in webui.checkpoints.items():
+            near = file.with_suffix(".yaml")
+            names = {"title": title, "model_name": title.replace("/", "_").rpartition(".")[0]}
+            config = str(near) if near.exists() else None
+            rows.append(
+                {**names, "filename": str(file), "hash": None, "sha256": None, "config": config}
+            )
+        return rows
+
+    @app.get("/sdapi/v1/sd-vae")
+    def sd_vae() -> list[dict[str, Any]]:
+        return [
+            {"model_name": name, "filename": str(file)} for name, file in webui.lists.vaes.items()
+        ]
+
+    @app.get("/sdapi/v1/loras")
+    def loras() -> list[dict[str, Any]]:
+        return [
+            {"name": name, "alias": name, "path": str(file), "metadata": {}}
+            for name, file in webui.lists.loras.items()
+        ]
+
+    @app.get("/sdapi/v1/embeddings")
+    def embeddings() -> dict[str, Any]:
+        unknown = {"step": None, "sd_checkpoint": None, "sd_checkpoint_name": None}
+        shape = {"shape": 768, "vectors": 1}
+        return {
+            "loaded": {name: {**unknown, **shape} for name in webui.lists.embeddings},
+            "skipped": {},
+        }
+
+    @app.get("/sdapi/v1/upscalers")
+    def upscalers() -> list[dict[str, Any]]:
+        return [
+            {
+                "name": name,
+                "model_name": None,
+                "model_path": str(file) if file else None,
+                "model_url": None,
+                "scale": 4,
+            }
+            for name, file in webui.lists.upscalers.items()
+        ]
+
+    @app.post("/sdapi/v1/refresh-checkpoints")
+    @app.post("/sdapi/v1/refresh-vae")
+    @app.post("/sdapi/v1/refresh-loras")
+    @app.post("/sdapi/v1/refresh-embeddings")
+    def refresh() -> None:
+        webui.list_models()

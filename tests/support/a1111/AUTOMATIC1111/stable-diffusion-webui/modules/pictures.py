@@ -41,7 +41,8 @@ def answer(webui: WebUI, name: str, asked: Txt2Img) -> dict[str, Any] | Response
         raise HTTPException(404, "Sampler not found")
     fault = faults.of_next_job()
     before = dict(webui.options)
-    webui.set_options(asked.override_settings or {})
+    webui.override_options(asked.override_settings or {})
+    model = webui.checkpoint.stem
     try:
         seed, pictures = _plan(asked, fault)
         images = webui.draw(name, pictures, fault)
@@ -57,7 +58,7 @@ def answer(webui: WebUI, name: str, asked: Txt2Img) -> dict[str, Any] | Response
     return {
         "images": [base64.b64encode(image).decode() for image in images],
         "parameters": {**dict(asked), "init_images": None},
-        "info": json.dumps(_info(asked, sampler, seed, webui)),
+        "info": json.dumps(_info(asked, sampler, seed, model)),
     }
 
 
@@ -85,12 +86,12 @@ def _plan(asked: Txt2Img, fault: str) -> tuple[int, list[Picture]]:
     return seed, pictures
 
 
-def _info(asked: Txt2Img, sampler: str, seed: int, webui: WebUI) -> dict[str, Any]:
+def _info(asked: Txt2Img, sampler: str, seed: int, model: str) -> dict[str, Any]:
     count = asked.batch_size * asked.n_iter
     size = f"Size: {asked.width}x{asked.height}"
     text = (
         f"{asked.prompt}\nSteps: {asked.steps}, Sampler: {sampler}, Seed: {seed}, {size}, "
-        f"Model: {webui.checkpoint.stem}, Version: {_version()}"
+        f"Model: {model}, Version: {_version()}"
     )
     return {
         "prompt": asked.prompt,
@@ -103,7 +104,7 @@ def _info(asked: Txt2Img, sampler: str, seed: int, webui: WebUI) -> dict[str, An
         "cfg_scale": asked.cfg_scale,
         "sampler_name": sampler,
         "batch_size": asked.batch_size,
-        "sd_model_name": webui.checkpoint.stem,
+        "sd_model_name": model,
         "infotexts": [text] * count,
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import random
@@ -15,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from modules import faults
+from modules import faults, listing
 from modules.engines import Engine, Picture
 
 
@@ -33,6 +34,16 @@ class Job:
     stamp: str = "0"
 
 
+@dataclass(frozen=True)
+class Lists:
+    """Model files as they were found when the WebUI last looked."""
+
+    vaes: dict[str, Path]
+    loras: dict[str, Path]
+    embeddings: dict[str, Path]
+    upscalers: dict[str, Path | None]
+
+
 @dataclass
 class WebUI:
     """One job at a time, one model, options that last until the process ends or are saved."""
@@ -40,16 +51,17 @@ class WebUI:
     flags: argparse.Namespace
     engine: Engine
     options: dict[str, object] = field(default_factory=dict)
-    loaded: bool = False
+    checkpoints: dict[str, Path] = field(default_factory=dict)
+    loaded: dict[Path, Engine] = field(default_factory=dict)  # the one in use comes last
     job: Job = field(default_factory=Job)
     model_lock: threading.Lock = field(default_factory=threading.Lock)
     queue_lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        # Set before anything is loaded, as upstream does: it proves nothing.
         self.options = {
-            "sd_model_checkpoint": self.checkpoint.name,
+            "sd_model_checkpoint": None,
             "sd_checkpoint_hash": None,
+            "sd_checkpoints_limit": 1,
             "sd_vae": "Automatic",
             "CLIP_stop_at_last_layers": 1,
             "samples_format": "png",
@@ -58,34 +70,74 @@ class WebUI:
         saved = Path(self.flags.ui_settings_file)
         if saved.exists():
             self.options.update(json.loads(saved.read_text()))
+        self.list_models()
+        # Set before anything is loaded, as upstream does: it proves nothing.
+        named = Path(self.flags.ckpt or "")
+        titles = [title for title, path in self.checkpoints.items() if path == named]
+        self.options["sd_model_checkpoint"] = titles[0] if titles else named.name
+
+    def list_models(self) -> None:
+        """Look for model files."""
+        self.checkpoints = listing.checkpoints(self.flags)
+        self.lists = Lists(
+            listing.vaes(self.flags),
+            listing.loras(self.flags),
+            listing.embeddings(self.flags),
+            listing.upscalers(self.flags),
+        )
+
+    def find_checkpoint(self, name: object) -> Path | None:
+        """The file of a title, or of its name without folder and suffix."""
+        for title, path in self.checkpoints.items():
+            if name in (title, path.stem, title.replace("/", "_").rpartition(".")[0]):
+                return path
+        return None
 
     @property
     def checkpoint(self) -> Path:
-        """The file that `--ckpt` names."""
-        return Path(self.flags.ckpt or Path(self.flags.models_dir) / "model.safetensors")
+        """The file that the options name; the first listed one where that is not there."""
+        found = self.find_checkpoint(self.options["sd_model_checkpoint"])
+        return found or next(iter(self.checkpoints.values()), Path(self.flags.ckpt or "none"))
 
     def load(self) -> None:
         """Load the checkpoint; a failure is printed and leaves the server without a model."""
+        try:
+            self._load(self.checkpoint)
+        except Exception:  # upstream survives whatever it is
+            traceback.print_exc()
+            print("\nStable diffusion model failed to load", file=sys.stderr, flush=True)
+
+    def _load(self, checkpoint: Path) -> Engine:
+        """Load a checkpoint if it is not, and unload those over the limit."""
         with self.model_lock:
+            if checkpoint in self.loaded:
+                self.loaded[checkpoint] = self.loaded.pop(checkpoint)
+                return self.loaded[checkpoint]
             started = time.monotonic()
-            print(f"Loading weights [None] from {self.checkpoint}", flush=True)
+            print(f"Loading weights [None] from {checkpoint}", flush=True)
             time.sleep(float(os.environ.get("STANDIN_LOAD_SECONDS", "0")))
-            try:
-                faults.while_loading()
-                self.engine.load(self.checkpoint)
-            except Exception:  # upstream survives whatever it is
-                traceback.print_exc()
-                print("\nStable diffusion model failed to load", file=sys.stderr, flush=True)
-                return
-            self.loaded = True
+            faults.while_loading()
+            engine = copy.copy(self.engine)
+            engine.load(checkpoint)
+            self.loaded[checkpoint] = engine
+            while len(self.loaded) > int(str(self.options["sd_checkpoints_limit"])):
+                del self.loaded[next(iter(self.loaded))]
             print(f"Model loaded in {time.monotonic() - started:.1f}s.", flush=True)
+            return engine
 
     def set_options(self, changes: dict[str, object]) -> None:
         """Change options; one that does not exist is ignored, a model that does not is an error."""
         model = changes.get("sd_model_checkpoint")
-        if model and model not in (self.checkpoint.name, self.checkpoint.stem):
+        if model and not self.find_checkpoint(model):
             raise RuntimeError(f"model {model!r} not found")
         self.options.update({name: to for name, to in changes.items() if name in self.options})
+
+    def override_options(self, changes: dict[str, object]) -> None:
+        """Change options for one job; a model that does not exist is silently ignored."""
+        model = changes.get("sd_model_checkpoint")
+        if model and not self.find_checkpoint(model):
+            changes = {key: value for key, value in changes.items() if key != "sd_model_checkpoint"}
+        self.set_options(changes)
 
     def save_options(self) -> None:
         """Write the options where the next start reads them."""
@@ -113,14 +165,16 @@ class WebUI:
         """
         stamp = time.strftime("%Y%m%d%H%M%S")
         asked = Job(name, count=len(pictures), steps=pictures[0].steps, stamp=stamp, fault=fault)
+        checkpoint = self.checkpoint
         with self._busy(asked) as job:
-            with self.model_lock:
+            with self.model_lock:  # waits for the load at start
                 if not self.loaded:
                     raise AttributeError("'NoneType' object has no attribute 'lowvram'")
+            engine = self._load(checkpoint)
             drawn = []
             for number, picture in enumerate(pictures):
                 job.number = number
-                drawn.append(self.engine.draw(picture, self._step))
+                drawn.append(engine.draw(picture, self._step))
                 if job.interrupted:
                     break
             return drawn
