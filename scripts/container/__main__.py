@@ -76,7 +76,7 @@ def serve(settings: Settings) -> int:
     from scripts.container.supervisor.supervisor import Supervisor
 
     started_at = time.monotonic()
-    own, write = paths.list_own_folders(settings), paths.list_model_folders(settings)
+    own, write = paths.list_own_folders(settings), paths.list_shared_folders(settings)
     privileges.drop(settings.worker_user, own=own, write=write)
     paths.require_writable(settings)
     return Supervisor(settings, started_at).run()

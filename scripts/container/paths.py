@@ -34,9 +34,20 @@ def _is_on_missing_volume(folder: Path, volume: Path) -> bool:
 
 
 def list_own_folders(settings: Settings) -> list[Path]:
-    """Return the folders that the serving user must own, without those on a missing volume."""
-    folders = [settings.worker_dir, settings.data_dir, settings.pip_cache_dir]
+    """Return the folders that the serving user must own, without those on a missing volume.
+
+    A data folder on a volume is left out: it may be a user's install, whose files stay theirs.
+    """
+    folders = [settings.worker_dir, settings.pip_cache_dir]
+    if not _find_volume(settings.data_dir, settings):
+        folders.append(settings.data_dir)
     return [folder for folder in folders if not _is_on_missing_volume(folder, settings.volume_dir)]
+
+
+def _find_volume(folder: Path, settings: Settings) -> Path | None:
+    """Return the mount point of the volume that a folder belongs to."""
+    volumes = (settings.volume_dir, settings.pod_volume_dir)
+    return next((volume for volume in volumes if folder.is_relative_to(volume)), None)
 
 
 def list_volume_models(settings: Settings) -> list[Path]:
@@ -48,9 +59,13 @@ def list_volume_models(settings: Settings) -> list[Path]:
     return [Path(path) for path in read_list(settings.volume_models)]
 
 
-def list_model_folders(settings: Settings) -> list[Path]:
-    """Return the folders that models are fetched into at start."""
-    return sorted({path.parent for path in list_volume_models(settings)})
+def list_shared_folders(settings: Settings) -> list[Path]:
+    """Return the folders on volumes in which the serving user must be able to create files."""
+    folders = {path.parent for path in list_volume_models(settings)}
+    volume = _find_volume(settings.data_dir, settings)
+    if volume and volume.is_dir():
+        folders.add(settings.data_dir)
+    return sorted(folders)
 
 
 def require_writable(settings: Settings) -> None:

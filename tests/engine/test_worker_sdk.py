@@ -142,7 +142,7 @@ def test_jobs_switch_between_checkpoints(tmp_path: Path, runpod_python: Path, ke
             "CHECKPOINTS_IN_MEMORY": str(kept),
         }
         with serverless(tmp_path, runpod_python, **environment) as worker:
-            drawn = {}
+            drawn: dict[str, list[str]] = {}
             for name in ("one", "photo/two.safetensors", "two", "one.safetensors"):
                 result = platform.do({**JOB, "override_settings": {"sd_model_checkpoint": name}})
                 model = json.loads(result["output"]["info"])["sd_model_name"]

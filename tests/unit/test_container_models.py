@@ -15,6 +15,7 @@ import pytest
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.spec import ArtifactSpec
 from scripts.common.fetch.volume_models import as_json
+from scripts.container import paths
 from scripts.container.__main__ import main as worker
 from scripts.container.preflight.preflight_facts import Facts
 from scripts.container.settings import Settings
@@ -330,6 +331,16 @@ def test_the_data_folder_may_be_an_install_on_the_volume(world: World) -> None:
     }
     assert not lora.is_symlink()
     assert (install / "models/Lora/y.safetensors").is_symlink()
+
+
+def test_a_data_folder_on_a_volume_keeps_the_owners_of_its_files(world: World) -> None:
+    data = world.pod / "stable-diffusion-webui"
+    settings = world.settings(DATA_DIR=str(data))
+    assert data not in paths.list_own_folders(settings)
+    assert data not in paths.list_shared_folders(settings), "not made where nothing is mounted"
+    world.pod.mkdir()
+    assert data in paths.list_shared_folders(settings)
+    assert world.data in paths.list_own_folders(world.settings())
 
 
 def test_the_volume_stays_as_it_is(world: World) -> None:
