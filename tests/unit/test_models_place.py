@@ -239,6 +239,20 @@ def test_models_by_kind_are_staged_below_the_image_tree(tmp_path: Path) -> None:
     assert model_paths(loaded.config.models) == baked
 
 
+def test_an_artifact_has_the_kind_and_the_release_that_loads_it(tmp_path: Path) -> None:
+    loaded = loaded_from(
+        make_checkout(
+            tmp_path / "checkout",
+            local(tmp_path, "main", ONE, path="/model.safetensors"),
+            model("lora", "x.safetensors"),
+            model("checkpoint", "x.yaml", "configuration"),
+        )
+    )
+    specs = [each.spec for each in artifacts_of(loaded, loaded.config.models)]
+    assert [spec.kind for spec in specs] == ["", "lora", ""]
+    assert {spec.release for spec in specs} == {"v1.9.3"}
+
+
 def test_a_label_has_the_licence_of_each_baked_model(tmp_path: Path) -> None:
     label = resolve(loaded_from(mixed_checkout(tmp_path))).labels[LICENCES_LABEL]
     assert json.loads(label) == {"main": "CC0-1.0", "detail": "unknown"}

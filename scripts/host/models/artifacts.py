@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.file_format import refuse_pickle_name
 from scripts.common.fetch.spec import ArtifactSpec, redact_url
+from scripts.common.models.kinds import COMPANION_SUFFIXES
 from scripts.host.config.load import LoadedConfig
 from scripts.host.config.lock import LockedFile, LockedModel
 from scripts.host.config.schema import HubSource, Model
@@ -123,17 +124,22 @@ def artifacts_of(loaded: LoadedConfig, models: Iterable[Model]) -> tuple[Artifac
     return tuple(
         artifact
         for model in models
-        for artifact in model_artifacts(model, loaded.pin_of(model), endpoint)
+        for artifact in model_artifacts(
+            model, loaded.pin_of(model), endpoint, loaded.config.a1111.release
+        )
     )
 
 
-def model_artifacts(model: Model, locked: LockedModel | None, endpoint: str) -> list[Artifact]:
+def model_artifacts(
+    model: Model, locked: LockedModel | None, endpoint: str, release: str = ""
+) -> list[Artifact]:
     """List the files of one model.
 
     Args:
         model: the model.
         locked: its pin; None if unpinned.
         endpoint: address of the Hub.
+        release: A1111 release that will load it; empty if unknown.
 
     Raises:
         UserError: a pickle is not allowed, or config and lock disagree.
@@ -142,13 +148,13 @@ def model_artifacts(model: Model, locked: LockedModel | None, endpoint: str) -> 
     if not isinstance(source, HubSource):
         host = urlsplit(source.url).hostname or ""
         variable = "TOKEN_" + re.sub(r"[^A-Z0-9]", "_", host.upper())
-        return [_artifact(model, file, source.url, "", locked, variable) for file in model.files]
+        [file] = model.files
+        return [_artifact(model, file, source.url, "", locked, variable, release)]
     revision = (locked.revision if locked else None) or source.revision
+    urls = {file: hub_url(endpoint, source.hub, revision, file) for file in model.files}
     return [
-        _artifact(
-            model, file, hub_url(endpoint, source.hub, revision, file), revision, locked, "HF_TOKEN"
-        )
-        for file in model.files
+        _artifact(model, file, url, revision, locked, "HF_TOKEN", release)
+        for file, url in urls.items()
     ]
 
 
@@ -158,7 +164,13 @@ def hub_url(endpoint: str, repo: str, revision: str, file: str) -> str:
 
 
 def _artifact(
-    model: Model, file: str, url: str, revision: str, locked: LockedModel | None, variable: str
+    model: Model,
+    file: str,
+    url: str,
+    revision: str,
+    locked: LockedModel | None,
+    variable: str,
+    release: str,
 ) -> Artifact:
     sha256, size = _expected(model, locked.files.get(file) if locked else None)
     name = file if model.layout == "hub-cache" else PurePosixPath(model.target).name
@@ -172,6 +184,9 @@ def _artifact(
         size=size or None,
         allow_pickle=model.allow_pickle,
         token_variable=variable,
+        # A configuration beside a model is no model of its kind.
+        kind="" if name.lower().endswith(COMPANION_SUFFIXES) else model.kind or "",
+        release=release,
     )
     return Artifact(model, file, spec, revision)
 
