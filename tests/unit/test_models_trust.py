@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from tests.support.checkout import (
     store_of,
 )
 from tests.support.fault_server import Behaviour, misbehaving
+from tests.support.pickles import tensor, torch_legacy, torch_zip
 
 CHECKPOINT = safetensors_bytes()
 
@@ -75,9 +77,11 @@ def test_pickle_name_is_refused_before_the_download(tmp_path: Path, name: str) -
     assert caught.value.code == "pickle-refused"
 
 
-@pytest.mark.parametrize("start", [b"PK\x03\x04", b"\x80\x02}q", b"\x80\x04\x95"])
-def test_pickle_with_another_name_is_refused_unless_allowed(tmp_path: Path, start: bytes) -> None:
-    content = start + bytes(100)
+@pytest.mark.parametrize(
+    "content",
+    [torch_zip({"a": tensor(1)}), torch_legacy({"a": tensor(1)}), pickle.dumps({"a": 1}, 4)],
+)
+def test_pickle_with_another_name_is_refused_unless_allowed(tmp_path: Path, content: bytes) -> None:
     with misbehaving(content) as server:
         model = from_url(f"{server.url}/download/7", path="/embedding", sha256=sha(content))
         with pytest.raises(UserError) as caught:

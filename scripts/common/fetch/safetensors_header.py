@@ -11,7 +11,8 @@ import json
 import math
 import re
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeGuard
 
@@ -42,11 +43,15 @@ class Summary:
         tensors: how many there are.
         header: length of the header in bytes.
         data: bytes of all tensors together.
+        shapes: shape of each tensor, by name.
+        metadata: `__metadata__`.
     """
 
     tensors: int
     header: int
     data: int
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict, compare=False, repr=False)
+    metadata: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
 
 def check(path: Path, *, name: str = "") -> Summary:
@@ -103,7 +108,8 @@ def check_header(header: bytes, data: int) -> Summary:
     Raises:
         ValueError: which rule it breaks.
     """
-    spans = [_span(name, entry) for name, entry in _parse(header).items()]
+    tree, metadata = _parse(header)
+    spans = [_span(name, entry) for name, entry in tree.items()]
     end = 0
     for start, stop, name in sorted(spans):
         if start != end:
@@ -111,11 +117,12 @@ def check_header(header: bytes, data: int) -> Summary:
         end = stop
     if end != data:
         raise ValueError(f"tensors fill {end} bytes, the file holds {data}")
-    return Summary(tensors=len(spans), header=len(header), data=data)
+    shapes = {name: tuple(entry["shape"]) for name, entry in tree.items()}
+    return Summary(len(spans), len(header), data, shapes, metadata)
 
 
-def _parse(header: bytes) -> dict[str, Any]:
-    """The tensors by name; `__metadata__` is checked and left out."""
+def _parse(header: bytes) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the tensors by name, and `__metadata__`."""
     if not header.startswith(b"{"):
         raise ValueError("the header does not begin with {")
     try:
@@ -142,7 +149,7 @@ def _parse(header: bytes) -> dict[str, Any]:
         isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values())
     ):
         raise ValueError("__metadata__ is not a map of strings")
-    return tree
+    return tree, metadata or {}
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.fetch.file_format import check_structure, is_acceptable
+from scripts.common.fetch.file_format import Form, check_structure, is_acceptable
 from scripts.common.fetch.hashing import layer_time, sha256_of
 from scripts.common.fetch.spec import ArtifactSpec, ProgressCallback, VerifiedFile, no_progress
 from scripts.common.files import write_atomically
@@ -27,10 +27,12 @@ class Stamp:
     Args:
         sha256: SHA-256 of the file.
         form: its structure, a `file_format.Form`.
+        kind: kind of model that it was checked for; empty if only its structure was.
     """
 
     sha256: str
     form: str
+    kind: str = ""
 
 
 def stamp_path(path: Path) -> Path:
@@ -49,7 +51,8 @@ def read_stamp(path: Path) -> Stamp | None:
     try:
         stored = json.loads(stamp_path(path).read_text(encoding="utf-8"))
         matches = all(stored.get(key) == value for key, value in _identity(path).items())
-        return Stamp(str(stored["sha256"]), str(stored["form"])) if matches else None
+        stamp = Stamp(str(stored["sha256"]), str(stored["form"]), str(stored.get("kind", "")))
+        return stamp if matches else None
     except (OSError, ValueError, KeyError, AttributeError):
         return None
 
@@ -57,6 +60,19 @@ def read_stamp(path: Path) -> Stamp | None:
 def _identity(path: Path) -> dict[str, int]:
     stat = path.stat()
     return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "inode": stat.st_ino}
+
+
+def check_spec(path: Path, name: str, spec: ArtifactSpec) -> Form:
+    """Check a file's structure as `check_structure` does, for what is expected of it.
+
+    Args:
+        path: the file.
+        name: its name, from `spec` or from the server.
+        spec: its expected properties.
+    """
+    return check_structure(
+        path, name, kind=spec.kind, allow_pickle=spec.allow_pickle, release=spec.release
+    )
 
 
 def find_verified(spec: ArtifactSpec, path: Path) -> VerifiedFile | None:
@@ -69,7 +85,14 @@ def find_verified(spec: ArtifactSpec, path: Path) -> VerifiedFile | None:
     matches = (
         spec.sha256 in ("", stamp.sha256)
         and spec.size in (None, size)
-        and is_acceptable(stamp.form, spec.name, allow_pickle=spec.allow_pickle)
+        and stamp.kind == spec.kind
+        and is_acceptable(
+            stamp.form,
+            spec.name,
+            kind=spec.kind,
+            allow_pickle=spec.allow_pickle,
+            release=spec.release,
+        )
     )
     seconds = time.monotonic() - started
     return VerifiedFile(path, stamp.sha256, size, "cached", 0, seconds) if matches else None
@@ -96,7 +119,13 @@ def verify_file(
     if not rehash and (found := find_verified(spec, path)):
         return found
     started, size = time.monotonic(), path.stat().st_size
-    digest = sha256_of(path, lambda done: on_progress("verifying", done, size))
+    stamp = None if rehash else read_stamp(path)
+    # A stamp for another kind still proves the bytes: only the structure is checked again.
+    digest = (
+        stamp.sha256
+        if stamp
+        else sha256_of(path, lambda done: on_progress("verifying", done, size))
+    )
     if spec.sha256 not in ("", digest):
         raise UserError(
             f"the file has changed: sha256 {digest[:16]}…, expected {spec.sha256[:16]}…",
@@ -104,9 +133,9 @@ def verify_file(
             hint="remove it and fetch it again",
             code="model-damaged",
         )
-    form = check_structure(path, spec.name, allow_pickle=spec.allow_pickle)
+    form = check_spec(path, spec.name, spec)
     with suppress(OSError):  # another user's file, or a read-only store
         path.chmod(0o644)
         os.utime(path, (layer_time(digest),) * 2)
-    write_stamp(path, Stamp(digest, form))
+    write_stamp(path, Stamp(digest, form, spec.kind))
     return VerifiedFile(path, digest, size, "verified", 0, time.monotonic() - started)

@@ -16,12 +16,7 @@ from pathlib import Path
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.body import write_body
-from scripts.common.fetch.file_format import (
-    Form,
-    check_structure,
-    claims_safetensors,
-    refuse_pickle_name,
-)
+from scripts.common.fetch.file_format import Form, claims_safetensors, refuse_pickle_name
 from scripts.common.fetch.hashing import git_blob_of, hash_open_file
 from scripts.common.fetch.http import Response, RetryableError, open_url
 from scripts.common.fetch.partial import Origin, Partial, locked_partial
@@ -34,7 +29,7 @@ from scripts.common.fetch.spec import (
     no_progress,
     redact_url,
 )
-from scripts.common.fetch.stamps import Stamp, verify_file, write_stamp
+from scripts.common.fetch.stamps import Stamp, check_spec, verify_file, write_stamp
 
 
 def fetch_verified(
@@ -120,7 +115,7 @@ class _Transfer:
                 continue
             sha256 = self.digest.hexdigest()
             self.partial.finish(sha256)
-            return Stamp(sha256, form)
+            return Stamp(sha256, form, self.spec.kind)
 
     def _adopt(self) -> None:
         """Keep the bytes of an earlier run if they can be the beginning of this file."""
@@ -256,7 +251,7 @@ class _Transfer:
             self.name = name
         if not self.spec.allow_pickle:
             try:
-                refuse_pickle_name(name)
+                refuse_pickle_name(name, self.spec.kind)
             except UserError:
                 self.partial.discard()
                 raise
@@ -286,7 +281,7 @@ class _Transfer:
             raise self._wrong(f"sha256 {digest[:16]}…, expected {spec.sha256[:16]}…")
         if spec.git_blob and git_blob_of(self.partial.path) != spec.git_blob:
             raise self._wrong(f"it is not git blob {spec.git_blob[:16]}…")
-        return check_structure(self.partial.path, self.name, allow_pickle=spec.allow_pickle)
+        return check_spec(self.partial.path, self.name, spec)
 
     def _wrong(self, how: str) -> UserError:
         return UserError(

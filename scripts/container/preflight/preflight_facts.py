@@ -114,7 +114,7 @@ class Facts:
 
         path = self._tree.checkpoint
         try:
-            check_structure(path, path.name, allow_pickle=True)
+            check_structure(path, path.name, kind="checkpoint", allow_pickle=True)
             return False, ""
         except UserError as error:
             return False, error.message

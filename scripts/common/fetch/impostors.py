@@ -1,0 +1,104 @@
+"""Recognize what servers send in place of a model: a page, a Git LFS pointer, an error, nothing.
+
+Such an answer often has status 200, and becomes a file whose only fault shows when it is loaded.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from pathlib import Path
+from typing import Final
+
+from scripts.common.diagnostics.error import UserError
+from scripts.common.models.kinds import COMPANION_SUFFIXES
+
+_TEXT_SUFFIXES: Final = (*COMPANION_SUFFIXES, ".yml", ".md", ".html", ".htm", ".xml", ".csv")
+_START: Final = 1 << 16  # bytes in which a page's title is looked for
+_MAX_ANSWER: Final = 1 << 20  # a longer JSON document is no server's error
+
+_BOMS: Final = (
+    (b"\xef\xbb\xbf", "utf-8"),
+    (b"\xff\xfe", "utf-16-le"),
+    (b"\xfe\xff", "utf-16-be"),
+)
+_LFS: Final = re.compile(r"version https://git-lfs\.github\.com/spec/|version https://hawser\.")
+_IGNORABLE: Final = r"(?:\s|<!--.*?-->|<\?xml[^>]*\?>)*"
+_PAGE: Final = re.compile(
+    _IGNORABLE + r"<(?:!doctype\s+html|html|head|body|title|meta|script)\b", re.I | re.S
+)
+_XML: Final = re.compile(r"\s*<(?:\?xml|Error)\b")
+_TITLE: Final = re.compile(r"<title[^>]*>(.*?)</title", re.I | re.S)
+_XML_MESSAGE: Final = re.compile(r"<(?:Message|Code)>(.*?)</", re.S)
+_MESSAGE_KEYS: Final = ("message", "error_description", "detail", "error")
+
+
+def refuse_impostor(path: Path, name: str, *, kind: str = "") -> None:
+    """Refuse a file that is no model whatever its name says.
+
+    Args:
+        path: the file.
+        name: its name at the source; JSON, XML and empty files are accepted where it promises text.
+        kind: its kind of model; empty or `other` for files that need not be weights.
+
+    Raises:
+        UserError: what was sent instead (code `not-a-model`).
+    """
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        start = stream.read(_START)
+    found = _identify(start, path, size, name, must_be_weights=kind not in ("", "other"))
+    if found:
+        raise UserError(f"{found}, not a model", location=name, code="not-a-model")
+
+
+def _identify(start: bytes, path: Path, size: int, name: str, *, must_be_weights: bool) -> str:
+    """Return what a file is in place of a model; empty if it may be one."""
+    promises_text = name.lower().endswith(_TEXT_SUFFIXES)
+    has_suffix = bool(Path(name).suffix)
+    if not size:
+        return "an empty file" if must_be_weights or (has_suffix and not promises_text) else ""
+    text = _decode(start)
+    if _LFS.match(text):
+        return f"a Git LFS pointer ({size} bytes; git lfs pull fetches the file itself)"
+    if name.lower().endswith((".html", ".htm")):
+        return "a web page" if must_be_weights else ""
+    if _PAGE.match(text):
+        return f"a web page{_quoted(_TITLE.search(text))}"
+    if promises_text:
+        return ""
+    if _XML.match(text):
+        return f"an XML document{_quoted(_XML_MESSAGE.search(text))}"
+    if size <= _MAX_ANSWER and text.lstrip()[:1] in ("{", "["):
+        return _identify_json(path)
+    return ""
+
+
+def _decode(start: bytes) -> str:
+    for bom, encoding in _BOMS:
+        if start.startswith(bom):
+            return start[len(bom) :].decode(encoding, "replace")
+    return start.decode("latin-1")
+
+
+def _identify_json(path: Path) -> str:
+    try:
+        document = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return ""
+    if isinstance(document, dict):
+        for key in _MESSAGE_KEYS:
+            if isinstance(document.get(key), str):
+                return f"a JSON document ({_shortened(document[key])})"
+    return "a JSON document"
+
+
+def _quoted(match: re.Match[str] | None) -> str:
+    text = _shortened(html.unescape(match[1])) if match else ""
+    return f" ({text})" if text else ""
+
+
+def _shortened(text: str) -> str:
+    words = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return words if len(words) <= 80 else f"{words[:79]}…"
