@@ -22,7 +22,7 @@ from tests.support.checkout import (
     store_of,
 )
 from tests.support.fault_server import Behaviour, misbehaving
-from tests.support.pickles import tensor, torch_legacy, torch_zip
+from tests.support.pickles import Global, tensor, torch_legacy, torch_zip
 
 CHECKPOINT = safetensors_bytes()
 
@@ -138,3 +138,32 @@ def test_url_without_file_name_is_named_by_its_path_in_the_image(tmp_path: Path)
         verified_path(image_artifacts(loaded_from(root)), store_of(root)).name
         == "model.safetensors"
     )
+
+
+def test_upscaler_that_is_a_pickle_is_fetched_after_its_imports_were_checked(
+    tmp_path: Path,
+) -> None:
+    content = torch_zip({"params": tensor(3, 3)})
+    with misbehaving(content) as server:
+        model = from_url(f"{server.url}/4x.pth", sha256=sha(content))
+        del model["path"]
+        root = make_checkout(tmp_path / "c", {**model, "kind": "upscaler"})
+        assert prefetched(root)[0].state == "fetched"
+        assert prefetched(root)[0].state == "cached"
+        server.content = torch_zip({"params": Global("os", "system", ("true",))})
+        evil = {**model, "kind": "upscaler", "sha256": sha(server.content)}
+        with pytest.raises(UserError) as caught:
+            prefetched(make_checkout(tmp_path / "d", evil))
+    assert caught.value.code == "pickle-unsafe"
+    assert not list((tmp_path / "d" / "models").rglob("*.partial"))
+
+
+def test_page_in_place_of_a_model_never_gets_its_name(tmp_path: Path) -> None:
+    page = b"<!doctype html><title>Log in</title>"
+    with misbehaving(page) as server:
+        model = from_url(f"{server.url}/lora", path="/lora", sha256=sha(page))
+        root = make_checkout(tmp_path / "c", model)
+        with pytest.raises(UserError) as caught:
+            prefetched(root)
+    assert caught.value.code == "not-a-model"
+    assert "(Log in)" in str(caught.value)

@@ -175,8 +175,8 @@ def _artifact(
     sha256, size = _expected(model, locked.files.get(file) if locked else None)
     name = file if model.layout == "hub-cache" else PurePosixPath(model.target).name
     if not model.allow_pickle:
-        refuse_pickle_name(file)
-        refuse_pickle_name(name)
+        refuse_pickle_name(file, model.kind or "")
+        refuse_pickle_name(name, model.kind or "")
     spec = ArtifactSpec(
         url=url,
         name=name,
