@@ -187,7 +187,10 @@ def test_archive_of_newer_torch_is_refused_for_v1_9_3(tmp_path: Path, member: st
 @pytest.mark.parametrize("member", ["code/x.py", ".format_version", "data/x", "evil.pkl"])
 def test_archive_with_another_member_is_refused(tmp_path: Path, member: str) -> None:
     content = torch_zip({"a": tensor(1)}, members=("version", member))
-    assert refused(tmp_path, content, "m.pth", "upscaler").code == "pickle-unreadable"
+    error = refused(tmp_path, content, "m.pth", "upscaler")
+    assert error.code == "pickle-unreadable"
+    assert (member in error.message) == (not member.startswith("code"))  # TorchScript
+    assert ("torch 2.7" in error.message) == (member == ".format_version")
 
 
 def test_torchscript_is_accepted_where_torch_jit_loads_it(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ _MAX_PICKLE: Final = 256 << 20  # bytes of `data.pkl`, which holds no tensor dat
 # `allowed_zip_names_re` of v1.9.3; v1.10.1 accepts the second, too
 _MEMBER: Final = re.compile(r"([^/]+)/((data/\d+)|version|(data\.pkl))")
 _NEWER_MEMBER: Final = re.compile(r"([^/]+)/(byteorder|.data/serialization_id)")
+_NEWEST_MEMBERS: Final = ("/.format_version", "/.storage_alignment")  # written by torch 2.7.0
 _INDEX: Final = re.compile(r"([^/]+)/data\.pkl")
 _SCRIPT_MEMBER: Final = re.compile(r"[^/]+/(code/.*|constants\.pkl)")
 
@@ -240,9 +241,11 @@ def _check_members(names: list[str], release: str) -> PickleForm:
     newer = [name for name in names if _NEWER_MEMBER.fullmatch(name)]
     others = [name for name in names if not _MEMBER.fullmatch(name) and name not in newer]
     if others:
+        writer = ""
+        if others[0].endswith(_NEWEST_MEMBERS):
+            writer = ", which torch 2.7 and newer write; v1.9.3 and v1.10.1 both refuse it"
         raise _RefusedError(
-            f"the WebUI refuses a file with {others[0]!r} in it, which it does not expect of torch",
-            "pickle-unreadable",
+            f"the WebUI refuses a file with {others[0]!r} in it{writer}", "pickle-unreadable"
         )
     if newer and not reads_newer_zips(release):
         raise _RefusedError(newer_zip_message(newer[0], release), "pickle-unreadable")
