@@ -16,7 +16,7 @@ from scripts.common.fetch.impostors import refuse_impostor
 from scripts.common.fetch.model_content import ModelContent, describe
 
 if TYPE_CHECKING:
-    from scripts.common.fetch.pickle_scan import PickleContent
+    from scripts.common.fetch.pickle_dry_run import PickleContent
 
 Form = Literal["safetensors", "pickle", "pickle-newer", "torchscript", "data"]
 
