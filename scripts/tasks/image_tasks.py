@@ -16,16 +16,10 @@ if TYPE_CHECKING:
 def build(
     loaded: "LoadedConfig",
     tag: Annotated[list[str], "further reference to give the image (repeatable)"],
-    target: Annotated[
-        str, "stage to stop at: download, sources, packages, runpod, models, ..."
-    ] = "build_final_image",
-    prefetch: Annotated[
-        bool, "fetch models on this machine first; --no-prefetch lets the Dockerfile do it"
-    ] = True,
+    target: Annotated[str, "stage to stop at: sources, packages, ..."] = "build_final_image",
+    prefetch: Annotated[bool, "fetch models here; --no-prefetch: in the Dockerfile"] = True,
     cache: Annotated[bool, "reuse layers; --no-cache runs every step"] = True,
-    push: Annotated[
-        bool, "push afterwards; like `invoke push`, only with a passing smoke report"
-    ] = False,
+    push: Annotated[bool, "push afterwards, with a passing smoke report only"] = False,
     load: Annotated[bool, "keep the image in the local engine, which is always so"] = True,  # noqa: ARG001 - an option that users of buildx know
     progress: Annotated[str, "auto, plain or quiet"] = "auto",
     builder: Annotated[str, "buildx builder, over build.builder"] = "",
@@ -98,9 +92,7 @@ def inspect(
 def push(
     loaded: "LoadedConfig",
     tag: Annotated[list[str], "further reference to push, which may move (repeatable)"],
-    untested: Annotated[
-        bool, "push without a passing smoke report; the push record says so"
-    ] = False,
+    untested: Annotated[bool, "push without a passing smoke report, and record that"] = False,
 ) -> None:
     """Push the tested image, and check its digest.
 

@@ -18,9 +18,7 @@ def prefetch(
     define: Define,
     variant: Variant = DEFAULT_VARIANT,
     rehash: Annotated[bool, "ignore the stamps and read every file"] = False,
-    trust_on_first_use: Annotated[
-        bool, "accept unpinned URLs and write their SHA-256 into the lock"
-    ] = False,
+    trust_on_first_use: Annotated[bool, "accept and pin URLs without a SHA-256"] = False,
     json: Annotated[bool, "one JSON event a line, for CI"] = False,
 ) -> None:
     """Download and verify missing models, several at once.
@@ -103,9 +101,7 @@ def add(
     revision: Annotated[str, "branch, tag or commit of a Hub repository"] = "main",
     sha256: Annotated[str, "expected SHA-256; a URL needs one"] = "",
     placement: Annotated[str, "image, or volume"] = "image",
-    allow_pickle: Annotated[
-        bool, "accept .ckpt and .pt, which run code when they are loaded"
-    ] = False,
+    allow_pickle: Annotated[bool, "accept .ckpt and .pt, which run code when loaded"] = False,
 ) -> None:
     """Add a model to config.yaml."""
     from scripts.host.config.load import ROOT

@@ -36,17 +36,11 @@ def config(
 @task()
 def pin(
     _: Context,
-    variant: Annotated[
-        list[str], "only this variant, keeping the rest of the lock (repeatable; default: all)"
-    ],
+    variant: Annotated[list[str], "pin only this variant (repeatable; default: all)"],
     define: Define,
-    check: Annotated[
-        bool, "write nothing; fail when the locks are not what this would write"
-    ] = False,
+    check: Annotated[bool, "write nothing; fail if the locks would change"] = False,
     python: Annotated[bool, "compile the hashed locks of Python packages instead"] = False,
-    upgrade: Annotated[
-        bool, "with --python: newest versions instead of keeping those locked"
-    ] = False,
+    upgrade: Annotated[bool, "with --python: newest versions instead of those locked"] = False,
 ) -> None:
     """Lock what the network answers: digests, commits, sums."""
     from scripts.common.diagnostics.error import UserError
@@ -76,16 +70,10 @@ def pin(
 @task()
 def lint(
     _: Context,
-    only: Annotated[
-        list[str], "run this linter and no other (repeatable): ruff, mypy, hadolint, ..."
-    ],
+    only: Annotated[list[str], "run only this linter (repeatable): ruff, mypy, ..."],
     fix: Annotated[bool, "let the tools that can fix files do so first"] = False,
-    format: Annotated[
-        str, "text, or sarif for code scanning: the findings of the tools that write it"
-    ] = "text",
-    output: Annotated[
-        str, "write the findings to this file too; the terminal then shows them as text"
-    ] = "",
+    format: Annotated[str, "text, or sarif of the tools that write it"] = "text",
+    output: Annotated[str, "write the findings to this file, and show them as text"] = "",
 ) -> None:
     """Run every linter, show all they print, fail if one fails."""
     from pathlib import Path
@@ -114,9 +102,7 @@ def lint(
 @task()
 def clean(
     loaded: "LoadedConfig",
-    all: Annotated[
-        bool, "also containers of killed sessions, caches of tools, and the tests' images"
-    ] = False,
+    all: Annotated[bool, "also killed sessions' containers, caches and test images"] = False,
     dry_run: Annotated[bool, "only show what would go"] = False,
 ) -> None:
     """Remove reports, staged contexts and partial downloads.

@@ -6,15 +6,14 @@ Written by `invoke pin`, and for a plain URL by trust on first use.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import Field, ValidationError
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.partial import partial_path
-from scripts.common.files import NO_LOCKS, open_locked
+from scripts.common.files import NO_LOCKS, open_locked, write_atomically
 from scripts.host.config.layers import read_layer, validation_error
 from scripts.host.config.schema import Commit, Digest, Section, Sha256
 
@@ -93,29 +92,29 @@ def update_lock(root: Path, change: Callable[[Lock], Lock]) -> tuple[Lock, Lock]
     import yaml
 
     path = root / LOCK_NAME
-    partial = partial_path(path)
+    guard = partial_path(path)
     try:
-        with os.fdopen(_open(partial), "w", encoding="utf-8") as stream, removed_on_error(partial):
-            before = read_lock(root)
-            after = change(before)
-            stream.truncate(0)
-            stream.write(_HEADING + yaml.safe_dump(after.model_dump(), default_flow_style=False))
-            stream.flush()
-            os.fsync(stream.fileno())
-            partial.replace(path)
+        with os.fdopen(_open(guard)):
+            try:
+                before = read_lock(root)
+                after = change(before)
+                text = _HEADING + yaml.safe_dump(after.model_dump())
+                write_atomically(path, text, is_durable=True)
+            finally:
+                guard.unlink(missing_ok=True)
     except OSError as error:
         raise lock_write_error(error, LOCK_NAME) from None
     return before, after
 
 
-def _open(partial: Path) -> int:
-    """Open the partial file, locked where the file system has locks."""
+def _open(guard: Path) -> int:
+    """Open a file, locked where the file system has locks."""
     try:
-        return open_locked(partial)
+        return open_locked(guard)
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
-        return os.open(partial, os.O_RDWR)
+        return os.open(guard, os.O_RDWR)
 
 
 def lock_write_error(error: OSError, location: str) -> UserError:
@@ -125,14 +124,3 @@ def lock_write_error(error: OSError, location: str) -> UserError:
         location=location,
         hint="free space, or make the checkout writable",
     )
-
-
-@contextmanager
-def removed_on_error(partial: Path) -> Iterator[None]:
-    """Remove a file that was to be renamed if the block fails."""
-    try:
-        yield
-    except BaseException:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise
