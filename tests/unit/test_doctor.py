@@ -288,18 +288,18 @@ def test_answer_is_judged_by_its_status(
     url: str, path: str, accepted: tuple[int, ...], error: str
 ) -> None:
     request = Request("github", f"{url}/{path}", accepted)
-    assert outside_sources.trouble(request) == error.format(url=url)
+    assert outside_sources.find_error(request) == error.format(url=url)
 
 
 def test_host_that_is_down_is_named() -> None:
     with running(Server(("127.0.0.1", 0), Statuses)) as stopped:
         gone = stopped.url
-    assert "refused" in outside_sources.trouble(Request("python", f"{gone}/200"))
+    assert "refused" in outside_sources.find_error(Request("python", f"{gone}/200"))
 
 
 def test_host_with_an_impossible_name_is_named() -> None:
     request = Request("python", "http://a..example/simple/")
-    assert outside_sources.trouble(request).startswith("http://a..")
+    assert outside_sources.find_error(request).startswith("http://a..")
 
 
 @pytest.fixture

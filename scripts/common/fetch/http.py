@@ -140,7 +140,7 @@ def _read_some(response: requests.Response, limit: int) -> bytes:
     except (ReadTimeoutError, TimeoutError):
         raise RetryableError("the connection stalled") from None
     except (HTTPError, OSError) as error:
-        raise RetryableError(f"the connection broke: {_root_cause(error)}") from None
+        raise RetryableError(f"the connection broke: {root_cause(error)}") from None
     return some
 
 
@@ -224,7 +224,7 @@ def _bad_redirect(url: str) -> UserError:
 
 def _explain_connection(error: Exception, url: str) -> Exception:
     """Return the error for a connection that failed."""
-    cause = _root_cause(error)
+    cause = root_cause(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
         hint = "behind an inspecting proxy, set mirrors.ca_bundle or SSL_CERT_FILE"
         if cause.verify_code in _OUT_OF_TIME:
@@ -240,11 +240,11 @@ def _explain_connection(error: Exception, url: str) -> Exception:
     return RetryableError(str(cause) or type(cause).__name__)
 
 
-def _root_cause(error: BaseException) -> BaseException:
+def root_cause(error: BaseException) -> BaseException:
     """Return the innermost exception that `requests` and `urllib3` wrapped."""
     wrapped = (getattr(error, "reason", None), *reversed(error.args), error.__cause__)
     inner = next((each for each in wrapped if isinstance(each, BaseException)), None)
-    return _root_cause(inner) if inner else error
+    return root_cause(inner) if inner else error
 
 
 def _wait_time(headers: Mapping[str, str]) -> float | None:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import http.client
 import ipaddress
 import re
 import ssl
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
+import requests
+from urllib3.exceptions import HTTPError
+
 from scripts.common.diagnostics.error import UserError
+from scripts.common.fetch.http import root_cause
 from scripts.common.fetch.spec import redact_url
-from scripts.common.fetch.tls import ssl_context
+from scripts.common.fetch.tls import TrustingAdapter, ssl_context
 from scripts.common.run import run_program
 from scripts.host.build.inputs import BuildInputs
 from scripts.host.config.load import find_ca_bundle
@@ -77,14 +78,14 @@ def reach_sources(
         local_images: base images that need no registry, because the engine has them.
         insecure: registries that the engine may reach without TLS.
     """
-    requests = plan_requests(inputs, local_images, insecure)
+    planned = plan_requests(inputs, local_images, insecure)
     try:
-        bundle = find_ca_bundle(inputs.root, inputs.mirrors.ca_bundle)
-        context = ssl_context(str(bundle or ""))
+        bundle = str(find_ca_bundle(inputs.root, inputs.mirrors.ca_bundle) or "")
+        ssl_context(bundle)
     except UserError as error:
         unusable = Reached("ca_bundle", (), (f"{error.location}: {error.message}",))
-        return unusable, *group(requests, _send(requests, ssl.create_default_context()))
-    return group(requests, _send(requests, context))
+        return unusable, *group(planned, _send(planned, ""))
+    return group(planned, _send(planned, bundle))
 
 
 def plan_requests(
@@ -92,26 +93,26 @@ def plan_requests(
 ) -> tuple[Request, ...]:
     """Return every request that a build's sources need, each once."""
     mirrors = inputs.mirrors
-    requests = []
+    planned = []
     for base in (inputs.download_base, inputs.runtime_base):
         if base.reference not in local_images:
             url = _registry_url(base.reference, insecure)
-            requests.append(Request("registry", url, (*_LOCKED, _WANTS_TLS)))
+            planned.append(Request("registry", url, (*_LOCKED, _WANTS_TLS)))
     for source in inputs.sources:
         url = source_url(mirrors.github, source.repo)
-        requests.append(Request("github", f"{url}/info/refs?service=git-upload-pack"))
+        planned.append(Request("github", f"{url}/info/refs?service=git-upload-pack"))
     for artifact in (*inputs.artifacts, *inputs.volume_artifacts):
         if artifact.repo:
             url = f"{mirrors.huggingface}/api/models/{artifact.repo}"
-            requests.append(Request("huggingface", url, _LOCKED))
+            planned.append(Request("huggingface", url, _LOCKED))
     for index in find_indexes(mirrors.python):
-        requests.append(Request("python", f"{index}/setuptools/"))
+        planned.append(Request("python", f"{index}/setuptools/"))
     if mirrors.pytorch:
-        requests.append(Request("pytorch", f"{mirrors.pytorch}/xformers/"))
+        planned.append(Request("pytorch", f"{mirrors.pytorch}/xformers/"))
     for setting, mirror in (("apt", mirrors.apt), ("apk", mirrors.apk)):
         if mirror:
-            requests.append(Request(setting, f"{mirror}/", (403, 404)))  # may list nothing
-    return tuple(dict.fromkeys(each for each in requests if each.url.startswith("http")))
+            planned.append(Request(setting, f"{mirror}/", (403, 404)))  # may list nothing
+    return tuple(dict.fromkeys(each for each in planned if each.url.startswith("http")))
 
 
 def find_indexes(mirror: str | None) -> Iterator[str]:
@@ -141,36 +142,41 @@ def _index_urls(text: str) -> Iterator[str]:
         yield found[1].rstrip("/")
 
 
-def trouble(request: Request, context: ssl.SSLContext | None = None) -> str:
-    """Send a request, and return what is wrong with the answer; empty when nothing is."""
-    outgoing = urllib.request.Request(request.url, headers={"User-Agent": "git/2"})
-    try:
-        with urllib.request.urlopen(outgoing, timeout=_TIMEOUT, context=context):
-            return ""
-    except urllib.error.HTTPError as error:
-        error.close()
-        reason = "" if error.code in request.accepted else f"{error.code} {error.reason}"
-        return reason and f"{request.shown}: {reason}"
-    except urllib.error.URLError as error:
-        cause = error.reason
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"{request.shown}: the certificate is not trusted: {cause.verify_message}"
-        return f"{request.shown}: {getattr(cause, 'strerror', None) or cause}"
-    except (OSError, http.client.HTTPException, UnicodeError) as error:  # UnicodeError: host..name
-        return f"{request.shown}: {error or type(error).__name__}"
+def find_error(request: Request, ca_bundle: str = "") -> str:
+    """Send a request, and return what is wrong with the answer; empty when nothing is.
+
+    Args:
+        request: what to send.
+        ca_bundle: certificates to trust besides the usual ones; empty for none.
+    """
+    with requests.Session() as session:
+        session.headers["User-Agent"] = "git/2"  # some git hosts answer only git
+        try:
+            session.mount("https://", TrustingAdapter(ca_bundle))
+            answer = session.get(request.url, timeout=_TIMEOUT, stream=True)
+        except UserError as error:
+            return f"{request.shown}: {error.message}"
+        except (requests.RequestException, HTTPError) as error:
+            cause = root_cause(error)
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                return f"{request.shown}: the certificate is not trusted: {cause.verify_message}"
+            return f"{request.shown}: {getattr(cause, 'strerror', None) or cause}"
+    if answer.ok or answer.status_code in request.accepted:
+        return ""
+    return f"{request.shown}: {answer.status_code} {answer.reason}"
 
 
-def group(requests: Sequence[Request], errors: Sequence[str]) -> tuple[Reached, ...]:
+def group(planned: Sequence[Request], errors: Sequence[str]) -> tuple[Reached, ...]:
     """Group requests and their errors, empty for success, by setting."""
-    settings = dict.fromkeys(request.setting for request in requests)
-    pairs = list(zip(requests, errors, strict=True))
+    settings = dict.fromkeys(request.setting for request in planned)
+    pairs = list(zip(planned, errors, strict=True))
     return tuple(
         Reached(
             setting,
             tuple(
                 dict.fromkeys(
                     "/".join(request.shown.split("/")[:3])
-                    for request in requests
+                    for request in planned
                     if request.setting == setting
                 )
             ),
@@ -180,22 +186,22 @@ def group(requests: Sequence[Request], errors: Sequence[str]) -> tuple[Reached, 
     )
 
 
-def _send(requests: Sequence[Request], context: ssl.SSLContext) -> tuple[str, ...]:
+def _send(planned: Sequence[Request], ca_bundle: str) -> tuple[str, ...]:
     """Send requests concurrently, and return an error for each, empty for success."""
     errors: dict[Request, str] = {}
 
     def send(request: Request) -> None:
-        errors[request] = trouble(request, context)
+        errors[request] = find_error(request, ca_bundle)
 
     # Daemon threads: nothing else ends a lookup of a host name, and the program must not wait.
-    threads = [threading.Thread(target=send, args=(each,), daemon=True) for each in requests]
+    threads = [threading.Thread(target=send, args=(each,), daemon=True) for each in planned]
     for thread in threads:
         thread.start()
     end = time.monotonic() + _DEADLINE
     for thread in threads:
         thread.join(max(0.0, end - time.monotonic()))
     late = f"no answer within {_DEADLINE:.0f} s"
-    return tuple(errors.get(request, f"{request.shown}: {late}") for request in requests)
+    return tuple(errors.get(request, f"{request.shown}: {late}") for request in planned)
 
 
 def _registry_url(reference: str, insecure: Collection[str]) -> str:
