@@ -20,11 +20,11 @@ from scripts.host.build.inputs import (
     BuildOptions,
     read_revision,
     resolve,
-    resolve_base,
 )
 from scripts.host.build.prebuild import prebuild_command
 from scripts.host.config.load import ROOT, load
 from scripts.host.config.lock import Lock
+from scripts.host.config.pins import resolve_base
 from scripts.host.reports.build_report import hit_ratio, layer_records
 
 RUNTIME, DIGEST = "pytorch/pytorch:2.7.0-cuda12.8-cudnn9-runtime", f"sha256:{'a' * 64}"

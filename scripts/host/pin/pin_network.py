@@ -9,10 +9,10 @@ from pathlib import Path
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.spec import redact_url
-from scripts.host.build.inputs import resolve_base, resolve_source
 from scripts.host.concurrently import run_concurrently
 from scripts.host.config.load import LoadedConfig
 from scripts.host.config.lock import Lock, LockedModel, update_lock
+from scripts.host.config.pins import resolve_base, resolve_source
 from scripts.host.config.schema import Model
 from scripts.host.console import note, warn
 from scripts.host.engine.client import client, docker_errors
