@@ -18,7 +18,7 @@ Kernels = Mapping[str, Mapping[str, "float | str"]]
 
 @dataclass(frozen=True)
 class TorchFacts:
-    """What torch and xformers are, and what they computed.
+    """Facts about torch and xformers, and the results of computations.
 
     Args:
         version: such as 2.7.0+cu128.

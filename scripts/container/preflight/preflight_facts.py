@@ -1,4 +1,4 @@
-"""Facts about this container and its machine, without opinion."""
+"""Determine facts about this container and its machine."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MEMORY_LIMITS: Final = (
 
 
 class Facts:
-    """Facts that the checks judge; each is determined once, when it is first asked for.
+    """Facts that the checks judge; each is determined once, when it is first read.
 
     Public attributes are the fields of the JSON report. The import of torch, the slow one, begins
     at once in a process of its own. Sizes are in bytes.
@@ -45,7 +45,7 @@ class Facts:
 
     @cached_property
     def accelerator(self) -> str:
-        """What the image draws with, cuda or cpu."""
+        """Device that the image draws with: cuda or cpu."""
         return self._settings.accelerator
 
     @cached_property
@@ -57,12 +57,12 @@ class Facts:
 
     @cached_property
     def driver(self) -> Driver | None:
-        """The NVIDIA driver, None where there is none."""
+        """NVIDIA driver, None without one."""
         return self._driver[0]
 
     @cached_property
     def driver_error(self) -> str:
-        """Why there is no driver, empty when there is one."""
+        """Reason why there is no driver, empty when there is one."""
         return self._driver[1]
 
     @cached_property
@@ -91,29 +91,29 @@ class Facts:
 
     @cached_property
     def model_missing(self) -> bool:
-        """Whether there is no checkpoint."""
+        """True if there is no checkpoint."""
         return self._model[0]
 
     @cached_property
     def model_error(self) -> str:
-        """What is wrong with the checkpoint, as far as its header shows; empty when nothing is."""
+        """Fault of the checkpoint, as far as its header shows; empty without a fault."""
         return self._model[1]
 
     @cached_property
     def volume(self) -> str:
-        """Where the network volume is mounted."""
+        """Mount point of the network volume."""
         return str(self._settings.volume_dir)
 
     @cached_property
     def volume_there(self) -> bool:
-        """Whether the network volume is mounted."""
+        """True if the network volume is mounted."""
         return self._settings.volume_dir.is_dir()
 
     @cached_property
     def volume_error(self) -> str:
-        """Why the volume cannot be written to, empty when it can or is not mounted.
+        """Reason why the volume cannot be written to, empty when it can or is not mounted.
 
-        Who owns pip's cache on the volume need not own all of it.
+        The owner of pip's cache on the volume need not own all of it.
         """
         if not self.volume_there:
             return ""
@@ -152,7 +152,7 @@ class Facts:
 
     @cached_property
     def torch(self) -> TorchFacts | None:
-        """Torch in the WebUI's Python; None when it was not asked."""
+        """Torch in the WebUI's Python; None on the CPU."""
         return self._torch.result() if self._torch else None
 
     def to_json(self) -> dict[str, Any]:
