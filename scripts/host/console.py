@@ -15,7 +15,6 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.units import size as size
 
 if TYPE_CHECKING:
     from rich.console import Console, JustifyMethod

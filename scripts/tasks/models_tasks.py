@@ -133,7 +133,8 @@ def remove(_: Context, name: Annotated[str, "the model"]) -> None:
 @task()
 def prune(loaded: "LoadedConfig", yes: Annotated[bool, "delete without asking"] = False) -> None:
     """Show what no config names any more; delete it if you agree."""
-    from scripts.host.console import note, say, size
+    from scripts.common.units import size
+    from scripts.host.console import note, say
     from scripts.host.models import store_maintenance
     from scripts.host.models.model_tables import unused_table
     from scripts.host.models.store import Store

@@ -109,8 +109,9 @@ def clean(
 
     Run no build meanwhile.
     """
+    from scripts.common.units import size
     from scripts.host.clean import find_leftovers, remove
-    from scripts.host.console import say, size, table
+    from scripts.host.console import say, table
 
     found = find_leftovers(loaded.root, loaded.store, everything=all)
     if not found:

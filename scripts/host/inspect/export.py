@@ -17,7 +17,8 @@ from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 from scripts.common.diagnostics.error import UserError
-from scripts.host.console import Throttle, note, size
+from scripts.common.units import size
+from scripts.host.console import Throttle, note
 from scripts.host.engine.client import docker_errors
 from scripts.host.engine.containers import run_container
 from scripts.host.inspect.layer_tree import (

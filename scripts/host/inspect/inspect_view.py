@@ -6,8 +6,9 @@ import re
 from collections import Counter
 from typing import Final
 
+from scripts.common.units import size
 from scripts.host.config.schema import Smoke
-from scripts.host.console import size, table
+from scripts.host.console import table
 from scripts.host.inspect.rules import CHECKS
 from scripts.host.inspect.structure import Inspection
 

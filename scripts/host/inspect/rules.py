@@ -7,8 +7,8 @@ from functools import partial
 from typing import Final
 
 from scripts.common.diagnostics.error import UserError
+from scripts.common.units import size
 from scripts.host.config.schema import Smoke
-from scripts.host.console import size
 from scripts.host.inspect.structure import Structure
 
 SHOWN: Final = 5

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from scripts.host.console import size, table, terminal_width
+from scripts.common.units import size
+from scripts.host.console import table, terminal_width
 
 if TYPE_CHECKING:
     from scripts.common.fetch.spec import VerifiedFile

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.spec import FINAL_STATES, ProgressCallback, VerifiedFile, no_progress
-from scripts.host.console import console, is_live, note, say, size, terminal_width, warn
+from scripts.common.units import size
+from scripts.host.console import console, is_live, note, say, terminal_width, warn
 from scripts.host.models.artifacts import Artifact
 from scripts.host.models.model_tables import file_facts, name_facts, prefetch_row, prefetch_table
 

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from scripts.host.console import Throttle, console, is_live, note, size
+from scripts.common.units import size
+from scripts.host.console import Throttle, console, is_live, note
 
 QUIET_SECONDS = 10.0  # between two lines where no line can be updated
 _DIGEST = re.compile(r": digest: (sha256:[0-9a-f]{64}) size: ")

@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from scripts.host.console import size, table
+from scripts.common.units import size
+from scripts.host.console import table
 
 _SLOWEST = 5
 
