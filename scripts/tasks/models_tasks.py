@@ -25,18 +25,10 @@ def prefetch(
 
     After an interruption, the next run resumes.
     """
-    from scripts.host.console import say, terminal_width
     from scripts.host.models import receipt
-    from scripts.host.models.model_tables import prefetch_table
 
     key = receipt.key_of(variant, define, name)
-    known = None if rehash else receipt.read(key)
-    if known:
-        width = terminal_width()
-        table = (
-            prefetch_table(known.rows, width) if width else known.table
-        )  # rich is slow to import
-        say("\n".join(known.events) if json else table)
+    if not rehash and receipt.replay(key, as_json=json):
         return
     from scripts.host.config.load import load
     from scripts.host.models.artifacts import image_artifacts

@@ -1,4 +1,4 @@
-"""The Hub's chunked transfer, just enough of it for `hf_xet` to fetch a file.
+"""Answer the Hub's chunked transfer, as far as `hf_xet` needs it to fetch a file.
 
 A file is one "xorb" of uncompressed chunks, and its reconstruction one term that covers it. By
 https://huggingface.co/docs/xet: reconstructions at `/v1/reconstructions/HASH`, a chunk is an 8 byte
@@ -16,7 +16,7 @@ _HEADER = 8
 
 
 def token_headers(cas: str) -> dict[str, str]:
-    """What the token endpoint answers with."""
+    """Return the headers of the token endpoint."""
     expires = str(int(time.time()) + 3600)
     return {
         "X-Xet-Cas-Url": cas,
@@ -26,7 +26,7 @@ def token_headers(cas: str) -> dict[str, str]:
 
 
 def xorb(content: bytes) -> bytes:
-    """The content as uncompressed chunks."""
+    """Return the content as uncompressed chunks."""
     pieces = [content[at : at + CHUNK] for at in range(0, len(content), CHUNK)]
     lengths = (len(piece).to_bytes(3, "little") for piece in pieces)
     framed = (b"\0%b\0%b%b" % (n, n, piece) for n, piece in zip(lengths, pieces, strict=True))
@@ -34,7 +34,7 @@ def xorb(content: bytes) -> bytes:
 
 
 def reconstruction(url: str, name: str, size: int, wanted: str) -> bytes | None:
-    """How to put a part of a file together.
+    """Return how to put a part of a file together.
 
     Args:
         url: where the xorb is.

@@ -17,8 +17,8 @@ import pytest
 from scripts.common.diagnostics.error import UserError
 from scripts.host.config.load import ROOT, LoadedConfig, load
 from scripts.host.pin.pin_packages import pin_packages
+from tests.support.namespaces import needs_namespaces, run_with_mount
 from tests.support.serving import Server, running
-from tests.support.small_world import in_small_world, needs_namespaces
 
 
 class _Index(SimpleHTTPRequestHandler):
@@ -221,7 +221,7 @@ def test_lock_that_cannot_be_written_is_one_line(place: Place) -> None:
     folder.mkdir()
     mount = f"mount -t tmpfs -o ro n {folder}"
     words = [sys.executable, "-c", program, str(new), str(folder / "x.txt")]
-    [line] = in_small_world(mount, words).stdout.splitlines()
+    [line] = run_with_mount(mount, words).stdout.splitlines()
     assert line.startswith("the lock cannot be written: Read-only file system; it is unchanged")
 
 

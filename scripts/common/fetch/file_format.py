@@ -1,7 +1,6 @@
-"""Whether a file's form is one that a model may have: safetensors, or plain data, not pickle.
+"""Check that a model file is safetensors or plain data, not a pickle.
 
-Unpickling runs code that the file brings along, so a pickle is accepted only where the config says
-`allow_pickle: true`.
+Loading a pickle runs code from the file, so it is accepted only with `allow_pickle: true`.
 """
 
 from __future__ import annotations
@@ -20,30 +19,30 @@ _PICKLE: Final = tuple(b"\x80" + bytes([version]) for version in range(2, 6))
 
 
 def claims_safetensors(name: str) -> bool:
-    """Whether a file says by its name that it is one."""
+    """Return whether a file's name is that of a safetensors file."""
     return name.lower().endswith(".safetensors")
 
 
 def refuse_pickle_name(name: str) -> None:
-    """Refuse a file by its name, before anything is fetched.
+    """Refuse a file by its name, before anything is downloaded.
 
     Raises:
-        UserError: the suffix is one of a pickle (code `pickle-refused`).
+        UserError: the suffix is that of a pickle (code `pickle-refused`).
     """
     if name.lower().endswith(PICKLE_SUFFIXES):
         raise _refused(name)
 
 
 def check_structure(path: Path, name: str, *, allow_pickle: bool) -> Form:
-    """Judge a file by its first bytes and, for safetensors, by its whole header.
+    """Check a file by its first bytes and, for safetensors, by its whole header.
 
     Args:
         path: the file.
-        name: its name at the source, whose suffix says what it claims to be.
-        allow_pickle: whether the config accepts pickles.
+        name: its name at the source; the suffix decides what it must be.
+        allow_pickle: accept a pickle.
 
     Returns:
-        What it is.
+        Its form.
 
     Raises:
         UserError: it is a pickle, or is not what it claims to be.
@@ -62,7 +61,7 @@ def check_structure(path: Path, name: str, *, allow_pickle: bool) -> Form:
 
 
 def is_acceptable(form: str, name: str, *, allow_pickle: bool) -> bool:
-    """Whether a file once judged to be of a form passes `check_structure` under this name."""
+    """Return whether a file of a known form passes `check_structure` with this name."""
     if claims_safetensors(name):
         return form == "safetensors"
     return allow_pickle or form != "pickle"

@@ -13,23 +13,24 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from email.message import Message
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import unquote, urljoin, urlsplit
 
 import requests
-from requests.adapters import BaseAdapter
+from requests import PreparedRequest
+from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 from urllib3.exceptions import HTTPError, IncompleteRead, ReadTimeoutError
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.spec import RetryPolicy, redact_url
-from scripts.common.fetch.tls import TrustingAdapter
 
 AGENT: Final = "a1111-worker-image/1"
 _TEMPORARY: Final = (408, 425, 429)  # besides every 5xx
 _RANGE_NOT_SATISFIABLE: Final = 416
+_BAD_REDIRECT: Final = "the server redirects without end or to an unsafe place"
 _OUT_OF_TIME: Final = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, ..._HAS_EXPIRED
 
 
@@ -100,14 +101,9 @@ def open_url(url: str, *, headers: Mapping[str, str], token: str, policy: RetryP
     try:
         response = session.get(url, headers=dict(headers), timeout=policy.stall_timeout)
     except requests.TooManyRedirects:
-        raise _bad_redirect(url) from None
-    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
-        raise UserError(
-            f"the address cannot be used: {error}",
-            location=redact_url(url),
-            hint="check the source's address and the proxy settings",
-            code="download-refused",
-        ) from None
+        raise _refused(url, _BAD_REDIRECT) from None
+    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema):
+        raise _refused(url, "the address, or that of a proxy, is not valid") from None
     except (requests.RequestException, HTTPError, OSError) as error:
         raise _explain_connection(error, url) from None
     if 200 <= response.status_code < 300 or response.status_code == _RANGE_NOT_SATISFIABLE:
@@ -122,12 +118,7 @@ def _open_file(url: str) -> Response:
     try:
         stream = path.open("rb")
     except OSError as error:
-        raise UserError(
-            f"the file cannot be read: {error.strerror}",
-            location=str(path),
-            hint="check the source's address",
-            code="download-refused",
-        ) from None
+        raise _refused(url, f"the file cannot be read: {error.strerror}") from None
     headers = CaseInsensitiveDict({"Content-Length": str(os.fstat(stream.fileno()).st_size)})
     return Response(200, headers, stream.read1, stream.close)
 
@@ -174,9 +165,7 @@ class _Session(requests.Session):
         scheme = urlsplit(urljoin(resp.url, target or "")).scheme
         return target if scheme in ("https", urlsplit(resp.url).scheme) else None
 
-    def rebuild_auth(
-        self, prepared_request: requests.PreparedRequest, response: requests.Response
-    ) -> None:
+    def rebuild_auth(self, prepared_request: PreparedRequest, response: requests.Response) -> None:
         """Drop the token on the way to another host; take no other from ~/.netrc."""
         self.close()  # a kept connection may be one that the server is just closing
         old, new = response.request.url, prepared_request.url
@@ -184,10 +173,57 @@ class _Session(requests.Session):
             prepared_request.headers.pop("Authorization", None)
 
 
-def _authorize(token: str, request: requests.PreparedRequest) -> requests.PreparedRequest:
+def _authorize(token: str, request: PreparedRequest) -> PreparedRequest:
     if token:
         request.headers["Authorization"] = f"Bearer {token}"
     return request
+
+
+@lru_cache(maxsize=4)
+def ssl_context(ca_bundle: str) -> ssl.SSLContext:
+    """Return a context that trusts the system's certificates and those of several bundles.
+
+    The bundles are `ca_bundle`, SSL_CERT_FILE, REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE.
+
+    Raises:
+        UserError: one of them cannot be used.
+    """
+    context = ssl.create_default_context()
+    named = {ca_bundle, *map(os.environ.get, ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"))}
+    for extra in named - {None, "", os.environ.get("SSL_CERT_FILE")}:
+        try:
+            context.load_verify_locations(extra)
+        except OSError as error:
+            raise UserError(
+                f"the CA bundle cannot be used: {error}",
+                location=str(extra),
+                hint="check mirrors.ca_bundle and the environment",
+                code="ca-bundle-unusable",
+            ) from None
+    return context
+
+
+class TrustingAdapter(HTTPAdapter):
+    """Trust the certificates of `ssl_context`, where `requests` trusts certifi's or one bundle."""
+
+    def __init__(self, ca_bundle: str) -> None:
+        self._context = ssl_context(ca_bundle)
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **more: Any) -> None:  # noqa: ANN401 - as in requests
+        """Use the context for direct connections."""
+        super().init_poolmanager(*args, **{**more, "ssl_context": self._context})
+
+    def proxy_manager_for(self, proxy: str, **more: Any) -> Any:  # noqa: ANN401 - as in requests
+        """Use the context for connections through a proxy."""
+        return super().proxy_manager_for(proxy, **{**more, "ssl_context": self._context})
+
+    def send(self, request: PreparedRequest, **more: Any) -> requests.Response:  # type: ignore[override]  # noqa: ANN401 - requests passes keywords only
+        """Ignore the bundle that `requests` takes from the environment: the context has it."""
+        return super().send(request, **{**more, "verify": True})
+
+    def cert_verify(self, *_: object, **__: object) -> None:
+        """Add no certificates to a connection."""
 
 
 def _explain_status(response: requests.Response, url: str, *, has_token: bool) -> Exception:
@@ -196,43 +232,32 @@ def _explain_status(response: requests.Response, url: str, *, has_token: bool) -
     if code in _TEMPORARY or code >= 500:
         return RetryableError(f"the server answered {code} {response.reason}", _wait_time(headers))
     if 300 <= code < 400:
-        return _bad_redirect(url)
-    message, hint = "answered", "check the source's address, file name and revision"
+        return _refused(url, _BAD_REDIRECT)
+    message = f"the server answered {code} {response.reason}"
+    hint = "check the source's address, file name and revision"
     if code in (401, 403):
-        message = "refused:"
+        message = f"the server refused: {code} {response.reason}"
         hint = "set a token that may read it: HF_TOKEN for the Hub, TOKEN_<HOST> for other hosts"
         if headers.get("X-Error-Code") == "GatedRepo":
             hint = "accept the model's terms on its page, then set HF_TOKEN"
         elif has_token:
             hint = "the token was sent and refused: check that it is valid and may read this file"
-    return UserError(
-        f"the server {message} {code} {response.reason}",
-        location=redact_url(url),
-        hint=hint,
-        code="download-refused",
-    )
+    return _refused(url, message, hint)
 
 
-def _bad_redirect(url: str) -> UserError:
-    return UserError(
-        "the server redirects without end or to an unsafe place",
-        location=redact_url(url),
-        hint="check the source's address",
-        code="download-refused",
-    )
+def _refused(url: str, message: str, hint: str = "check the source's address") -> UserError:
+    return UserError(message, location=redact_url(url), hint=hint, code="download-refused")
 
 
 def _explain_connection(error: Exception, url: str) -> Exception:
     """Return the error for a connection that failed."""
     cause = root_cause(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
-        hint = "behind an inspecting proxy, set mirrors.ca_bundle or SSL_CERT_FILE"
-        if cause.verify_code in _OUT_OF_TIME:
-            hint = "check this machine's clock; if it is right, the server's certificate is not"
+        clock = "check this machine's clock; if it is right, the server's certificate is not"
         return UserError(
             f"the certificate is not trusted: {cause.verify_message}",
             location=redact_url(url),
-            hint=hint,
+            hint=clock if cause.verify_code in _OUT_OF_TIME else "",
             code="certificate",
         )
     if isinstance(error, requests.Timeout) or "timed out" in str(cause):

@@ -124,14 +124,9 @@ def locked_partial(dest: Path, on_wait: Callable[[], None]) -> Iterator[Partial]
 
 def store_error(error: OSError, path: Path) -> UserError:
     """Explain an error of writing to `path` (codes `disk-full`, `store-unwritable`)."""
+    location = str(path.parent)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return UserError(
-            "the disk is full; what was fetched is kept and the next run resumes it",
-            location=str(path.parent),
-            code="disk-full",
-        )
-    return UserError(
-        f"the store cannot be written to: {error.strerror}",
-        location=str(path.parent),
-        code="store-unwritable",
-    )
+        message = "the disk is full; the bytes received are kept, and the next run resumes"
+        return UserError(message, location=location, code="disk-full")
+    message = f"the store cannot be written to: {error.strerror}"
+    return UserError(message, location=location, code="store-unwritable")

@@ -1,8 +1,8 @@
-"""Whether a file is a whole safetensors file, judged from its header alone.
+"""Check that a file is a complete safetensors file, by its header alone.
 
-By the format's specification (https://github.com/huggingface/safetensors#format) and, where that
-is silent, by what the reference library accepts. No tensor is read: the header says how long the
-file must be, and every byte of it must belong to exactly one tensor.
+The rules are those of the format's specification (https://github.com/huggingface/safetensors#format)
+and, where that is silent, of the reference library. No tensor is read: the header gives the length
+of the file, and every byte of it must belong to exactly one tensor.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ import json
 import math
 import re
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeGuard
+from typing import Any, Final, NamedTuple, TypeGuard
 
 from scripts.common.diagnostics.error import UserError
 
@@ -34,12 +33,11 @@ _BITS: Final = {
 }
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What a valid header says.
+class Summary(NamedTuple):
+    """Contents of a valid header.
 
     Args:
-        tensors: how many there are.
+        tensors: number of tensors.
         header: length of the header in bytes.
         data: bytes of all tensors together.
     """
@@ -50,14 +48,14 @@ class Summary:
 
 
 def check(path: Path, *, name: str = "") -> Summary:
-    """Judge a file.
+    """Check a file and summarise its header.
 
     Args:
         path: the file.
-        name: how messages call it; its own name by default.
+        name: its name in messages; the path's by default.
 
     Raises:
-        UserError: it is not a whole safetensors file, and why (code `not-safetensors`).
+        UserError: it is not a complete safetensors file (code `not-safetensors`).
         OSError: it cannot be read.
     """
     with path.open("rb") as stream:
@@ -74,7 +72,7 @@ def check(path: Path, *, name: str = "") -> Summary:
 
 
 def header_length(prefix: bytes, size: int) -> int:
-    """Length of the header in bytes.
+    """Return the length of the header in bytes.
 
     Args:
         prefix: the file's first 8 bytes.
@@ -94,14 +92,14 @@ def header_length(prefix: bytes, size: int) -> int:
 
 
 def check_header(header: bytes, data: int) -> Summary:
-    """Judge a header against the number of bytes that follow it.
+    """Check a header, and that it describes the bytes that follow it.
 
     Args:
         header: the JSON text.
         data: bytes after the header.
 
     Raises:
-        ValueError: which rule it breaks.
+        ValueError: the header breaks a rule; the message says which.
     """
     spans = [_span(name, entry) for name, entry in _parse(header).items()]
     end = 0
@@ -115,7 +113,7 @@ def check_header(header: bytes, data: int) -> Summary:
 
 
 def _parse(header: bytes) -> dict[str, Any]:
-    """The tensors by name; `__metadata__` is checked and left out."""
+    """Return the tensors by name; check `__metadata__` and leave it out."""
     if not header.startswith(b"{"):
         raise ValueError("the header does not begin with {")
     try:
@@ -154,7 +152,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _integer(digits: str) -> int | float:
-    """An integer that fits into 64 bits; anything else counts as the float it would round to."""
+    """Parse an integer that fits into 64 bits; any other as the float it rounds to."""
     if digits != "-0" and len(digits) <= 20:
         number = int(digits)
         if number < _WORD:
@@ -177,7 +175,7 @@ def _deeper_than(tree: Any, levels: int) -> bool:  # noqa: ANN401 - any JSON val
 
 
 def _span(name: str, entry: Any) -> tuple[int, int, str]:  # noqa: ANN401 - any JSON value
-    """Where a tensor starts and stops, after checking that its shape needs just that much."""
+    """Return start, end and name of a tensor, after checking that its shape fits them."""
     if not isinstance(entry, dict):
         raise ValueError(f"tensor {name!r} is not described by a map")
     dtype, shape = entry.get("dtype"), entry.get("shape")
@@ -202,7 +200,7 @@ def _are_lengths(value: Any) -> TypeGuard[list[int]]:  # noqa: ANN401 - any JSON
 
 
 def _product(factors: list[int]) -> int | None:
-    """The factors multiplied in order; None once 64 bits overflow, as in the reference library."""
+    """Multiply in order; None once 64 bits overflow, as in the reference library."""
     product = 1
     for factor in factors:
         product *= factor

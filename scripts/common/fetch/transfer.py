@@ -12,6 +12,7 @@ import re
 import shutil
 import time
 from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from scripts.common.diagnostics.error import UserError
@@ -74,7 +75,7 @@ def fetch_verified(
             partial.discard()
             found = verify_file(spec, dest, on_progress=on_progress)
             return VerifiedFile(dest, found.sha256, found.size, "waited" if waits else found.state)
-        transfer = _Transfer(spec, partial, policy or RetryPolicy(), token, on_progress)
+        transfer = _Transfer(spec, partial, policy or RetryPolicy(), token, on_progress, spec.name)
         stamp = transfer.run()
         seconds = time.monotonic() - (waits[-1] if waits else started)
         state: State = "resumed" if transfer.adopted else "fetched"
@@ -83,24 +84,20 @@ def fetch_verified(
         return VerifiedFile(dest, stamp.sha256, size, state, transfer.received, seconds)
 
 
+@dataclass
 class _Transfer:
     """One download into a locked partial file, over as many connections as it takes."""
 
-    def __init__(
-        self,
-        spec: ArtifactSpec,
-        partial: Partial,
-        policy: RetryPolicy,
-        token: str,
-        on_progress: ProgressCallback,
-    ) -> None:
-        self.spec, self.partial, self.policy = spec, partial, policy
-        self.token, self.on_progress = token, on_progress
-        self.name = spec.name  # the suffix decides which structure is checked
-        self.digest = hashlib.sha256()
-        self.length = 0  # bytes in the file, all of them in the digest
-        self.adopted = False  # whether bytes of an earlier run are part of the file
-        self.received = 0
+    spec: ArtifactSpec
+    partial: Partial
+    policy: RetryPolicy
+    token: str
+    on_progress: ProgressCallback
+    name: str  # the suffix decides which structure is checked
+    digest: hashlib._Hash = field(default_factory=hashlib.sha256)  # of all bytes in the file
+    length: int = 0  # number of these bytes
+    adopted: bool = False  # whether bytes of an earlier run are among them
+    received: int = 0  # bytes transferred now
 
     def run(self) -> Stamp:
         """Download, verify and rename."""

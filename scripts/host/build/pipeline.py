@@ -16,7 +16,7 @@ from scripts.host.build.prebuild import DOWNLOAD, prebuild
 from scripts.host.certificates import certificate_context
 from scripts.host.console import note, warn
 from scripts.host.engine.client import client, probe
-from scripts.host.models.hub_metadata import Hub
+from scripts.host.models.hub_client import Hub
 from scripts.host.models.models_context import staged_context
 from scripts.host.models.prefetch import PrefetchOptions, find_stored, prefetch
 from scripts.host.models.progress_display import open_display

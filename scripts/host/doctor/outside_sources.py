@@ -17,9 +17,8 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.fetch.http import root_cause
+from scripts.common.fetch.http import TrustingAdapter, root_cause, ssl_context
 from scripts.common.fetch.spec import redact_url
-from scripts.common.fetch.tls import TrustingAdapter, ssl_context
 from scripts.common.run import run_program
 from scripts.host.build.inputs import BuildInputs
 from scripts.host.config.load import find_ca_bundle

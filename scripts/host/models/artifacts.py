@@ -138,42 +138,30 @@ def model_artifacts(model: Model, locked: LockedModel | None, endpoint: str) -> 
     Raises:
         UserError: a pickle is not allowed, or config and lock disagree.
     """
-    source = model.source
-    if not isinstance(source, HubSource):
+    source, revision = model.source, ""
+    if isinstance(source, HubSource):
+        revision, variable = (locked and locked.revision) or source.revision, "HF_TOKEN"
+        urls = {file: hub_url(endpoint, source.hub, revision, file) for file in model.files}
+    else:
         host = urlsplit(source.url).hostname or ""
         variable = "TOKEN_" + re.sub(r"[^A-Z0-9]", "_", host.upper())
-        return [_artifact(model, file, source.url, "", locked, variable) for file in model.files]
-    revision = (locked.revision if locked else None) or source.revision
-    return [
-        _artifact(
-            model, file, hub_url(endpoint, source.hub, revision, file), revision, locked, "HF_TOKEN"
-        )
-        for file in model.files
-    ]
+        urls = dict.fromkeys(model.files, source.url)
+    artifacts = []
+    for file, url in urls.items():
+        name = file if model.layout == "hub-cache" else PurePosixPath(model.path).name
+        if not model.allow_pickle:
+            refuse_pickle_name(file)
+            refuse_pickle_name(name)
+        sha256, size = _expected(model, locked.files.get(file) if locked else None)
+        allow = model.allow_pickle
+        spec = ArtifactSpec(url, name, sha256, size or None, "", allow, variable)
+        artifacts.append(Artifact(model, file, spec, revision))
+    return artifacts
 
 
 def hub_url(endpoint: str, repo: str, revision: str, file: str) -> str:
     """Return the address of a Hub repository's file."""
     return f"{endpoint}/{repo}/resolve/{quote(revision, safe='')}/{quote(file)}"
-
-
-def _artifact(
-    model: Model, file: str, url: str, revision: str, locked: LockedModel | None, variable: str
-) -> Artifact:
-    sha256, size = _expected(model, locked.files.get(file) if locked else None)
-    name = file if model.layout == "hub-cache" else PurePosixPath(model.path).name
-    if not model.allow_pickle:
-        refuse_pickle_name(file)
-        refuse_pickle_name(name)
-    spec = ArtifactSpec(
-        url=url,
-        name=name,
-        sha256=sha256,
-        size=size or None,
-        allow_pickle=model.allow_pickle,
-        token_variable=variable,
-    )
-    return Artifact(model, file, spec, revision)
 
 
 def _expected(model: Model, pin: LockedFile | None) -> tuple[str, int | None]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from scripts.common.units import size
@@ -36,25 +37,26 @@ def file_facts(artifact: Artifact, file: VerifiedFile) -> dict[str, Any]:
     }
 
 
-def prefetch_row(artifact: Artifact, file: VerifiedFile) -> tuple[str, ...]:
-    """Return the row of a verified file in `prefetch_table`."""
-    is_timed = file.received and file.seconds
-    return (
-        artifact.label,
-        size(file.size),
-        artifact.source,
-        artifact.revision[:8] or "-",
-        file.sha256[:8],
-        file.state,
-        f"{file.seconds:.1f}",
-        f"{file.received / file.seconds / 1e6:.1f}" if is_timed else "-",
-    )
-
-
-def prefetch_table(rows: Iterable[Sequence[str]], width: int) -> str:
-    """Return the table that ends a prefetch, in lines of `width` columns; 0: no limit."""
+def prefetch_table(facts: Sequence[Mapping[str, Any]], width: int = 0) -> str:
+    """Return the table that ends a prefetch, one row for the `file_facts` of each file."""
+    several = Counter(each["model"] for each in facts)
+    rows = []
+    for each in facts:
+        rate = each["moved"] and each["took"] and each["moved"] / each["took"] / 1e6
+        rows.append(
+            (
+                each["model"] + (f"/{each['file']}" if several[each["model"]] > 1 else ""),
+                size(each["size"]),
+                each["source"],
+                each["revision"][:8] or "-",
+                each["sha256"][:8],
+                each["state"],
+                f"{each['took']:.1f}",
+                f"{rate:.1f}" if rate else "-",
+            )
+        )
     header = ("model", "size", "source", "revision", "sha256", "state", "seconds", "MB/s")
-    return table(header, list(rows), right=(1, 6, 7), width=width)
+    return table(header, rows, right=(1, 6, 7), width=width)
 
 
 def models_table(loaded: LoadedConfig, store: Store) -> str:

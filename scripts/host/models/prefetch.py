@@ -15,10 +15,9 @@ from scripts.host.concurrently import run_concurrently
 from scripts.host.config.load import LoadedConfig
 from scripts.host.config.lock import Lock, LockedFile, LockedModel, update_lock
 from scripts.host.models.artifacts import Artifact
-from scripts.host.models.hub_metadata import Hub, at_commit, fetch_metadata, find_token
+from scripts.host.models.hub_client import Hub, at_commit, fetch_metadata, fill_partial, find_token
 from scripts.host.models.progress_display import Display
 from scripts.host.models.store import Store
-from scripts.host.models.xet_download import fill_partial
 
 FetchedFiles = dict[Artifact, VerifiedFile]
 """The file in the store of each artifact, in the artifacts' order."""
@@ -202,24 +201,21 @@ def _fetch(
 ) -> tuple[Artifact, VerifiedFile]:
     from scripts.common.fetch.transfer import fetch_verified  # not needed when all is cached
 
-    started, token = time.monotonic(), find_token(artifact.spec)
+    started = time.monotonic()
     if artifact.repo and not artifact.is_pinned:
-        found = fetch_metadata(artifact, options.hub, token=token)
+        found = fetch_metadata(artifact, options.hub)
         artifact = at_commit(artifact, found, options.hub)
     spec, origin = artifact.spec, artifact.origin
     file = store.verify(spec, origin, rehash=options.rehash, on_progress=on_progress)
     if file is None:
         if spec.sha256:
             dest = store.object_path(spec.sha256)
-            is_filled = fill_partial(
-                artifact, dest, options.hub, token, on_progress, options.display.warn
-            )
+            is_filled = fill_partial(artifact, dest, options.hub, on_progress, options.display.warn)
         else:
             address = f"{artifact.model.source.id}@{artifact.revision}/{artifact.file}"
             dest, is_filled = store.incoming_path(address), False
-        file = fetch_verified(
-            spec, dest, policy=options.policy, token=token, on_progress=on_progress
-        )
+        token, policy = find_token(spec), options.policy
+        file = fetch_verified(spec, dest, policy=policy, token=token, on_progress=on_progress)
         if is_filled and file.state == "resumed":
             file = replace(file, state="fetched", received=file.size)
         if not spec.sha256:

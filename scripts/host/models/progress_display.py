@@ -14,7 +14,7 @@ from scripts.common.fetch.spec import FINAL_STATES, ProgressCallback, VerifiedFi
 from scripts.common.units import size
 from scripts.host.console import console, is_live, note, say, terminal_width, warn
 from scripts.host.models.artifacts import Artifact
-from scripts.host.models.model_tables import file_facts, name_facts, prefetch_row, prefetch_table
+from scripts.host.models.model_tables import file_facts, name_facts, prefetch_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -94,8 +94,8 @@ class Lines(Display):
 
     def finish(self, files: Mapping[Artifact, VerifiedFile]) -> None:
         """Print the table."""
-        rows = [prefetch_row(*each) for each in files.items()]
-        say(prefetch_table(rows, terminal_width()))
+        facts = [file_facts(*each) for each in files.items()]
+        say(prefetch_table(facts, terminal_width()))
 
 
 class JsonEvents(Display):

@@ -14,7 +14,7 @@ from scripts.common.fetch.transfer import fetch_verified
 from scripts.host.config.lock import LockedFile, LockedModel
 from scripts.host.config.schema import Model
 from scripts.host.models.artifacts import Artifact, model_artifacts
-from scripts.host.models.hub_metadata import Hub, HubFile, at_commit, fetch_metadata, find_token
+from scripts.host.models.hub_client import Hub, HubFile, at_commit, fetch_metadata, find_token
 from scripts.host.models.store import Store
 
 
@@ -35,7 +35,7 @@ def find_model_files(model: Model, hub: Hub, store: Store) -> LockedModel:
     for artifact in artifacts:
         if artifact.repo:  # all files at the first one's commit: a branch may move in between
             asked = replace(artifact, revision=commit or artifact.revision)
-            found = fetch_metadata(asked, hub, token=find_token(asked.spec))
+            found = fetch_metadata(asked, hub)
             commit, files[artifact.file] = found.commit, _from_hub(asked, found, hub, store)
         else:
             files[artifact.file] = _download(artifact, hub, store)

@@ -16,7 +16,7 @@ from scripts.host.config.pins import resolve_base, resolve_source
 from scripts.host.config.schema import Model
 from scripts.host.console import note, warn
 from scripts.host.engine.client import client, docker_errors
-from scripts.host.models.hub_metadata import Hub
+from scripts.host.models.hub_client import Hub
 from scripts.host.models.store import Store
 from scripts.host.pin.git_sources import GitHosts
 from scripts.host.pin.model_files import find_model_files
