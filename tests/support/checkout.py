@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from scripts.common.fetch.spec import RetryPolicy, VerifiedFile
@@ -33,13 +32,6 @@ class Warnings(Display):
     def warn(self, text: str) -> None:
         """Keep a warning."""
         self.texts.append(text)
-
-
-def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Remove a developer's own settings of models from the environment."""
-    for name in ("MODELS_STORE", "IMAGE_CONFIG", "HF_ENDPOINT", "HF_HUB_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HF_TOKEN", "")
 
 
 def safetensors_bytes(size: int = 1_500_000, seed: int = 1) -> bytes:

@@ -59,9 +59,8 @@ layers = ["package.high", "package.low"]
 
 
 @pytest.fixture
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
+def checkout(tmp_path: Path) -> Checkout:
     """Makes a git checkout whose config is the project's own, with given files over it."""
-    monkeypatch.delenv("IMAGE_CONFIG", raising=False)
 
     def make(**files: str) -> Path:
         for name in ("config.yaml", "config.schema.json"):

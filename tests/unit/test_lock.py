@@ -27,11 +27,6 @@ FILE = LockedFile(sha256="a" * 64, size=3)
 PINNED = LockedModel(source="hub:o/r@main", revision="c" * 40, files={"f.safetensors": FILE})
 
 
-@pytest.fixture(autouse=True)
-def _only_the_shipped_config(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("IMAGE_CONFIG", raising=False)
-
-
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     (tmp_path / "config.yaml").write_text((ROOT / "config.yaml").read_text())

@@ -20,7 +20,6 @@ from tests.support.checkout import (
     from_url,
     loaded_from,
     make_checkout,
-    plain_environment,
     prefetch_models,
     prefetched,
     safetensors_bytes,
@@ -34,11 +33,6 @@ from tests.support.tls import serve_tls
 CHECKPOINT = safetensors_bytes()
 TOKENIZER = {"config.json": b"{}", "vocab.json": b'{"a": 1}', "merges.txt": b"a b\n"}
 PINNED = "32bd64288804d66eefd0ccbe215aa642df71cc41"
-
-
-@pytest.fixture(autouse=True)
-def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain_environment(monkeypatch)
 
 
 @pytest.fixture

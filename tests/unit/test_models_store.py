@@ -25,7 +25,6 @@ from tests.support.checkout import (
     loaded_from,
     local,
     make_checkout,
-    plain_environment,
     prefetch_models,
     prefetched,
     safetensors_bytes,
@@ -37,11 +36,6 @@ from tests.support.hub import hub
 
 ONE, TWO = safetensors_bytes(seed=1), safetensors_bytes(seed=2)
 COMMIT = "32bd64288804d66eefd0ccbe215aa642df71cc41"
-
-
-@pytest.fixture(autouse=True)
-def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain_environment(monkeypatch)
 
 
 @pytest.fixture

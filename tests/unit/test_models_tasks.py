@@ -27,7 +27,6 @@ from tests.support.checkout import (
     loaded_from,
     local,
     make_checkout,
-    plain_environment,
     prefetched,
     safetensors_bytes,
     sha,
@@ -41,8 +40,7 @@ ONE, TWO = safetensors_bytes(seed=1), safetensors_bytes(seed=2)
 
 
 @pytest.fixture(autouse=True)
-def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain_environment(monkeypatch)
+def _no_color(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
 
 

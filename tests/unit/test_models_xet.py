@@ -12,7 +12,6 @@ from scripts.host.models import hub_client
 from tests.support.checkout import (
     Warnings,
     make_checkout,
-    plain_environment,
     prefetched,
     safetensors_bytes,
     sha,
@@ -23,8 +22,7 @@ CHECKPOINT = safetensors_bytes()
 
 
 @pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    plain_environment(monkeypatch)
+def _xet_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("HF_HUB_DISABLE_XET", raising=False)
     monkeypatch.setenv("HF_XET_CACHE", str(tmp_path / "xet"))
     monkeypatch.setattr(hub_client, "SMALLEST", 1)

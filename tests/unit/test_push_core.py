@@ -20,8 +20,7 @@ IMAGE = "sha256:" + "1" * 64
 
 
 @pytest.fixture
-def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildInputs:
-    monkeypatch.delenv("IMAGE_CONFIG", raising=False)
+def inputs(tmp_path: Path) -> BuildInputs:
     define = (
         "image.repository=host:5000/me/worker",
         'image.tags=["{release}-{revision}", "{variant}-{revision}"]',
