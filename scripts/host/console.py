@@ -15,6 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from scripts.common.diagnostics.error import UserError
+from scripts.common.secrets import make_redactor
 
 if TYPE_CHECKING:
     from rich.console import Console, JustifyMethod
@@ -54,9 +55,9 @@ def say(text: str = "") -> None:
 
 
 def note(text: str) -> None:
-    """Print a line that is not part of the result."""
+    """Print a line that is not part of the result; secrets of the environment are replaced."""
     # In one piece: print() writes the newline separately, and another thread may write in between.
-    print(f"{text}\n", end="", file=sys.stderr, flush=True)
+    print(f"{make_redactor(os.environ)(text)}\n", end="", file=sys.stderr, flush=True)
 
 
 def warn(text: str) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from scripts.common.pip_cache.log_statistics import RUNS
+from scripts.common.secrets import is_secret
 from scripts.container import paths
-from scripts.container.log import is_secret, log
+from scripts.container.log import log
 from scripts.container.settings import CONTAINER_PATH, Settings
 from scripts.container.webui.flags import secret_flags
 
