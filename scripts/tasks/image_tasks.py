@@ -84,7 +84,7 @@ def inspect(
             f"structure checks failed: {', '.join(codes)}",
             location=found.image,
             code=codes[0],
-            hint="the README's troubleshooting table has the hint of each",
+            hint="docs/reference/diagnostic-codes.md has the hint of each",
         )
 
 

@@ -96,8 +96,7 @@ def check(words: list[str]) -> None:
         return
     assert program == "nox", words
     at = rest.index("--") if "--" in rest else len(rest)
-    flag, *named = rest[:at]
-    assert flag == "--session"
+    named = [word for word in rest[:at] if word not in ("-s", "--session")]
     assert set(named) <= sessions(), words
     if options := rest[at + 1 :]:
         _collect_smoke_tests(*options)

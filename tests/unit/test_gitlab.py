@@ -30,8 +30,8 @@ def child() -> dict[str, Any]:
 
 
 def blocks() -> tuple[dict[str, Any], dict[str, Any]]:
-    _, _, section = (ROOT / "README.md").read_text().partition("## CI on GitHub and GitLab\n")
-    first, second = re.findall(r"^```yaml\n(.*?)^```", section.partition("\n## ")[0], re.M | re.S)
+    page = (ROOT / "docs/how-to/ci.md").read_text()
+    first, second = re.findall(r"^```yaml \.gitlab\S+\n(.*?)^```", page, re.M | re.S)
     return yaml.safe_load(first), yaml.safe_load(second)
 
 

@@ -154,5 +154,5 @@ def _validate(layer: Layer) -> Config:
     try:
         return Config.model_validate(layer.tree)
     except ValidationError as error:
-        hint = "see config.schema.json or the config reference in the README"
+        hint = "see docs/reference/config.md"
         raise validation_error(error, layer, name="config", hint=hint) from None

@@ -1,0 +1,186 @@
+"""Generate reference tables of the host: config, tasks, sessions, report formats."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import types
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+from invoke.parser.context import ParserContext
+from nox import registry
+from pydantic import BaseModel
+
+import noxfile
+import tasks
+from scripts.common.checks.check_result import LEVELS, CheckResult
+from scripts.host.config.load import ROOT
+from scripts.host.config.schema import Config
+from scripts.host.matrix import Matrix
+from scripts.reference.markdown import arguments, code, summary, table
+
+
+def config_keys() -> str:
+    """List every config key with type, default and meaning."""
+    rows = [
+        (code(key), _type(node), _default(node), node.get("description", ""))
+        for key, node in _leaves(Config.model_json_schema())
+    ]
+    return table(("key", "type", "default", "meaning"), rows)
+
+
+def _leaves(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Walk the schema's leaf keys in the order of the code."""
+    definitions = schema.get("$defs", {})
+
+    def walk(node: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        for name, child in node.get("properties", {}).items():
+            inner, suffix = _section(child, definitions)
+            here = f"{path}{name}{suffix}"
+            if inner is None or not inner.get("properties"):
+                yield here, child
+            else:
+                yield from walk(inner, f"{here}.")
+
+    return walk(schema, "")
+
+
+def _section(
+    child: dict[str, Any], definitions: dict[str, Any]
+) -> tuple[dict[str, Any] | None, str]:
+    """Return the section that a key holds, and its path's suffix: nothing, `[]` or `.<name>`."""
+    for suffix, node in (
+        ("", child),
+        ("[]", child.get("items", {})),
+        (".<name>", child.get("additionalProperties", {})),
+    ):
+        reference = node.get("$ref") if isinstance(node, dict) else None
+        if reference:
+            return definitions[reference.rpartition("/")[2]], suffix
+    return None, ""
+
+
+def _type(node: dict[str, Any]) -> str:
+    """Describe a key's type: its choices where it has some, else in JSON's words."""
+    if "enum" in node:
+        return " or ".join(code(choice) for choice in node["enum"])
+    if "anyOf" in node:
+        return " or ".join(dict.fromkeys(_type(each) for each in node["anyOf"]))
+    kind = str(node.get("type", "object"))
+    return f"list of {_type(node['items'])}s" if kind == "array" and "items" in node else kind
+
+
+def _default(node: dict[str, Any]) -> str:
+    return code(json.dumps(node["default"])) if "default" in node else ""
+
+
+def task_list() -> str:
+    """List every task with its options."""
+    parts = []
+    for context in sorted(tasks.namespace.to_contexts(), key=lambda context: str(context.name)):
+        rows = [
+            (_option(argument), argument.help or "")
+            for argument in dict.fromkeys(context.args.values())
+            if argument.name not in ("define", "variant") or context.name == "pin"
+        ]
+        parts += [f"## {_usage(context)}", summary(tasks.namespace[context.name])]
+        parts += [table(("option", "meaning"), rows)] if rows else []
+    return "\n\n".join(parts)
+
+
+def _usage(context: ParserContext) -> str:
+    words = ["invoke", context.name, *(str(each.name).upper() for each in context.positional_args)]
+    return code(" ".join(map(str, words)))
+
+
+def _option(argument: Any) -> str:  # noqa: ANN401 - an invoke Argument, which is not typed
+    """Spell an option, with its default where that says something."""
+    spelled = f"--{argument.name.replace('_', '-')}"
+    if argument.kind is bool:
+        spelled = f"--no-{spelled[2:]}" if argument.default else spelled
+        return code(spelled)
+    default = f", default {code(argument.default)}" if isinstance(argument.default, str) else ""
+    return code(f"{spelled} …") + (default if argument.default else "")
+
+
+def sessions() -> str:
+    """List the nox sessions."""
+    rows = [
+        (code(f"nox -s {name}"), "yes" if name in default else "", summary(function.func))
+        for default in (noxfile.DEFAULT,)
+        for name, function in registry.get().items()
+    ]
+    return table(("session", "default", "purpose"), rows)
+
+
+def smoke_options() -> str:
+    """List the options of the smoke sessions, from pytest's own help."""
+    help_text = subprocess.run(
+        [*noxfile.SMOKE, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    section = help_text.partition("\nsmoke:\n")[2].partition("\n\n")[0]
+    options: list[tuple[str, str]] = []
+    for line in section.splitlines():
+        words = line.strip()
+        if words.startswith("--"):
+            option, _, meaning = words.partition("  ")
+            options.append((code(option), meaning.strip()))
+        else:
+            options[-1] = (options[-1][0], f"{options[-1][1]} {words}".strip())
+    return table(("option", "meaning"), options)
+
+
+def check_fields() -> str:
+    """List the fields of a check in JSON, and the levels."""
+    fields = ", ".join(code(name) for name in CheckResult("name", "passed").to_json())
+    return f"{fields}; `level` is one of {', '.join(code(level) for level in LEVELS.values())}."
+
+
+def matrix_fields() -> str:
+    """List the fields of `invoke matrix`."""
+    return table(("field", "meaning"), [(code(k), v) for k, v in arguments(Matrix).items()])
+
+
+def record_fields(record: type[BaseModel]) -> str:
+    """List the fields of a record and, after it, of every record that its fields hold."""
+    parts, waiting = [], [record]
+    for each in waiting:
+        meanings = _meanings(each)
+        rows = []
+        for name, field in each.model_fields.items():
+            rows.append((code(name), _spell(field.annotation), meanings.get(name, "")))
+            waiting += [kind for kind in _records_in(field.annotation) if kind not in waiting]
+        parts += [] if each is record else [f"**{each.__name__}**: {summary(each)}"]
+        parts.append(table(("field", "type", "meaning"), rows))
+    return "\n\n".join(parts)
+
+
+def _meanings(record: type[BaseModel]) -> dict[str, str]:
+    """Collect the descriptions of a record's fields, also those of the classes it extends."""
+    found: dict[str, str] = {}
+    for each in reversed(record.__mro__):
+        found |= arguments(each)
+    return found
+
+
+def _records_in(annotation: Any) -> list[type[BaseModel]]:  # noqa: ANN401 - a type expression
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [kind for inner in typing.get_args(annotation) for kind in _records_in(inner)]
+
+
+def _spell(annotation: Any) -> str:  # noqa: ANN401 - a type expression
+    """Spell a type as JSON has it."""
+    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (tuple, list):
+        return f"list of {_spell(inner[0])}"
+    if origin is dict:
+        return f"object of {_spell(inner[1])}"
+    if origin is typing.Literal:
+        return " or ".join(code(choice) for choice in inner)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_spell(each) for each in inner)
+    names = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
+    return names.get(annotation, getattr(annotation, "__name__", str(annotation)))
