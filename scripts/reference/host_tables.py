@@ -63,7 +63,7 @@ def _section(
 
 
 def _type(node: dict[str, Any]) -> str:
-    """Describe a key's type: its choices where it has some, else in JSON's words."""
+    """Describe a key's type: its choices where it has some, else as JSON names it."""
     if "enum" in node:
         return " or ".join(code(choice) for choice in node["enum"])
     if "anyOf" in node:
@@ -91,8 +91,8 @@ def task_list() -> str:
 
 
 def _usage(context: ParserContext) -> str:
-    words = ["invoke", context.name, *(str(each.name).upper() for each in context.positional_args)]
-    return code(" ".join(map(str, words)))
+    positional = (str(each.name).upper() for each in context.positional_args)
+    return code(" ".join(["invoke", str(context.name), *positional]))
 
 
 def _option(argument: Any) -> str:  # noqa: ANN401 - an invoke Argument, which is not typed
@@ -123,12 +123,12 @@ def smoke_options() -> str:
     section = help_text.partition("\nsmoke:\n")[2].partition("\n\n")[0]
     options: list[tuple[str, str]] = []
     for line in section.splitlines():
-        words = line.strip()
-        if words.startswith("--"):
-            option, _, meaning = words.partition("  ")
+        text = line.strip()
+        if text.startswith("--"):
+            option, _, meaning = text.partition("  ")
             options.append((code(option), meaning.strip()))
         else:
-            options[-1] = (options[-1][0], f"{options[-1][1]} {words}".strip())
+            options[-1] = (options[-1][0], f"{options[-1][1]} {text}".strip())
     return table(("option", "meaning"), options)
 
 

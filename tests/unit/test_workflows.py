@@ -113,9 +113,10 @@ def test_self_hosted_machines_run_no_pull_requests() -> None:
 
 def test_an_image_is_pushed_after_its_smoke_test() -> None:
     names = [each.get("name") for each in JOBS["image", "image"]["steps"]]
-    order = ["Build", "Prove", "List what is in it", "Push", "Attest what is in it"]
+    bill = "Write the bill of materials"
+    order = ["Build", "Test", bill, "Push", "Attest the bill of materials"]
     assert [name for name in names if name in order] == order
-    shipping = names[names.index("List what is in it") : names.index(order[-1]) + 1]
+    shipping = names[names.index(bill) : names.index(order[-1]) + 1]
     for name in shipping:
         assert step("image", "image", name)["if"] == "inputs.push-to != ''"
 
@@ -164,7 +165,7 @@ def test_attestations_name_the_first_pushed_digest(tmp_path: Path) -> None:
     printed = shell(script, stage(tmp_path, push=pushed), {"GITHUB_OUTPUT": str(output)})
     assert printed == pushed
     assert output.read_text() == "digest=sha256:aa\n"
-    for name in ("Attest where it was built", "Attest what is in it"):
+    for name in ("Attest the build", "Attest the bill of materials"):
         with_ = step("image", "image", name)["with"]
         assert with_["subject-digest"] == "${{ steps.push.outputs.digest }}"
 
