@@ -32,16 +32,17 @@ def prefetch(
         return
     from scripts.host.config.load import load
     from scripts.host.models.artifacts import image_artifacts
+    from scripts.host.models.hub_client import Hub
     from scripts.host.models.prefetch import PrefetchOptions
     from scripts.host.models.prefetch import prefetch as fetch_artifacts
     from scripts.host.models.progress_display import open_display
     from scripts.host.models.store import Store
 
     loaded = load(variant, define)
-    store = Store(loaded.store)
+    store, hub = Store(loaded.store), Hub.from_config(loaded)
     with open_display(as_json=json) as display:
-        options = PrefetchOptions.from_config(
-            loaded, display, rehash=rehash, trust_on_first_use=trust_on_first_use
+        options = PrefetchOptions(
+            loaded.root, hub, loaded.config.store.concurrency, rehash, trust_on_first_use, display
         )
         files = fetch_artifacts(image_artifacts(loaded, name), store, options)
     display.finish(files)

@@ -103,7 +103,8 @@ def open_url(url: str, *, headers: Mapping[str, str], token: str, policy: RetryP
     except requests.TooManyRedirects:
         raise _refused(url, _BAD_REDIRECT) from None
     except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema):
-        raise _refused(url, "the address, or that of a proxy, is not valid") from None
+        hint = "check the source's address, and https_proxy and all_proxy (SOCKS is not supported)"
+        raise _refused(url, "the address, or that of a proxy, cannot be used", hint) from None
     except (requests.RequestException, HTTPError, OSError) as error:
         raise _explain_connection(error, url) from None
     if 200 <= response.status_code < 300 or response.status_code == _RANGE_NOT_SATISFIABLE:
@@ -207,23 +208,13 @@ class TrustingAdapter(HTTPAdapter):
     """Trust the certificates of `ssl_context`, where `requests` trusts certifi's or one bundle."""
 
     def __init__(self, ca_bundle: str) -> None:
-        self._context = ssl_context(ca_bundle)
         super().__init__()
+        self._context = ssl_context(ca_bundle)
 
-    def init_poolmanager(self, *args: Any, **more: Any) -> None:  # noqa: ANN401 - as in requests
-        """Use the context for direct connections."""
-        super().init_poolmanager(*args, **{**more, "ssl_context": self._context})
-
-    def proxy_manager_for(self, proxy: str, **more: Any) -> Any:  # noqa: ANN401 - as in requests
-        """Use the context for connections through a proxy."""
-        return super().proxy_manager_for(proxy, **{**more, "ssl_context": self._context})
-
-    def send(self, request: PreparedRequest, **more: Any) -> requests.Response:  # type: ignore[override]  # noqa: ANN401 - requests passes keywords only
-        """Ignore the bundle that `requests` takes from the environment: the context has it."""
-        return super().send(request, **{**more, "verify": True})
-
-    def cert_verify(self, *_: object, **__: object) -> None:
-        """Add no certificates to a connection."""
+    def cert_verify(self, conn: Any, *_: object, **__: object) -> None:  # noqa: ANN401 - as in requests
+        """Give the context to a pool of connections, instead of a bundle."""
+        conn.cert_reqs, conn.ca_certs, conn.ca_cert_dir = "CERT_REQUIRED", None, None
+        conn.conn_kw["ssl_context"] = self._context
 
 
 def _explain_status(response: requests.Response, url: str, *, has_token: bool) -> Exception:

@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.fetch.spec import RetryPolicy
 from scripts.common.files import write_atomically
 from scripts.host.build.build_progress import BuildProgress, step_records
 from scripts.host.build.buildx import CERTIFICATES, MODELS, output_options, run_buildx
@@ -18,7 +17,7 @@ from scripts.host.console import note, warn
 from scripts.host.engine.client import client, probe
 from scripts.host.models.hub_client import Hub
 from scripts.host.models.models_context import staged_context
-from scripts.host.models.prefetch import PrefetchOptions, find_stored, prefetch
+from scripts.host.models.prefetch import PrefetchOptions, prefetch
 from scripts.host.models.progress_display import open_display
 from scripts.host.models.store import Store
 from scripts.host.reports.build_report import BuildReport, hit_ratio, layer_records
@@ -43,16 +42,13 @@ def build_image(inputs: BuildInputs, options: BuildOptions) -> BuildReport:
             contexts[CERTIFICATES] = certificates
         if has_models and options.prefetch:
             store = Store(inputs.store)
-            stored = find_stored(inputs.artifacts, store)
+            stored = store.find_stored(inputs.artifacts)
             if not options.no_cache and len(stored) < len(inputs.artifacts):
                 note("what needs no model is built while the models are downloaded")
                 prebuilt = stack.enter_context(prebuild(inputs, options, contexts))
             hub = Hub(inputs.mirrors.huggingface, str(inputs.ca_bundle or ""))
-            policy = RetryPolicy(ca_bundle=hub.ca_bundle)
             with open_display(plain=options.progress != "auto") as display:
-                settings = PrefetchOptions(
-                    inputs.root, hub, inputs.concurrency, policy, display=display
-                )
+                settings = PrefetchOptions(inputs.root, hub, inputs.concurrency, display=display)
                 files = prefetch(inputs.artifacts, store, settings, stored)
             context = staged_context(store, files, inputs.volume_artifacts)
             contexts[MODELS] = stack.enter_context(context)

@@ -62,7 +62,6 @@ def prefetch_table(facts: Sequence[Mapping[str, Any]], width: int = 0) -> str:
 def models_table(loaded: LoadedConfig, store: Store) -> str:
     """Return one row a model of the config, and whether it is in the store."""
     from scripts.host.models.artifacts import artifacts_of
-    from scripts.host.models.prefetch import find_stored
 
     rows = []
     for model in loaded.config.models:
@@ -70,7 +69,7 @@ def models_table(loaded: LoadedConfig, store: Store) -> str:
         sizes = [each.spec.size for each in artifacts]
         total = size(sum(each or 0 for each in sizes)) if all(sizes) else "-"
         pinned = all(each.is_pinned for each in artifacts)
-        here = len(find_stored(artifacts, store)) == len(artifacts)
+        here = len(store.find_stored(artifacts)) == len(artifacts)
         row = (model.name, str(len(artifacts)), total, artifacts[0].source, model.placement)
         rows.append((*row, model.path, "yes" if pinned else "no", "yes" if here else "no"))
     header = ("model", "files", "size", "source", "placement", "path", "pinned", "here")

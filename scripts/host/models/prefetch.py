@@ -12,15 +12,11 @@ from pathlib import Path
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.spec import ProgressCallback, RetryPolicy, VerifiedFile
 from scripts.host.concurrently import run_concurrently
-from scripts.host.config.load import LoadedConfig
 from scripts.host.config.lock import Lock, LockedFile, LockedModel, update_lock
 from scripts.host.models.artifacts import Artifact
 from scripts.host.models.hub_client import Hub, at_commit, fetch_metadata, fill_partial, find_token
 from scripts.host.models.progress_display import Display
-from scripts.host.models.store import Store
-
-FetchedFiles = dict[Artifact, VerifiedFile]
-"""The file in the store of each artifact, in the artifacts' order."""
+from scripts.host.models.store import Store, StoredFiles
 
 
 @dataclass(frozen=True)
@@ -31,7 +27,7 @@ class PrefetchOptions:
         checkout: checkout that uses the store; its lock gets what is trusted on first use.
         hub: the Hub.
         concurrency: downloads at once.
-        policy: retries, timeouts and certificates.
+        policy: retries, timeouts and certificates; by default with the Hub's.
         rehash: ignore the stamps and read every file.
         trust_on_first_use: accept unpinned URLs and write their SHA-256 into the lock.
         display: shows progress and warnings.
@@ -40,46 +36,25 @@ class PrefetchOptions:
     checkout: Path
     hub: Hub
     concurrency: int
-    policy: RetryPolicy
     rehash: bool = False
     trust_on_first_use: bool = False
     display: Display = field(default_factory=Display)
-
-    @classmethod
-    def from_config(
-        cls,
-        loaded: LoadedConfig,
-        display: Display,
-        *,
-        rehash: bool = False,
-        trust_on_first_use: bool = False,
-    ) -> PrefetchOptions:
-        """Take from a config the settings that it decides."""
-        hub = Hub.from_config(loaded)
-        policy = RetryPolicy(ca_bundle=hub.ca_bundle)
-        concurrency = loaded.config.store.concurrency
-        return cls(loaded.root, hub, concurrency, policy, rehash, trust_on_first_use, display)
-
-
-def find_stored(artifacts: Sequence[Artifact], store: Store) -> FetchedFiles:
-    """Return the artifacts whose stamps show them verified; read no file, ask no network."""
-    found = ((each, store.lookup(each.spec, each.origin)) for each in artifacts)
-    return {artifact: file for artifact, file in found if file}
+    policy: RetryPolicy | None = None
 
 
 def prefetch(
     artifacts: Sequence[Artifact],
     store: Store,
     options: PrefetchOptions,
-    stored: FetchedFiles | None = None,
-) -> FetchedFiles:
+    stored: StoredFiles | None = None,
+) -> StoredFiles:
     """Make every artifact a verified file in the store.
 
     Args:
         artifacts: the files.
         store: the store.
         options: settings.
-        stored: result of `find_stored`, if it has been called.
+        stored: result of `Store.find_stored`, if it has been called.
 
     Returns:
         The file of each artifact, with revision and properties as found.
@@ -91,7 +66,7 @@ def prefetch(
         if not options.trust_on_first_use:
             _refuse_unpinned_url(artifact)
     if stored is None:
-        stored = find_stored(artifacts, store)
+        stored = store.find_stored(artifacts)
     if options.rehash:
         stored = {}
     missing = [artifact for artifact in artifacts if artifact not in stored]
@@ -143,7 +118,7 @@ def _warn_unpinned(artifacts: Sequence[Artifact], display: Display) -> None:
         display.warn(f"{name} is not pinned; trusting the Hub's own checksums - run: invoke pin")
 
 
-def _name_objects(files: FetchedFiles, store: Store, display: Display) -> None:
+def _name_objects(files: StoredFiles, store: Store, display: Display) -> None:
     """Give every object its name; warn if the store is only read."""
     try:
         for artifact, file in files.items():
@@ -214,7 +189,8 @@ def _fetch(
         else:
             address = f"{artifact.model.source.id}@{artifact.revision}/{artifact.file}"
             dest, is_filled = store.incoming_path(address), False
-        token, policy = find_token(spec), options.policy
+        token = find_token(spec)
+        policy = options.policy or RetryPolicy(ca_bundle=options.hub.ca_bundle)
         file = fetch_verified(spec, dest, policy=policy, token=token, on_progress=on_progress)
         if is_filled and file.state == "resumed":
             file = replace(file, state="fetched", received=file.size)

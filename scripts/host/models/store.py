@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +34,10 @@ from scripts.common.fetch.stamps import (
     write_stamp,
 )
 from scripts.common.files import sync_folder, write_atomically
+from scripts.host.models.artifacts import Artifact
+
+StoredFiles = dict[Artifact, VerifiedFile]
+"""Artifacts and their files in the store."""
 
 CONTEXT_PREFIX: Final = "context-"
 """Prefix of folders in the store that hold a build context while a build runs."""
@@ -51,6 +55,11 @@ class Store:
     """
 
     root: Path
+
+    def find_stored(self, artifacts: Iterable[Artifact]) -> StoredFiles:
+        """Find the artifacts that `lookup` finds."""
+        found = ((each, self.lookup(each.spec, each.origin)) for each in artifacts)
+        return {artifact: file for artifact, file in found if file}
 
     def lookup(self, spec: ArtifactSpec, origin: str = "") -> VerifiedFile | None:
         """Find a file whose stamp shows it verified; read no file and ask no network.
