@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import types
@@ -143,30 +144,32 @@ def matrix_fields() -> str:
     return table(("field", "meaning"), [(code(k), v) for k, v in arguments(Matrix).items()])
 
 
-def record_fields(record: type[BaseModel]) -> str:
+def record_fields(record: type) -> str:
     """List the fields of a record and, after it, of every record that its fields hold."""
     parts, waiting = [], [record]
     for each in waiting:
-        meanings = _meanings(each)
+        bases = reversed(each.__mro__)
+        meanings = {name: text for base in bases for name, text in arguments(base).items()}
         rows = []
-        for name, field in each.model_fields.items():
-            rows.append((code(name), _spell(field.annotation), meanings.get(name, "")))
-            waiting += [kind for kind in _records_in(field.annotation) if kind not in waiting]
+        for name, annotation in _fields(each).items():
+            rows.append((code(name), _spell(annotation), meanings[name]))
+            waiting += [kind for kind in _records_in(annotation) if kind not in waiting]
         parts += [] if each is record else [f"**{each.__name__}**: {summary(each)}"]
         parts.append(table(("field", "type", "meaning"), rows))
     return "\n\n".join(parts)
 
 
-def _meanings(record: type[BaseModel]) -> dict[str, str]:
-    """Collect the descriptions of a record's fields, also those of the classes it extends."""
-    found: dict[str, str] = {}
-    for each in reversed(record.__mro__):
-        found |= arguments(each)
-    return found
+def _fields(record: type) -> dict[str, Any]:
+    """Return the types of a record's fields by name."""
+    if issubclass(record, BaseModel):
+        return {name: field.annotation for name, field in record.model_fields.items()}
+    return typing.get_type_hints(record)
 
 
-def _records_in(annotation: Any) -> list[type[BaseModel]]:  # noqa: ANN401 - a type expression
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+def _records_in(annotation: Any) -> list[type]:  # noqa: ANN401 - a type expression
+    if isinstance(annotation, type) and (
+        issubclass(annotation, BaseModel) or dataclasses.is_dataclass(annotation)
+    ):
         return [annotation]
     return [kind for inner in typing.get_args(annotation) for kind in _records_in(inner)]
 

@@ -35,4 +35,4 @@ def summary(described: object) -> str:
 def arguments(described: object) -> dict[str, str]:
     """Return the descriptions of a docstring's `Args:` section, by name."""
     _, _, section = (inspect.getdoc(described) or "").partition("\nArgs:\n")
-    return {name: " ".join(text.split()) for name, text in _ARGUMENT.findall(section)}
+    return {name: " ".join(text.split()).rstrip(".") for name, text in _ARGUMENT.findall(section)}

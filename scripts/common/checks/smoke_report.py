@@ -39,7 +39,16 @@ class CheckRecord(Record):
 
 
 class HostRecord(Record):
-    """The machine that ran the image; memory in bytes."""
+    """The machine that ran the image.
+
+    Args:
+        name: of the machine.
+        system: distribution and its version.
+        kernel: version and architecture.
+        processors: number of them.
+        memory: bytes.
+        engine: version of the Docker engine.
+    """
 
     name: str = ""
     system: str = ""
@@ -50,7 +59,15 @@ class HostRecord(Record):
 
 
 class SubjectRecord(Record):
-    """What was tested: an image, with its ID and its digests in registries, or an address."""
+    """What was tested: an image or an address.
+
+    Args:
+        image: reference, or the address.
+        image_id: ID of the image; empty for an address.
+        variant: name of the variant.
+        digests: of the image in registries.
+        labels: of the image.
+    """
 
     image: str
     image_id: str
@@ -60,7 +77,12 @@ class SubjectRecord(Record):
 
 
 class MemorySample(Record):
-    """Memory of the container in bytes, and the seconds since its start."""
+    """Memory of the container at one moment.
+
+    Args:
+        seconds: since the container's start.
+        memory: bytes.
+    """
 
     seconds: float
     memory: int

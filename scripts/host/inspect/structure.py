@@ -74,7 +74,11 @@ class Structure(Record):
 
 
 class Inspection(Structure):
-    """An image's structure, and what is installed in it."""
+    """An image's structure, and what is installed in it.
+
+    Args:
+        manifest: installed packages, and sizes of folders.
+    """
 
     manifest: Manifest
 

@@ -33,7 +33,13 @@ PAUSES = (1.0, 4.0, 15.0)
 
 
 class PushedReference(Record):
-    """A reference, the registry's digest of it, and whether it was there before the push."""
+    """One pushed reference.
+
+    Args:
+        reference: repository and tag.
+        digest: of its manifest, read back from the registry.
+        was_there: True if the registry had it before the push.
+    """
 
     reference: str
     digest: str
@@ -41,7 +47,14 @@ class PushedReference(Record):
 
 
 class PushRecord(Record):
-    """Content of `reports/push-VARIANT.json`: the last complete push."""
+    """Content of `reports/push-VARIANT.json`: the last complete push.
+
+    Args:
+        image_id: ID of the image.
+        variant: name of the variant.
+        untested: True if it was pushed without a passing smoke report.
+        references: in the order they were pushed.
+    """
 
     image_id: str
     variant: str

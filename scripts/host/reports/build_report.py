@@ -17,7 +17,12 @@ class _Record(BaseModel):
 
 
 class LayerRecord(_Record):
-    """One layer: its size in bytes and the instruction that made it."""
+    """One layer.
+
+    Args:
+        size: bytes.
+        instruction: of the Dockerfile, that made it.
+    """
 
     size: int
     instruction: str
@@ -42,7 +47,21 @@ class StepRecord(_Record):
 
 
 class BuildReport(_Record):
-    """Content of `reports/build.json`; sizes in bytes."""
+    """Content of `reports/build.json`.
+
+    Args:
+        image_id: ID of the image.
+        tags: references that it was given.
+        variant: name of the variant.
+        target: stage that was built.
+        size: bytes of all layers.
+        seconds: duration, downloads included.
+        context_bytes: bytes sent to the builder.
+        cache_hit_ratio: share of the steps that were cached.
+        unpinned: inputs that may change between two builds.
+        layers: base first.
+        steps: in the order they ended.
+    """
 
     image_id: str
     tags: tuple[str, ...]
