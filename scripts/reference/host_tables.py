@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import subprocess
-import types
-import typing
 from collections.abc import Iterator
 from typing import Any
 
@@ -64,13 +61,17 @@ def _section(
 
 
 def _type(node: dict[str, Any]) -> str:
-    """Describe a key's type: its choices where it has some, else as JSON names it."""
+    """Describe a type of a JSON schema: its choices where it has some, else as JSON names it."""
     if "enum" in node:
         return " or ".join(code(choice) for choice in node["enum"])
     if "anyOf" in node:
         return " or ".join(dict.fromkeys(_type(each) for each in node["anyOf"]))
-    kind = str(node.get("type", "object"))
-    return f"list of {_type(node['items'])}s" if kind == "array" and "items" in node else kind
+    for key, prefix in (("items", "list of "), ("additionalProperties", "object of ")):
+        if isinstance(node.get(key), dict):
+            return prefix + _type(node[key])
+    if "prefixItems" in node:
+        return "list of " + ", ".join(map(_type, node["prefixItems"]))
+    return str(node.get("type") or node.get("$ref", "object").rpartition("/")[2])
 
 
 def _default(node: dict[str, Any]) -> str:
@@ -86,7 +87,7 @@ def task_list() -> str:
             for argument in dict.fromkeys(context.args.values())
             if argument.name not in ("define", "variant") or context.name == "pin"
         ]
-        parts += [f"## {_usage(context)}", summary(tasks.namespace[context.name])]
+        parts += [f"## {_usage(context)}", summary(tasks.namespace[context.name].__doc__ or "")]
         parts += [table(("option", "meaning"), rows)] if rows else []
     return "\n\n".join(parts)
 
@@ -109,7 +110,11 @@ def _option(argument: Any) -> str:  # noqa: ANN401 - an invoke Argument, which i
 def sessions() -> str:
     """List the nox sessions."""
     rows = [
-        (code(f"nox -s {name}"), "yes" if name in default else "", summary(function.func))
+        (
+            code(f"nox -s {name}"),
+            "yes" if name in default else "",
+            summary(function.func.__doc__ or ""),
+        )
         for default in (noxfile.DEFAULT,)
         for name, function in registry.get().items()
     ]
@@ -141,49 +146,26 @@ def check_fields() -> str:
 
 def matrix_fields() -> str:
     """List the fields of `invoke matrix`."""
-    return table(("field", "meaning"), [(code(k), v) for k, v in arguments(Matrix).items()])
+    return table(
+        ("field", "meaning"), [(code(k), v) for k, v in arguments(Matrix.__doc__ or "").items()]
+    )
 
 
-def record_fields(record: type) -> str:
+def record_fields(record: type[BaseModel]) -> str:
     """List the fields of a record and, after it, of every record that its fields hold."""
-    parts, waiting = [], [record]
-    for each in waiting:
-        bases = reversed(each.__mro__)
-        meanings = {name: text for base in bases for name, text in arguments(base).items()}
-        rows = []
-        for name, annotation in _fields(each).items():
-            rows.append((code(name), _spell(annotation), meanings[name]))
-            waiting += [kind for kind in _records_in(annotation) if kind not in waiting]
-        parts += [] if each is record else [f"**{each.__name__}**: {summary(each)}"]
-        parts.append(table(("field", "type", "meaning"), rows))
+    schema = record.model_json_schema(mode="serialization")
+    docstrings = [base.__doc__ or "" for base in reversed(record.__mro__)]
+    parts = [_field_table(schema, *docstrings)]
+    for name, each in schema.get("$defs", {}).items():
+        text = each["description"]
+        parts += [f"**{name}**: {summary(text)}", _field_table(each, text)]
     return "\n\n".join(parts)
 
 
-def _fields(record: type) -> dict[str, Any]:
-    """Return the types of a record's fields by name."""
-    if issubclass(record, BaseModel):
-        return {name: field.annotation for name, field in record.model_fields.items()}
-    return typing.get_type_hints(record)
-
-
-def _records_in(annotation: Any) -> list[type]:  # noqa: ANN401 - a type expression
-    if isinstance(annotation, type) and (
-        issubclass(annotation, BaseModel) or dataclasses.is_dataclass(annotation)
-    ):
-        return [annotation]
-    return [kind for inner in typing.get_args(annotation) for kind in _records_in(inner)]
-
-
-def _spell(annotation: Any) -> str:  # noqa: ANN401 - a type expression
-    """Spell a type as JSON has it."""
-    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin in (tuple, list):
-        return f"list of {_spell(inner[0])}"
-    if origin is dict:
-        return f"object of {_spell(inner[1])}"
-    if origin is typing.Literal:
-        return " or ".join(code(choice) for choice in inner)
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(_spell(each) for each in inner)
-    names = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
-    return names.get(annotation, getattr(annotation, "__name__", str(annotation)))
+def _field_table(schema: dict[str, Any], *docstrings: str) -> str:
+    """List a record's fields, with the meanings that docstrings of it and its bases give."""
+    meanings = {name: text for doc in docstrings for name, text in arguments(doc).items()}
+    rows = [
+        (code(name), _type(node), meanings[name]) for name, node in schema["properties"].items()
+    ]
+    return table(("field", "type", "meaning"), rows)

@@ -27,12 +27,12 @@ def code(text: object) -> str:
     return f"`{text}`" if str(text) else ""
 
 
-def summary(described: object) -> str:
+def summary(docstring: str) -> str:
     """Return the first paragraph of a docstring."""
-    return " ".join((inspect.getdoc(described) or "").partition("\n\n")[0].split())
+    return " ".join(inspect.cleandoc(docstring).partition("\n\n")[0].split())
 
 
-def arguments(described: object) -> dict[str, str]:
+def arguments(docstring: str) -> dict[str, str]:
     """Return the descriptions of a docstring's `Args:` section, by name."""
-    _, _, section = (inspect.getdoc(described) or "").partition("\nArgs:\n")
+    _, _, section = inspect.cleandoc(docstring).partition("\nArgs:\n")
     return {name: " ".join(text.split()).rstrip(".") for name, text in _ARGUMENT.findall(section)}
