@@ -68,14 +68,14 @@ class _Handler(Quiet):
         content = self.server.pages.get(self.path, self.server.content)
         content = content if act.content is None else act.content
         condition = act.etag if act.conditions else self.headers.get("If-Range", "")
-        wanted = self.wanted_range(len(content), condition) if act.ranges else None
-        start, stop = wanted or (0, len(content))
-        if wanted and start >= len(content):
+        part = self.wanted_range(len(content), condition) if act.ranges else None
+        start, stop = part or (0, len(content))
+        if part and start >= len(content):
             self.answer(416, headers={"Content-Range": f"bytes */{len(content)}"})
             return
         body = content[start:stop]
-        self.send_response(206 if wanted else 200)
-        if wanted:
+        self.send_response(206 if part else 200)
+        if part:
             self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(content)}")
         if act.chunked:
             self.send_header("Transfer-Encoding", "chunked")

@@ -33,19 +33,19 @@ def xorb(content: bytes) -> bytes:
     return b"".join(framed)
 
 
-def reconstruction(url: str, name: str, size: int, wanted: str) -> bytes | None:
+def reconstruction(url: str, name: str, size: int, requested: str) -> bytes | None:
     """Return how to put a part of a file together.
 
     Args:
         url: where the xorb is.
         name: the xorb's hash.
         size: bytes of the file.
-        wanted: the request's Range header; empty for all.
+        requested: the request's Range header; empty for all.
 
     Returns:
         JSON, or None where the part begins after the end.
     """
-    match = re.fullmatch(r"bytes=(\d+)-(\d*)", wanted)
+    match = re.fullmatch(r"bytes=(\d+)-(\d*)", requested)
     start = int(match[1]) if match else 0
     stop = min(size, int(match[2]) + 1) if match and match[2] else size
     if start >= size:

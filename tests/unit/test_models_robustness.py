@@ -81,8 +81,8 @@ url, dest, sha256, size = sys.argv[1:]
 def watch(state, *_):
     print(state, flush=True)
 try:
-    wanted = ArtifactSpec(url, "file.dat", sha256, int(size) or None)
-    print(fetch_verified(wanted, Path(dest), policy=RetryPolicy(attempts=2, pause=0.01),
+    spec = ArtifactSpec(url, "file.dat", sha256, int(size) or None)
+    print(fetch_verified(spec, Path(dest), policy=RetryPolicy(attempts=2, pause=0.01),
         on_progress=watch).state)
 except UserError as failure:
     print(failure)

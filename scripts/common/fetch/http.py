@@ -49,7 +49,7 @@ class RetryableError(Exception):
 
 @dataclass(frozen=True)
 class Response:
-    """A response whose body is not read yet.
+    """A response before its body is read.
 
     Args:
         status: HTTP status.

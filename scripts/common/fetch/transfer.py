@@ -142,7 +142,7 @@ class _Transfer:
         return bool(origin.validator) and origin.url == redact_url(self.spec.url)
 
     def _restart(self, validator: str = "") -> None:
-        """Start with an empty file, whose bytes will have that validator."""
+        """Empty the file; record the validator of its future bytes."""
         self.partial.restart(Origin(redact_url(self.spec.url), validator, self.spec.sha256))
         self.digest, self.length, self.adopted = hashlib.sha256(), 0, False
 

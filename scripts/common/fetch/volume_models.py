@@ -21,7 +21,6 @@ from scripts.common.fetch.spec import (
     VerifiedFile,
     no_progress,
 )
-from scripts.common.fetch.transfer import fetch_verified
 
 LIST: Final = Path("/opt/worker/volume-models.json")
 """Path of the list in the image; absent when every model is baked in."""
@@ -74,6 +73,10 @@ def fetch_all(
     Raises:
         UserError: a model failed; each file is then verified or not there.
     """
+    from scripts.common.fetch.transfer import (
+        fetch_verified,  # reading the list must not wait for it
+    )
+
     return tuple(
         fetch_verified(
             spec,

@@ -127,7 +127,7 @@ def _name_objects(files: StoredFiles, store: Store, display: Display) -> None:
         display.warn(f"the models are there, but not under their names: {error.message}")
 
 
-class _Stopped(Exception):  # noqa: N818 - ends a download whose result is no longer awaited
+class _Stopped(Exception):  # noqa: N818 - ends a download after an interrupt
     pass
 
 

@@ -3,7 +3,7 @@
 - `objects/ab/abcd…`: a verified file, named by its SHA-256, with its stamp beside it;
 - `names/MODEL/FILE`: hard links (or reflinks, or copies) for people and tools;
 - `known/…`: the SHA-256 that an immutable Hub address was found to have;
-- `incoming/…`: downloads whose SHA-256 is not known before they are complete;
+- `incoming/…`: downloads of unknown SHA-256;
 - `checkouts/…`: the checkouts that use the store, so that `models.prune` asks all of them.
 
 Several checkouts and processes may share a store; nothing in it is ever changed in place.
@@ -62,7 +62,7 @@ class Store:
         return {artifact: file for artifact, file in found if file}
 
     def lookup(self, spec: ArtifactSpec, origin: str = "") -> VerifiedFile | None:
-        """Find a file whose stamp shows it verified; read no file and ask no network.
+        """Find a file that its stamp shows verified; read no file and ask no network.
 
         Args:
             spec: its expected properties.
