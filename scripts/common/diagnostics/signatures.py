@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Final
 
 from scripts.common.diagnostics.table import Diagnostic, diagnostics
 
-# Lines of the worker that name a code: a failed preflight check, and the reason of an exit.
-_WORKER_LINE: Final = re.compile(
-    r"level=error event=preflight code=([a-z0-9-]+)| finding=([a-z0-9-]+)"
-)
+# How the worker's log names a code: as a field, or at the end of an error's text.
+_CODE: Final = re.compile(r"\b(?:code|finding)=([a-z0-9-]+)|\[([a-z0-9-]+)\]")
 # Codes that say what failed, but not why: a log may know more.
 _VAGUE: Final = ("", "not-drawn", "not-ready", "package-missing", "port-closed", "webui-died")
 
@@ -18,6 +17,16 @@ _VAGUE: Final = ("", "not-drawn", "not-ready", "package-missing", "port-closed",
 def match(text: str) -> Diagnostic | None:
     """Return the first known failure, in the table's order, whose signature is in a text."""
     return next((row for row in diagnostics().values() if row.search(text)), None)
+
+
+def find_failure(log: str) -> Diagnostic | None:
+    """Return the known failure that a log shows.
+
+    A code that the worker's log names counts before signatures, and those before a vague code.
+    """
+    named = list(_named(log))
+    specific = next((row for row in named if row.code not in _VAGUE), None)
+    return specific or match(log) or next(iter(named), None)
 
 
 def refine_code(code: str, log: str) -> str:
@@ -30,11 +39,7 @@ def refine_code(code: str, log: str) -> str:
     Returns:
         The check's code, unless it is vague and the log shows a known failure.
     """
-    if code not in _VAGUE:
-        return code
-    if named := _WORKER_LINE.search(log):
-        return named[1] or named[2]
-    row = match(log)
+    row = find_failure(log) if code in _VAGUE else None
     return row.code if row else code
 
 
@@ -58,7 +63,13 @@ def excerpt(code: str, log: str, context: int = 2) -> str:
 
 def _shows(code: str, line: str) -> bool:
     """Return whether a line names a failure or has its signature."""
-    if (named := _WORKER_LINE.search(line)) and code in named.groups():
-        return True
     row = diagnostics().get(code)
-    return row is not None and row.search(line) is not None
+    return row is not None and (row in _named(line) or row.search(line) is not None)
+
+
+def _named(log: str) -> Iterator[Diagnostic]:
+    """Yield the failures that the worker's log names as errors."""
+    for line in log.splitlines():
+        for found in _CODE.finditer(line) if "level=error" in line else ():
+            if row := diagnostics().get(found[1] or found[2]):
+                yield row

@@ -122,10 +122,10 @@ class Supervisor:
             self._record_phase("drawn")
             self._become_ready()
 
-    def on_unhealthy(self, webui: ChildProcess, reason: str) -> None:
+    def on_unhealthy(self, webui: ChildProcess, reason: str, code: str) -> None:
         """Replace a WebUI that cannot draw or answers no more."""
         if self._is_running(webui):
-            self._replace_webui(reason)
+            self._replace_webui(reason, code)
 
     def on_process_exit(self, child: ChildProcess) -> None:
         """Act on the end of a process: restart it within limits, or end the worker."""
@@ -206,9 +206,9 @@ class Supervisor:
             command = ["nice", *command, "--log"]
         return command, self._env, cwd
 
-    def _replace_webui(self, reason: str) -> None:
+    def _replace_webui(self, reason: str, code: str = "") -> None:
         """Kill the WebUI; its exit is then handled like any other."""
-        log("webui-unusable", level="error", reason=reason)
+        log("webui-unusable", level="error", reason=reason, code=code)
         self._state = replace(self._state, reason=reason)
         if webui := self._processes.get("webui"):
             webui.send_signal(signal.SIGKILL)

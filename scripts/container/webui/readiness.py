@@ -22,7 +22,16 @@ _CHECKS: Final = 12  # liveness checks within HANG_TIMEOUT
 
 
 class NotReadyError(Exception):
-    """The WebUI does not answer, or not with the requested image."""
+    """The WebUI does not answer, or not with the requested image.
+
+    Args:
+        reason: what is wrong.
+        code: of the failure in the table of diagnostics.
+    """
+
+    def __init__(self, reason: str, code: str) -> None:
+        super().__init__(reason)
+        self.code = code
 
 
 def monitor(
@@ -31,7 +40,7 @@ def monitor(
     *,
     on_api_up: Callable[[], None],
     on_warmed_up: Callable[[], None],
-    on_unhealthy: Callable[[str], None],
+    on_unhealthy: Callable[[str, str], None],
 ) -> None:
     """Watch one process of the WebUI from a thread; return at once.
 
@@ -40,7 +49,7 @@ def monitor(
         ended: set when the process has ended.
         on_api_up: called when the API first answers; the model may be missing.
         on_warmed_up: called when an image was drawn.
-        on_unhealthy: called with the reason when it cannot draw, or answers no more.
+        on_unhealthy: called with reason and code when it cannot draw, or answers no more.
     """
     client = WebuiClient.local(settings.webui_host, settings.webui_port, settings.api_auth)
 
@@ -52,12 +61,12 @@ def monitor(
             if settings.warmup:
                 _warm_up(client, settings.warmup, deadline, ended)
         except NotReadyError as error:
-            return on_unhealthy(str(error))
+            return on_unhealthy(str(error), error.code)
         on_warmed_up()
         if settings.hang_timeout:
             _wait_for_silence(client, settings.hang_timeout, ended)
             if not ended.is_set():
-                on_unhealthy(f"no answer for {settings.hang_timeout:.0f} s")
+                on_unhealthy(f"no answer for {settings.hang_timeout:.0f} s", "not-ready")
         return None
 
     threading.Thread(target=watch, daemon=True).start()
@@ -77,7 +86,7 @@ def _wait_for_port(client: WebuiClient, deadline: float, ended: threading.Event)
     while time.monotonic() < deadline and not ended.wait(_POLL):
         if _is_alive(client, _PAUSE):
             return
-    raise NotReadyError("the API did not answer in time")
+    raise NotReadyError("the API did not answer in time", "port-closed")
 
 
 def _warm_up(client: WebuiClient, warmup: Warmup, deadline: float, ended: threading.Event) -> None:
@@ -112,9 +121,9 @@ def _draw(client: WebuiClient, warmup: Warmup, *, timeout: float) -> None:
     try:
         response = client.request("POST", "/sdapi/v1/txt2img", body, timeout=timeout)
     except TimeoutError:
-        raise NotReadyError(f"no picture within {timeout:.0f} s") from None
+        raise NotReadyError(f"no picture within {timeout:.0f} s", "not-ready") from None
     except (OSError, HTTPException) as error:
-        raise NotReadyError(f"the connection broke: {error}") from None
+        raise NotReadyError(f"the connection broke: {error}", "webui-died") from None
     _check_image(response, warmup)
 
 
@@ -122,15 +131,17 @@ def _check_image(response: Response, warmup: Warmup) -> None:
     from scripts.common.checks.images import decode_base64, decode_png
 
     if response.status != 200:
-        raise NotReadyError(f"the WebUI answered {response.error()}")
+        raise NotReadyError(f"the WebUI answered {response.error()}", "not-drawn")
     try:
         image = decode_png(decode_base64(response.json()["images"][0]))
     except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise NotReadyError(f"the WebUI's answer holds no picture: {error!r}") from None
+        reason = f"the WebUI's answer holds no picture: {error!r}"
+        raise NotReadyError(reason, "picture-broken") from None
     if (image.width, image.height) != (warmup.width, warmup.height):
-        raise NotReadyError(f"the picture is {image.size}, not {warmup.width}x{warmup.height}")
+        reason = f"the picture is {image.size}, not {warmup.width}x{warmup.height}"
+        raise NotReadyError(reason, "picture-size")
     if image.colours == 1:
-        raise NotReadyError("the picture has one colour throughout")
+        raise NotReadyError("the picture has one colour throughout", "picture-flat")
 
 
 def _wait_for_silence(client: WebuiClient, limit: float, ended: threading.Event) -> None:

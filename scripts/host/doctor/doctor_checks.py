@@ -9,7 +9,6 @@ from pathlib import Path
 
 from scripts.common.checks.check_result import CheckResult
 from scripts.common.diagnostics.error import UserError
-from scripts.common.diagnostics.table import diagnostics
 from scripts.common.gpu.device import Capability, Driver, dotted, parse_capability
 from scripts.common.gpu.judge import judge_code, judge_driver
 from scripts.common.units import size
@@ -104,13 +103,9 @@ def check_source(reached: Reached) -> CheckResult:
     if not reached.errors:
         return CheckResult(name, "passed", ", ".join(reached.addresses))
     [first, *others] = reached.errors
-    evidence = f"{first} (and {len(others)} more)" if others else first
-    if reached.setting == "ca_bundle":
-        code = "ca-bundle-unusable"
-    else:
-        untrusted = diagnostics()["certificate"].search(first)
-        code = "certificate" if untrusted else "mirror-unreachable"
-    return CheckResult(name, "failed", evidence, code)
+    more = f" (and {len(others)} more)" if others else ""
+    evidence = f"{first.location}: {first.message}{more}"
+    return CheckResult(name, "failed", evidence, first.code)
 
 
 def check_gpu(driver: Driver | None, reason: str) -> CheckResult:

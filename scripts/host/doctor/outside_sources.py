@@ -59,12 +59,12 @@ class Reached:
     Args:
         setting: key of `mirrors`.
         addresses: scheme and host of each.
-        errors: one line a request that failed.
+        errors: of the requests that failed.
     """
 
     setting: str
     addresses: tuple[str, ...]
-    errors: tuple[str, ...] = ()
+    errors: tuple[UserError, ...] = ()
 
 
 def reach_sources(
@@ -82,7 +82,7 @@ def reach_sources(
         bundle = str(find_ca_bundle(inputs.root, inputs.mirrors.ca_bundle) or "")
         ssl_context(bundle)
     except UserError as error:
-        unusable = Reached("ca_bundle", (), (f"{error.location}: {error.message}",))
+        unusable = Reached("ca_bundle", (), (error,))
         return unusable, *group(planned, _send(planned, ""))
     return group(planned, _send(planned, bundle))
 
@@ -141,32 +141,34 @@ def _index_urls(text: str) -> Iterator[str]:
         yield found[1].rstrip("/")
 
 
-def find_error(request: Request, ca_bundle: str = "") -> str:
-    """Send a request, and return what is wrong with the answer; empty when nothing is.
+def find_error(request: Request, ca_bundle: str = "") -> UserError | None:
+    """Send a request, and return what is wrong with the answer, if anything.
 
     Args:
         request: what to send.
         ca_bundle: certificates to trust besides the usual ones; empty for none.
     """
-    with requests.Session() as session:
-        session.headers["User-Agent"] = "git/2"  # some git hosts answer only git
-        try:
+    code = "mirror-unreachable"
+    try:
+        with requests.Session() as session:
             session.mount("https://", TrustingAdapter(ca_bundle))
+            session.headers["User-Agent"] = "git/2"  # some git hosts answer only git
             answer = session.get(request.url, timeout=_TIMEOUT, stream=True)
-        except UserError as error:
-            return f"{request.shown}: {error.message}"
-        except (requests.RequestException, HTTPError) as error:
-            cause = root_cause(error)
-            if isinstance(cause, ssl.SSLCertVerificationError):
-                return f"{request.shown}: the certificate is not trusted: {cause.verify_message}"
-            return f"{request.shown}: {getattr(cause, 'strerror', None) or cause}"
-    if answer.ok or answer.status_code in request.accepted:
-        return ""
-    return f"{request.shown}: {answer.status_code} {answer.reason}"
+        if answer.ok or answer.status_code in request.accepted:
+            return None
+        reason = f"{answer.status_code} {answer.reason}"
+    except UserError as error:
+        return error
+    except (requests.RequestException, HTTPError) as error:
+        cause = root_cause(error)
+        reason = str(getattr(cause, "strerror", None) or cause)
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            code, reason = "certificate", f"its certificate is not trusted: {cause.verify_message}"
+    return UserError(reason, location=request.shown, code=code)
 
 
-def group(planned: Sequence[Request], errors: Sequence[str]) -> tuple[Reached, ...]:
-    """Group requests and their errors, empty for success, by setting."""
+def group(planned: Sequence[Request], errors: Sequence[UserError | None]) -> tuple[Reached, ...]:
+    """Group requests and their errors, None for success, by setting."""
     settings = dict.fromkeys(request.setting for request in planned)
     pairs = list(zip(planned, errors, strict=True))
     return tuple(
@@ -185,9 +187,9 @@ def group(planned: Sequence[Request], errors: Sequence[str]) -> tuple[Reached, .
     )
 
 
-def _send(planned: Sequence[Request], ca_bundle: str) -> tuple[str, ...]:
-    """Send requests concurrently, and return an error for each, empty for success."""
-    errors: dict[Request, str] = {}
+def _send(planned: Sequence[Request], ca_bundle: str) -> tuple[UserError | None, ...]:
+    """Send requests concurrently, and return an error for each, None for success."""
+    errors: dict[Request, UserError | None] = {}
 
     def send(request: Request) -> None:
         errors[request] = find_error(request, ca_bundle)
@@ -200,7 +202,12 @@ def _send(planned: Sequence[Request], ca_bundle: str) -> tuple[str, ...]:
     for thread in threads:
         thread.join(max(0.0, end - time.monotonic()))
     late = f"no answer within {_DEADLINE:.0f} s"
-    return tuple(errors.get(request, f"{request.shown}: {late}") for request in planned)
+    return tuple(
+        errors[request]
+        if request in errors
+        else UserError(late, location=request.shown, code="mirror-unreachable")
+        for request in planned
+    )
 
 
 def _registry_url(reference: str, insecure: Collection[str]) -> str:
