@@ -36,7 +36,9 @@ class _Task(Task[Any]):
     """A task whose `define` is spelled `-D`; invoke would make it `-d`."""
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
+        help = dict(self.help)
         arguments = super().get_arguments(ignore_unknown_help)
+        self.help = help  # invoke empties it, so that a second call would find none
         for argument in arguments:
             if argument.name == "define":
                 argument.names = ("define", "D")
