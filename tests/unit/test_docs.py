@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import shlex
@@ -16,10 +17,11 @@ import pytest
 import yaml
 
 import tasks
-from scripts.container.serverless.job_input import parse_job_input
+from scripts.container.serverless.job_input import ENDPOINTS, parse_job_input
 from scripts.host.config.load import ROOT, load
 from scripts.reference import blocks
 from tests.support.ci import check, sessions
+from tests.support.serving import Quiet, Server, running
 
 README = ROOT / "README.md"
 PAGES = sorted(
@@ -163,6 +165,25 @@ def test_every_job_is_valid(page: Path) -> None:
     for _, text in fenced(page, "json"):
         for line in text.splitlines():
             assert not parse_job_input(json.loads(line)["input"], 600).warnings
+
+
+class Txt2img(Quiet):
+    """Answer a valid txt2img request with one image."""
+
+    def do_POST(self) -> None:  # noqa: N802 - http.server's own name
+        assert self.path == ENDPOINTS["txt2img"].path
+        assert not parse_job_input(json.loads(self.drain()), 600).warnings
+        body = {"images": [base64.b64encode(b"image").decode()]}
+        self.answer(200, json.dumps(body).encode())
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/tutorial.md"])
+def test_the_documented_request_writes_an_image(name: str, tmp_path: Path) -> None:
+    [request] = [text for _, text in fenced(ROOT / name, "sh") if text.startswith("curl")]
+    with running(Server(("127.0.0.1", 0), Txt2img)) as server:
+        script = request.replace("http://127.0.0.1:3000", server.url)
+        subprocess.run(["bash", "-ec", script], cwd=tmp_path, check=True, timeout=60)
+    assert (tmp_path / "lighthouse.png").read_bytes() == b"image"
 
 
 def test_the_readme_fits_a_few_screens() -> None:
