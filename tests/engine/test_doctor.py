@@ -27,9 +27,9 @@ def image() -> Iterator[Python]:
         recipe = (
             f"FROM {base_download()}\nRUN printf '#!/bin/sh\\n{script}\\n' >/p && chmod +x /p\n"
         )
-        words = ["docker", "buildx", "build", "--quiet", "--load", "-"]
+        command = ["docker", "buildx", "build", "--quiet", "--load", "-"]
         done = subprocess.run(
-            words,
+            command,
             input=f"{recipe}ENV WEBUI_PYTHON=/p\n",
             capture_output=True,
             text=True,

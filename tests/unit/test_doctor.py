@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +26,7 @@ from scripts.host.doctor.doctor_facts import Disk, EngineFacts, ImageTorch, near
 from scripts.host.doctor.outside_sources import Reached, Request, find_indexes, plan_requests
 from scripts.host.engine import client
 from tests.support.nvml import library, needs_compiler, no_driver
+from tests.support.running import error_line, invoke
 from tests.support.serving import Quiet, Server, running
 from tests.support.tls import serve_tls
 
@@ -198,27 +197,24 @@ def test_store_in_a_locked_folder_fails_without_a_crash(tmp_path: Path) -> None:
         locked.chmod(0o700)
 
 
-def test_without_engine_the_other_checks_still_run(
-    tmp_path: Path,
-) -> None:
+def test_without_engine_the_other_checks_still_run(tmp_path: Path) -> None:
     nowhere = "http://127.0.0.1:1"  # a port that refuses
     settings = {"registry": "127.0.0.1:1", "python": nowhere, "github": nowhere}
     config = {"mirrors": {**settings, "huggingface": nowhere}, "build": {"requirements": "absent"}}
-    (tmp_path / "config.yaml").write_text(json.dumps(config))
-    env = {**os.environ, "IMAGE_CONFIG": str(tmp_path / "config.yaml"), "no_proxy": "127.0.0.1"}
-    env |= {"DOCKER_HOST": f"unix://{tmp_path}/absent.sock", "MODELS_STORE": str(tmp_path / "m")}
-    words = [sys.executable, "-m", "invoke", "doctor", "--json"]
+    path = tmp_path / "config.yaml"
+    path.write_text(json.dumps(config))
+    env = {"DOCKER_HOST": f"unix://{tmp_path}/absent.sock", "MODELS_STORE": str(tmp_path / "m")}
 
-    done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    done = invoke("doctor", "--json", config=path, no_proxy="127.0.0.1", **env)
 
     rows = {row["check"]: (row["level"], row["code"]) for row in json.loads(done.stdout)}
     assert rows["engine"] == ("fail", "engine-missing")
     assert rows["packages"] == ("fail", "packages-unlocked")
     assert rows["mirrors.github"] == ("fail", "mirror-unreachable")
     assert rows["store"] == ("ok", "")
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: not fit: engine, packages, mirrors.")
-    assert done.stderr.splitlines()[1:] == ["hint: see the lines above"]
+    [error, hint] = error_line(done).splitlines()
+    assert error.startswith("error: not fit: engine, packages, mirrors.")
+    assert hint == "hint: see the lines above"
 
 
 # --- the driver -----------------------------------------------------------------------------------

@@ -65,8 +65,8 @@ def test_both_files_match_gitlabs_schema(
 ) -> None:
     for name, tree in {"parent.yml": parent, "child.yml": {**lists, **child}}.items():
         (tmp_path / name).write_text(yaml.safe_dump(tree))
-        words = ["check_jsonschema", "--builtin-schema", "vendor.gitlab-ci", name]
-        subprocess.run([sys.executable, "-m", *words], cwd=tmp_path, check=True)
+        command = ["check_jsonschema", "--builtin-schema", "vendor.gitlab-ci", name]
+        subprocess.run([sys.executable, "-m", *command], cwd=tmp_path, check=True)
 
 
 def test_every_command_exists(
@@ -78,5 +78,5 @@ def test_every_command_exists(
         shell("\n".join(job["script"]), staged, {"NAME": "cpu"})
     calls = noted(staged)
     assert len(calls) > len(jobs)
-    for words in calls:
-        check(words)
+    for command in calls:
+        check(command)

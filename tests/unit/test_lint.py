@@ -60,7 +60,7 @@ layers = ["package.high", "package.low"]
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Checkout:
-    """Makes a git checkout whose config is the project's own, with given files over it."""
+    """Make a git checkout whose config is the project's own, with given files over it."""
 
     def make(**files: str) -> Path:
         for name in ("config.yaml", "config.schema.json"):

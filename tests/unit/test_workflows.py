@@ -134,9 +134,11 @@ def test_every_command_exists(tmp_path: Path) -> None:
         if "scripts/bootstrap" in found.get("run", ""):
             shell(found["run"], staged, environment)
     calls = noted(staged)
-    for words in calls:
-        check(words)
-    assert {"build", "push", "inspect", "lint", "pin", "matrix"} <= {words[1] for words in calls}
+    for command in calls:
+        check(command)
+    assert {"build", "push", "inspect", "lint", "pin", "matrix"} <= {
+        command[1] for command in calls
+    }
     assert {each[2] for each in IMAGES.values()} <= sessions()
 
 
@@ -145,13 +147,13 @@ def test_the_callers_choice_of_cache_reaches_the_build(tmp_path: Path, cache: st
     at = "type=registry,ref=ghcr.io/owner/repo/build-cache:cpu"  # a reference has no capitals
     environment = {"GITHUB_REPOSITORY": "Owner/Repo", "VARIANT": "cpu", "CACHE": cache}
     shell(step("image", "image", "Build")["run"], stage(tmp_path), environment)
-    [words] = noted(tmp_path)
-    assert words[:4] == ["invoke", "build", "--variant", "cpu"]
-    define = [word for word in words if "=" in word]
+    [command] = noted(tmp_path)
+    assert command[:4] == ["invoke", "build", "--variant", "cpu"]
+    define = [word for word in command if "=" in word]
     found = load("cpu", define).config.build.cache
     assert found.from_ == ((at,) if cache != "none" else ())
     assert found.to == ((f"{at},mode=max,ignore-error=true",) if cache == "write" else ())
-    assert ("--no-cache" in words) == (cache == "none")
+    assert ("--no-cache" in command) == (cache == "none")
 
 
 def test_every_kind_of_cache_has_a_caller() -> None:
