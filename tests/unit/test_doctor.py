@@ -203,9 +203,14 @@ def test_without_engine_the_other_checks_still_run(tmp_path: Path) -> None:
     config = {"mirrors": {**settings, "huggingface": nowhere}, "build": {"requirements": "absent"}}
     path = tmp_path / "config.yaml"
     path.write_text(json.dumps(config))
-    env = {"DOCKER_HOST": f"unix://{tmp_path}/absent.sock", "MODELS_STORE": str(tmp_path / "m")}
 
-    done = invoke("doctor", "--json", config=path, no_proxy="127.0.0.1", **env)
+    done = invoke(
+        *("doctor", "--json"),
+        config=path,
+        no_proxy="127.0.0.1",
+        DOCKER_HOST=f"unix://{tmp_path}/absent.sock",
+        MODELS_STORE=str(tmp_path / "m"),
+    )
 
     rows = {row["check"]: (row["level"], row["code"]) for row in json.loads(done.stdout)}
     assert rows["engine"] == ("fail", "engine-missing")
