@@ -4,8 +4,6 @@ The interpreter waits for an executor's threads at its end, so one that waits fo
 would delay an interrupt. These are daemon threads: their work must stand being killed.
 """
 
-from __future__ import annotations
-
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping

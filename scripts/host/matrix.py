@@ -1,7 +1,5 @@
 """List what CI runs, from `config.yaml` and `pyproject.toml`."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

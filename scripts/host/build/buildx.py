@@ -4,8 +4,6 @@ The SDK cannot drive BuildKit (https://github.com/docker/docker-py/issues/2230),
 through the command line.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

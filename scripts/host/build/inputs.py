@@ -4,8 +4,6 @@ The Dockerfile's own defaults equal the build arguments of the default variant w
 test compares them.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Build an image: prefetch models beside a prebuild, run buildx, write the report."""
 
-from __future__ import annotations
-
 import time
 from contextlib import ExitStack
 from pathlib import Path

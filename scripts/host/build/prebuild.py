@@ -4,8 +4,6 @@ A first build would otherwise wait for gigabytes before its first step. The buil
 results; the build proper reuses them, or joins a step that is still running.
 """
 
-from __future__ import annotations
-
 import signal
 import tempfile
 import threading

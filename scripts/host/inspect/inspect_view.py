@@ -1,7 +1,5 @@
 """Show an inspected image, and the difference between two, as tables."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from typing import Final

@@ -1,7 +1,5 @@
 """Check an image's structure: one function per check, one table for `invoke inspect` and smoke."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final

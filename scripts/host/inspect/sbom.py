@@ -3,8 +3,6 @@
 https://cyclonedx.org/docs/1.6/json/; package URLs as in https://github.com/package-url/purl-spec.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final

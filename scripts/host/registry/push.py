@@ -1,7 +1,5 @@
 """Push a tested image: immutable tags first, each digest compared with the registry's."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial

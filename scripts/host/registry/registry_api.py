@@ -3,8 +3,6 @@
 Digests are asked through the engine: it has the credentials, proxies and certificates of the push.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from typing import Final

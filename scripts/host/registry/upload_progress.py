@@ -1,7 +1,5 @@
 """Add up the layers of a push and show them as one line."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Define the build report, and render it for a terminal."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict

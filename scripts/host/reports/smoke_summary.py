@@ -1,7 +1,5 @@
 """Print the smoke report on one screen of a terminal, and write its files."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from pathlib import Path
