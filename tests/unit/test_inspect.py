@@ -21,6 +21,7 @@ from scripts.host.inspect.rules import CHECKS, failed_checks, require
 from scripts.host.inspect.sbom import make_sbom
 from scripts.host.inspect.structure import ImageLayer, Inspection, model_paths, own_steps
 from scripts.host.inspect.violations import Violation
+from scripts.host.models.artifacts import image_artifacts
 
 COMMIT = "1c0a0c4c26f78c32095ebc7f8af82f5c04fca8c0"
 LISTING = f"""\
@@ -153,7 +154,7 @@ def test_shipped_config_has_every_limit_and_a_checkpoint() -> None:
     loaded = load("cuda128")
     smoke = loaded.config.smoke
     assert None not in (smoke.total_size_limit, smoke.layer_size_limit, smoke.waste_limit)
-    assert model_paths(loaded.config.models) == ("/model.safetensors",)
+    assert model_paths(image_artifacts(loaded)) == ("/model.safetensors",)
 
 
 def test_tables_show_layers_folders_waste_and_checks() -> None:

@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from scripts.common.records import Record
-from scripts.host.config.schema import Model
 from scripts.host.engine.client import get_image
 from scripts.host.inspect.export import export_trees
 from scripts.host.inspect.layer_tree import LayerTree, later_covers, overlay
 from scripts.host.inspect.packages import Manifest, read_manifest
 from scripts.host.inspect.violations import Violation, find_config_secrets, redact
+from scripts.host.models.artifacts import Artifact
 
 if TYPE_CHECKING:
     import docker
@@ -176,8 +176,6 @@ def _printable(path: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def model_paths(models: Iterable[Model]) -> tuple[str, ...]:
-    """Return the files that no size budget counts: the models that are baked in."""
-    return tuple(
-        model.path for model in models if model.placement == "image" and model.layout == "file"
-    )
+def model_paths(artifacts: Iterable[Artifact]) -> tuple[str, ...]:
+    """Return the files that no size budget counts: those of the models that are baked in."""
+    return tuple(each.model.path for each in artifacts if each.model.layout == "file")
