@@ -12,7 +12,7 @@ import pytest
 
 from scripts.common.diagnostics.error import UserError
 from scripts.host.build.build_progress import BuildProgress, step_records
-from scripts.host.build.buildx import build_command, build_error
+from scripts.host.build.buildx import build_command, build_error, prebuild_command
 from scripts.host.build.inputs import (
     BASE_DIGEST_LABEL,
     BASE_NAME_LABEL,
@@ -21,7 +21,6 @@ from scripts.host.build.inputs import (
     read_revision,
     resolve,
 )
-from scripts.host.build.prebuild import prebuild_command
 from scripts.host.config.load import ROOT, load
 from scripts.host.config.lock import Lock
 from scripts.host.config.pins import resolve_base

@@ -1,4 +1,4 @@
-"""Run `docker buildx build`.
+"""Run `docker buildx build`, also for what can be built while the models are downloaded.
 
 The SDK cannot drive BuildKit (https://github.com/docker/docker-py/issues/2230), so builds go
 through the command line.
@@ -8,8 +8,9 @@ import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -25,6 +26,12 @@ MODELS = "models"
 """Named build context that replaces the Dockerfile's stage of this name."""
 CERTIFICATES = "certificates"
 """Named build context with the CA bundle."""
+DOWNLOAD = "download"
+"""Stage that the Dockerfile's stage `models` copies from.
+
+A prebuild's empty models replace this stage and not `models`: the builder keeps one copy of each
+named context for the next build, and empty ones would make it receive the real models again.
+"""
 
 _HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 _SHOWN_LOG_LINES = 12
@@ -122,7 +129,7 @@ def run_buildx(
     with tempfile.TemporaryDirectory() as folder:
         id_file = Path(folder) / "iid"
         outputs = [f"--iidfile={id_file}", *outputs]
-        process = start_buildx(build_command(inputs, options, contexts, outputs))
+        process = _start(build_command(inputs, options, contexts, outputs))
         try:
             with live:
                 for line in process.stderr or ():
@@ -140,7 +147,62 @@ def run_buildx(
     return image_id, progress
 
 
-def start_buildx(command: Sequence[str]) -> subprocess.Popen[str]:
+@contextmanager
+def prebuild(
+    inputs: BuildInputs, options: BuildOptions, contexts: Mapping[str, Path]
+) -> Iterator[BuildProgress]:
+    """Run a build with empty models in the background until the block ends.
+
+    A first build would otherwise wait for gigabytes before its first step. The builder caches the
+    results; the build proper reuses them, or joins a step that is still running. A failing step
+    ends it silently: the build proper fails at the same step and reports it.
+
+    Args:
+        inputs: of the build proper.
+        options: of the build proper.
+        contexts: named build contexts, without `models`.
+
+    Yields:
+        The progress so far.
+    """
+    progress = BuildProgress()
+    with tempfile.TemporaryDirectory(prefix="prebuild-") as folder:
+        process = _start(prebuild_command(inputs, options, contexts, Path(folder)))
+
+        def follow() -> None:
+            for line in process.stderr or ():
+                progress.feed(line)
+
+        reader = threading.Thread(target=follow, daemon=True)
+        reader.start()
+        try:
+            yield progress
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+            reader.join()
+
+
+def prebuild_command(
+    inputs: BuildInputs, options: BuildOptions, contexts: Mapping[str, Path], folder: Path
+) -> list[str]:
+    """Return the command of a build that leaves nothing but the builder's cache.
+
+    Args:
+        inputs: of the build proper.
+        options: of the build proper.
+        contexts: named build contexts, without `models`.
+        folder: where empty models are made.
+    """
+    models = folder / DOWNLOAD
+    (models / "extra").mkdir(parents=True)
+    (models / "model.safetensors").touch()
+    return build_command(
+        inputs, options, {**contexts, DOWNLOAD: models}, ["--output=type=cacheonly"]
+    )
+
+
+def _start(command: Sequence[str]) -> subprocess.Popen[str]:
     """Start a build; its progress comes on standard error."""
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 

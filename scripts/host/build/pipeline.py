@@ -7,9 +7,15 @@ from pathlib import Path
 from scripts.common.diagnostics.error import UserError
 from scripts.common.files import write_atomically
 from scripts.host.build.build_progress import BuildProgress, step_records
-from scripts.host.build.buildx import CERTIFICATES, MODELS, output_options, run_buildx
+from scripts.host.build.buildx import (
+    CERTIFICATES,
+    DOWNLOAD,
+    MODELS,
+    output_options,
+    prebuild,
+    run_buildx,
+)
 from scripts.host.build.inputs import CHECKPOINT_PATH, FINAL_STAGE, BuildInputs, BuildOptions
-from scripts.host.build.prebuild import DOWNLOAD, prebuild
 from scripts.host.certificates import certificate_context
 from scripts.host.console import note, warn
 from scripts.host.engine.client import client, probe
@@ -53,44 +59,9 @@ def build_image(inputs: BuildInputs, options: BuildOptions) -> BuildReport:
         started = time.monotonic()
         image_id, progress = run_buildx(inputs, options, contexts, outputs)
         seconds = time.monotonic() - started
-    report = _report(inputs, options, image_id, progress, prebuilt, seconds)
-    path = inputs.root / "reports" / "build.json"
-    write_atomically(path, f"{report.model_dump_json(indent=2)}\n")
-    return report
-
-
-def _check(inputs: BuildInputs, options: BuildOptions, *, has_downloads: bool) -> None:
-    """Refuse a build that cannot succeed, and warn about unpinned inputs."""
-    if inputs.unpinned:
-        message = f"not pinned: {', '.join(inputs.unpinned)}"
-        if options.locked:
-            raise UserError(message, location="--locked", hint="run: invoke pin")
-        warn(f"{message} - run: invoke pin")
-    if not (inputs.root / inputs.build.requirements).is_file():
-        raise UserError(
-            "the lock of the image's Python packages is missing",
-            location=inputs.build.requirements,
-            hint=f"run: invoke pin --python --variant {inputs.variant}",
-        )
-    if has_downloads and "MODEL_REPO" not in inputs.arguments:
-        raise UserError(
-            f"the download stage fetches from the Hub only, not the model at {CHECKPOINT_PATH}",
-            location="--no-prefetch",
-            hint="build without --no-prefetch",
-        )
-
-
-def _report(
-    inputs: BuildInputs,
-    options: BuildOptions,
-    image_id: str,
-    progress: BuildProgress,
-    prebuilt: BuildProgress,
-    seconds: float,
-) -> BuildReport:
     image = client().images.get(image_id)
     steps = step_records(progress, prebuilt)
-    return BuildReport(
+    report = BuildReport(
         image_id=image.id,
         tags=tuple(image.tags),
         variant=inputs.variant,
@@ -103,3 +74,23 @@ def _report(
         layers=layer_records(image.history()),
         steps=steps,
     )
+    path = inputs.root / "reports" / "build.json"
+    write_atomically(path, f"{report.model_dump_json(indent=2)}\n")
+    return report
+
+
+def _check(inputs: BuildInputs, options: BuildOptions, *, has_downloads: bool) -> None:
+    """Refuse a build that cannot succeed, and warn about unpinned inputs."""
+    if inputs.unpinned:
+        message = f"not pinned: {', '.join(inputs.unpinned)}"
+        if options.locked:
+            raise UserError(message, location="--locked", code="unpinned")
+        warn(f"{message} - run: invoke pin")
+    if not (inputs.root / inputs.build.requirements).is_file():
+        raise UserError(location=inputs.build.requirements, code="packages-unlocked")
+    if has_downloads and "MODEL_REPO" not in inputs.arguments:
+        raise UserError(
+            f"the download stage fetches from the Hub only, not the model at {CHECKPOINT_PATH}",
+            location="--no-prefetch",
+            hint="build without --no-prefetch",
+        )

@@ -106,7 +106,7 @@ def read_engine() -> tuple[EngineFacts, DockerClient | None]:
     buildx = error = ""
     connected = None
     try:
-        buildx = ".".join(map(str, probe().buildx))
+        buildx = probe().buildx
         connected = client()
     except UserError as missing:
         error = missing.message

@@ -21,21 +21,18 @@ _TIMEOUT: Final = 60  # seconds for one short answer; less than one is usual
 # Seconds without a byte from the engine. It says nothing while it commits or removes a large image,
 # or while a registry stores a large layer; the SDK's own 60 s end that on a busy machine.
 _SILENCE: Final = 900
-MINIMUM_BUILDX = (0, 13)  # the first with --progress=rawjson
 
 
 @dataclass(frozen=True)
 class Engine:
-    """Versions and abilities of the engine.
+    """Abilities of the engine.
 
     Args:
-        version: of the engine.
-        buildx: version of buildx as two numbers.
+        buildx: version of buildx, such as 0.13.
         containerd_store: whether containerd keeps the images, which attestations need.
     """
 
-    version: str
-    buildx: tuple[int, int]
+    buildx: str
     containerd_store: bool
 
 
@@ -51,7 +48,7 @@ def _docker(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def probe() -> Engine:
-    """Read the versions and abilities of the engine and of buildx.
+    """Ask the engine and buildx what they can do.
 
     Raises:
         UserError: no engine answers, or buildx is missing or too old.
@@ -66,22 +63,18 @@ def probe() -> Engine:
             code="engine-missing",
         )
     store = any("containerd.snapshotter" in str(pair) for pair in facts.get("DriverStatus") or [])
-    return Engine(str(facts["ServerVersion"]), _buildx_version(), store)
+    return Engine(_buildx_version(), store)
 
 
-def _buildx_version() -> tuple[int, int]:
+def _buildx_version() -> str:
     answer = _docker("buildx", "version")  # github.com/docker/buildx v0.13.1 788433953af1…
     fields = answer.stdout.split()
     if answer.returncode != 0 or len(fields) < 2:
         raise UserError("the Docker engine has no buildx", code="buildx-missing")
-    major, minor = (int(part) for part in fields[1].lstrip("v").split(".")[:2])
-    if (major, minor) < MINIMUM_BUILDX:
-        raise UserError(
-            f"buildx {fields[1]} is too old",
-            code="buildx-missing",
-            hint=f"install {MINIMUM_BUILDX[0]}.{MINIMUM_BUILDX[1]} or newer",
-        )
-    return major, minor
+    major, minor = fields[1].lstrip("v").split(".")[:2]
+    if (int(major), int(minor)) < (0, 13):  # the first with --progress=rawjson
+        raise UserError(f"buildx {fields[1]} is older than 0.13", code="buildx-missing")
+    return f"{major}.{minor}"
 
 
 def builder_driver(name: str | None) -> str:
@@ -156,7 +149,6 @@ def docker_errors(
             f"the connection to the engine was lost: {explanation(error)}",
             location=location,
             code="engine-missing",
-            hint="run: invoke doctor",
         ) from None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -100,9 +100,10 @@ def container_output(
         return printed.decode("utf-8", "replace")
 
 
+@cache
 def session_label(root: Path = ROOT) -> dict[str, str]:
     """Return the label for what this process starts; from then on `block_sessions` yields False."""
-    _share_lock(root)
+    _locks.enter_context(shared_lock(root))
     return checkout_label(root)
 
 
@@ -111,17 +112,10 @@ def checkout_label(root: Path) -> dict[str, str]:
     return {LABEL: f"{platform.node()}:{root}"}
 
 
-@contextmanager
-def block_sessions(root: Path) -> Iterator[bool]:
+def block_sessions(root: Path) -> AbstractContextManager[bool]:
     """Keep processes from starting containers for a checkout until the block ends.
 
     Yields:
         True; False where one that does is running, or the file system has no locks.
     """
-    with exclusive_lock(root, without_locks=False) as is_blocked:
-        yield is_blocked
-
-
-@cache
-def _share_lock(root: Path) -> None:
-    _locks.enter_context(shared_lock(root))
+    return exclusive_lock(root, without_locks=False)
