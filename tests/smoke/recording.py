@@ -28,7 +28,7 @@ from scripts.host.config.load import LoadedConfig
 from scripts.host.console import say
 from scripts.host.engine.client import client
 from scripts.host.inspect.structure import Structure
-from scripts.host.reports import smoke_summary
+from scripts.host.reports import smoke_rendering
 from tests.smoke.container_under_test import WorkerContainer
 from tests.smoke.image_facts import ImageFacts, describe_host
 from tests.smoke.target import Target
@@ -158,12 +158,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     report = _report(run, session.testscollected)
     say()
-    say(smoke_summary.format_summary(report, shutil.get_terminal_size((100, 24)).columns))
+    say(smoke_rendering.format_summary(report, shutil.get_terminal_size((100, 24)).columns))
     page = os.path.relpath(run.folder / f"smoke-{report.variant}.html")
-    if smoke_summary.earlier_proves_more(report, run.folder):
+    if smoke_rendering.earlier_proves_more(report, run.folder):
         say(f"the earlier report stays, in which this image drew: {page}")
     else:
-        smoke_summary.write_report(report, run.folder, run.log or _log(run))
+        smoke_rendering.write_report(report, run.folder, run.log or _log(run))
         junit = Path(session.config.option.xmlpath)
         if junit.exists():
             shutil.copyfile(junit, run.folder / f"smoke-{report.variant}.xml")

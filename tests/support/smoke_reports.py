@@ -9,7 +9,7 @@ from PIL import Image
 
 from scripts.common.checks.check_result import Outcome
 from scripts.common.checks.smoke_report import CheckRecord, RunRecord, SmokeReport, SubjectRecord
-from scripts.host.reports import smoke_summary
+from scripts.host.reports import smoke_rendering
 
 
 def png(colour: tuple[int, int, int] = (250, 20, 240), edge: int = 64) -> bytes:
@@ -38,5 +38,5 @@ def write_report(
         (CheckRecord(name="draws", outcome=outcome, seconds=1.0),),
         RunRecord(started="2026-11-24T07:00:00+00:00", seconds=1.0, whole=whole, pictures=pictures),
     )
-    smoke_summary.write_report(report, folder, "the log")
+    smoke_rendering.write_report(report, folder, "the log")
     return report

@@ -23,8 +23,7 @@ from scripts.common.checks.smoke_report import (
 )
 from scripts.common.diagnostics.table import diagnostics
 from scripts.common.gpu.device import Device
-from scripts.host.reports.smoke_page import render_page
-from scripts.host.reports.smoke_summary import write_report
+from scripts.host.reports.smoke_rendering import render_page, write_report
 from tests.support.smoke_reports import png
 
 BROWSER = next(

@@ -16,10 +16,11 @@ from scripts.common.checks.smoke_report import (
 )
 from scripts.common.diagnostics.table import diagnostics
 from scripts.common.gpu.device import Device
-from scripts.host.reports.smoke_page import phase_spans, render_page
-from scripts.host.reports.smoke_summary import (
+from scripts.host.reports.smoke_rendering import (
     earlier_proves_more,
     format_summary,
+    phase_spans,
+    render_page,
     verdict,
     write_report,
 )

@@ -2,19 +2,14 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
+from scripts.common.records import Record
 from scripts.common.units import size
 from scripts.host.console import table
 
 _SLOWEST = 5
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class LayerRecord(_Record):
+class LayerRecord(Record):
     """One layer.
 
     Args:
@@ -26,7 +21,7 @@ class LayerRecord(_Record):
     instruction: str
 
 
-class StepRecord(_Record):
+class StepRecord(Record):
     """One step of a build.
 
     Args:
@@ -44,7 +39,7 @@ class StepRecord(_Record):
     ahead: bool = False
 
 
-class BuildReport(_Record):
+class BuildReport(Record):
     """Content of `reports/build.json`.
 
     Args:
