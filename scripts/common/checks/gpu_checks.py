@@ -6,13 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from scripts.common.checks.check import (
-    Check,
-    CheckSkipped,
-    Prerequisite,
-    check,
-    judge,
-)
+from scripts.common.checks.check import Check, CheckSkipped, Prerequisite, check, judge
 from scripts.common.diagnostics.error import UserError
 from scripts.common.diagnostics.signatures import refine_code
 from scripts.common.gpu.device import Device, Driver
