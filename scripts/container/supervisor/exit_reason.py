@@ -6,12 +6,11 @@ import re
 import signal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from scripts.common.diagnostics.signatures import match
+from scripts.common.diagnostics.table import Diagnostic
 from scripts.container.supervisor.process import ChildProcess
-
-if TYPE_CHECKING:
-    from scripts.common.diagnostics.table import Diagnostic
 
 HEALED_AFTER: Final = 600.0
 """Seconds of service after which earlier exits are forgotten."""
@@ -61,14 +60,11 @@ def find_exit_reason(process: ChildProcess, *, oom_killed: bool) -> ExitReason:
         process: a process that has ended.
         oom_killed: the kernel has killed for memory since the last exit.
     """
-    from scripts.common.diagnostics.signatures import match
-
-    lines = process.last_lines()
     return ExitReason(
-        status=_describe(process.exit_code),
-        out_of_memory=process.exit_code == -signal.SIGKILL and oom_killed,
-        diagnostic=match("\n".join(lines)),
-        last_lines=tuple(lines),
+        status=_describe(process.returncode),
+        out_of_memory=process.returncode == -signal.SIGKILL and oom_killed,
+        diagnostic=match("\n".join(process.last_lines)),
+        last_lines=tuple(process.last_lines),
     )
 
 

@@ -133,16 +133,12 @@ class Supervisor:
             return  # it has been replaced meanwhile
         child.kill_group()  # what it started
         if child.name == "preflight":
-            self._on_preflight_exit(child.exit_code)
-        elif child.name == "handler" and child.exit_code == 0:
+            self._on_preflight_exit(child.returncode)
+        elif child.name == "handler" and child.returncode == 0:
             log("handler-done")  # the SDK wants a fresh worker
             self._exit_code = ExitCode.STOPPED
         else:
             self._restart(child)
-
-    def on_restart_due(self, name: str) -> None:
-        """Start a process again, after its pause."""
-        self._start(name)
 
     def _dispatch(self, method: Callable[..., None], *arguments: object) -> None:
         """Queue a call for the main thread; safe in threads and signal handlers."""
@@ -240,7 +236,7 @@ class Supervisor:
             why, restarts = self._state.reason or reason.status, self._state.restarts + 1
             self._set_phase("restarting", server=0, restarts=restarts, reason=why)
         log("restarting", level="warning", child=child.name, pause=pause)
-        timer = threading.Timer(pause, self._dispatch, (self.on_restart_due, child.name))
+        timer = threading.Timer(pause, self._dispatch, (self._start, child.name))
         timer.daemon = True
         timer.start()
 
