@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.common.gpu.torch_facts import TorchFacts
+from scripts.common.gpu.gpu_facts import TorchFacts
 from scripts.host.doctor.doctor_facts import ImageTorch, read_image_torch
 from scripts.host.engine.client import client
 from tests.support.images import base_download

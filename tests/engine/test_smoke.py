@@ -20,8 +20,8 @@ import pytest
 
 from scripts.common.checks.api_checks import wait_for_api
 from scripts.common.checks.smoke_report import SmokeReport
+from scripts.common.gpu.gpu_facts import PROBE, parse_facts
 from scripts.common.gpu.judge import kernel_error
-from scripts.common.gpu.torch_facts import PROBE, parse_facts
 from scripts.common.webui_client import WebuiClient
 from scripts.host.build.inputs import resolve
 from scripts.host.config.load import ROOT, load

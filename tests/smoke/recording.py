@@ -23,7 +23,7 @@ from scripts.common.checks.smoke_report import (
     RunRecord,
     SmokeReport,
 )
-from scripts.common.diagnostics.signatures import excerpt, refine_code
+from scripts.common.diagnostics.table import excerpt, refine_code
 from scripts.host.config.load import LoadedConfig
 from scripts.host.console import say
 from scripts.host.engine.client import client

@@ -9,7 +9,7 @@ import pytest
 
 from scripts.common.checks.api_checks import AFTER_JOBS_CHECKS, ApiSubject
 from scripts.common.checks.check import Check, check, judge
-from scripts.common.diagnostics.signatures import excerpt, find_failure
+from scripts.common.diagnostics.table import excerpt, find_failure
 from scripts.common.gpu.judge import Judgement
 from tests.smoke.container_under_test import WorkerContainer
 from tests.smoke.recording import Run

@@ -15,7 +15,7 @@ from scripts.common.checks.check import (
     check,
     judge,
 )
-from scripts.common.gpu.device import parse_capability
+from scripts.common.gpu.gpu_facts import parse_capability
 from scripts.common.gpu.judge import Judgement, judge_code, public_version
 from scripts.common.units import size
 from scripts.host.engine.client import client

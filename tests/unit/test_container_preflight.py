@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from scripts.common.checks.check_result import CheckResult, Outcome, format_results
-from scripts.common.gpu.device import Device, Driver, Gpu
-from scripts.common.gpu.torch_facts import TorchFacts
+from scripts.common.gpu.gpu_facts import Device, Driver, Gpu, TorchFacts
 from scripts.container.__main__ import main as worker
 from scripts.container.preflight.preflight_checks import run_checks
 from scripts.container.preflight.preflight_facts import Facts, ask_torch

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.diagnostics.signatures import excerpt, match, refine_code
-from scripts.common.diagnostics.table import diagnostics
+from scripts.common.diagnostics.table import diagnostics, excerpt, match, refine_code
 from scripts.host.config.load import ROOT
 
 A1111 = "https://github.com/AUTOMATIC1111/stable-diffusion-webui/issues"

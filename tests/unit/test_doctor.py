@@ -16,8 +16,7 @@ import pytest
 from scripts.common.checks.check_result import CheckResult, format_results
 from scripts.common.diagnostics.error import UserError
 from scripts.common.diagnostics.table import diagnostics
-from scripts.common.gpu.device import Driver, Gpu
-from scripts.common.gpu.torch_facts import TorchFacts
+from scripts.common.gpu.gpu_facts import Driver, Gpu, TorchFacts
 from scripts.host.build.inputs import BuildInputs, resolve
 from scripts.host.config.load import ROOT, load
 from scripts.host.doctor import doctor_checks, outside_sources

@@ -22,7 +22,7 @@ from scripts.common.checks.smoke_report import (
     SubjectRecord,
 )
 from scripts.common.diagnostics.table import diagnostics
-from scripts.common.gpu.device import Device
+from scripts.common.gpu.gpu_facts import Device
 from scripts.host.reports.smoke_rendering import render_page, write_report
 from tests.support.smoke_reports import png
 

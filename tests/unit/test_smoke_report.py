@@ -15,7 +15,7 @@ from scripts.common.checks.smoke_report import (
     SubjectRecord,
 )
 from scripts.common.diagnostics.table import diagnostics
-from scripts.common.gpu.device import Device
+from scripts.common.gpu.gpu_facts import Device
 from scripts.host.reports.smoke_rendering import (
     earlier_proves_more,
     format_summary,

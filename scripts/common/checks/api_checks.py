@@ -15,7 +15,7 @@ from typing import Any, Final
 from scripts.common.checks.check import Check, CheckSkipped, Prerequisite, check, judge
 from scripts.common.checks.images import MAX_COLOURS, Png, decode_base64, decode_png, difference
 from scripts.common.diagnostics.error import UserError
-from scripts.common.diagnostics.signatures import refine_code
+from scripts.common.diagnostics.table import refine_code
 from scripts.common.gpu.judge import Judgement, judge_memory_after_jobs
 from scripts.common.webui_client import Response, WebuiClient
 

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from scripts.common.checks.check_result import CheckResult, Outcome
-from scripts.common.gpu.device import Device
+from scripts.common.gpu.gpu_facts import Device
 from scripts.common.records import Record
 
 

@@ -14,7 +14,7 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
-from scripts.common.gpu.device import Driver, Gpu
+from scripts.common.gpu.gpu_facts import Driver, Gpu
 
 
 class NvmlError(Exception):

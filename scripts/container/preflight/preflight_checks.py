@@ -17,7 +17,7 @@ from typing import Final
 
 from scripts.common.checks.check_result import CheckResult, format_results
 from scripts.common.gpu import judge
-from scripts.common.gpu.device import dotted
+from scripts.common.gpu.gpu_facts import dotted
 from scripts.common.gpu.judge import Judgement, conclude
 from scripts.container.log import log
 from scripts.container.preflight.preflight_facts import Facts, gather_facts

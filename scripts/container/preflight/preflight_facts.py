@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.gpu.device import Driver
+from scripts.common.gpu.gpu_facts import PROBE, Driver, TorchFacts, parse_facts
 from scripts.common.gpu.judge import kernel_error
 from scripts.common.gpu.nvml import NvmlError, read_driver
-from scripts.common.gpu.torch_facts import PROBE, TorchFacts, parse_facts
 from scripts.common.run import last_line, run_program
 from scripts.container import paths
 from scripts.container.settings import Settings

@@ -16,7 +16,7 @@ from http.client import HTTPException
 from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.diagnostics.signatures import match
+from scripts.common.diagnostics.table import match
 from scripts.common.webui_client import PROGRESS, Response, WebuiClient
 from scripts.container.log import log
 from scripts.container.serverless.job_input import JobRequest, parse_job_input

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from scripts.common.diagnostics.signatures import match
-from scripts.common.diagnostics.table import Diagnostic
+from scripts.common.diagnostics.table import Diagnostic, match
 from scripts.container.supervisor.process import ChildProcess
 
 HEALED_AFTER: Final = 600.0

@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.diagnostics.signatures import match
+from scripts.common.diagnostics.table import match
 from scripts.host.build.build_progress import BuildProgress, live_steps
 from scripts.host.build.inputs import FINAL_STAGE, BuildInputs, BuildOptions
 from scripts.host.certificates import FILE

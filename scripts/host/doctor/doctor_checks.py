@@ -9,7 +9,7 @@ from pathlib import Path
 
 from scripts.common.checks.check_result import CheckResult
 from scripts.common.diagnostics.error import UserError
-from scripts.common.gpu.device import Capability, Driver, dotted, parse_capability
+from scripts.common.gpu.gpu_facts import Capability, Driver, dotted, parse_capability
 from scripts.common.gpu.judge import judge_code, judge_driver
 from scripts.common.units import size
 from scripts.host.build.inputs import BuildInputs

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.gpu.device import Driver
+from scripts.common.gpu.gpu_facts import PROBE, Driver, TorchFacts, parse_facts
 from scripts.common.gpu.nvml import parse_driver
-from scripts.common.gpu.torch_facts import PROBE, TorchFacts, parse_facts
 from scripts.common.run import last_line, run_program
 from scripts.host.build.inputs import BuildInputs
 from scripts.host.config.load import ROOT

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.diagnostics.signatures import match
+from scripts.common.diagnostics.table import match
 from scripts.common.run import last_line, run_program
 
 if TYPE_CHECKING:
