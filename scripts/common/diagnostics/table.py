@@ -17,7 +17,6 @@ from typing import Final
 _CODE: Final = re.compile(r"\b(?:code|finding)=([a-z0-9-]+)|\[([a-z0-9-]+)\]")
 # Codes that say what failed, but not why: a log may know more.
 _VAGUE: Final = ("", "not-drawn", "not-ready", "package-missing", "port-closed", "webui-died")
-_CONTEXT: Final = 2  # lines of an excerpt before and after the one that shows the failure
 
 
 @dataclass(frozen=True)
@@ -88,12 +87,13 @@ def refine_code(code: str, log: str) -> str:
     return row.code if row else code
 
 
-def excerpt(code: str, log: str) -> str:
+def excerpt(code: str, log: str, context: int = 2) -> str:
     """Return the lines of a log that show a failure.
 
     Args:
         code: of the failure.
         log: of the worker, or the output of the command that failed.
+        context: lines before and after the one that shows it.
 
     Returns:
         Those lines; the last ones when no line shows a vague failure; else nothing.
@@ -101,8 +101,8 @@ def excerpt(code: str, log: str) -> str:
     lines = log.splitlines()
     found = next((i for i, line in enumerate(lines) if _shows(code, line)), None)
     if found is not None:
-        return "\n".join(lines[max(found - _CONTEXT, 0) : found + _CONTEXT + 1])
-    return "\n".join(lines[-2 * _CONTEXT - 1 :]) if code in _VAGUE else ""
+        return "\n".join(lines[max(found - context, 0) : found + context + 1])
+    return "\n".join(lines[-2 * context - 1 :]) if code in _VAGUE else ""
 
 
 def _shows(code: str, line: str) -> bool:
