@@ -29,27 +29,30 @@ class LockedFile(Section):
     """One file of a model."""
 
     sha256: Sha256
-    size: int = Field(ge=0, description="Bytes.")
+    size: int = Field(ge=0)
+    """Bytes."""
 
 
 class LockedModel(Section):
     """A model as it was found; valid only while the config has the same source and files."""
 
-    source: str = Field(description="hub:owner/repo@revision, or the URL.")
-    revision: Commit | None = Field(default=None, description="Commit of the Hub repository.")
-    files: dict[str, LockedFile] = Field(description="By name in the repository or URL.")
+    source: str
+    """hub:owner/repo@revision, or the URL."""
+    revision: Commit | None = None
+    """Commit of the Hub repository."""
+    files: dict[str, LockedFile]
+    """By name in the repository or URL."""
 
 
 class Lock(Section):
     """All of `config.lock.yaml`; a missing entry is unpinned."""
 
-    images: dict[str, Digest] = Field(
-        default_factory=dict, description="Configured reference to sha256:… digest."
-    )
-    sources: dict[str, Commit] = Field(
-        default_factory=dict, description="owner/name@ref to commit, for sources without one."
-    )
-    models: dict[str, LockedModel] = Field(default_factory=dict, description="By model name.")
+    images: dict[str, Digest] = Field(default_factory=dict)
+    """Configured reference to sha256:… digest."""
+    sources: dict[str, Commit] = Field(default_factory=dict)
+    """owner/name@ref to commit, for sources without one."""
+    models: dict[str, LockedModel] = Field(default_factory=dict)
+    """By model name."""
 
 
 def read_lock(root: Path) -> Lock:
