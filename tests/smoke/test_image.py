@@ -44,10 +44,9 @@ def output(run: Run, *command: str) -> str:
 def checkpoint_is_complete(run: Run) -> Judgement:
     """Read the header, and compare it with the file's size."""
     code = (
-        "from scripts.common.fetch.safetensors_header import check\n"
+        "from scripts.common.fetch.file_format import check_safetensors\n"
         "from pathlib import Path\n"
-        "found = check(Path('/model.safetensors'))\n"
-        "print(found.tensors, found.data)"
+        "print(*check_safetensors(Path('/model.safetensors')))"
     )
     tensors, data = output(run, WORKER, "-c", code).split()
     return judge(f"{tensors} tensors, {size(int(data))}")

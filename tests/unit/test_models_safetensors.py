@@ -17,7 +17,12 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError, deserialize
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.fetch.safetensors_header import MAX_HEADER, check, check_header, header_length
+from scripts.common.fetch.file_format import (
+    MAX_HEADER,
+    check_header,
+    check_safetensors,
+    header_length,
+)
 
 TENSOR = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
 VALID: dict[str, Any] = {
@@ -104,11 +109,11 @@ def test_file_length_must_match_its_header(tmp_path: Path) -> None:
     header = encoded(VALID)
     path = tmp_path / "m.safetensors"
     path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(DATA))
-    assert check(path).tensors == 4
+    assert check_safetensors(path) == (4, DATA)
     with path.open("ab") as stream:
         stream.write(b"\0")
     with pytest.raises(UserError) as caught:
-        check(path)
+        check_safetensors(path)
     assert caught.value.code == "not-safetensors"
 
 

@@ -1,21 +1,38 @@
-"""Check that a model file is safetensors or plain data, not a pickle.
+"""Check that a model file is complete safetensors or plain data, not a pickle.
 
 Loading a pickle runs code from the file, so it is accepted only with `allow_pickle: true`.
 """
 
-from __future__ import annotations
-
+import json
+import math
+import re
+from collections import Counter
+from itertools import accumulate
+from operator import mul
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, TypeGuard
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.fetch import safetensors_header
-
-Form = Literal["safetensors", "pickle", "data"]
 
 PICKLE_SUFFIXES: Final = (".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle")
 _ZIP: Final = b"PK\x03\x04"  # what torch.save has written since 1.6
 _PICKLE: Final = tuple(b"\x80" + bytes([version]) for version in range(2, 6))
+
+MAX_HEADER: Final = 100_000_000
+"""The specification's own limit, in bytes, against headers made to exhaust memory."""
+
+_MAX_DEPTH: Final = 127  # the reference library's JSON parser goes no deeper
+_WORD: Final = 1 << 64  # lengths and offsets are unsigned 64-bit integers
+
+_BITS: Final = {
+    "F4": 4,
+    **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0"), 8),
+    **dict.fromkeys(("F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
+    **dict.fromkeys(("I16", "U16", "F16", "BF16"), 16),
+    **dict.fromkeys(("I32", "U32", "F32"), 32),
+    **dict.fromkeys(("I64", "U64", "F64", "C64"), 64),
+}
 
 
 def claims_safetensors(name: str) -> bool:
@@ -23,17 +40,18 @@ def claims_safetensors(name: str) -> bool:
     return name.lower().endswith(".safetensors")
 
 
-def refuse_pickle_name(name: str) -> None:
-    """Refuse a file by its name, before anything is downloaded.
+def refuse_pickle(name: str, form: str = "") -> None:
+    """Refuse a file by its name, before anything is downloaded, or by its form.
 
     Raises:
-        UserError: the suffix is that of a pickle (code `pickle-refused`).
+        UserError: one of them is that of a pickle (code `pickle-refused`).
     """
-    if name.lower().endswith(PICKLE_SUFFIXES):
-        raise _refused(name)
+    if form == "pickle" or name.lower().endswith(PICKLE_SUFFIXES):
+        message = "a pickle can run code when it is loaded, so it is refused"
+        raise UserError(message, location=name, code="pickle-refused")
 
 
-def check_structure(path: Path, name: str, *, allow_pickle: bool) -> Form:
+def check_structure(path: Path, name: str, *, allow_pickle: bool) -> str:
     """Check a file by its first bytes and, for safetensors, by its whole header.
 
     Args:
@@ -42,21 +60,19 @@ def check_structure(path: Path, name: str, *, allow_pickle: bool) -> Form:
         allow_pickle: accept a pickle.
 
     Returns:
-        Its form.
+        Its form: `safetensors`, `pickle` or `data`.
 
     Raises:
         UserError: it is a pickle, or is not what it claims to be.
     """
     if claims_safetensors(name):
-        safetensors_header.check(path, name=name)
+        check_safetensors(path, name=name)
         return "safetensors"
     with path.open("rb") as stream:
         start = stream.read(4)
-    form: Form = "pickle" if start.startswith((_ZIP, *_PICKLE)) else "data"
+    form = "pickle" if start.startswith((_ZIP, *_PICKLE)) else "data"
     if not allow_pickle:
-        refuse_pickle_name(name)
-        if form == "pickle":
-            raise _refused(name)
+        refuse_pickle(name, form)
     return form
 
 
@@ -67,9 +83,163 @@ def is_acceptable(form: str, name: str, *, allow_pickle: bool) -> bool:
     return allow_pickle or form != "pickle"
 
 
-def _refused(name: str) -> UserError:
-    return UserError(
-        "a pickle can run code when it is loaded, so it is refused",
-        location=name,
-        code="pickle-refused",
-    )
+def check_safetensors(path: Path, *, name: str = "") -> tuple[int, int]:
+    """Check that a file is a complete safetensors file, by its header alone.
+
+    The rules are those of the format's specification
+    (https://github.com/huggingface/safetensors#format) and, where that is silent, of the reference
+    library. No tensor is read: the header gives the length of the file, and every byte of it must
+    belong to exactly one tensor.
+
+    Args:
+        path: the file.
+        name: its name in messages; the path's by default.
+
+    Returns:
+        Number of tensors, and of their bytes.
+
+    Raises:
+        UserError: it is not a complete safetensors file (code `not-safetensors`).
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as stream:
+        size = path.stat().st_size
+        try:
+            length = header_length(stream.read(8), size)
+            data = size - 8 - length
+            return check_header(stream.read(length), data), data
+        except ValueError as error:
+            raise UserError(
+                f"not a whole safetensors file: {error}",
+                location=name or path.name,
+                code="not-safetensors",
+            ) from None
+
+
+def header_length(prefix: bytes, size: int) -> int:
+    """Return the length of the header in bytes.
+
+    Args:
+        prefix: the file's first 8 bytes.
+        size: the whole file's length in bytes.
+
+    Raises:
+        ValueError: the length is missing, absurd or longer than the file.
+    """
+    if len(prefix) < 8:
+        raise ValueError("shorter than 8 bytes")
+    length = int.from_bytes(prefix, "little")
+    if length > MAX_HEADER:
+        raise ValueError(f"header of {length} bytes is over the limit of {MAX_HEADER}")
+    if length > size - 8:
+        raise ValueError(f"header of {length} bytes reaches past the end of the file")
+    return length
+
+
+def check_header(header: bytes, data: int) -> int:
+    """Check a header, and that it describes the bytes that follow it; return how many tensors.
+
+    Args:
+        header: the JSON text.
+        data: bytes after the header.
+
+    Raises:
+        ValueError: the header breaks a rule; the message says which.
+    """
+    spans = [_span(name, entry) for name, entry in _parse(header).items()]
+    end = 0
+    for start, stop, name in sorted(spans):
+        if start != end:
+            raise ValueError(f"tensor {name!r} starts at {start}, expected {end}")
+        end = stop
+    if end != data:
+        raise ValueError(f"tensors fill {end} bytes, the file holds {data}")
+    return len(spans)
+
+
+def _parse(header: bytes) -> dict[str, Any]:
+    """Return the tensors by name; check `__metadata__` and leave it out."""
+    if not header.startswith(b"{"):
+        raise ValueError("the header does not begin with {")
+    try:
+        text = header.decode("utf-8")
+        tree: dict[str, Any] = json.loads(
+            text,
+            object_pairs_hook=_without_duplicates,
+            parse_int=_integer,
+            parse_float=_finite,
+            parse_constant=_finite,
+        )
+        if re.search(r"\\u[dD][89a-fA-F]", text):
+            json.dumps(tree, ensure_ascii=False).encode("utf-8")  # half a surrogate pair fails
+    except UnicodeError:
+        raise ValueError("the header is not UTF-8") from None
+    except RecursionError:
+        raise ValueError("the header nests too deeply") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"the header is not JSON: {error.msg} at byte {error.pos}") from None
+    if _deeper_than(tree, _MAX_DEPTH):
+        raise ValueError("the header nests too deeply")
+    metadata = tree.pop("__metadata__", None)
+    if metadata is not None and not (
+        isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values())
+    ):
+        raise ValueError("__metadata__ is not a map of strings")
+    return tree
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key {twice!r} is there twice")
+    return made
+
+
+def _integer(digits: str) -> int | float:
+    """Parse an integer that fits into 64 bits; any other as the float it rounds to."""
+    if digits != "-0" and len(digits) <= 20:
+        number = int(digits)
+        if number < _WORD:
+            return number
+    return _finite(digits)
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"{digits[:20]} is not a number of JSON")
+    return number
+
+
+def _deeper_than(tree: Any, levels: int) -> bool:  # noqa: ANN401 - any JSON value
+    if not isinstance(tree, (dict, list)):
+        return False
+    below = tree.values() if isinstance(tree, dict) else tree
+    return levels == 0 or any(_deeper_than(value, levels - 1) for value in below)
+
+
+def _span(name: str, entry: Any) -> tuple[int, int, str]:  # noqa: ANN401 - any JSON value
+    """Return start, end and name of a tensor, after checking that its shape fits them."""
+    if not isinstance(entry, dict):
+        raise ValueError(f"tensor {name!r} is not described by a map")
+    dtype, shape = entry.get("dtype"), entry.get("shape")
+    offsets = entry.get("data_offsets")
+    if not isinstance(dtype, str) or dtype not in _BITS:
+        raise ValueError(f"tensor {name!r} has the unknown dtype {str(dtype)[:20]!r}")
+    if not _are_lengths(shape):
+        raise ValueError(f"tensor {name!r} has no shape of non-negative integers")
+    if not _are_lengths(offsets) or len(offsets) != 2:
+        raise ValueError(f"tensor {name!r} has no pair of data_offsets")
+    start, stop = offsets
+    factors = [*shape, _BITS[dtype]]
+    if any(product >= _WORD for product in accumulate(factors, mul)):  # as the library multiplies
+        raise ValueError(f"tensor {name!r} is larger than 64 bits can count")
+    bits = math.prod(factors)
+    if stop < start or bits != (stop - start) * 8:
+        raise ValueError(f"tensor {name!r} takes {bits / 8:g} bytes, not {stop - start}")
+    return start, stop, name
+
+
+def _are_lengths(value: Any) -> TypeGuard[list[int]]:  # noqa: ANN401 - any JSON value
+    return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)

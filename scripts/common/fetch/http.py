@@ -20,7 +20,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import requests
 from requests import PreparedRequest
-from requests.adapters import BaseAdapter, HTTPAdapter
+from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 from urllib3.exceptions import HTTPError, IncompleteRead, ReadTimeoutError
 
@@ -150,15 +150,7 @@ class _Session(requests.Session):
         self.max_redirects = 10
         self.stream = True
         self.auth = partial(_authorize, token)  # with no `auth`, requests would read ~/.netrc
-        self._ca_bundle = ca_bundle
-
-    def get_adapter(self, url: str) -> BaseAdapter:
-        """Load the certificates at the first https URL: that takes a tenth of a second."""
-        adapter = super().get_adapter(url)
-        if url.lower().startswith("https:") and not isinstance(adapter, TrustingAdapter):
-            adapter = TrustingAdapter(self._ca_bundle)
-            self.mount("https://", adapter)
-        return adapter
+        self.mount("https://", TrustingAdapter(ca_bundle))
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         """Return where a response redirects to; None if it must not be followed."""
@@ -209,12 +201,15 @@ class TrustingAdapter(HTTPAdapter):
 
     def __init__(self, ca_bundle: str) -> None:
         super().__init__()
-        self._context = ssl_context(ca_bundle)
+        self._ca_bundle = ca_bundle
 
     def cert_verify(self, conn: Any, *_: object, **__: object) -> None:  # noqa: ANN401 - as in requests
-        """Give the context to a pool of connections, instead of a bundle."""
+        """Give the context to a pool of connections, instead of a bundle.
+
+        The certificates are loaded for the first https URL: that takes a tenth of a second.
+        """
         conn.cert_reqs, conn.ca_certs, conn.ca_cert_dir = "CERT_REQUIRED", None, None
-        conn.conn_kw["ssl_context"] = self._context
+        conn.conn_kw["ssl_context"] = ssl_context(self._ca_bundle)
 
 
 def _explain_status(response: requests.Response, url: str, *, has_token: bool) -> Exception:

@@ -54,12 +54,12 @@ class Partial:
         return os.fstat(self.fd).st_size
 
     @property
-    def origin(self) -> Origin | None:
-        """The origin recorded for the bytes; None if there is no valid record."""
+    def origin(self) -> Origin:
+        """The origin recorded for the bytes; an empty one if there is no valid record."""
         try:
             return Origin(**json.loads(self._origin_path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
-            return None
+            return Origin("")
 
     def restart(self, origin: Origin) -> None:
         """Empty the file, then record the origin of its future bytes."""

@@ -10,7 +10,6 @@ import json
 import os
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from scripts.common.diagnostics.error import UserError
@@ -20,38 +19,16 @@ from scripts.common.fetch.spec import ArtifactSpec, ProgressCallback, VerifiedFi
 from scripts.common.files import write_atomically
 
 
-@dataclass(frozen=True)
-class Stamp:
-    """Result of a verification.
-
-    Args:
-        sha256: SHA-256 of the file.
-        form: its structure, a `file_format.Form`.
-    """
-
-    sha256: str
-    form: str
-
-
 def stamp_path(path: Path) -> Path:
     """Return the path of a file's stamp."""
     return path.with_name(f"{path.name}.stamp")
 
 
-def write_stamp(path: Path, stamp: Stamp) -> None:
-    """Record a verification of `path`; do nothing on a read-only store."""
+def write_stamp(path: Path, sha256: str, form: str) -> None:
+    """Record a verification of `path` and its form; do nothing on a read-only store."""
     with suppress(OSError):
-        write_atomically(stamp_path(path), json.dumps({**asdict(stamp), **_identity(path)}))
-
-
-def read_stamp(path: Path) -> Stamp | None:
-    """Return the stamp of a file; None if there is none or the file changed since."""
-    try:
-        stored = json.loads(stamp_path(path).read_text(encoding="utf-8"))
-        matches = all(stored.get(key) == value for key, value in _identity(path).items())
-        return Stamp(str(stored["sha256"]), str(stored["form"])) if matches else None
-    except (OSError, ValueError, KeyError, AttributeError):
-        return None
+        stamp = {"sha256": sha256, "form": form, **_identity(path)}
+        write_atomically(stamp_path(path), json.dumps(stamp))
 
 
 def _identity(path: Path) -> dict[str, int]:
@@ -62,17 +39,20 @@ def _identity(path: Path) -> dict[str, int]:
 def find_verified(spec: ArtifactSpec, path: Path) -> VerifiedFile | None:
     """Return a file that its stamp shows to match; None if the stamp does not. Read no file."""
     started = time.monotonic()
-    stamp = read_stamp(path)
-    if stamp is None:
+    try:
+        stamp = json.loads(stamp_path(path).read_text(encoding="utf-8"))
+        sha256, size, form = str(stamp["sha256"]), stamp["size"], str(stamp["form"])
+        if not stamp.items() >= _identity(path).items():
+            return None  # the file changed since
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    size = path.stat().st_size
     matches = (
-        spec.sha256 in ("", stamp.sha256)
+        spec.sha256 in ("", sha256)
         and spec.size in (None, size)
-        and is_acceptable(stamp.form, spec.name, allow_pickle=spec.allow_pickle)
+        and is_acceptable(form, spec.name, allow_pickle=spec.allow_pickle)
     )
     seconds = time.monotonic() - started
-    return VerifiedFile(path, stamp.sha256, size, "cached", 0, seconds) if matches else None
+    return VerifiedFile(path, sha256, size, "cached", 0, seconds) if matches else None
 
 
 def verify_file(
@@ -108,5 +88,5 @@ def verify_file(
     with suppress(OSError):  # another user's file, or a read-only store
         path.chmod(0o644)
         os.utime(path, (layer_time(digest),) * 2)
-    write_stamp(path, Stamp(digest, form))
+    write_stamp(path, digest, form)
     return VerifiedFile(path, digest, size, "verified", 0, time.monotonic() - started)

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from urllib.parse import quote, urlsplit
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.fetch.file_format import refuse_pickle_name
+from scripts.common.fetch.file_format import refuse_pickle
 from scripts.common.fetch.spec import ArtifactSpec, redact_url
 from scripts.host.config.load import LoadedConfig
 from scripts.host.config.lock import LockedFile, LockedModel
@@ -150,8 +150,8 @@ def model_artifacts(model: Model, locked: LockedModel | None, endpoint: str) -> 
     for file, url in urls.items():
         name = file if model.layout == "hub-cache" else PurePosixPath(model.path).name
         if not model.allow_pickle:
-            refuse_pickle_name(file)
-            refuse_pickle_name(name)
+            refuse_pickle(file)
+            refuse_pickle(name)
         sha256, size = _expected(model, locked.files.get(file) if locked else None)
         allow = model.allow_pickle
         spec = ArtifactSpec(url, name, sha256, size or None, "", allow, variable)

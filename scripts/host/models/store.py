@@ -26,13 +26,7 @@ from typing import Final
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.partial import store_error
 from scripts.common.fetch.spec import ArtifactSpec, ProgressCallback, VerifiedFile, no_progress
-from scripts.common.fetch.stamps import (
-    find_verified,
-    read_stamp,
-    stamp_path,
-    verify_file,
-    write_stamp,
-)
+from scripts.common.fetch.stamps import find_verified, stamp_path, verify_file
 from scripts.common.files import sync_folder, write_atomically
 from scripts.host.models.artifacts import Artifact
 
@@ -149,9 +143,8 @@ class Store:
             target.parent.mkdir(parents=True, exist_ok=True)
             if not target.exists():
                 os.link(path, target)  # unlike a rename, never replaces
-                stamp = read_stamp(path)
-                if stamp:
-                    write_stamp(target, stamp)
+                with suppress(FileNotFoundError):
+                    stamp_path(path).rename(stamp_path(target))
                 sync_folder(target.parent)
         except FileExistsError:
             pass  # another process had the same content; its copy is as good
