@@ -50,25 +50,6 @@ class Hub:
         return cls(loaded.config.mirrors.huggingface, str(loaded.ca_bundle or ""))
 
 
-@dataclass(frozen=True)
-class HubFile:
-    """A file as the Hub describes it.
-
-    Args:
-        commit: of the repository, 40 hex digits.
-        size: bytes.
-        sha256: of a large (LFS or Xet) file; empty for others.
-        git_blob: git blob ID of a small file; empty for others.
-        is_xet: True if the Hub offers its chunked transfer.
-    """
-
-    commit: str
-    size: int | None
-    sha256: str = ""
-    git_blob: str = ""
-    is_xet: bool = False
-
-
 def find_token(spec: ArtifactSpec) -> str:
     """Return the token for a file's host from the environment, or the Hub's own login.
 
@@ -83,17 +64,33 @@ def find_token(spec: ArtifactSpec) -> str:
     return get_token() or ""
 
 
-def fetch_metadata(artifact: Artifact, hub: Hub, *, is_patient: bool = True) -> HubFile:
+def resolve_at_hub(artifact: Artifact, hub: Hub) -> Artifact:
     """Ask the Hub for a file's commit, size and checksum.
 
     Args:
         artifact: a file of a Hub repository, at any revision.
         hub: which Hub.
-        is_patient: retry temporary errors.
+
+    Returns:
+        The file at that commit. A large (LFS or Xet) one has a SHA-256, a small one a git blob ID.
 
     Raises:
         UserError: it refuses, does not have the file, or cannot be reached.
     """
+    found = _fetch_metadata(artifact, hub)
+    commit, etag = found.commit_hash, found.etag or ""
+    spec = replace(
+        artifact.spec,
+        url=hub_url(hub.endpoint, artifact.repo, commit, artifact.file),
+        sha256=etag if re.fullmatch(r"[0-9a-f]{64}", etag) else "",
+        size=artifact.spec.size or found.size,
+        git_blob=etag if re.fullmatch(r"[0-9a-f]{40}", etag) else "",
+    )
+    return replace(artifact, revision=commit, spec=spec)
+
+
+def _fetch_metadata(artifact: Artifact, hub: Hub, *, is_patient: bool = True) -> Any:  # noqa: ANN401 - the client's HfFileMetadata
+    """Ask the Hub about a file; `is_patient`: retry temporary errors."""
     with _LOCK:
         _trust(hub.ca_bundle)
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
@@ -103,48 +100,24 @@ def fetch_metadata(artifact: Artifact, hub: Hub, *, is_patient: bool = True) -> 
     repo, file, revision = artifact.repo, artifact.file, artifact.revision
     location, token = f"{repo}/{file} at {revision}", find_token(artifact.spec) or False
     url = hf_hub_url(repo, file, revision=revision, endpoint=hub.endpoint)
-
-    def ask(*, retry: bool) -> Any:  # noqa: ANN401 - the client's HfFileMetadata
+    for retry in (False, True):
         try:
-            return get_hf_file_metadata(
+            found = get_hf_file_metadata(
                 url, token=token, endpoint=hub.endpoint, retry_on_errors=retry
             )
+            break
         except Exception as error:
-            raise _explain(error, location, hub.endpoint) from None
-
-    try:
-        found = ask(retry=False)
-    except UserError as error:
-        # The client's own retries take an untrusted certificate for a temporary error, too.
-        if error.code or not is_patient:
-            raise
-        found = ask(retry=True)
-    etag, commit = found.etag or "", found.commit_hash or ""
-    if not re.fullmatch(r"[0-9a-f]{40}", commit):
+            explained = _explain(error, location, hub.endpoint)
+            # The client's own retries take an untrusted certificate for a temporary error, too.
+            if retry or explained.code or not is_patient:
+                raise explained from None
+    if not re.fullmatch(r"[0-9a-f]{40}", found.commit_hash or ""):
         raise UserError(
             "the answer is not a Hub's: it names no commit",
             location=location,
             hint=f"check mirrors.huggingface, now {hub.endpoint}",
         )
-    return HubFile(
-        commit=commit,
-        size=found.size,
-        sha256=etag if re.fullmatch(r"[0-9a-f]{64}", etag) else "",
-        git_blob=etag if re.fullmatch(r"[0-9a-f]{40}", etag) else "",
-        is_xet=found.xet_file_data is not None,
-    )
-
-
-def at_commit(artifact: Artifact, found: HubFile, hub: Hub) -> Artifact:
-    """Add to a file the commit and properties that the Hub gave for it."""
-    spec = replace(
-        artifact.spec,
-        url=hub_url(hub.endpoint, artifact.repo, found.commit, artifact.file),
-        sha256=found.sha256,
-        size=artifact.spec.size or found.size,
-        git_blob=found.git_blob,
-    )
-    return replace(artifact, revision=found.commit, spec=spec)
+    return found
 
 
 @cache
@@ -176,11 +149,7 @@ def _explain(error: Exception, location: str, endpoint: str) -> UserError:
         if isinstance(error, kind):
             return UserError(message, location=location, hint=hint, code="download-refused")
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return UserError(
-            "the Hub's certificate is not trusted",
-            location=endpoint,
-            code="certificate",
-        )
+        return UserError(location=endpoint, code="certificate")
     first = str(error).strip().splitlines()[:1] or [type(error).__name__]
     return UserError(
         f"the Hub does not answer: {first[0]}",
@@ -247,10 +216,10 @@ def _has_begun(dest: Path) -> bool:
 
 def _is_offered(artifact: Artifact, hub: Hub) -> bool:
     try:
-        found = fetch_metadata(artifact, hub, is_patient=False)
+        found = _fetch_metadata(artifact, hub, is_patient=False)
     except UserError:
         return False  # the ordinary download will explain it better
-    return found.is_xet and found.sha256 == artifact.spec.sha256
+    return found.xet_file_data is not None and found.etag == artifact.spec.sha256
 
 
 def _download(

@@ -12,9 +12,9 @@ from pathlib import Path
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.spec import ProgressCallback, RetryPolicy, VerifiedFile
 from scripts.host.concurrently import run_concurrently
-from scripts.host.config.lock import Lock, LockedFile, LockedModel, update_lock
+from scripts.host.config.lock import LockedFile, LockedModel, update_lock
 from scripts.host.models.artifacts import Artifact
-from scripts.host.models.hub_client import Hub, at_commit, fetch_metadata, fill_partial, find_token
+from scripts.host.models.hub_client import Hub, fill_partial, find_token, resolve_at_hub
 from scripts.host.models.progress_display import Display
 from scripts.host.models.store import Store, StoredFiles
 
@@ -63,15 +63,12 @@ def prefetch(
         UserError: the first failure, after the other downloads have ended.
     """
     for artifact in artifacts:
-        if not options.trust_on_first_use:
-            _refuse_unpinned_url(artifact)
-    if stored is None:
-        stored = store.find_stored(artifacts)
-    if options.rehash:
-        stored = {}
+        if not (artifact.is_pinned or artifact.repo or options.trust_on_first_use):
+            raise UserError(location=f"{artifact.label}, {artifact.source}", code="unpinned-url")
+    stored = {} if options.rehash else stored or store.find_stored(artifacts)
     missing = [artifact for artifact in artifacts if artifact not in stored]
     _warn_unpinned(missing, options.display)
-    fetched = _fetch_all(missing, store, options) if missing else {}
+    fetched = _fetch_all(missing, store, options)
     files = dict(fetched.get(each) or (each, stored[each]) for each in artifacts)
     store.register(options.checkout)
     _name_objects(files, store, options.display)
@@ -91,7 +88,7 @@ def verified_path(artifacts: Sequence[Artifact], store: Store) -> Path:
     """
     name, paths = artifacts[0].model.name, []
     for artifact in artifacts:
-        file = store.verify(artifact.spec, artifact.origin)
+        file = store.verify(artifact)
         if file is None:
             raise UserError(
                 f"{name} has not been fetched",
@@ -100,15 +97,6 @@ def verified_path(artifacts: Sequence[Artifact], store: Store) -> Path:
             )
         paths.append(store.name(file.sha256, name, artifact.file))
     return paths[0] if len(paths) == 1 else store.name_path(name, "")
-
-
-def _refuse_unpinned_url(artifact: Artifact) -> None:
-    if not artifact.is_pinned and not artifact.repo:
-        raise UserError(
-            f"nothing says what {artifact.model.name} must be: its URL is not pinned",
-            location=artifact.source,
-            code="unpinned-url",
-        )
 
 
 def _warn_unpinned(artifacts: Sequence[Artifact], display: Display) -> None:
@@ -178,11 +166,10 @@ def _fetch(
 
     started = time.monotonic()
     if artifact.repo and not artifact.is_pinned:
-        found = fetch_metadata(artifact, options.hub)
-        artifact = at_commit(artifact, found, options.hub)
-    spec, origin = artifact.spec, artifact.origin
-    file = store.verify(spec, origin, rehash=options.rehash, on_progress=on_progress)
+        artifact = resolve_at_hub(artifact, options.hub)
+    file = store.verify(artifact, rehash=options.rehash, on_progress=on_progress)
     if file is None:
+        spec = artifact.spec
         if spec.sha256:
             dest = store.object_path(spec.sha256)
             is_filled = fill_partial(artifact, dest, options.hub, on_progress, options.display.warn)
@@ -196,8 +183,8 @@ def _fetch(
             file = replace(file, state="fetched", received=file.size)
         if not spec.sha256:
             file = replace(file, path=store.adopt(file.path, file.sha256))
-        if origin:
-            store.remember(origin, file.sha256)
+        if artifact.origin:
+            store.remember(artifact.origin, file.sha256)
     return artifact, replace(file, seconds=time.monotonic() - started)
 
 
@@ -211,9 +198,7 @@ def _write_trusted(files: Mapping[Artifact, VerifiedFile], checkout: Path) -> No
         for artifact, file in files.items()
         if not artifact.is_pinned and not artifact.repo
     }
-
-    def add_trusted(lock: Lock) -> Lock:
-        return lock.model_copy(update={"models": {**lock.models, **trusted}})
-
     if trusted:
-        update_lock(checkout, add_trusted)
+        update_lock(
+            checkout, lambda lock: lock.model_copy(update={"models": lock.models | trusted})
+        )

@@ -51,38 +51,26 @@ class Store:
     root: Path
 
     def find_stored(self, artifacts: Iterable[Artifact]) -> StoredFiles:
-        """Find the artifacts that `lookup` finds."""
-        found = ((each, self.lookup(each.spec, each.origin)) for each in artifacts)
-        return {artifact: file for artifact, file in found if file}
-
-    def lookup(self, spec: ArtifactSpec, origin: str = "") -> VerifiedFile | None:
-        """Find a file that its stamp shows verified; read no file and ask no network.
-
-        Args:
-            spec: its expected properties.
-            origin: immutable name of its content, for a file without expected SHA-256.
-
-        Returns:
-            The file; None if it is not there, or has no valid stamp.
-        """
-        sha256 = spec.sha256 or self.recall(origin)
-        if not sha256:
-            return None
-        return find_verified(replace(spec, sha256=sha256), self.object_path(sha256))
+        """Find the artifacts that stamps show verified; read no file and ask no network."""
+        stored = {}
+        for artifact in artifacts:
+            spec = self._expected(artifact)
+            file = find_verified(spec, self.object_path(spec.sha256)) if spec.sha256 else None
+            if file:
+                stored[artifact] = file
+        return stored
 
     def verify(
         self,
-        spec: ArtifactSpec,
-        origin: str = "",
+        artifact: Artifact,
         *,
         rehash: bool = False,
         on_progress: ProgressCallback = no_progress,
     ) -> VerifiedFile | None:
-        """Find a file as `lookup` does, but read it if its stamp is not valid.
+        """Find a file as `find_stored` does, but read it if its stamp is not valid.
 
         Args:
-            spec: its expected properties.
-            origin: as in `lookup`.
+            artifact: the file.
             rehash: read it in any case.
             on_progress: called with the bytes read.
 
@@ -92,12 +80,25 @@ class Store:
         Raises:
             UserError: it is there and damaged (code `model-damaged`).
         """
-        sha256 = spec.sha256 or self.recall(origin)
-        path = self.object_path(sha256)
-        if not sha256 or not path.exists():
+        spec = self._expected(artifact)
+        path = self.object_path(spec.sha256)
+        if not spec.sha256 or not path.exists():
             return None
-        expected = replace(spec, sha256=sha256)
-        return verify_file(expected, path, rehash=rehash, on_progress=on_progress)
+        return verify_file(spec, path, rehash=rehash, on_progress=on_progress)
+
+    def _expected(self, artifact: Artifact) -> ArtifactSpec:
+        """Return what a file must be, by `known` where config and lock give no SHA-256."""
+        return replace(artifact.spec, sha256=self.known_sha256(artifact))
+
+    def known_sha256(self, artifact: Artifact) -> str:
+        """Return the SHA-256 of a file, if necessary as `remember` recorded it; empty if none."""
+        if artifact.spec.sha256:
+            return artifact.spec.sha256
+        try:
+            stored = json.loads(self._known(artifact.origin).read_text(encoding="utf-8"))
+            return str(stored["sha256"]) if stored["origin"] == artifact.origin else ""
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
 
     def object_path(self, sha256: str) -> Path:
         """Return the path for content of that SHA-256."""
@@ -171,14 +172,6 @@ class Store:
     def remember(self, origin: str, sha256: str) -> None:
         """Record the SHA-256 of an immutable address."""
         _record(self._known(origin), json.dumps({"origin": origin, "sha256": sha256}))
-
-    def recall(self, origin: str) -> str:
-        """Return the SHA-256 that `remember` recorded for an address; empty if none."""
-        try:
-            stored = json.loads(self._known(origin).read_text(encoding="utf-8"))
-            return str(stored["sha256"]) if stored["origin"] == origin else ""
-        except (OSError, ValueError, KeyError, TypeError):
-            return ""
 
     def _known(self, origin: str) -> Path:
         return self.root / "known" / _short(origin)

@@ -155,8 +155,7 @@ def _unused(
 
 def _used_by(loaded: LoadedConfig, store: Store) -> set[str]:
     """Return the SHA-256 of every model file of a config."""
-    artifacts = artifacts_of(loaded, loaded.config.models)
-    return {each.spec.sha256 or store.recall(each.origin) for each in artifacts}
+    return {store.known_sha256(each) for each in artifacts_of(loaded, loaded.config.models)}
 
 
 def _used_in(root: Path, store: Store, environment: Mapping[str, str]) -> set[str]:

@@ -14,7 +14,7 @@ from scripts.common.fetch.transfer import fetch_verified
 from scripts.host.config.lock import LockedFile, LockedModel
 from scripts.host.config.schema import Model
 from scripts.host.models.artifacts import Artifact, model_artifacts
-from scripts.host.models.hub_client import Hub, HubFile, at_commit, fetch_metadata, find_token
+from scripts.host.models.hub_client import Hub, find_token, resolve_at_hub
 from scripts.host.models.store import Store
 
 
@@ -35,10 +35,9 @@ def find_model_files(model: Model, hub: Hub, store: Store) -> LockedModel:
     for artifact in artifacts:
         if artifact.repo:  # all files at the first one's commit: a branch may move in between
             asked = replace(artifact, revision=commit or artifact.revision)
-            found = fetch_metadata(asked, hub)
-            commit, files[artifact.file] = found.commit, _from_hub(asked, found, hub, store)
-        else:
-            files[artifact.file] = _download(artifact, hub, store)
+            artifact = resolve_at_hub(asked, hub)
+            commit = artifact.revision
+        files[artifact.file] = _lock_file(artifact, hub, store)
     locked = LockedModel(source=model.source.lock_key, revision=commit, files=files)
     _check_config(model, artifacts[0], locked)
     return locked
@@ -61,18 +60,14 @@ def _check_config(model: Model, first: Artifact, locked: LockedModel) -> None:
             )
 
 
-def _from_hub(artifact: Artifact, found: HubFile, hub: Hub, store: Store) -> LockedFile:
-    if found.sha256 and found.size is not None:
-        return LockedFile(sha256=found.sha256, size=found.size)
-    return _download(at_commit(artifact, found, hub), hub, store)
-
-
-def _download(artifact: Artifact, hub: Hub, store: Store) -> LockedFile:
-    """Download a file into the store and return its properties."""
-    incoming = store.incoming_path(f"pin {artifact.spec.url}")
+def _lock_file(artifact: Artifact, hub: Hub, store: Store) -> LockedFile:
+    """Return a file's properties; download it into the store where the Hub does not give them."""
+    spec = artifact.spec
+    if spec.sha256 and spec.size is not None:
+        return LockedFile(sha256=spec.sha256, size=spec.size)
+    incoming = store.incoming_path(f"pin {spec.url}")
     incoming.unlink(missing_ok=True)  # what an earlier run left proves nothing about now
     policy = RetryPolicy(ca_bundle=hub.ca_bundle)
-    token = find_token(artifact.spec)
-    file = fetch_verified(artifact.spec, incoming, policy=policy, token=token)
+    file = fetch_verified(spec, incoming, policy=policy, token=find_token(spec))
     store.adopt(file.path, file.sha256)
     return LockedFile(sha256=file.sha256, size=file.size)
