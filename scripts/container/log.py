@@ -3,8 +3,6 @@
 The WebUI's own output passes through beside it, unchanged.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os

@@ -1,7 +1,5 @@
 """Choose folders that the worker can write to, started as root, as any user or read-only."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Final

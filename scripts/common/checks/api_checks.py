@@ -1,7 +1,5 @@
 """Checks of a worker by its API alone: what it answers, and the images that it draws."""
 
-from __future__ import annotations
-
 import base64
 import json
 import re

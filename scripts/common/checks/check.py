@@ -5,8 +5,6 @@ def port_is_open(subject: Subject) -> Judgement:
     return judge(f"port {subject.port}", "" if subject.answers() else "nothing answers")
 """
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Callable

@@ -3,8 +3,6 @@
 Shared by `invoke doctor`, the container's preflight and the smoke tests.
 """
 
-from __future__ import annotations
-
 import sys
 import textwrap
 from collections.abc import Callable, Sequence

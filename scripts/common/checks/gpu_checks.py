@@ -1,7 +1,5 @@
 """Checks of a worker's GPUs: driver and torch agree, and kernels compute what the CPU computes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final

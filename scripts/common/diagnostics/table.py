@@ -4,8 +4,6 @@
 failure has the same code, message and hint wherever it shows.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Facts about NVIDIA devices, their driver, and torch."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +14,7 @@ PROBE: Final = Path(__file__).with_name("torch_probe.py")
 Capability = tuple[int, int]
 """Major and minor version of a device, (8, 9) for an RTX 6000 Ada."""
 
-Kernels = Mapping[str, Mapping[str, "float | str"]]
+Kernels = Mapping[str, Mapping[str, float | str]]
 """Largest relative difference from the CPU's result, or the error: by computation and data type."""
 
 

@@ -9,8 +9,6 @@ the suffixes `a` (that device only) and `f` (its family) the CUDA C++ Programmin
 "Compute capabilities", feature sets.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Literal, NamedTuple

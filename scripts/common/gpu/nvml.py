@@ -7,8 +7,6 @@ image. As a command it prints the facts as one JSON line, so that a driver that 
 be given up, and a container can be asked.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from dataclasses import asdict

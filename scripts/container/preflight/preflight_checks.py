@@ -7,8 +7,6 @@ A check is a pure function of the facts and a row of `CHECKS`; it returns None w
 apply.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import time
@@ -26,7 +24,7 @@ from scripts.container.settings import Settings
 SHM_MINIMUM: Final = 64_000_000
 """Bytes; Docker's default is 64 MiB."""
 
-Check = Callable[[Facts], "Judgement | None"]
+Check = Callable[[Facts], Judgement | None]
 
 
 def main(settings: Settings, arguments: Sequence[str]) -> int:

@@ -1,7 +1,5 @@
 """Determine facts about this container and its machine."""
 
-from __future__ import annotations
-
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict

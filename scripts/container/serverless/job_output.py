@@ -1,7 +1,5 @@
 """Check the images of the WebUI's answer, and return or store them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, Final
 

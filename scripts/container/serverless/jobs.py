@@ -3,8 +3,6 @@
 Independent of RunPod: progress and uploads are functions of the job's context.
 """
 
-from __future__ import annotations
-
 import re
 import threading
 import time

@@ -4,8 +4,6 @@ Each source is a file that another process wrote, the kernel or the driver. None
 request to the WebUI, so that a scrape never slows an image down.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Iterator, Mapping

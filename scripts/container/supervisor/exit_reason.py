@@ -1,7 +1,5 @@
 """Determine why a supervised process exited, and when to start it again."""
 
-from __future__ import annotations
-
 import re
 import signal
 from dataclasses import dataclass

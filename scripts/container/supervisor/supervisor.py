@@ -4,8 +4,6 @@ The main thread runs one call at a time from a queue (the `on_…` methods); oth
 handlers only put calls there. The WebUI is started first, everything slow afterwards, beside it.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

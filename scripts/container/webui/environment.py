@@ -1,7 +1,5 @@
 """Build the environment of child processes, with the allocator that is preloaded into the WebUI."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from collections.abc import Iterator, Mapping

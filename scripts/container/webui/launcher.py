@@ -8,8 +8,6 @@ Only the process itself can ask its allocator and its garbage collector. This ru
 Python and imports nothing but the standard library; without tcmalloc it writes no heap statistics.
 """
 
-from __future__ import annotations
-
 import ctypes
 import gc
 import json

@@ -5,8 +5,6 @@ models is also there after loading has failed. The same image warms the GPU up, 
 job is as fast as the second.
 """
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable
