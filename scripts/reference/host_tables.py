@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 import noxfile
 import tasks
-from scripts.common.checks.check_result import LEVELS, CheckResult
+from scripts.common.checks.check import LEVELS, CheckResult
 from scripts.host.config.load import ROOT
 from scripts.host.config.schema import Config
 from scripts.host.matrix import Matrix

@@ -147,7 +147,7 @@ def doctor(
 
     Engine, disk, store, locks, every outside source, GPU.
     """
-    from scripts.common.checks.check_result import format_results
+    from scripts.common.checks.check import format_results
     from scripts.host.doctor.doctor_checks import as_json, refuse_failures, run_checks
 
     results = run_checks(inputs)

@@ -7,22 +7,16 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from scripts.common.checks.check import Check
-from scripts.common.checks.check_result import CheckResult
+from scripts.common.checks.check import Check, CheckResult
 from scripts.common.checks.gpu_checks import GpuSubject
-from scripts.common.checks.smoke_report import (
-    CheckRecord,
-    HostRecord,
-    RunRecord,
-    SmokeReport,
-)
+from scripts.common.checks.smoke_report import HostRecord, RunRecord, SmokeReport
 from scripts.common.diagnostics.table import excerpt, refine_code
 from scripts.host.config.load import LoadedConfig
 from scripts.host.console import say
@@ -60,7 +54,7 @@ class Run:
     gpu: GpuSubject | None = None
     log: str = ""
     kept: str = ""
-    checks: list[CheckRecord] = field(default_factory=list)
+    checks: list[CheckResult] = field(default_factory=list)
     images: list[str] = field(default_factory=list)
 
     @property
@@ -134,21 +128,13 @@ def _unfinished(
     return check.result_of_error(error)
 
 
-def _record(run: Run, group: str, result: CheckResult, seconds: float) -> CheckRecord:
+def _record(run: Run, group: str, result: CheckResult, seconds: float) -> CheckResult:
     code, shown = result.code, ""
     if result.outcome == "failed":
-        log = result.output or (run.worker.log if run.worker else "")
+        log = result.excerpt or (run.worker.log if run.worker else "")
         code = refine_code(result.code, log)
         shown = excerpt(code, log)
-    return CheckRecord(
-        name=result.name,
-        outcome=result.outcome,
-        seconds=seconds,
-        group=group,
-        evidence=result.evidence,
-        code=code,
-        excerpt=shown,
-    )
+    return replace(result, seconds=seconds, group=group, code=code, excerpt=shown)
 
 
 @pytest.hookimpl(trylast=True)  # after pytest has written its JUnit XML

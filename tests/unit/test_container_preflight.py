@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.common.checks.check_result import CheckResult, Outcome, format_results
+from scripts.common.checks.check import CheckResult, Outcome, format_results
 from scripts.common.gpu.gpu_facts import Device, Driver, Gpu, TorchFacts
 from scripts.container.__main__ import main as worker
 from scripts.container.preflight.preflight_checks import run_checks

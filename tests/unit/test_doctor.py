@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from scripts.common.checks.check_result import CheckResult, format_results
+from scripts.common.checks.check import CheckResult, format_results
 from scripts.common.diagnostics.error import UserError
 from scripts.common.diagnostics.table import diagnostics
 from scripts.common.gpu.gpu_facts import Driver, Gpu, TorchFacts

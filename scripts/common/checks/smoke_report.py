@@ -6,36 +6,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from scripts.common.checks.check_result import CheckResult, Outcome
+from scripts.common.checks.check import CheckResult
 from scripts.common.gpu.gpu_facts import Device
 from scripts.common.records import Record
-
-
-class CheckRecord(Record):
-    """Result of one check.
-
-    Args:
-        name: of the check.
-        outcome: passed, failed or skipped.
-        seconds: duration.
-        group: what it examines: image, start, gpu, serving or end.
-        evidence: what was seen, or why it was skipped.
-        code: of a failure in `scripts.common.diagnostics.table`.
-        excerpt: lines of the log that show the failure.
-    """
-
-    name: str
-    outcome: Outcome
-    seconds: float
-    group: str = ""
-    evidence: str = ""
-    code: str = ""
-    excerpt: str = ""
-
-    @property
-    def result(self) -> CheckResult:
-        """Return the record as a result for a table."""
-        return CheckResult(self.name, self.outcome, self.evidence, self.code, self.seconds)
 
 
 class HostRecord(Record):
@@ -125,11 +98,11 @@ class SmokeReport(SubjectRecord, RunRecord):
 
     passed: bool
     drew: bool
-    checks: tuple[CheckRecord, ...]
+    checks: tuple[CheckResult, ...]
 
     @classmethod
     def of(
-        cls, subject: SubjectRecord, checks: tuple[CheckRecord, ...], run: RunRecord
+        cls, subject: SubjectRecord, checks: tuple[CheckResult, ...], run: RunRecord
     ) -> SmokeReport:
         """Make the report of a run."""
         ran = [check for check in checks if check.outcome != "skipped"]
@@ -145,12 +118,12 @@ class SmokeReport(SubjectRecord, RunRecord):
         return "failed" if self.failures else "not proven"
 
     @property
-    def failures(self) -> tuple[CheckRecord, ...]:
+    def failures(self) -> tuple[CheckResult, ...]:
         """Return the failed checks."""
         return tuple(check for check in self.checks if check.outcome == "failed")
 
     @property
-    def ran(self) -> tuple[CheckRecord, ...]:
+    def ran(self) -> tuple[CheckResult, ...]:
         """Return the checks that were not skipped."""
         return tuple(check for check in self.checks if check.outcome != "skipped")
 

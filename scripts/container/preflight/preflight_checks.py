@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from scripts.common.checks.check_result import CheckResult, format_results
+from scripts.common.checks.check import CheckResult, format_results
 from scripts.common.gpu import judge
 from scripts.common.gpu.gpu_facts import dotted
 from scripts.common.gpu.judge import Judgement, conclude

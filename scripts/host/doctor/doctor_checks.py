@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from scripts.common.checks.check_result import CheckResult
+from scripts.common.checks.check import CheckResult
 from scripts.common.diagnostics.error import UserError
 from scripts.common.gpu.gpu_facts import Capability, Driver, dotted, parse_capability
 from scripts.common.gpu.judge import judge_code, judge_driver

@@ -8,7 +8,7 @@ from typing import Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from scripts.common.checks.check_result import CheckResult, format_results, printable, shorten
+from scripts.common.checks.check import CheckResult, format_results, printable, shorten
 from scripts.common.checks.smoke_report import SmokeReport
 from scripts.common.files import write_atomically
 from scripts.common.units import size
@@ -48,7 +48,9 @@ def render_page(report: SmokeReport, images: Mapping[str, bytes], log: str = "")
         report=report,
         images={name: base64.b64encode(png).decode() for name, png in images.items()},
         groups=groups,
-        durations=[(title, sum(each.seconds for each in group)) for title, group in groups.items()],
+        durations=[
+            (title, sum(each.seconds or 0 for each in group)) for title, group in groups.items()
+        ],
         spans=phase_spans(report.phases),
         log_lines=log.strip().splitlines(),
         size=size,
@@ -109,14 +111,14 @@ def format_summary(report: SmokeReport, width: int = 80) -> str:
         report: of the run.
         width: columns of the terminal; longer evidence is cut, the report has all of it.
     """
-    rows = [record.result for record in report.ran]
+    rows = [*report.ran]
     rows += [
         CheckResult(f"{count} check{'s' if count > 1 else ''}", "skipped", reason)
         for reason, count in report.skipped.items()
     ]
     blocks = [*_subject(report, width), "", format_results(rows, width, brief=True, paint=_paint)]
     for record in report.failures:
-        blocks += ["", format_results([record.result], width, paint=_paint)]
+        blocks += ["", format_results([record], width, paint=_paint)]
         blocks += [
             shorten(f"      | {printable(line)}", width) for line in record.excerpt.splitlines()
         ]
