@@ -1,12 +1,11 @@
 """Run work concurrently in threads that do not delay the end of the process.
 
 The interpreter waits for an executor's threads at its end, so one that waits for a stalled peer
-would delay an interrupt. These are daemon threads: their work must stand being killed.
+would delay an interrupt. A ThreadPool's are daemon threads: their work must stand being killed.
 """
 
-import queue
-import threading
 from collections.abc import Callable, Iterator, Mapping
+from multiprocessing.pool import ThreadPool
 from typing import TypeVar
 
 from scripts.common.diagnostics.error import UserError
@@ -30,26 +29,16 @@ def run_concurrently(
     Raises:
         BaseException: the first one that is not a `UserError`.
     """
-    waiting: queue.SimpleQueue[tuple[Key, Callable[[], Result]]] = queue.SimpleQueue()
-    done: queue.SimpleQueue[tuple[Key, Result | BaseException]] = queue.SimpleQueue()
-    for item in work.items():
-        waiting.put(item)
 
-    def run() -> None:
-        while True:
-            try:
-                key, call = waiting.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                done.put((key, call()))
-            except BaseException as error:  # raised where the results are read
-                done.put((key, error))
+    def run(item: tuple[Key, Callable[[], Result]]) -> tuple[Key, Result | BaseException]:
+        key, call = item
+        try:
+            return key, call()
+        except BaseException as error:  # raised where the results are read
+            return key, error
 
-    for _ in range(min(limit, len(work))):
-        threading.Thread(target=run, daemon=True).start()
-    for _ in work:
-        key, result = done.get()
-        if isinstance(result, BaseException) and not isinstance(result, UserError):
-            raise result
-        yield key, result
+    with ThreadPool(limit) as pool:
+        for key, result in pool.imap_unordered(run, work.items()):
+            if isinstance(result, BaseException) and not isinstance(result, UserError):
+                raise result
+            yield key, result
