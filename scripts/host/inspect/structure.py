@@ -1,11 +1,11 @@
 """Read an image's structure: its layers, and what lies in and below them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+import docker
 
 from scripts.common.records import Record
 from scripts.host.engine.client import get_image
@@ -14,9 +14,6 @@ from scripts.host.inspect.layer_tree import LayerTree, later_covers, overlay
 from scripts.host.inspect.packages import Manifest, read_manifest
 from scripts.host.inspect.violations import Violation, find_config_secrets, redact
 from scripts.host.models.artifacts import Artifact
-
-if TYPE_CHECKING:
-    import docker
 
 # Stage build_final_image begins with this; all below it is the base image.
 _BASE_ENDS: Final = re.compile(r"(?:#\(nop\)\s+)?ENV .*\bROOT=/stable-diffusion-webui\b")
