@@ -1,14 +1,12 @@
 """The linters: which files each gets, and the commands that check and fix them."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Final, Protocol
+from typing import Final
 
 import yaml
 from identify import identify
@@ -47,71 +45,59 @@ class LintResult:
     ran: bool = True
 
 
-class Linter(Protocol):
-    """Checks a checkout, and fixes what it can."""
-
-    @property
-    def name(self) -> str:
-        """Name in messages and for `--only`."""
-
-    def check(self, root: Path, files: LintFiles) -> LintResult:
-        """Check the checkout."""
-
-    def fix(self, root: Path, files: LintFiles) -> None:
-        """Fix what can be fixed; `check` reports the rest."""
-
-
 @dataclass(frozen=True)
-class Tool:
-    """A linter that is a program of its own.
+class Linter:
+    """A linter: a program, or what a subclass does instead.
 
     Args:
         name: in messages and for `--only`.
         command: checks, and exits with another status than 0 when it finds something.
         files: selects the files it gets as arguments; None where it finds its own.
-        sarif: checks likewise, but prints SARIF; empty where it cannot.
+        sarif: options with which `command` prints SARIF; empty where it cannot.
         fix_command: fixes what can be fixed; empty where it cannot.
     """
 
     name: str
-    command: tuple[str, ...]
+    command: tuple[str, ...] = ()
     files: Callable[[LintFiles], tuple[str, ...]] | None = None
     sarif: tuple[str, ...] = ()
     fix_command: tuple[str, ...] = ()
 
-    def check(self, root: Path, files: LintFiles) -> LintResult:
-        """Run the program over its files."""
+    def run(
+        self, root: Path, files: LintFiles, command: tuple[str, ...]
+    ) -> subprocess.CompletedProcess[str] | None:
+        """Run a command over the linter's files; None where there are none."""
         paths = self.files(files) if self.files else ()
-        if self.files and not paths:
+        return run_tool(root, *command, *paths) if paths or not self.files else None
+
+    def check(self, root: Path, files: LintFiles) -> LintResult:
+        """Check the checkout."""
+        done = self.run(root, files, self.command)
+        if done is None:
             return LintResult(self.name, passed=True, ran=False)
-        done = run_tool(root, *self.command, *paths)
         return LintResult(self.name, done.returncode == 0, done.stdout + done.stderr)
 
     def fix(self, root: Path, files: LintFiles) -> None:
-        """Run the program's own fixer."""
-        paths = self.files(files) if self.files else ()
-        if self.fix_command and (paths or not self.files):
-            run_tool(root, *self.fix_command, *paths)
+        """Fix what can be fixed; `check` reports the rest."""
+        if self.fix_command:
+            self.run(root, files, self.fix_command)
 
 
-class ShellCheck(Tool):
+class ShellCheck(Linter):
     """ShellCheck, which fixes by printing a patch."""
 
     def fix(self, root: Path, files: LintFiles) -> None:
         """Apply the patch with git."""
-        patch = run_tool(root, "shellcheck", "--format", "diff", *files.shell).stdout
-        if patch.strip():
-            run_tool(root, "git", "apply", "-", input=patch)
+        done = self.run(root, files, self.fix_command)
+        if done and done.stdout.strip():
+            run_tool(root, "git", "apply", "-", input=done.stdout)
 
 
-class ConfigLint:
+class ConfigLint(Linter):
     """Loads every variant of `config.yaml` with `config.lock.yaml`."""
 
-    name = "config"
-
-    def check(self, root: Path, files: LintFiles) -> LintResult:
+    def check(self, root: Path, files: LintFiles) -> LintResult:  # noqa: ARG002 - as every linter
         """Report each distinct error."""
-        del files
         errors: list[str] = []
         for variant in _variants(root):
             try:
@@ -120,26 +106,19 @@ class ConfigLint:
                 errors.append(str(error))
         return LintResult(self.name, not errors, "\n".join(dict.fromkeys(errors)))
 
-    def fix(self, root: Path, files: LintFiles) -> None:
-        """Fix nothing: a person has to decide."""
 
-
-class SchemaLint:
+class SchemaLint(Linter):
     """Compares `config.schema.json` with the schema in the code."""
 
-    name = "schema"
-
-    def check(self, root: Path, files: LintFiles) -> LintResult:
+    def check(self, root: Path, files: LintFiles) -> LintResult:  # noqa: ARG002 - as every linter
         """Report a file that is missing or stale."""
-        del files
         path = root / SCHEMA_NAME
         passed = path.is_file() and path.read_text(encoding="utf-8") == schema_text()
         output = "" if passed else f"{SCHEMA_NAME} is stale - run: invoke config --schema"
         return LintResult(self.name, passed, output)
 
-    def fix(self, root: Path, files: LintFiles) -> None:
+    def fix(self, root: Path, files: LintFiles) -> None:  # noqa: ARG002 - as every linter
         """Write the schema."""
-        del files
         write_schema(root)
 
 
@@ -206,43 +185,45 @@ def _variants(root: Path) -> list[str]:
         return [DEFAULT_VARIANT]
 
 
-_ZIZMOR: Final = ("zizmor", "--offline", "--no-progress", "--quiet")
-_HADOLINT: Final = ("hadolint", "--no-color", "--failure-threshold", "style")
-
-LINTERS: Final[tuple[Linter, ...]] = (
-    Tool(
+LINTERS: Final = (
+    Linter(
         "ruff",
         ("ruff", "check", "."),
-        sarif=("ruff", "check", "--output-format", "sarif", "."),
+        sarif=("--output-format", "sarif"),
         fix_command=("ruff", "check", "--fix", "--quiet", "."),
     ),
-    Tool(
+    Linter(
         "ruff-format",
         ("ruff", "format", "--check", "."),
-        sarif=("ruff", "format", "--check", "--output-format", "sarif", "."),
+        sarif=("--output-format", "sarif"),
         fix_command=("ruff", "format", "--quiet", "."),
     ),
-    Tool("mypy", ("mypy",)),
-    Tool("imports", ("lint-imports", "--no-logo", "--no-cache")),
-    Tool(
+    Linter("mypy", ("mypy",)),
+    Linter("imports", ("lint-imports", "--no-logo", "--no-cache")),
+    Linter(
         "hadolint",
-        _HADOLINT,
+        ("hadolint", "--no-color", "--failure-threshold", "style"),
         files=lambda files: files.dockerfiles,
-        sarif=(*_HADOLINT, "--format", "sarif"),
+        sarif=("--format", "sarif"),
     ),
-    ShellCheck("shellcheck", ("shellcheck", "--color=never"), files=lambda files: files.shell),
-    Tool(
+    ShellCheck(
+        "shellcheck",
+        ("shellcheck", "--color=never"),
+        files=lambda files: files.shell,
+        fix_command=("shellcheck", "--format=diff"),
+    ),
+    Linter(
         "workflows",
         ("check-jsonschema", "-v", "--color=never", "--builtin-schema", "vendor.github-workflows"),
         files=lambda files: files.workflows,
     ),
-    Tool("actionlint", ("actionlint", "-no-color"), files=lambda files: files.workflows),
-    Tool(
+    Linter("actionlint", ("actionlint", "-no-color"), files=lambda files: files.workflows),
+    Linter(
         "zizmor",
-        _ZIZMOR,
+        ("zizmor", "--offline", "--no-progress", "--quiet"),
         files=lambda files: files.workflows,
-        sarif=(*_ZIZMOR, "--format", "sarif"),
+        sarif=("--format", "sarif"),
     ),
-    ConfigLint(),
-    SchemaLint(),
+    ConfigLint("config"),
+    SchemaLint("schema"),
 )

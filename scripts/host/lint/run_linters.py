@@ -1,7 +1,5 @@
 """Run the linters, and report what they print as text or SARIF."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +7,7 @@ from pathlib import Path
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.run import last_line
-from scripts.host.lint.linters import LINTERS, Linter, LintResult, Tool, find_files, run_tool
+from scripts.host.lint.linters import LINTERS, Linter, LintResult, find_files
 
 _SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
@@ -49,12 +47,9 @@ def merge_sarif(root: Path, *, only: Sequence[str] = ()) -> str:
     files = find_files(root)
     runs = []
     for linter in _choose(only):
-        if not isinstance(linter, Tool) or not linter.sarif:
+        done = linter.sarif and linter.run(root, files, linter.command + linter.sarif)
+        if not done:
             continue
-        paths = linter.files(files) if linter.files else ()
-        if linter.files and not paths:
-            continue
-        done = run_tool(root, *linter.sarif, *paths)
         try:
             log = json.loads(done.stdout.replace(f"{root.resolve().as_uri()}/", ""))
         except ValueError:
