@@ -33,9 +33,9 @@ def prefetch(
     from scripts.host.config.load import load
     from scripts.host.models.artifacts import image_artifacts
     from scripts.host.models.hub_client import Hub
+    from scripts.host.models.models_display import open_display
     from scripts.host.models.prefetch import PrefetchOptions
     from scripts.host.models.prefetch import prefetch as fetch_artifacts
-    from scripts.host.models.progress_display import open_display
     from scripts.host.models.store import Store
 
     loaded = load(variant, define)
@@ -57,8 +57,7 @@ def verify(
     """Read every file of the store and report damaged ones."""
     from scripts.host.console import say, warn
     from scripts.host.models import store_maintenance
-    from scripts.host.models.model_tables import objects_table
-    from scripts.host.models.progress_display import open_display
+    from scripts.host.models.models_display import objects_table, open_display
     from scripts.host.models.store import Store
 
     store = Store(loaded.store)
@@ -79,7 +78,7 @@ def verify(
 def list_(loaded: "LoadedConfig") -> None:
     """Show every model: source, place, and whether it is here."""
     from scripts.host.console import say
-    from scripts.host.models.model_tables import models_table
+    from scripts.host.models.models_display import models_table
     from scripts.host.models.store import Store
 
     say(models_table(loaded, Store(loaded.store)))
@@ -129,7 +128,7 @@ def prune(loaded: "LoadedConfig", yes: Annotated[bool, "delete without asking"] 
     from scripts.common.units import size
     from scripts.host.console import note, say
     from scripts.host.models import store_maintenance
-    from scripts.host.models.model_tables import unused_table
+    from scripts.host.models.models_display import unused_table
     from scripts.host.models.store import Store
 
     store = Store(loaded.store)

@@ -16,8 +16,8 @@ from scripts.common.fetch.spec import RetryPolicy, VerifiedFile
 from scripts.host.config.load import ROOT, LoadedConfig, load
 from scripts.host.models.artifacts import image_artifacts
 from scripts.host.models.hub_client import Hub
+from scripts.host.models.models_display import Display
 from scripts.host.models.prefetch import PrefetchOptions, prefetch
-from scripts.host.models.progress_display import Display
 from scripts.host.models.store import Store, StoredFiles
 
 IMPATIENT = RetryPolicy(attempts=2, pause=0.01, max_pause=1.0, stall_timeout=2.0)

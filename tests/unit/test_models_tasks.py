@@ -20,7 +20,7 @@ import pytest
 from rich.console import Console
 
 from scripts.host.config.load import ROOT
-from scripts.host.models.progress_display import bars
+from scripts.host.models.models_display import bars
 from tests.support.checkout import (
     forget,
     from_url,

@@ -21,8 +21,8 @@ from scripts.host.console import note, warn
 from scripts.host.engine.client import client, probe
 from scripts.host.models.hub_client import Hub
 from scripts.host.models.models_context import staged_context
+from scripts.host.models.models_display import open_display
 from scripts.host.models.prefetch import PrefetchOptions, prefetch
-from scripts.host.models.progress_display import open_display
 from scripts.host.models.store import Store
 from scripts.host.reports.build_report import BuildReport, hit_ratio, layer_records
 

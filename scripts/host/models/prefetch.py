@@ -15,7 +15,7 @@ from scripts.host.concurrently import run_concurrently
 from scripts.host.config.lock import LockedFile, LockedModel, update_lock
 from scripts.host.models.artifacts import Artifact
 from scripts.host.models.hub_client import Hub, fill_partial, find_token, resolve_at_hub
-from scripts.host.models.progress_display import Display
+from scripts.host.models.models_display import Display
 from scripts.host.models.store import Store, StoredFiles
 
 

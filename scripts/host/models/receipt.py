@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from scripts.common.files import write_atomically
 from scripts.host.console import say, terminal_width
-from scripts.host.models.model_tables import file_facts, prefetch_table
+from scripts.host.models.models_display import file_facts, prefetch_table
 
 if TYPE_CHECKING:
     from scripts.common.fetch.spec import VerifiedFile
