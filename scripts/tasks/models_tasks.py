@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from invoke.context import Context
 
+from scripts.common.units import size
+from scripts.host.console import note, say, warn
 from scripts.tasks import DEFAULT_VARIANT, Define, Variant, task
 
 if TYPE_CHECKING:
@@ -55,7 +57,6 @@ def verify(
     delete: Annotated[bool, "delete the damaged files, to be fetched again"] = False,
 ) -> None:
     """Read every file of the store and report damaged ones."""
-    from scripts.host.console import say, warn
     from scripts.host.models import store_maintenance
     from scripts.host.models.models_display import objects_table, open_display
     from scripts.host.models.store import Store
@@ -77,7 +78,6 @@ def verify(
 @task(name="list")
 def list_(loaded: "LoadedConfig") -> None:
     """Show every model: source, place, and whether it is here."""
-    from scripts.host.console import say
     from scripts.host.models.models_display import models_table
     from scripts.host.models.store import Store
 
@@ -97,7 +97,6 @@ def add(
 ) -> None:
     """Add a model to config.yaml."""
     from scripts.host.config.load import ROOT
-    from scripts.host.console import say
     from scripts.host.models import config_edit
 
     entry = config_edit.model_entry(
@@ -115,7 +114,6 @@ def remove(_: Context, name: Annotated[str, "the model"]) -> None:
     The store keeps it until models.prune.
     """
     from scripts.host.config.load import ROOT
-    from scripts.host.console import say
     from scripts.host.models import config_edit
 
     config_edit.remove_model(ROOT, name)
@@ -125,8 +123,6 @@ def remove(_: Context, name: Annotated[str, "the model"]) -> None:
 @task()
 def prune(loaded: "LoadedConfig", yes: Annotated[bool, "delete without asking"] = False) -> None:
     """Show what no config names any more; delete it if you agree."""
-    from scripts.common.units import size
-    from scripts.host.console import note, say
     from scripts.host.models import store_maintenance
     from scripts.host.models.models_display import unused_table
     from scripts.host.models.store import Store
@@ -148,7 +144,6 @@ def prune(loaded: "LoadedConfig", yes: Annotated[bool, "delete without asking"] 
 @task(positional=["name"])
 def path(loaded: "LoadedConfig", name: Annotated[str, "the model"]) -> None:
     """Print the path of a model's verified file, or fail."""
-    from scripts.host.console import say
     from scripts.host.models.artifacts import image_artifacts
     from scripts.host.models.prefetch import verified_path
     from scripts.host.models.store import Store

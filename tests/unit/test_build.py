@@ -22,8 +22,7 @@ from scripts.host.build.inputs import (
     resolve,
 )
 from scripts.host.config.load import ROOT, load
-from scripts.host.config.lock import Lock
-from scripts.host.config.pins import resolve_base
+from scripts.host.config.lock import Lock, resolve_base
 from scripts.host.reports.build_report import hit_ratio, layer_records
 
 RUNTIME, DIGEST = "pytorch/pytorch:2.7.0-cuda12.8-cudnn9-runtime", f"sha256:{'a' * 64}"

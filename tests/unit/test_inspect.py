@@ -13,7 +13,7 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.diagnostics.table import diagnostics
 from scripts.host.build.inputs import BASE_DIGEST_LABEL, BASE_NAME_LABEL, resolve
 from scripts.host.config.load import load
-from scripts.host.config.pins import ResolvedSource
+from scripts.host.config.lock import ResolvedSource
 from scripts.host.config.schema import Smoke
 from scripts.host.inspect.inspect_view import format_difference, format_inspection
 from scripts.host.inspect.packages import parse_manifest

@@ -21,7 +21,6 @@ from urllib.parse import unquote, urljoin, urlsplit
 import requests
 from requests import PreparedRequest
 from requests.adapters import HTTPAdapter
-from requests.structures import CaseInsensitiveDict
 from urllib3.exceptions import HTTPError, IncompleteRead, ReadTimeoutError
 
 from scripts.common.diagnostics.error import UserError
@@ -53,7 +52,7 @@ class Response:
 
     Args:
         status: HTTP status.
-        headers: its headers, whatever their case.
+        headers: its headers.
         read_some: read what has arrived, at most so many bytes; empty only at the end.
         close: end the connection.
     """
@@ -97,9 +96,10 @@ def open_url(url: str, *, headers: Mapping[str, str], token: str, policy: RetryP
     """
     if urlsplit(url).scheme == "file":
         return _open_file(url)
-    session = _Session(policy.ca_bundle, token)
+    session = _Session(policy.ca_bundle)
+    sent = {**headers, "Authorization": f"Bearer {token}"} if token else dict(headers)
     try:
-        response = session.get(url, headers=dict(headers), timeout=policy.stall_timeout)
+        response = session.get(url, headers=sent, timeout=policy.stall_timeout)
     except requests.TooManyRedirects:
         raise _refused(url, _BAD_REDIRECT) from None
     except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema):
@@ -120,7 +120,7 @@ def _open_file(url: str) -> Response:
         stream = path.open("rb")
     except OSError as error:
         raise _refused(url, f"the file cannot be read: {error.strerror}") from None
-    headers = CaseInsensitiveDict({"Content-Length": str(os.fstat(stream.fileno()).st_size)})
+    headers = {"Content-Length": str(os.fstat(stream.fileno()).st_size)}
     return Response(200, headers, stream.read1, stream.close)
 
 
@@ -141,15 +141,14 @@ class _Session(requests.Session):
 
     Args:
         ca_bundle: PEM file trusted besides the usual ones; empty for none.
-        token: bearer token for the first host; empty for none.
     """
 
-    def __init__(self, ca_bundle: str, token: str) -> None:
+    def __init__(self, ca_bundle: str) -> None:
         super().__init__()
         self.headers.update({"User-Agent": AGENT, "Connection": "close"})
         self.max_redirects = 10
         self.stream = True
-        self.auth = partial(_authorize, token)  # with no `auth`, requests would read ~/.netrc
+        self.auth = lambda request: request  # with no `auth`, requests would read ~/.netrc
         self.mount("https://", TrustingAdapter(ca_bundle))
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
@@ -164,12 +163,6 @@ class _Session(requests.Session):
         old, new = response.request.url, prepared_request.url
         if self.should_strip_auth(old, new):  # type: ignore[no-untyped-call]  # the stubs lack it
             prepared_request.headers.pop("Authorization", None)
-
-
-def _authorize(token: str, request: PreparedRequest) -> PreparedRequest:
-    if token:
-        request.headers["Authorization"] = f"Bearer {token}"
-    return request
 
 
 @lru_cache(maxsize=4)

@@ -13,7 +13,7 @@ from pathlib import Path
 from scripts.common.diagnostics.error import UserError
 from scripts.common.run import run_program
 from scripts.host.config.load import LoadedConfig, find_ca_bundle
-from scripts.host.config.pins import ResolvedBase, ResolvedSource, resolve_base, resolve_source
+from scripts.host.config.lock import ResolvedBase, ResolvedSource, resolve_base, resolve_source
 from scripts.host.config.schema import Build, Mirrors, Smoke
 from scripts.host.models.artifacts import Artifact, artifacts_of
 

@@ -134,18 +134,15 @@ def parse_override(text: str) -> Layer:
     return Layer(tree, dict.fromkeys(prefixes, f"-D {path}"))
 
 
-def sublayer(layer: Layer, *keys: str) -> Layer:
-    """Return the part of a layer below some keys as a layer; a key may contain dots."""
-    tree: Any = layer.tree
-    for key in keys:
-        tree = tree.get(key) if isinstance(tree, dict) else None
+def sublayer(layer: Layer, key: str) -> Layer:
+    """Return the part of a layer below a key, which may contain dots, as a layer."""
+    tree, below = layer.tree.get(key), f"{key}."
     if not isinstance(tree, dict):
         return Layer({})
-    prefix = ".".join([*keys, ""])
     origins = {
-        path.removeprefix(prefix): origin
+        path.removeprefix(below): origin
         for path, origin in layer.origins.items()
-        if path.startswith(prefix)
+        if path.startswith(below)
     }
     return Layer(tree, origins)
 

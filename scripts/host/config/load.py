@@ -109,16 +109,22 @@ def load_variants(
     base, *upper = _read_files(root, environment)
     variants = sublayer(reduce(merge, upper, base), "variants")
     upper += [*_endpoint_layer(environment), *map(parse_override, define)]
-    merged = {
-        name: reduce(merge, upper, merge(base, _variant_layer(variants, name)))
-        for name in names or variants.tree
-    }
-    configs = {name: _validate(layer) for name, layer in merged.items()}
-    lock = read_lock(root)
-    return tuple(
-        LoadedConfig(config, name, merged[name].origins, lock, root)
-        for name, config in configs.items()
-    )
+    lock, loaded = read_lock(root), []
+    for name in names or variants.tree:
+        if name not in variants.tree:
+            raise UserError(
+                f"there is no variant {name}",
+                location="config.yaml",
+                hint=f"one of: {', '.join(variants.tree)}",
+            )
+        layer = reduce(merge, upper, merge(base, sublayer(variants, name)))
+        try:
+            config = Config.model_validate(layer.tree)
+        except ValidationError as error:
+            hint = "see docs/reference/config.md"
+            raise validation_error(error, layer, name="config", hint=hint) from None
+        loaded.append(LoadedConfig(config, name, layer.origins, lock, root))
+    return tuple(loaded)
 
 
 def _read_files(root: Path, environment: Mapping[str, str]) -> list[Layer]:
@@ -138,21 +144,3 @@ def _endpoint_layer(environment: Mapping[str, str]) -> list[Layer]:
     endpoint = environment.get("HF_ENDPOINT", "").rstrip("/")
     key = "mirrors.huggingface"
     return [Layer({"mirrors": {"huggingface": endpoint}}, {key: "HF_ENDPOINT"})] if endpoint else []
-
-
-def _variant_layer(variants: Layer, name: str) -> Layer:
-    if name not in variants.tree:
-        raise UserError(
-            f"there is no variant {name}",
-            location="config.yaml",
-            hint=f"one of: {', '.join(variants.tree)}",
-        )
-    return sublayer(variants, name)
-
-
-def _validate(layer: Layer) -> Config:
-    try:
-        return Config.model_validate(layer.tree)
-    except ValidationError as error:
-        hint = "see docs/reference/config.md"
-        raise validation_error(error, layer, name="config", hint=hint) from None

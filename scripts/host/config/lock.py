@@ -1,4 +1,4 @@
-"""Read and write `config.lock.yaml`: what the network answered.
+"""Read and write `config.lock.yaml`: what the network answered; resolve base images and sources.
 
 Written by `invoke pin`, and for a plain URL by trust on first use.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import Field, ValidationError
@@ -15,7 +16,7 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.partial import partial_path
 from scripts.common.files import NO_LOCKS, open_locked, write_atomically
 from scripts.host.config.layers import read_layer, validation_error
-from scripts.host.config.schema import Commit, Digest, Section, Sha256
+from scripts.host.config.schema import Commit, Digest, GitSource, Section, Sha256
 
 LOCK_NAME = "config.lock.yaml"
 
@@ -127,3 +128,67 @@ def lock_write_error(error: OSError, location: str) -> UserError:
         location=location,
         hint="free space, or make the checkout writable",
     )
+
+
+@dataclass(frozen=True)
+class ResolvedBase:
+    """A base image.
+
+    Args:
+        name: as the config has it, without a digest.
+        digest: `sha256:…` from config or lock; empty when unpinned.
+        reference: as `FROM` takes it, with digest and registry mirror.
+    """
+
+    name: str
+    digest: str
+    reference: str
+
+
+@dataclass(frozen=True)
+class ResolvedSource:
+    """A git repository that the image contains.
+
+    Args:
+        name: key under `a1111.sources`.
+        repo: owner/name under `mirrors.github`, or a URL.
+        ref: what an unpinned build fetches: the release's tag for the WebUI, else HEAD.
+        commit: from config or lock; empty when unpinned.
+    """
+
+    name: str
+    repo: str
+    ref: str
+    commit: str
+
+    @property
+    def lock_key(self) -> str:
+        """Key of the source's commit in the lock."""
+        return f"{self.repo}@{self.ref}"
+
+
+def resolve_base(configured: str, lock: Lock, registry: str | None) -> ResolvedBase:
+    """Pin a base image by the lock, and address it through a registry mirror.
+
+    The rules for short names are Docker's: no host means docker.io, no slash means `library/`.
+
+    Args:
+        configured: reference in the config.
+        lock: `Lock()` for the unpinned reference.
+        registry: the mirror that serves Docker Hub's images; None for none.
+    """
+    name, _, written = configured.partition("@")
+    digest = written or lock.images.get(name, "")
+    pinned = f"{name}@{digest}" if digest else name
+    short = pinned.removeprefix("docker.io/")
+    host, slash, _ = short.partition("/")
+    if not registry or (slash and ("." in host or ":" in host or host == "localhost")):
+        return ResolvedBase(name, digest, pinned)
+    return ResolvedBase(name, digest, f"{registry}/{short if slash else f'library/{short}'}")
+
+
+def resolve_source(name: str, source: GitSource, release: str, lock: Lock) -> ResolvedSource:
+    """Pin a git repository by the config, else by the lock."""
+    unpinned = ResolvedSource(name, source.repo, release if name == "webui" else "HEAD", "")
+    commit = source.commit or lock.sources.get(unpinned.lock_key, "")
+    return replace(unpinned, commit=commit)

@@ -67,7 +67,7 @@ class Base(Section):
 class GitSource(Section):
     """A git repository at a commit."""
 
-    repo: Annotated[str, AfterValidator(addresses.check_repository)]
+    repo: Annotated[str, AfterValidator(addresses.check_credentials)]
     """owner/name under mirrors.github, or a whole URL."""
     commit: Commit | None = None
     """40 hex digits; unpinned when absent."""
@@ -120,11 +120,6 @@ class HubSource(Section):
         if (self.file is None) == (not self.files):
             raise ValueError("exactly one of `file` and `files`")
         return self
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The files of the model, one or more."""
-        return (self.file,) if self.file else self.files
 
     @property
     def id(self) -> str:
@@ -193,7 +188,7 @@ class Model(Section):
     def files(self) -> tuple[str, ...]:
         """Names of its files: in the repository, at the end of the URL, or in the image."""
         if isinstance(self.source, HubSource):
-            return self.source.names
+            return (self.source.file,) if self.source.file else self.source.files
         return (addresses.file_name(self.source.url) or PurePosixPath(self.path).name,)
 
     @model_validator(mode="after")

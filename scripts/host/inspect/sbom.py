@@ -14,7 +14,7 @@ from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
 from scripts.host.build.inputs import BASE_DIGEST_LABEL, BASE_NAME_LABEL
-from scripts.host.config.pins import ResolvedSource
+from scripts.host.config.lock import ResolvedSource
 from scripts.host.inspect.packages import Package
 from scripts.host.inspect.structure import Inspection
 

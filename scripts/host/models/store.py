@@ -114,9 +114,7 @@ class Store:
 
     def objects(self) -> Iterator[Path]:
         """List every object, without partial files."""
-        for path in sorted(self.root.glob("objects/??/*")):
-            if len(path.name) == 64:
-                yield path
+        yield from (path for path in sorted(self.root.glob("objects/??/*")) if len(path.name) == 64)
 
     def partials(self) -> Iterator[Path]:
         """List every partial file, and what belongs to it."""

@@ -11,8 +11,7 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.spec import redact_url
 from scripts.host.concurrently import run_concurrently
 from scripts.host.config.load import LoadedConfig
-from scripts.host.config.lock import Lock, LockedModel, update_lock
-from scripts.host.config.pins import resolve_base, resolve_source
+from scripts.host.config.lock import Lock, LockedModel, resolve_base, resolve_source, update_lock
 from scripts.host.config.schema import Model
 from scripts.host.console import note, warn
 from scripts.host.engine.client import client, docker_errors

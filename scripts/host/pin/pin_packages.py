@@ -18,8 +18,7 @@ from scripts.common.files import write_atomically
 from scripts.common.run import run_program
 from scripts.host.certificates import FILE, certificate_context
 from scripts.host.config.load import LoadedConfig
-from scripts.host.config.lock import lock_write_error
-from scripts.host.config.pins import resolve_source
+from scripts.host.config.lock import lock_write_error, resolve_source
 from scripts.host.console import note
 from scripts.host.pin.git_sources import GitHosts
 
