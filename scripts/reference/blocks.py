@@ -4,8 +4,6 @@ A block lies between `<!-- NAME -->` and `<!-- /NAME -->` in README.md or a page
 test compares every block with the code, and with the results of the benchmarks.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable

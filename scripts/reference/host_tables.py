@@ -1,7 +1,5 @@
 """Generate reference tables of the host: config, tasks, sessions, report formats."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 from collections.abc import Iterator

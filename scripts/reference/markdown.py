@@ -1,7 +1,5 @@
 """Write Markdown from data and docstrings."""
 
-from __future__ import annotations
-
 import inspect
 import re
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """Generate reference tables of the worker: variables, job input, diagnostic codes."""
 
-from __future__ import annotations
-
 from scripts.common.diagnostics.table import diagnostics
 from scripts.container.serverless.job_input import ENDPOINTS, FIELD_RULES, MISNAMED
 from scripts.container.settings import VARIABLES

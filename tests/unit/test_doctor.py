@@ -372,12 +372,12 @@ def test_password_of_an_index_is_never_shown(
 
 
 def test_answers_are_grouped_by_setting() -> None:
-    requests = (
-        Request("github", "https://a/x"),
-        Request("python", "https://b/y"),
-        Request("github", "https://a/z"),
-    )
-    assert outside_sources.group(requests, (None, None, GONE)) == (
+    answers = {
+        Request("github", "https://a/x"): None,
+        Request("python", "https://b/y"): None,
+        Request("github", "https://a/z"): GONE,
+    }
+    assert outside_sources.group(answers) == (
         Reached("github", ("https://a",), (GONE,)),
         Reached("python", ("https://b",)),
     )

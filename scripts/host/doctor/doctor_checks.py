@@ -1,7 +1,5 @@
 """Check what the builder's machine lacks, each check from the facts that it needs."""
 
-from __future__ import annotations
-
 import json
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence

@@ -16,7 +16,7 @@ from scripts.common.gpu.nvml import parse_driver
 from scripts.common.run import last_line, run_program
 from scripts.host.build.inputs import BuildInputs
 from scripts.host.config.load import ROOT
-from scripts.host.engine.client import client, docker_errors, explanation, probe
+from scripts.host.engine.client import client, docker_errors, probe
 from scripts.host.engine.containers import container_output
 from scripts.host.models.store import Store
 
@@ -152,15 +152,10 @@ def read_image_torch(connected: DockerClient | None, image: str) -> ImageTorch:
     """
     if connected is None or not image:
         return ImageTorch(image)
-    from docker.errors import ContainerError
-
     command = ["/bin/sh", "-c", 'exec "${WEBUI_PYTHON:-python3}" -c "$0"', PROBE.read_text()]
     try:
-        with docker_errors(image, message="cannot be run"):
-            try:
-                text = container_output(connected, image, command, timeout=_TORCH_TIMEOUT)
-            except ContainerError as error:
-                return ImageTorch(image, error=f"cannot import torch: {explanation(error)}")
+        with docker_errors(image, message="cannot import torch"):
+            text = container_output(connected, image, command, timeout=_TORCH_TIMEOUT)
         facts = parse_facts(text)
     except UserError as error:
         return ImageTorch(image, error=error.message)

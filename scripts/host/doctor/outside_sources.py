@@ -1,15 +1,13 @@
 """Request from every outside source something that the build really needs from it."""
 
-from __future__ import annotations
-
 import ipaddress
 import re
 import ssl
 import sys
-import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -83,8 +81,8 @@ def reach_sources(
         ssl_context(bundle)
     except UserError as error:
         unusable = Reached("ca_bundle", (), (error,))
-        return unusable, *group(planned, _send(planned, ""))
-    return group(planned, _send(planned, bundle))
+        return unusable, *group(_send(planned, ""))
+    return group(_send(planned, bundle))
 
 
 def plan_requests(
@@ -167,47 +165,36 @@ def find_error(request: Request, ca_bundle: str = "") -> UserError | None:
     return UserError(reason, location=request.shown, code=code)
 
 
-def group(planned: Sequence[Request], errors: Sequence[UserError | None]) -> tuple[Reached, ...]:
+def group(answers: Mapping[Request, UserError | None]) -> tuple[Reached, ...]:
     """Group requests and their errors, None for success, by setting."""
-    settings = dict.fromkeys(request.setting for request in planned)
-    pairs = list(zip(planned, errors, strict=True))
+    grouped: dict[str, list[Request]] = {}
+    for request in answers:
+        grouped.setdefault(request.setting, []).append(request)
     return tuple(
         Reached(
             setting,
-            tuple(
-                dict.fromkeys(
-                    "/".join(request.shown.split("/")[:3])
-                    for request in planned
-                    if request.setting == setting
-                )
-            ),
-            tuple(error for request, error in pairs if error and request.setting == setting),
+            tuple(dict.fromkeys("/".join(each.shown.split("/")[:3]) for each in requests)),
+            tuple(error for each in requests if (error := answers[each])),
         )
-        for setting in settings
+        for setting, requests in grouped.items()
     )
 
 
-def _send(planned: Sequence[Request], ca_bundle: str) -> tuple[UserError | None, ...]:
+def _send(planned: Sequence[Request], ca_bundle: str) -> dict[Request, UserError | None]:
     """Send requests concurrently, and return an error for each, None for success."""
-    errors: dict[Request, UserError | None] = {}
-
-    def send(request: Request) -> None:
-        errors[request] = find_error(request, ca_bundle)
-
-    # Daemon threads: nothing else ends a lookup of a host name, and the program must not wait.
-    threads = [threading.Thread(target=send, args=(each,), daemon=True) for each in planned]
-    for thread in threads:
-        thread.start()
     end = time.monotonic() + _DEADLINE
-    for thread in threads:
-        thread.join(max(0.0, end - time.monotonic()))
-    late = f"no answer within {_DEADLINE:.0f} s"
-    return tuple(
-        errors[request]
-        if request in errors
-        else UserError(late, location=request.shown, code="mirror-unreachable")
-        for request in planned
-    )
+    # Daemon threads: nothing else ends a lookup of a host name, and the program must not wait.
+    with ThreadPool(max(1, len(planned))) as pool:
+        pending = {each: pool.apply_async(find_error, (each, ca_bundle)) for each in planned}
+        for answer in pending.values():
+            answer.wait(max(0.0, end - time.monotonic()))
+        late = f"no answer within {_DEADLINE:.0f} s"
+        return {
+            request: answer.get()
+            if answer.ready()
+            else UserError(late, location=request.shown, code="mirror-unreachable")
+            for request, answer in pending.items()
+        }
 
 
 def _registry_url(reference: str, insecure: Collection[str]) -> str:

@@ -4,8 +4,6 @@ The Hub's own record is enough for a large file. Small files and plain URLs come
 they are downloaded into the store, where a prefetch finds them later.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from scripts.common.diagnostics.error import UserError

@@ -1,7 +1,5 @@
 """Look up what config.yaml names in registries, git hosts and the Hub, and write the lock."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
