@@ -1,7 +1,5 @@
 """Replace the secrets of the environment in texts."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from functools import partial

@@ -4,8 +4,6 @@ Proxies come from the environment, as `requests` reads it. A token is sent to th
 and to no other that a redirect leads to.
 """
 
-from __future__ import annotations
-
 import email.utils
 import os
 import ssl

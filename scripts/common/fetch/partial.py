@@ -4,8 +4,6 @@ For `model` it is `model.partial`, and `model.partial.json` records what its byt
 lock is on the partial file itself, so it ends with the process and leaves nothing behind.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import os

@@ -4,8 +4,6 @@ A stamp lies beside its file and holds size, modification time, inode and SHA-25
 used: a stamp matches the file it was written for, or it does not.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import time

@@ -4,8 +4,6 @@ The build writes the list; the worker reads it at its first start and verifies e
 serves, with the code that fills the builder's store.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping

@@ -5,8 +5,6 @@ and its provenance show to everybody; a model's address is written to the lock. 
 password.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit

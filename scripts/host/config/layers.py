@@ -4,8 +4,6 @@ A layer is a tree of plain values and a map from key path to `file:line`. Maps m
 scalars are replaced.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Load the config of a command: layers merged and validated, each value's origin known."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

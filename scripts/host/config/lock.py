@@ -3,8 +3,6 @@
 Written by `invoke pin`, and for a plain URL by trust on first use.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """List the files of configured models, with what config and lock say of each. Pure."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Download missing artifacts into the store, several at once, and verify every one."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Mapping, Sequence

@@ -9,8 +9,6 @@
 Several checkouts and processes may share a store; nothing in it is ever changed in place.
 """
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import hashlib

@@ -1,7 +1,5 @@
 """Verify every object of the store, and find and delete what no config names any more."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections import defaultdict
