@@ -69,7 +69,7 @@ def verify(
     say(objects_table(checked))
     damaged = [each.path for each in checked if each.damage]
     if delete:
-        store_maintenance.delete(damaged, store)
+        store_maintenance.delete(damaged)
     elif damaged:
         warn(f"{len(damaged)} damaged - run: invoke models.verify --delete, then models.prefetch")
         sys.exit(1)
@@ -137,7 +137,7 @@ def prune(loaded: "LoadedConfig", yes: Annotated[bool, "delete without asking"] 
         note("nothing was deleted: add --yes")
         return
     if yes or input("delete these? [y/N] ").strip().lower() in ("y", "yes"):
-        store_maintenance.delete([each.path for each in unused], store)
+        store_maintenance.delete([each.path for each in unused])
         say(f"freed {size(sum(each.size for each in unused))}")
 
 

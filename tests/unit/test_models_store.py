@@ -163,7 +163,7 @@ def test_prune_deletes_only_what_no_config_names(root: Path) -> None:
         "a name of what no config names",
         "an unfinished download",
     }
-    delete([each.path for each in found], store)
+    delete([each.path for each in found])
     assert [path.name for path in store.objects()] == [sha(ONE)]
     assert [path.name for path in store.names()] == ["one.safetensors"]
     assert unused(root) == []

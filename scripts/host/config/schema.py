@@ -192,9 +192,11 @@ class Model(Section):
         return (addresses.file_name(self.source.url) or PurePosixPath(self.path).name,)
 
     @model_validator(mode="after")
-    def _several_files(self) -> Model:
+    def _files_fit_the_layout(self) -> Model:
         if len(self.files) > 1 and (self.layout == "file" or self.sha256 or self.size):
             raise ValueError("several files need `layout: hub-cache`, and no `sha256` or `size`")
+        if self.layout == "hub-cache" and not isinstance(self.source, HubSource):
+            raise ValueError("`layout: hub-cache` needs a Hub source")
         return self
 
 

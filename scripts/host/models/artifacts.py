@@ -61,15 +61,7 @@ class Artifact:
 
     @property
     def cache_folder(self) -> PurePosixPath:
-        """Folder of its repository in the image, for layout `hub-cache`.
-
-        Raises:
-            UserError: the source is a URL.
-        """
-        if not self.repo:
-            raise UserError(
-                f"{self.model.name}: layout hub-cache needs a Hub source", location="config.yaml"
-            )
+        """Folder of its repository in the image, for layout `hub-cache`."""
         return PurePosixPath(self.model.path) / f"models--{self.repo.replace('/', '--')}"
 
     @property
@@ -79,18 +71,17 @@ class Artifact:
         The Hub cache's layout: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
 
         Raises:
-            UserError: layout `hub-cache` without a Hub source or a known commit.
+            UserError: layout `hub-cache` without a known commit.
         """
         if self.model.layout == "file":
             return PurePosixPath(self.model.path)
-        folder = self.cache_folder
         if not self.origin:
             raise UserError(
                 f"{self.model.name}: the Hub cache needs a commit, not {self.revision}",
                 location="config.yaml",
                 hint="run: invoke pin",
             )
-        return folder / "snapshots" / self.revision / self.file
+        return self.cache_folder / "snapshots" / self.revision / self.file
 
 
 def image_artifacts(loaded: LoadedConfig, names: Collection[str] = ()) -> tuple[Artifact, ...]:

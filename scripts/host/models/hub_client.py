@@ -51,15 +51,14 @@ class Hub:
 
 
 def find_token(spec: ArtifactSpec) -> str:
-    """Return the token for a file's host from the environment, or the Hub's own login.
+    """Return the token for a file's host from the environment; empty if there is none.
 
-    Empty if there is none.
+    For the Hub, its own client looks into the environment and then for what `hf auth login` wrote.
     """
     variable = spec.token_variable
-    token = os.environ.get(variable, "").strip()
-    if token or variable != "HF_TOKEN":
-        return token
-    from huggingface_hub import get_token  # reads what `hf auth login` wrote
+    if variable != "HF_TOKEN":
+        return os.environ.get(variable, "").strip()
+    from huggingface_hub import get_token
 
     return get_token() or ""
 
