@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ TORCH = TorchFacts(
     devices=(Device(ADA.name, 50_980_000_000, (8, 9)),),
     kernels={name: {"float16": 0.0005} for name in ("matmul", "convolution", "attention")},
 )
-HEALTHY = {
+HEALTHY: dict[str, Any] = {
     "accelerator": "cuda",
     "driver": DRIVER,
     "driver_error": "",
@@ -50,9 +51,7 @@ HEALTHY = {
 
 def check(**changes: object) -> tuple[CheckResult, ...]:
     """Run the checks over the facts of a healthy worker, changed."""
-    facts = object.__new__(Facts)
-    vars(facts).update(HEALTHY, **changes)  # as if they had been determined
-    return run_checks(facts)
+    return run_checks(Facts(**{**HEALTHY, **changes}))
 
 
 def findings(**changes: object) -> dict[str, tuple[str, Outcome]]:

@@ -1,9 +1,8 @@
 """Determine facts about this container and its machine."""
 
 import os
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
-from functools import cached_property
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,158 +25,135 @@ _MEMORY_LIMITS: Final = (
 )
 
 
+@dataclass(frozen=True)
 class Facts:
-    """Facts that the checks judge; each is determined once, when it is first read.
+    """Facts that the checks judge, as the JSON report holds them. Sizes are in bytes.
 
-    Public attributes are the fields of the JSON report. The import of torch, the slow one, begins
-    at once in a process of its own. Sizes are in bytes.
+    Args:
+        accelerator: device that the image draws with: cuda or cpu.
+        driver: NVIDIA driver, None without one.
+        driver_error: reason why there is no driver, empty when there is one.
+        tcmalloc: library that will be preloaded, empty when none can be.
+        model: path of the checkpoint.
+        model_missing: there is no checkpoint.
+        model_error: fault of the checkpoint, as far as its header shows; empty without a fault.
+        volume: mount point of the network volume.
+        volume_there: the network volume is mounted.
+        volume_error: reason why the volume cannot be written to, empty when it can or is not
+            mounted.
+        memory: memory that this container may use: its own limit, or the machine's.
+        memory_needed: memory that serving is known to need.
+        shm: size of /dev/shm.
+        torch: torch in the WebUI's Python; None on the CPU.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        # Without a GPU to judge, torch's import would only take time from the server's own.
-        self._torch: Future[TorchFacts] | None = None
-        if settings.accelerator == "cuda":
-            self._torch = ThreadPoolExecutor(1).submit(ask_torch, settings.webui_python)
-
-    @cached_property
-    def accelerator(self) -> str:
-        """Device that the image draws with: cuda or cpu."""
-        return self._settings.accelerator
-
-    @cached_property
-    def _driver(self) -> tuple[Driver | None, str]:
-        try:
-            return read_driver(), ""
-        except NvmlError as error:
-            return None, str(error)
-
-    @cached_property
-    def driver(self) -> Driver | None:
-        """NVIDIA driver, None without one."""
-        return self._driver[0]
-
-    @cached_property
-    def driver_error(self) -> str:
-        """Reason why there is no driver, empty when there is one."""
-        return self._driver[1]
-
-    @cached_property
-    def tcmalloc(self) -> str:
-        """Library that will be preloaded, empty when none can be."""
-        return environment.find_tcmalloc(self._settings.tcmalloc)
-
-    @cached_property
-    def model(self) -> str:
-        """Path of the checkpoint."""
-        return str(self._settings.model_path)
-
-    @cached_property
-    def _model(self) -> tuple[bool, str]:
-        from scripts.common.fetch.file_format import check_structure
-
-        path = self._settings.model_path
-        try:
-            check_structure(path, path.name, allow_pickle=True)
-            return False, ""
-        except UserError as error:
-            return False, error.message
-        except OSError as error:
-            missing = isinstance(error, FileNotFoundError)
-            return missing, (error.strerror or str(error)).lower()
-
-    @cached_property
-    def model_missing(self) -> bool:
-        """True if there is no checkpoint."""
-        return self._model[0]
-
-    @cached_property
-    def model_error(self) -> str:
-        """Fault of the checkpoint, as far as its header shows; empty without a fault."""
-        return self._model[1]
-
-    @cached_property
-    def volume(self) -> str:
-        """Mount point of the network volume."""
-        return str(self._settings.volume_dir)
-
-    @cached_property
-    def volume_there(self) -> bool:
-        """True if the network volume is mounted."""
-        return self._settings.volume_dir.is_dir()
-
-    @cached_property
-    def volume_error(self) -> str:
-        """Reason why the volume cannot be written to, empty when it can or is not mounted.
-
-        The owner of pip's cache on the volume need not own all of it.
-        """
-        if not self.volume_there:
-            return ""
-        volume, cache = self._settings.volume_dir, self._settings.pip_cache_dir
-        return paths.find_write_error(cache if cache.is_relative_to(volume) else volume)
-
-    @cached_property
-    def memory(self) -> int:
-        """Memory that this container may use: its own limit, or the machine's."""
-        machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        for path in _MEMORY_LIMITS:
-            try:
-                return min(int(path.read_text()), machine)
-            except (OSError, ValueError):
-                continue  # another version of cgroups, or "max"
-        return machine
-
-    @cached_property
-    def memory_needed(self) -> int:
-        """Memory that serving is known to need."""
-        if self.accelerator == "cpu":
-            return _CPU_MEMORY
-        try:
-            return _CUDA_MEMORY + self._settings.model_path.stat().st_size
-        except OSError:
-            return _CUDA_MEMORY
-
-    @cached_property
-    def shm(self) -> int:
-        """Size of /dev/shm."""
-        try:
-            found = os.statvfs("/dev/shm")  # noqa: S108 - asked for its size only
-        except OSError:
-            return 0
-        return found.f_blocks * found.f_frsize
-
-    @cached_property
-    def torch(self) -> TorchFacts | None:
-        """Torch in the WebUI's Python; None on the CPU."""
-        return self._torch.result() if self._torch else None
+    accelerator: str
+    driver: Driver | None
+    driver_error: str
+    tcmalloc: str
+    model: str
+    model_missing: bool
+    model_error: str
+    volume: str
+    volume_there: bool
+    volume_error: str
+    memory: int
+    memory_needed: int
+    shm: int
+    torch: TorchFacts | None
 
     def to_json(self) -> dict[str, Any]:
         """Return the facts as the JSON report holds them."""
-        facts: dict[str, Any] = {name: getattr(self, name) for name in _NAMES}
-        facts["driver"] = asdict(self.driver) if self.driver else None
-        if torch := self.torch:
-            facts["torch"] = {
-                **asdict(torch),
-                "kernels": {name: kernel_error(each) for name, each in torch.kernels.items()},
-                "capability": torch.devices[0].capability if torch.devices else None,
+        facts = asdict(self)
+        if self.torch:
+            kernels, devices = self.torch.kernels, self.torch.devices
+            facts["torch"] |= {
+                "kernels": {name: kernel_error(each) for name, each in kernels.items()},
+                "capability": devices[0].capability if devices else None,
             }
         return facts
 
 
-_NAMES: Final = tuple(
-    name
-    for name, value in vars(Facts).items()
-    if isinstance(value, cached_property) and not name.startswith("_")
-)
-
-
 def gather_facts(settings: Settings) -> Facts:
-    """Determine every fact; torch, the last, is imported meanwhile."""
-    facts = Facts(settings)
-    for name in _NAMES:
-        getattr(facts, name)
-    return facts
+    """Determine every fact; torch is imported meanwhile, in a process of its own."""
+    on_cuda = settings.accelerator == "cuda"
+    with ThreadPoolExecutor(1) as pool:
+        # Without a GPU to judge, torch's import would only take time from the server's own.
+        torch = pool.submit(ask_torch, settings.webui_python) if on_cuda else None
+        driver, driver_error = _ask_driver()
+        model_missing, model_error = _check_model(settings.model_path)
+        return Facts(
+            accelerator=settings.accelerator,
+            driver=driver,
+            driver_error=driver_error,
+            tcmalloc=environment.find_tcmalloc(settings.tcmalloc),
+            model=str(settings.model_path),
+            model_missing=model_missing,
+            model_error=model_error,
+            volume=str(settings.volume_dir),
+            volume_there=settings.volume_dir.is_dir(),
+            volume_error=_find_volume_error(settings),
+            memory=_read_memory_limit(),
+            memory_needed=_estimate_memory(settings),
+            shm=_measure_shm(),
+            torch=torch.result() if torch else None,
+        )
+
+
+def _ask_driver() -> tuple[Driver | None, str]:
+    try:
+        return read_driver(), ""
+    except NvmlError as error:
+        return None, str(error)
+
+
+def _check_model(path: Path) -> tuple[bool, str]:
+    """Return whether the checkpoint is missing, and its fault, as far as its header shows."""
+    from scripts.common.fetch.file_format import check_structure
+
+    try:
+        check_structure(path, path.name, allow_pickle=True)
+        return False, ""
+    except UserError as error:
+        return False, error.message
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        return missing, (error.strerror or str(error)).lower()
+
+
+def _find_volume_error(settings: Settings) -> str:
+    """Try to write to the volume; the owner of pip's cache on it need not own all of it."""
+    volume, cache = settings.volume_dir, settings.pip_cache_dir
+    if not volume.is_dir():
+        return ""
+    return paths.find_write_error(cache if cache.is_relative_to(volume) else volume)
+
+
+def _read_memory_limit() -> int:
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for path in _MEMORY_LIMITS:
+        try:
+            return min(int(path.read_text()), machine)
+        except (OSError, ValueError):
+            continue  # another version of cgroups, or "max"
+    return machine
+
+
+def _estimate_memory(settings: Settings) -> int:
+    if settings.accelerator == "cpu":
+        return _CPU_MEMORY
+    try:
+        return _CUDA_MEMORY + settings.model_path.stat().st_size
+    except OSError:
+        return _CUDA_MEMORY
+
+
+def _measure_shm() -> int:
+    try:
+        found = os.statvfs("/dev/shm")  # noqa: S108 - asked for its size only
+    except OSError:
+        return 0
+    return found.f_blocks * found.f_frsize
 
 
 def ask_torch(python: Path, timeout: float = _TIMEOUT) -> TorchFacts:
