@@ -70,8 +70,8 @@ def serve(settings: Settings) -> int:
     from scripts.container.supervisor.supervisor import Supervisor
 
     started_at = time.monotonic()
-    own, write = paths.list_own_folders(settings), paths.list_model_folders(settings)
-    privileges.drop(settings.worker_user, own=own, write=write)
+    own, models = paths.list_own_folders(settings), paths.list_volume_models(settings)
+    privileges.drop(settings.worker_user, own=own, write={path.parent for path in models})
     paths.require_writable(settings)
     return Supervisor(settings, started_at).run()
 

@@ -46,11 +46,6 @@ def list_volume_models(settings: Settings) -> list[Path]:
     return [Path(path) for path in read_list(settings.volume_models)]
 
 
-def list_model_folders(settings: Settings) -> list[Path]:
-    """Return the folders that models are fetched into at start."""
-    return sorted({path.parent for path in list_volume_models(settings)})
-
-
 def require_writable(settings: Settings) -> None:
     """Check the folders that nothing works without.
 

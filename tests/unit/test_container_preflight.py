@@ -36,7 +36,7 @@ HEALTHY: dict[str, Any] = {
     "driver": DRIVER,
     "driver_error": "",
     "torch": TORCH,
-    "tcmalloc": "/usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4",
+    "tcmalloc": "libtcmalloc_minimal.so.4",
     "model": "/model.safetensors",
     "model_missing": False,
     "model_error": "",

@@ -23,6 +23,7 @@ from scripts.container.serverless.job_output import JobResult, invalid_answer, r
 _QUICK: Final = 10.0  # seconds for requests that the WebUI answers at any time
 _INTERRUPT_TIME: Final = 10.0  # seconds that an interrupted image gets to end
 _POLL: Final = 0.05
+_PROGRESS_INTERVAL: Final = 1.0  # seconds between two progress reports
 # Other errors may quote the job: no prompt or name of a setting may have the worker replaced.
 _RAISED_BY_TORCH: Final = re.compile(r"\d+ (?:RuntimeError|AcceleratorError): ")
 _POISON: Final = ("cuda-error", "no-kernel-image", "kernel-failed")
@@ -45,7 +46,6 @@ class JobContext:
         upload: stores an image of a job, by the job's id, the file and its suffix, and returns
             its address; None to return base64.
         count_unsent: returns how many results RunPod's SDK has not sent yet.
-        progress_interval: seconds between two progress reports.
     """
 
     client: WebuiClient
@@ -55,7 +55,6 @@ class JobContext:
     report_progress: Callable[[Job, JobResult], None] | None = None
     upload: Callable[[str, bytes, str], str] | None = None
     count_unsent: Callable[[], int] = lambda: 0
-    progress_interval: float = 1.0
 
 
 class PoisonedError(UserError):
@@ -191,7 +190,7 @@ def _reported_progress(job: Job, request: JobRequest, context: JobContext) -> It
     done = threading.Event()
 
     def poll() -> None:
-        while not done.wait(context.progress_interval):
+        while not done.wait(_PROGRESS_INTERVAL):
             try:
                 answer = context.client.request("GET", PROGRESS, timeout=_QUICK).json()
                 state = answer["state"]

@@ -44,7 +44,6 @@ def read_heap() -> dict[str, int]:
 
 def write_heap(target: Path) -> None:
     """Write the heap statistics again and again, for as long as the process lives."""
-    pause = threading.Event()
     partial = target.with_name(f"{target.name}.{os.getpid()}")
     while found := read_heap():
         try:
@@ -52,7 +51,7 @@ def write_heap(target: Path) -> None:
             partial.replace(target)
         except OSError:
             return  # a full disk; drawing goes on
-        pause.wait(INTERVAL)
+        time.sleep(INTERVAL)
 
 
 def collect_once_serving(host: str, port: int) -> None:
