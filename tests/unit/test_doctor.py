@@ -21,8 +21,8 @@ from scripts.host.build.inputs import BuildInputs, resolve
 from scripts.host.config.load import ROOT, load
 from scripts.host.doctor import doctor_checks, outside_sources
 from scripts.host.doctor.doctor_checks import as_json, refuse_failures
-from scripts.host.doctor.doctor_facts import Disk, EngineFacts, ImageTorch, nearest, read_driver
-from scripts.host.doctor.outside_sources import Reached, Request, find_indexes, plan_requests
+from scripts.host.doctor.doctor_facts import Disk, EngineFacts, nearest, read_driver
+from scripts.host.doctor.outside_sources import Request, find_indexes, judge_answers, plan_requests
 from scripts.host.engine import client
 from tests.support.nvml import library, needs_compiler, no_driver
 from tests.support.running import error_line, invoke
@@ -35,13 +35,17 @@ ADA = Driver("570.86.15", (12, 8), (Gpu("NVIDIA RTX 6000 Ada Generation", (8, 9)
 ENGINE = EngineFacts("26.1.5", "0.13", info={"Runtimes": {"nvidia": {}}})
 NO_ENGINE = EngineFacts(error="no socket")
 GONE = UserError("404 Not Found", location="https://a/z", code="mirror-unreachable")
-GITHUB = Reached("github", ("https://github.com",))
+GITHUB = Request("github", "https://github.com/a/b")
 
 
-def torch(cuda: str, *archs: str) -> ImageTorch:
-    return ImageTorch("example/worker:v1", TorchFacts(cuda=cuda, archs=archs))
+IMAGE = "example/worker:v1"
 
 
+def torch(cuda: str, *archs: str) -> TorchFacts:
+    return TorchFacts(cuda=cuda, archs=archs)
+
+
+NO_TORCH = TorchFacts(error="not built yet")
 TORCH = torch("12.8", "sm_80", "sm_86", "compute_120")
 OLD_BUILDX = EngineFacts("26.1.5", error="buildx v0.9 is too old")
 TOOLKIT_MISSING = "toolkit: fail toolkit-missing"
@@ -67,21 +71,21 @@ def outcome(result: CheckResult) -> str:
         (doctor_checks.check_packages(ROOT, "absent"), "packages: fail packages-unlocked"),
         (doctor_checks.check_pins(()), "pins: ok"),
         (doctor_checks.check_pins(("model x",)), "pins: warn unpinned"),
-        (doctor_checks.check_source(GITHUB), "mirrors.github: ok"),
-        (
-            doctor_checks.check_source(replace(GITHUB, errors=(GONE,))),
-            "mirrors.github: fail mirror-unreachable",
-        ),
+        (*judge_answers({GITHUB: None}), "mirrors.github: ok"),
+        (*judge_answers({GITHUB: GONE}), "mirrors.github: fail mirror-unreachable"),
         (doctor_checks.check_gpu(ADA, ""), "gpu: ok"),
         (doctor_checks.check_gpu(None, "there is none"), "gpu: warn gpu-not-here"),
-        (doctor_checks.check_image(TORCH, ADA, ()), "image: ok"),
-        (doctor_checks.check_image(torch("12.8", "sm_90"), ADA, ()), "image: fail no-kernel-image"),
-        (doctor_checks.check_image(torch(""), ADA, ()), "image: fail no-kernel-image"),
-        (  # the GPUs of the config count on a machine without one
-            doctor_checks.check_image(torch("12.8", "sm_90"), None, ((10, 0),)),
+        (doctor_checks.check_image(IMAGE, TORCH, ADA, ()), "image: ok"),
+        (
+            doctor_checks.check_image(IMAGE, torch("12.8", "sm_90"), ADA, ()),
             "image: fail no-kernel-image",
         ),
-        (doctor_checks.check_image(ImageTorch(), ADA, ()), "image: warn image-unknown"),
+        (doctor_checks.check_image(IMAGE, torch(""), ADA, ()), "image: fail no-kernel-image"),
+        (  # the GPUs of the config count on a machine without one
+            doctor_checks.check_image(IMAGE, torch("12.8", "sm_90"), None, ((10, 0),)),
+            "image: fail no-kernel-image",
+        ),
+        (doctor_checks.check_image("", NO_TORCH, ADA, ()), "image: warn image-unknown"),
     ],
 )
 def test_each_check_judges_its_facts(result: CheckResult, expected: str) -> None:
@@ -102,7 +106,7 @@ def test_each_check_judges_its_facts(result: CheckResult, expected: str) -> None
         (doctor_checks.check_driver(replace(ADA, cuda=(13, 0)), TORCH), ["driver: ok"]),
         (doctor_checks.check_driver(replace(ADA, cuda=(12, 4)), TORCH), [DRIVER_OLDER]),
         (doctor_checks.check_driver(replace(ADA, cuda=(11, 8)), TORCH), [DRIVER_TOO_OLD]),
-        (doctor_checks.check_driver(ADA, ImageTorch()), []),
+        (doctor_checks.check_driver(ADA, NO_TORCH), []),
         (doctor_checks.check_driver(None, TORCH), []),
     ],
 )
@@ -364,11 +368,13 @@ def test_package_indexes_are_those_of_uv_and_pip(monkeypatch: pytest.MonkeyPatch
 def test_password_of_an_index_is_never_shown(
     inputs: Resolve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outside_sources, "_DEADLINE", 0.0)
     monkeypatch.setenv("UV_DEFAULT_INDEX", "http://user:opensesame@127.0.0.1:1/simple")
-    row = reached(inputs(), "python")
-    assert "http://127.0.0.1:1" in row.addresses
-    assert "opensesame" not in " ".join([*row.addresses, *map(str, row.errors)])
+    [request] = [each for each in plan_requests(inputs()) if "127.0.0.1" in each.url]
+    [passed] = judge_answers({request: None})
+    [failed] = judge_answers({request: outside_sources.find_error(request)})
+    for result in (passed, failed):
+        assert "http://127.0.0.1:1" in result.evidence
+        assert "opensesame" not in result.evidence
 
 
 def test_answers_are_grouped_by_setting() -> None:
@@ -377,21 +383,21 @@ def test_answers_are_grouped_by_setting() -> None:
         Request("python", "https://b/y"): None,
         Request("github", "https://a/z"): GONE,
     }
-    assert outside_sources.group(answers) == (
-        Reached("github", ("https://a",), (GONE,)),
-        Reached("python", ("https://b",)),
-    )
+    assert [*judge_answers(answers)] == [
+        CheckResult("mirrors.github", "failed", "https://a/z: 404 Not Found", GONE.code),
+        CheckResult("mirrors.python", "passed", "https://b"),
+    ]
 
 
 def test_missing_ca_bundle_is_shown_beside_the_rest(inputs: Resolve, url: str) -> None:
     everywhere = [f"mirrors.{name}={url}/200" for name in ("github", "huggingface", "python")]
     define = (*everywhere, "mirrors.registry=127.0.0.1:1", "mirrors.ca_bundle=absent.pem")
-    bundle, *others = outside_sources.reach_sources(inputs(*define), ())
+    bundle, *others = outside_sources.check_sources(inputs(*define), ())
     missing = diagnostics()["ca-bundle-unusable"].message
-    assert (bundle.setting, lines(*bundle.errors)) == ("ca_bundle", [f"absent.pem: {missing}"])
-    assert (len(others), {each.setting for each in others if each.errors}) == (4, {"registry"})
-    expected = "mirrors.ca_bundle: fail ca-bundle-unusable"
-    assert outcome(doctor_checks.check_source(bundle)) == expected
+    assert outcome(bundle) == "mirrors.ca_bundle: fail ca-bundle-unusable"
+    assert bundle.evidence == f"absent.pem: {missing}"
+    failed = {each.name for each in others if each.outcome == "failed"}
+    assert (len(others), failed) == (4, {"mirrors.registry"})
 
 
 def test_untrusted_certificate_has_its_own_code_and_the_bundle_helps(
@@ -403,16 +409,15 @@ def test_untrusted_certificate_has_its_own_code_and_the_bundle_helps(
         define = [f"mirrors.python={server.url.replace('http:', 'https:')}/200"]
         unknown = reached(inputs(*define), "python")
         trusted = reached(inputs(*define, f"mirrors.ca_bundle={cert}"), "python")
-    result = doctor_checks.check_source(unknown)
-    assert result.code == "certificate"
-    assert "self-signed" in result.evidence.replace("self signed", "self-signed")
-    assert trusted.errors == ()
+    assert unknown.code == "certificate"
+    assert "self-signed" in unknown.evidence.replace("self signed", "self-signed")
+    assert trusted.outcome == "passed"
 
 
-def reached(inputs: BuildInputs, setting: str) -> Reached:
-    """Send the requests of a build, and return one setting's answers."""
-    [row] = [each for each in outside_sources.reach_sources(inputs, ()) if each.setting == setting]
-    return row
+def reached(inputs: BuildInputs, setting: str) -> CheckResult:
+    """Send the requests of a build, and return one setting's result."""
+    results = {each.name: each for each in outside_sources.check_sources(inputs, ())}
+    return results[f"mirrors.{setting}"]
 
 
 def test_answer_that_never_ends_does_not_hold_up_the_rest(
@@ -426,7 +431,7 @@ def test_answer_that_never_ends_does_not_hold_up_the_rest(
         row = reached(build, "python")
         assert time.monotonic() - began < 5
         Dripping.ended.set()
-    assert lines(*row.errors) == [f"{server.url}/setuptools/: no answer within 1 s"]
+    assert row.evidence == f"{server.url}/setuptools/: no answer within 1 s"
 
 
 class Dripping(Quiet):
@@ -442,8 +447,9 @@ class Dripping(Quiet):
 
 def test_apt_mirror_that_requires_a_password_fails(inputs: Resolve, url: str) -> None:
     locked = reached(inputs(f"mirrors.apt={url}/401"), "apt")
-    assert lines(*locked.errors) == [f"{url}/401/: 401 Unauthorized"]
-    assert reached(inputs(f"mirrors.apt={url}/404"), "apt").errors == ()  # may list nothing
+    assert locked.evidence == f"{url}/401/: 401 Unauthorized"
+    may_list_nothing = reached(inputs(f"mirrors.apt={url}/404"), "apt")
+    assert may_list_nothing.outcome == "passed"
 
 
 @pytest.mark.parametrize(

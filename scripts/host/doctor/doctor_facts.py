@@ -85,21 +85,6 @@ class Disk:
     allowance: int = 0
 
 
-@dataclass(frozen=True)
-class ImageTorch:
-    """What torch in the built image reports.
-
-    Args:
-        image: its reference; empty before the first build.
-        facts: None where torch could not be asked.
-        error: why it could not.
-    """
-
-    image: str = ""
-    facts: TorchFacts | None = None
-    error: str = ""
-
-
 def read_engine() -> tuple[EngineFacts, DockerClient | None]:
     """Ask the engine and buildx, and return the facts and the engine's client, if it answers."""
     buildx = error = ""
@@ -143,27 +128,25 @@ def read_disks(inputs: BuildInputs, engine: EngineFacts, *, needs_base: bool) ->
     return (replace(images, needed=models.needed + images.needed),)
 
 
-def read_image_torch(connected: DockerClient | None, image: str) -> ImageTorch:
-    """Run an image's own torch, and return what it reports.
+def read_image_torch(connected: DockerClient | None, image: str) -> TorchFacts:
+    """Run an image's own torch, and return what it reports, or as its error why it cannot.
 
     Args:
         connected: the engine; None where none answers.
         image: its reference; empty before the first build.
     """
     if connected is None or not image:
-        return ImageTorch(image)
+        return TorchFacts(error="not built yet")
     command = ["/bin/sh", "-c", 'exec "${WEBUI_PYTHON:-python3}" -c "$0"', PROBE.read_text()]
     try:
         with docker_errors(image, message="cannot import torch"):
             text = container_output(connected, image, command, timeout=_TORCH_TIMEOUT)
         facts = parse_facts(text)
     except UserError as error:
-        return ImageTorch(image, error=error.message)
+        return TorchFacts(error=error.message)
     except ValueError as error:
-        return ImageTorch(image, error=f"cannot import torch: {error}")
-    if facts.error:
-        return ImageTorch(image, error=f"cannot import torch: {facts.error}")
-    return ImageTorch(image, facts)
+        return TorchFacts(error=f"cannot import torch: {error}")
+    return replace(facts, error=facts.error and f"cannot import torch: {facts.error}")
 
 
 def read_driver() -> tuple[Driver | None, str]:

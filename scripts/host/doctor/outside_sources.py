@@ -14,12 +14,12 @@ from urllib.parse import urlsplit
 import requests
 from urllib3.exceptions import HTTPError
 
+from scripts.common.checks.check import CheckResult
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.http import TrustingAdapter, root_cause, ssl_context
 from scripts.common.fetch.spec import redact_url
 from scripts.common.run import run_program
 from scripts.host.build.inputs import BuildInputs
-from scripts.host.config.load import find_ca_bundle
 from scripts.host.pin.git_sources import source_url
 
 _TIMEOUT: Final = 10.0  # seconds without a byte
@@ -50,25 +50,10 @@ class Request:
         return redact_url(self.url).removesuffix("/info/refs")
 
 
-@dataclass(frozen=True)
-class Reached:
-    """The answers of the outside sources that one setting replaces.
-
-    Args:
-        setting: key of `mirrors`.
-        addresses: scheme and host of each.
-        errors: of the requests that failed.
-    """
-
-    setting: str
-    addresses: tuple[str, ...]
-    errors: tuple[UserError, ...] = ()
-
-
-def reach_sources(
+def check_sources(
     inputs: BuildInputs, local_images: Collection[str], insecure: Collection[str] = ()
-) -> tuple[Reached, ...]:
-    """Send every request of a build at once.
+) -> Iterator[CheckResult]:
+    """Send every request of a build at once, and expect every outside source to answer.
 
     Args:
         inputs: of the build.
@@ -77,12 +62,12 @@ def reach_sources(
     """
     planned = plan_requests(inputs, local_images, insecure)
     try:
-        bundle = str(find_ca_bundle(inputs.root, inputs.mirrors.ca_bundle) or "")
+        bundle = str(inputs.ca_bundle or "")
         ssl_context(bundle)
     except UserError as error:
-        unusable = Reached("ca_bundle", (), (error,))
-        return unusable, *group(_send(planned, ""))
-    return group(_send(planned, bundle))
+        yield _failed("ca_bundle", [error])
+        bundle = ""
+    yield from judge_answers(_send(planned, bundle))
 
 
 def plan_requests(
@@ -165,19 +150,24 @@ def find_error(request: Request, ca_bundle: str = "") -> UserError | None:
     return UserError(reason, location=request.shown, code=code)
 
 
-def group(answers: Mapping[Request, UserError | None]) -> tuple[Reached, ...]:
-    """Group requests and their errors, None for success, by setting."""
+def judge_answers(answers: Mapping[Request, UserError | None]) -> Iterator[CheckResult]:
+    """Judge all requests of each setting together, by their errors, None for success."""
     grouped: dict[str, list[Request]] = {}
     for request in answers:
         grouped.setdefault(request.setting, []).append(request)
-    return tuple(
-        Reached(
-            setting,
-            tuple(dict.fromkeys("/".join(each.shown.split("/")[:3]) for each in requests)),
-            tuple(error for each in requests if (error := answers[each])),
-        )
-        for setting, requests in grouped.items()
-    )
+    for setting, asked in grouped.items():
+        if errors := [error for each in asked if (error := answers[each])]:
+            yield _failed(setting, errors)
+        else:
+            addresses = dict.fromkeys("/".join(each.shown.split("/")[:3]) for each in asked)
+            yield CheckResult(f"mirrors.{setting}", "passed", ", ".join(addresses))
+
+
+def _failed(setting: str, errors: Sequence[UserError]) -> CheckResult:
+    [first, *others] = errors
+    more = f" (and {len(others)} more)" if others else ""
+    evidence = f"{first.location}: {first.message}{more}"
+    return CheckResult(f"mirrors.{setting}", "failed", evidence, first.code)
 
 
 def _send(planned: Sequence[Request], ca_bundle: str) -> dict[Request, UserError | None]:
