@@ -57,7 +57,7 @@ def inspect(
     """
     from scripts.host.engine.client import client
     from scripts.host.inspect.inspect_view import format_difference, format_inspection
-    from scripts.host.inspect.rules import failed_checks
+    from scripts.host.inspect.rules import check_structure
     from scripts.host.inspect.structure import inspect_image, model_paths
 
     engine, models = client(), model_paths(inputs.artifacts)
@@ -72,7 +72,7 @@ def inspect(
 
         write_atomically(Path(sbom), make_sbom(found, inputs.sources))
         note(f"wrote {sbom}")
-    if codes := failed_checks(found, inputs.smoke):
+    if codes := [code for code, lines in check_structure(found, inputs.smoke).items() if lines]:
         raise UserError(
             f"structure checks failed: {', '.join(codes)}",
             location=found.image,

@@ -206,5 +206,5 @@ def test_shell_scripts_and_dockerfiles_are_found_by_name_or_first_line(checkout:
     }
     root = checkout(**scripts, **others, **dict.fromkeys(dockerfiles, ""))
     files = find_files(root)
-    assert files.dockerfiles == tuple(dockerfiles)
-    assert files.shell == tuple(scripts)
+    assert files["dockerfiles"] == dockerfiles
+    assert files["shell"] == [*scripts]

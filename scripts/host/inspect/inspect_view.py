@@ -7,7 +7,7 @@ from typing import Final
 from scripts.common.units import size
 from scripts.host.config.schema import Smoke
 from scripts.host.console import table
-from scripts.host.inspect.rules import CHECKS
+from scripts.host.inspect.rules import check_structure
 from scripts.host.inspect.structure import Inspection
 
 # What BuildKit adds to a RUN step: build arguments and the shell.
@@ -31,8 +31,7 @@ def format_inspection(image: Inspection, smoke: Smoke) -> str:
     folders = [[size(count), path] for path, count in image.manifest.folders.items()]
     checks = [
         [code, "failed" if lines else "passed", line]
-        for code, check in CHECKS.items()
-        for lines in (check(image, smoke),)
+        for code, lines in check_structure(image, smoke).items()
         for line in lines or [""]
     ]
     return "\n\n".join(

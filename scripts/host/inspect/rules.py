@@ -1,7 +1,5 @@
-"""Check an image's structure: one function per check, one table for `invoke inspect` and smoke."""
+"""Check an image's structure by rules that `invoke inspect` and the smoke tests share."""
 
-from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Final
 
 from scripts.common.diagnostics.error import UserError
@@ -11,13 +9,31 @@ from scripts.host.inspect.structure import Structure
 
 SHOWN: Final = 5
 
-# Returns what is wrong, one phrase each; none when the check passes.
-Check = Callable[[Structure, Smoke], list[str]]
+
+def check_structure(image: Structure, smoke: Smoke) -> dict[str, list[str]]:
+    """Check every rule; return what breaks it, one phrase each, by the rule's code."""
+    return {
+        **{
+            code: list_violations(code, image)
+            for code in ("secret-in-image", "leftovers", "world-writable", "setuid-file")
+        },
+        "wasted-bytes": check_wasted_bytes(image, smoke),
+        "image-too-large": check_sizes(image, smoke),
+    }
 
 
-def check_violations(code: str, image: Structure, smoke: Smoke) -> list[str]:
+def require(code: str, image: Structure, smoke: Smoke) -> None:
+    """Check one rule.
+
+    Raises:
+        UserError: the image breaks it; the code is the rule's.
+    """
+    if lines := check_structure(image, smoke)[code]:
+        raise UserError("; ".join(lines), location=image.image, code=code)
+
+
+def list_violations(code: str, image: Structure) -> list[str]:
     """List the violations that have a code."""
-    del smoke
     found = [violation for violation in image.found if violation.code == code]
     lines = [
         f"{violation.path} ({violation.what}"
@@ -53,28 +69,3 @@ def check_sizes(image: Structure, smoke: Smoke) -> list[str]:
         if each is not None and layer.size - layer.models > each
     ]
     return lines
-
-
-CHECKS: Final[Mapping[str, Check]] = {
-    **{
-        code: partial(check_violations, code)
-        for code in ("secret-in-image", "leftovers", "world-writable", "setuid-file")
-    },
-    "wasted-bytes": check_wasted_bytes,
-    "image-too-large": check_sizes,
-}
-
-
-def require(code: str, image: Structure, smoke: Smoke) -> None:
-    """Run one check.
-
-    Raises:
-        UserError: it fails; the code is the check's.
-    """
-    if lines := CHECKS[code](image, smoke):
-        raise UserError("; ".join(lines), location=image.image, code=code)
-
-
-def failed_checks(image: Structure, smoke: Smoke) -> tuple[str, ...]:
-    """Run every check and return the codes of those that fail."""
-    return tuple(code for code, check in CHECKS.items() if check(image, smoke))

@@ -1,12 +1,13 @@
 """The linters: which files each gets, and the commands that check and fix them."""
 
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Final
+from pathlib import Path
+from typing import Final, Literal
 
 import yaml
 from identify import identify
@@ -17,15 +18,11 @@ from scripts.host.config.describe import SCHEMA_NAME, schema_text, write_schema
 from scripts.host.config.load import DEFAULT_VARIANT, load
 
 _NOT_FOR_SHELLCHECK: Final = {"zsh", "csh", "tcsh"}
+_WORKFLOW: Final = re.compile(r"\.github/workflows/[^/]+\.ya?ml")
 
 
-@dataclass(frozen=True)
-class LintFiles:
-    """Paths of a checkout that linters get as arguments, relative to it and sorted."""
-
-    dockerfiles: tuple[str, ...]
-    shell: tuple[str, ...]
-    workflows: tuple[str, ...]
+LintFiles = Mapping[Literal["dockerfiles", "shell", "workflows"], Sequence[str]]
+"""Paths of a checkout that linters get as arguments, relative to it and sorted, by kind."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +49,14 @@ class Linter:
     Args:
         name: in messages and for `--only`.
         command: checks, and exits with another status than 0 when it finds something.
-        files: selects the files it gets as arguments; None where it finds its own.
+        kind: of the files it gets as arguments; None where it finds its own.
         sarif: options with which `command` prints SARIF; empty where it cannot.
         fix_command: fixes what can be fixed; empty where it cannot.
     """
 
     name: str
     command: tuple[str, ...] = ()
-    files: Callable[[LintFiles], tuple[str, ...]] | None = None
+    kind: Literal["dockerfiles", "shell", "workflows"] | None = None
     sarif: tuple[str, ...] = ()
     fix_command: tuple[str, ...] = ()
 
@@ -67,8 +64,8 @@ class Linter:
         self, root: Path, files: LintFiles, command: tuple[str, ...]
     ) -> subprocess.CompletedProcess[str] | None:
         """Run a command over the linter's files; None where there are none."""
-        paths = self.files(files) if self.files else ()
-        return run_tool(root, *command, *paths) if paths or not self.files else None
+        paths = files[self.kind] if self.kind else ()
+        return run_tool(root, *command, *paths) if paths or not self.kind else None
 
     def check(self, root: Path, files: LintFiles) -> LintResult:
         """Check the checkout."""
@@ -152,11 +149,12 @@ def find_files(root: Path) -> LintFiles:
             hint="run it in a git checkout",
         )
     names = sorted({name for name in listing.stdout.split("\0") if (root / name).is_file()})
-    return LintFiles(
-        dockerfiles=tuple(name for name in names if "dockerfile" in _tags(root / name)),
-        shell=tuple(name for name in names if _is_shell(_tags(root / name))),
-        workflows=tuple(name for name in names if _is_workflow(PurePosixPath(name))),
-    )
+    tags = {name: _tags(root / name) for name in names}
+    return {
+        "dockerfiles": [name for name in names if "dockerfile" in tags[name]],
+        "shell": [n for n in names if "shell" in tags[n] and not tags[n] & _NOT_FOR_SHELLCHECK],
+        "workflows": [name for name in names if _WORKFLOW.fullmatch(name)],
+    }
 
 
 def _tags(path: Path) -> set[str]:
@@ -166,14 +164,6 @@ def _tags(path: Path) -> set[str]:
     with path.open("rb") as stream:
         shebang = identify.parse_shebang(stream)
     return identify.tags_from_interpreter(shebang[0]) if shebang else set()
-
-
-def _is_shell(tags: set[str]) -> bool:
-    return "shell" in tags and not tags & _NOT_FOR_SHELLCHECK
-
-
-def _is_workflow(path: PurePosixPath) -> bool:
-    return path.parent == PurePosixPath(".github/workflows") and path.suffix in (".yml", ".yaml")
 
 
 def _variants(root: Path) -> list[str]:
@@ -203,25 +193,25 @@ LINTERS: Final = (
     Linter(
         "hadolint",
         ("hadolint", "--no-color", "--failure-threshold", "style"),
-        files=lambda files: files.dockerfiles,
+        kind="dockerfiles",
         sarif=("--format", "sarif"),
     ),
     ShellCheck(
         "shellcheck",
         ("shellcheck", "--color=never"),
-        files=lambda files: files.shell,
+        kind="shell",
         fix_command=("shellcheck", "--format=diff"),
     ),
     Linter(
         "workflows",
         ("check-jsonschema", "-v", "--color=never", "--builtin-schema", "vendor.github-workflows"),
-        files=lambda files: files.workflows,
+        kind="workflows",
     ),
-    Linter("actionlint", ("actionlint", "-no-color"), files=lambda files: files.workflows),
+    Linter("actionlint", ("actionlint", "-no-color"), kind="workflows"),
     Linter(
         "zizmor",
         ("zizmor", "--offline", "--no-progress", "--quiet"),
-        files=lambda files: files.workflows,
+        kind="workflows",
         sarif=("--format", "sarif"),
     ),
     ConfigLint("config"),

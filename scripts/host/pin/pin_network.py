@@ -1,7 +1,7 @@
 """Look up what config.yaml names in registries, git hosts and the Hub, and write the lock."""
 
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -147,24 +147,25 @@ def find_digest(name: str, registry: str | None) -> str:
 
 def _compare(before: Lock, after: Lock) -> tuple[str, ...]:
     """Return what differs between two locks, one line each."""
-    return (
-        *_compare_entries("base image", before.images, after.images),
-        *_compare_entries("source", before.sources, after.sources),
-        *_compare_entries("model", before.models, after.models),
-    )
-
-
-def _compare_entries(kind: str, before: Mapping[str, Pin], after: Mapping[str, Pin]) -> list[str]:
+    old, new = _entries(before), _entries(after)
     lines = []
-    for key in sorted(before.keys() | after.keys()):
-        if key not in after:
-            lines.append(f"{kind} {key}: no longer named in config.yaml")
-        elif key not in before:
-            lines.append(f"{kind} {key}: new, {_describe(after[key])}")
-        elif before[key] != after[key]:
-            old, new = _describe(before[key]), _describe(after[key])
-            lines.append(f"{kind} {key}: was {old}, is {new}")
-    return lines
+    for name in sorted(old.keys() | new.keys()):
+        if name not in new:
+            lines.append(f"{name}: no longer named in config.yaml")
+        elif name not in old:
+            lines.append(f"{name}: new, {_describe(new[name])}")
+        elif old[name] != new[name]:
+            lines.append(f"{name}: was {_describe(old[name])}, is {_describe(new[name])}")
+    return tuple(lines)
+
+
+def _entries(lock: Lock) -> dict[str, Pin]:
+    """Return a lock's entries by kind and key, as people read them."""
+    return {
+        **{f"base image {key}": digest for key, digest in lock.images.items()},
+        **{f"source {key}": commit for key, commit in lock.sources.items()},
+        **{f"model {key}": model for key, model in lock.models.items()},
+    }
 
 
 def _describe(pin: Pin) -> str:
