@@ -19,8 +19,7 @@ from scripts.host.config.load import ROOT
 from scripts.host.inspect.structure import Inspection
 from scripts.host.registry.push import PushRecord
 from scripts.host.reports.build_report import BuildReport
-from scripts.reference import host_tables, worker_tables
-from scripts.reference.markdown import table
+from scripts.reference import reference_tables as tables
 
 RESULTS: Final = ROOT / "benchmarks" / "results"
 _COMPARISON: Final = (
@@ -50,7 +49,7 @@ def results(name: str) -> str:
         for row in facts["ratios"]
     ]
     machine = f"`nox -s bench -- {name}` on {_describe_machine(facts['machine'])}:"
-    return f"{machine}\n\n{table(('figure', 'measured', 'goal', 'result'), rows)}"
+    return f"{machine}\n\n{tables.table(('figure', 'measured', 'goal', 'result'), rows)}"
 
 
 def _number(value: float) -> str:
@@ -66,7 +65,7 @@ def comparison() -> str:
         pair = (found[quantity, ours], found[quantity, baseline])
         rounds = min(len(row["values"]) for row in pair)
         rows.append((what, *map(_measured, pair), str(rounds)))
-    return table(("", "this project", "baseline", "rounds"), rows)
+    return tables.table(("", "this project", "baseline", "rounds"), rows)
 
 
 def _measured(row: dict[str, Any]) -> str:
@@ -83,21 +82,21 @@ def _describe_machine(facts: dict[str, Any]) -> str:
 
 BLOCKS: Final[dict[str, Callable[[], str]]] = {
     "comparison": comparison,
-    "config-keys": host_tables.config_keys,
-    "tasks": host_tables.task_list,
-    "sessions": host_tables.sessions,
-    "smoke-options": host_tables.smoke_options,
-    "check-fields": host_tables.check_fields,
-    "matrix-fields": host_tables.matrix_fields,
-    "build-report": partial(host_tables.record_fields, BuildReport),
-    "smoke-report": partial(host_tables.record_fields, SmokeReport),
-    "push-record": partial(host_tables.record_fields, PushRecord),
-    "inspection": partial(host_tables.record_fields, Inspection),
-    "worker-variables": worker_tables.worker_variables,
-    "diagnostic-codes": worker_tables.diagnostic_codes,
-    "job-endpoints": worker_tables.job_endpoints,
-    "job-fields": worker_tables.job_fields,
-    "misnamed-fields": worker_tables.misnamed_fields,
+    "config-keys": tables.config_keys,
+    "tasks": tables.task_list,
+    "sessions": tables.sessions,
+    "smoke-options": tables.smoke_options,
+    "check-fields": tables.check_fields,
+    "matrix-fields": tables.matrix_fields,
+    "build-report": partial(tables.record_fields, BuildReport),
+    "smoke-report": partial(tables.record_fields, SmokeReport),
+    "push-record": partial(tables.record_fields, PushRecord),
+    "inspection": partial(tables.record_fields, Inspection),
+    "worker-variables": tables.worker_variables,
+    "diagnostic-codes": tables.diagnostic_codes,
+    "job-endpoints": tables.job_endpoints,
+    "job-fields": tables.job_fields,
+    "misnamed-fields": tables.misnamed_fields,
     **{f"results-{path.stem}": partial(results, path.stem) for path in RESULTS.glob("*.json")},
 }
 
@@ -119,7 +118,7 @@ def pages() -> dict[Path, str]:
 
 def write() -> list[Path]:
     """Write the pages whose blocks are stale; return them."""
-    stale = [(p, text) for p, text in pages().items() if p.read_text(encoding="utf-8") != text]
-    for path, text in stale:
+    stale = {p: text for p, text in pages().items() if p.read_text(encoding="utf-8") != text}
+    for path, text in stale.items():
         path.write_text(text, encoding="utf-8")
-    return [path for path, _ in stale]
+    return list(stale)

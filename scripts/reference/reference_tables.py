@@ -1,8 +1,10 @@
-"""Generate reference tables of the host: config, tasks, sessions, report formats."""
+"""Generate reference tables from the code: host, reports, worker, and the Markdown they share."""
 
+import inspect
 import json
+import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from invoke.parser.context import ParserContext
@@ -12,10 +14,43 @@ from pydantic import BaseModel
 import noxfile
 import tasks
 from scripts.common.checks.check import LEVELS, CheckResult
+from scripts.common.diagnostics.table import diagnostics
+from scripts.container.serverless.job_input import ENDPOINTS, FIELD_RULES, MISNAMED
+from scripts.container.settings import VARIABLES
 from scripts.host.config.load import ROOT
 from scripts.host.config.schema import Config
 from scripts.host.matrix import Matrix
-from scripts.reference.markdown import arguments, code, summary, table
+
+_ARGUMENT = re.compile(r"^    (\w+): (.*?)(?=^    \w+: |^\S|\Z)", re.MULTILINE | re.DOTALL)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table; its cells are Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    """Escape what would end a cell, and placeholders outside of code that would be read as HTML."""
+    parts = " ".join(text.split()).replace("|", "\\|").split("`")
+    parts[::2] = [re.sub(r"<(\w+)>", r"&lt;\1&gt;", part) for part in parts[::2]]
+    return "`".join(parts)
+
+
+def code(text: object) -> str:
+    """Return text as code; nothing for an empty one."""
+    return f"`{text}`" if str(text) else ""
+
+
+def summary(docstring: str) -> str:
+    """Return the first paragraph of a docstring."""
+    return " ".join(inspect.cleandoc(docstring).partition("\n\n")[0].split())
+
+
+def arguments(docstring: str) -> dict[str, str]:
+    """Return the descriptions of a docstring's `Args:` section, by name."""
+    _, _, section = inspect.cleandoc(docstring).partition("\nArgs:\n")
+    return {name: " ".join(text.split()).rstrip(".") for name, text in _ARGUMENT.findall(section)}
 
 
 def config_keys() -> str:
@@ -110,10 +145,9 @@ def sessions() -> str:
     rows = [
         (
             code(f"nox -s {name}"),
-            "yes" if name in default else "",
+            "yes" if name in noxfile.DEFAULT else "",
             summary(function.func.__doc__ or ""),
         )
-        for default in (noxfile.DEFAULT,)
         for name, function in registry.get().items()
     ]
     return table(("session", "default", "purpose"), rows)
@@ -167,3 +201,39 @@ def _field_table(schema: dict[str, Any], *docstrings: str) -> str:
         (code(name), _type(node), meanings[name]) for name, node in schema["properties"].items()
     ]
     return table(("field", "type", "meaning"), rows)
+
+
+def worker_variables() -> str:
+    """List every environment variable of the container."""
+    rows = [
+        (code(name), code(row.default), ", ".join(map(code, row.choices)), row.meaning)
+        for name, row in VARIABLES.items()
+    ]
+    return table(("variable", "default", "choices", "meaning"), rows)
+
+
+def diagnostic_codes() -> str:
+    """List every known failure with its hint."""
+    rows = [(code(row.code), row.message, row.hint) for row in diagnostics().values()]
+    return table(("code", "what is wrong", "what to do"), rows)
+
+
+def job_endpoints() -> str:
+    """List the endpoints that jobs may use."""
+    rows = [
+        (code(name), f"{each.method} {each.path}", ", ".join(map(code, each.required)))
+        for name, each in ENDPOINTS.items()
+    ]
+    return table(("api", "request", "required fields"), rows)
+
+
+def job_fields() -> str:
+    """List the fields that are checked before a job runs."""
+    rows = [(code(name), str(rule)) for name, rule in FIELD_RULES.items()]
+    return table(("field", "must be"), rows)
+
+
+def misnamed_fields() -> str:
+    """List names of fields in other programs, with the WebUI's own."""
+    rows = [(code(wrong), code(right)) for wrong, right in MISNAMED.items()]
+    return table(("field", "use instead"), rows)
