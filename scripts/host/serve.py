@@ -37,7 +37,7 @@ def serve(
         UserError: no such image, no GPU, a taken port, or the worker ended by itself.
     """
     engine, reference = client(), image or inputs.tags[0]
-    gpu = inputs.build.accelerator == "cuda"
+    gpu = inputs.config.build.accelerator == "cuda"
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stop leaves nothing running
     get_image(engine, reference, inputs.variant)
     try:
@@ -56,7 +56,7 @@ def serve(
                 _follow(container)
             except KeyboardInterrupt:
                 note("stopping; running jobs may end")
-                container.stop(timeout=inputs.smoke.stop_timeout)
+                container.stop(timeout=inputs.config.smoke.stop_timeout)
     except UserError as error:
         if error.code != "port-taken":
             raise

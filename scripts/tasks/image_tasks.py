@@ -60,11 +60,11 @@ def inspect(
     from scripts.host.inspect.rules import check_structure
     from scripts.host.inspect.structure import inspect_image, model_paths
 
-    engine, models = client(), model_paths(inputs.artifacts)
+    engine, models, smoke = client(), model_paths(inputs.artifacts), inputs.config.smoke
     variant = "" if image else inputs.variant
     found = inspect_image(engine, image or inputs.references[-1], models, variant)
     old = inspect_image(engine, diff, models) if diff else None
-    say(found.model_dump_json(indent=2) if json else format_inspection(found, inputs.smoke))
+    say(found.model_dump_json(indent=2) if json else format_inspection(found, smoke))
     if old:
         say(f"\n{format_difference(old, found)}")
     if sbom:
@@ -72,7 +72,7 @@ def inspect(
 
         write_atomically(Path(sbom), make_sbom(found, inputs.sources))
         note(f"wrote {sbom}")
-    if codes := [code for code, lines in check_structure(found, inputs.smoke).items() if lines]:
+    if codes := [code for code, lines in check_structure(found, smoke).items() if lines]:
         raise UserError(
             f"structure checks failed: {', '.join(codes)}",
             location=found.image,

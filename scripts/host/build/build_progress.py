@@ -10,15 +10,14 @@ import json
 import re
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from scripts.host.console import console
+from scripts.host.console import live
 from scripts.host.reports.build_report import StepRecord
 
 _KEPT_LOG_LINES = 40
@@ -213,11 +212,9 @@ def _finished(progress: BuildProgress) -> list[Step]:
     return sorted({step.name: step for step in steps}.values(), key=lambda step: step.completed)
 
 
-@contextmanager
-def live_steps(progress: BuildProgress) -> Iterator[None]:
-    """Show the running steps at the foot of the terminal until the block ends."""
+def live_steps(progress: BuildProgress) -> AbstractContextManager[object]:
+    """Return a context that shows the running steps at the foot of the terminal."""
     from rich.console import Group
-    from rich.live import Live
     from rich.text import Text
 
     def render() -> Group:
@@ -229,5 +226,4 @@ def live_steps(progress: BuildProgress) -> Iterator[None]:
         done = sum(1 for step in progress.steps.values() if step.completed)
         return Group(*rows, Text(f"{done} of {len(progress.steps)} steps", "dim"))
 
-    with Live(get_renderable=render, console=console(), refresh_per_second=5, transient=True):
-        yield
+    return live(render)

@@ -51,11 +51,11 @@ def build_command(
         contexts: named build contexts, name to folder.
         outputs: options that say what becomes of the result, see `output_options`.
     """
-    builder = options.builder or inputs.build.builder
+    builder = options.builder or inputs.config.build.builder
     created = datetime.fromtimestamp(inputs.created, timezone.utc)
     arguments = {
         **inputs.arguments,
-        "VERSION": inputs.release,
+        "VERSION": inputs.config.a1111.release,
         "REVISION": inputs.revision,
         "CREATED": created.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "SOURCE_DATE_EPOCH": str(inputs.created),
@@ -64,13 +64,13 @@ def build_command(
         *("docker", "buildx", "build", "--progress=rawjson"),
         *([f"--builder={builder}"] if builder else []),
         f"--target={options.target}",
-        f"--network={inputs.build.network}",
+        f"--network={inputs.config.build.network}",
         *(["--no-cache"] if options.no_cache else []),
         *(f"--build-arg={name}={value}" for name, value in sorted(arguments.items())),
         *(f"--build-context={name}={folder}" for name, folder in sorted(contexts.items())),
         *(f"--secret=id={name},{source}" for name, source in _secrets(contexts).items()),
         *(f"--label={name}={value}" for name, value in sorted(inputs.labels.items())),
-        *(f"--cache-from={value}" for value in inputs.build.cache.from_),
+        *(f"--cache-from={value}" for value in inputs.config.build.cache.from_),
         *outputs,
         str(inputs.root),
     ]
@@ -93,13 +93,13 @@ def output_options(inputs: BuildInputs, options: BuildOptions, engine: Engine) -
     Raises:
         UserError: there is no such builder.
     """
-    exports, provenance = inputs.build.cache.to, []
-    if builder_driver(options.builder or inputs.build.builder) == "docker":
+    exports, provenance = inputs.config.build.cache.to, []
+    if builder_driver(options.builder or inputs.config.build.builder) == "docker":
         if engine.containerd_store:
             provenance = ["--provenance=mode=max"]
         else:
             exports = tuple(value for value in exports if value.startswith("type=inline"))
-    if exports != inputs.build.cache.to:
+    if exports != inputs.config.build.cache.to:
         warn("build.cache.to is left out: this builder cannot export it; see build.builder")
     tags = options.tags + (inputs.references if options.target == FINAL_STAGE else ())
     return [
@@ -143,7 +143,7 @@ def run_buildx(
             status = process.wait()
         if status != 0:
             raise build_error(progress, inputs.variant)
-        image_id = id_file.read_text(encoding="utf-8").strip() if id_file.exists() else ""
+        image_id = id_file.read_text(encoding="utf-8").strip()
     return image_id, progress
 
 

@@ -12,9 +12,8 @@ from pathlib import Path
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.run import run_program
-from scripts.host.config.load import LoadedConfig, find_ca_bundle
+from scripts.host.config.load import LoadedConfig
 from scripts.host.config.lock import ResolvedBase, ResolvedSource, resolve_base, resolve_source
-from scripts.host.config.schema import Build, Mirrors, Smoke
 from scripts.host.models.artifacts import Artifact, artifacts_of
 
 FINAL_STAGE = "build_final_image"
@@ -62,13 +61,10 @@ class BuildOptions:
 
 
 @dataclass(frozen=True)
-class BuildInputs:
-    """Everything that decides one image, resolved from config, lock and git.
+class BuildInputs(LoadedConfig):
+    """Everything that decides one image: a config, and what lock and git resolve it to.
 
     Args:
-        root: the checkout.
-        variant: name of the variant.
-        release: tag of the WebUI.
         revision: commit of the checkout, with `-dirty` for local changes; `unknown` without git.
         created: time of that commit, seconds since the epoch; SOURCE_DATE_EPOCH overrides it.
         download_base: base image of stage `download`.
@@ -81,16 +77,8 @@ class BuildInputs:
         tags: immutable references, `repository:tag`.
         moving_tags: references that move from build to build.
         labels: labels of the image that the Dockerfile does not set itself.
-        mirrors: where outside sources are reached.
-        build: settings of the build.
-        smoke: limits and settings of the smoke tests.
-        store: folder of the model store.
-        concurrency: downloads at once.
     """
 
-    root: Path
-    variant: str
-    release: str
     revision: str
     created: int
     download_base: ResolvedBase
@@ -103,16 +91,6 @@ class BuildInputs:
     tags: tuple[str, ...]
     moving_tags: tuple[str, ...]
     labels: Mapping[str, str]
-    mirrors: Mirrors
-    build: Build
-    smoke: Smoke
-    store: Path
-    concurrency: int
-
-    @property
-    def ca_bundle(self) -> Path | None:
-        """File of `mirrors.ca_bundle`; see `find_ca_bundle`."""
-        return find_ca_bundle(self.root, self.mirrors.ca_bundle)
 
     @property
     def references(self) -> tuple[str, ...]:
@@ -161,9 +139,7 @@ def resolve(loaded: LoadedConfig) -> BuildInputs:
         **_model_arguments(artifacts),
     }
     return BuildInputs(
-        root=loaded.root,
-        variant=loaded.variant,
-        release=release,
+        **vars(loaded),
         revision=revision,
         created=created,
         download_base=download,
@@ -176,11 +152,6 @@ def resolve(loaded: LoadedConfig) -> BuildInputs:
         tags=references(config.image.tags),
         moving_tags=references(config.image.moving_tags),
         labels={**labels, **config.image.labels},
-        mirrors=mirrors,
-        build=config.build,
-        smoke=config.smoke,
-        store=loaded.store,
-        concurrency=config.store.concurrency,
     )
 
 

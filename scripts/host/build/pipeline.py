@@ -50,9 +50,10 @@ def build_image(inputs: BuildInputs, options: BuildOptions) -> BuildReport:
             if not options.no_cache and len(stored) < len(inputs.artifacts):
                 note("what needs no model is built while the models are downloaded")
                 prebuilt = stack.enter_context(prebuild(inputs, options, contexts))
-            hub = Hub(inputs.mirrors.huggingface, str(inputs.ca_bundle or ""))
+            hub = Hub.from_config(inputs)
             with open_display(plain=options.progress != "auto") as display:
-                settings = PrefetchOptions(inputs.root, hub, inputs.concurrency, display=display)
+                limit = inputs.config.store.concurrency
+                settings = PrefetchOptions(inputs.root, hub, limit, display=display)
                 files = prefetch(inputs.artifacts, store, settings, stored)
             context = staged_context(store, files, inputs.volume_artifacts)
             contexts[MODELS] = stack.enter_context(context)
@@ -86,8 +87,8 @@ def _check(inputs: BuildInputs, options: BuildOptions, *, has_downloads: bool) -
         if options.locked:
             raise UserError(message, location="--locked", code="unpinned")
         warn(f"{message} - run: invoke pin")
-    if not (inputs.root / inputs.build.requirements).is_file():
-        raise UserError(location=inputs.build.requirements, code="packages-unlocked")
+    if not (inputs.root / inputs.config.build.requirements).is_file():
+        raise UserError(location=inputs.config.build.requirements, code="packages-unlocked")
     if has_downloads and "MODEL_REPO" not in inputs.arguments:
         raise UserError(
             f"the download stage fetches from the Hub only, not the model at {CHECKPOINT_PATH}",

@@ -50,8 +50,18 @@ class LoadedConfig:
 
     @property
     def ca_bundle(self) -> Path | None:
-        """File of `mirrors.ca_bundle`; see `find_ca_bundle`."""
-        return find_ca_bundle(self.root, self.config.mirrors.ca_bundle)
+        """File of `mirrors.ca_bundle`, trusted by every download; None without one.
+
+        Raises:
+            UserError: the file does not exist.
+        """
+        configured = self.config.mirrors.ca_bundle
+        if configured is None:
+            return None
+        path = self.root / Path(configured).expanduser()
+        if not path.is_file():
+            raise UserError(location=configured, code="ca-bundle-unusable")
+        return path
 
     def pin_of(self, model: Model) -> LockedModel | None:
         """Return a model's pin; None for a pin of another source, revision or file."""
@@ -59,20 +69,6 @@ class LoadedConfig:
         if locked is None or locked.source != model.source.lock_key:
             return None
         return locked if locked.files.keys() >= set(model.files) else None
-
-
-def find_ca_bundle(root: Path, configured: str | None) -> Path | None:
-    """Return the file of `mirrors.ca_bundle`, trusted by every download; None without one.
-
-    Raises:
-        UserError: the file does not exist.
-    """
-    if configured is None:
-        return None
-    path = root / Path(configured).expanduser()
-    if not path.is_file():
-        raise UserError(location=configured, code="ca-bundle-unusable")
-    return path
 
 
 def load(

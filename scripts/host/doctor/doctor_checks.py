@@ -27,15 +27,15 @@ def run_checks(inputs: BuildInputs) -> tuple[CheckResult, ...]:
         *check_buildx(engine),
         *map(check_disk, doctor_facts.read_disks(inputs, engine, needs_base=needs_base)),
         check_store(inputs.store),
-        check_packages(inputs.root, inputs.build.requirements),
+        check_packages(inputs.root, inputs.config.build.requirements),
         check_pins(inputs.unpinned),
         *check_sources(inputs, local, engine.insecure_registries),
     ]
-    if inputs.build.accelerator == "cuda":
+    if inputs.config.build.accelerator == "cuda":
         driver, reason = doctor_facts.read_driver()
         image = next(iter(doctor_facts.find_local(client, inputs.references)), "")
         torch = doctor_facts.read_image_torch(client, image)
-        targets = map(parse_capability, inputs.smoke.targets)
+        targets = map(parse_capability, inputs.config.smoke.targets)
         results += (
             check_gpu(driver, reason),
             *check_toolkit(driver, engine),

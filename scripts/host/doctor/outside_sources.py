@@ -74,7 +74,7 @@ def plan_requests(
     inputs: BuildInputs, local_images: Collection[str] = (), insecure: Collection[str] = ()
 ) -> tuple[Request, ...]:
     """Return every request that a build's sources need, each once."""
-    mirrors = inputs.mirrors
+    mirrors = inputs.config.mirrors
     planned = []
     for base in (inputs.download_base, inputs.runtime_base):
         if base.reference not in local_images:

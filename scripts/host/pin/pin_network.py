@@ -61,7 +61,7 @@ def find_pins(variants: Iterable[LoadedConfig]) -> Lock:
     """Look up every pin of some variants, several at a time.
 
     Raises:
-        UserError: something cannot be found, or disagrees with config.yaml; each is shown.
+        UserError: one cannot be found or disagrees with config.yaml; others are warned of.
     """
     pins: dict[tuple[str, str], Pin] = {}
     errors = []
@@ -73,16 +73,10 @@ def find_pins(variants: Iterable[LoadedConfig]) -> Lock:
             else:
                 note(f"{kind:<6} {key}: {_describe(pin)}")
                 pins[kind, key] = pin
-    if len(errors) == 1:
-        raise errors[0]
+    for other in errors[1:]:
+        warn(str(other))
     if errors:
-        for error in errors:
-            warn(str(error))
-        raise UserError(
-            f"{len(errors)} things cannot be pinned",
-            location="the warnings above",
-            hint="correct them and run it again; nothing was written",
-        )
+        raise errors[0]
     return Lock.model_validate(
         {
             f"{kind}s": {key: pins[kind, key] for each, key in lookups if each == kind}

@@ -108,7 +108,7 @@ def check_tested(inputs: BuildInputs, image_id: str) -> UserError | None:
     kernels.
     """
     path = inputs.root / "reports" / f"smoke-{inputs.variant}.json"
-    on_gpu = inputs.build.accelerator == "cuda"
+    on_gpu = inputs.config.build.accelerator == "cuda"
     message = ""
     try:
         report = SmokeReport.model_validate_json(path.read_text(encoding="utf-8"))

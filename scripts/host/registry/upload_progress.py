@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scripts.common.units import size
-from scripts.host.console import Throttle, console, is_live, note
+from scripts.host.console import Throttle, is_live, live, note
 
 QUIET_SECONDS = 10.0  # between two lines where no line can be updated
 _DIGEST = re.compile(r": digest: (sha256:[0-9a-f]{64}) size: ")
@@ -81,14 +81,7 @@ def show_uploads(progress: UploadProgress, *, plain: bool = False) -> Iterator[C
         A function to call after each event.
     """
     if is_live() and not plain:
-        from rich.live import Live
-
-        with Live(
-            get_renderable=lambda: progress.line,
-            console=console(),
-            refresh_per_second=5,
-            transient=True,
-        ):
+        with live(lambda: progress.line):
             yield lambda: None
         return
     throttle = Throttle(QUIET_SECONDS)
