@@ -54,11 +54,7 @@ def require_writable(settings: Settings) -> None:
     """
     for folder in (settings.worker_dir, settings.data_dir):
         if reason := find_write_error(folder):
-            raise UserError(
-                f"the worker cannot write there: {reason}",
-                location=str(folder),
-                code="not-writable",
-            )
+            raise UserError(location=f"{folder}: {reason}", code="not-writable")
 
 
 def choose_home(settings: Settings, configured: str) -> Path:

@@ -77,6 +77,7 @@ def wait_for_api(client: WebuiClient, seconds: float) -> None:
     while True:
         try:
             request(client, "/sdapi/v1/sd-models")
+            return
         except UserError as error:
             if error.code == "api-locked":
                 raise
@@ -85,8 +86,6 @@ def wait_for_api(client: WebuiClient, seconds: float) -> None:
                     error.message, location=error.location, code="port-closed"
                 ) from None
             time.sleep(_POLL)
-        else:
-            return
 
 
 def draw(

@@ -29,7 +29,7 @@ _INDENT: Final = 6  # columns, below a row whose name leaves too little room
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What one check found.
+    """Result of one check.
 
     Args:
         name: the check's name, shown and stored in reports.

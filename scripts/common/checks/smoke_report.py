@@ -32,7 +32,7 @@ class HostRecord(Record):
 
 
 class SubjectRecord(Record):
-    """What was tested: an image or an address.
+    """The image or the address that was tested.
 
     Args:
         image: reference, or the address.

@@ -34,7 +34,7 @@ Job = dict[str, Any]
 
 @dataclass(frozen=True)
 class JobContext:
-    """What jobs run in.
+    """Client, limits and callbacks that jobs run with.
 
     Args:
         client: of the WebUI.

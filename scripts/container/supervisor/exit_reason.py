@@ -23,7 +23,7 @@ _LOGGED_LINES: Final = 5
 
 @dataclass(frozen=True)
 class ExitReason:
-    """Why a process exited.
+    """Reason why a process exited.
 
     Args:
         status: `exit code 1`, or the name of a signal, for example `SIGKILL`.
