@@ -1,23 +1,21 @@
 """Find and remove what builds leave behind; all of it can be made again."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+from docker import DockerClient
+from docker.errors import NotFound
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.files import is_locked
 from scripts.host.engine.client import client, docker_errors
 from scripts.host.engine.containers import block_sessions, checkout_label
 from scripts.host.models.store import Store
-
-if TYPE_CHECKING:
-    from docker import DockerClient
 
 STANDIN_REGISTRY: Final = "standin.invalid"  # registry of the images of tests/support/images.py
 TEST_REPOSITORY: Final = "a1111-worker-test"  # repository of images that engine tests build
@@ -130,8 +128,6 @@ def _remover(name: str, end: Callable[[], None], root: Path | None = None) -> Ca
     """Return what removes something from the engine; with `root` only while no session runs."""
 
     def remove() -> None:
-        from docker.errors import NotFound
-
         message, hint = "the engine keeps it", "remove the containers that use it"
         with (
             block_sessions(root) if root else nullcontext(True) as is_blocked,

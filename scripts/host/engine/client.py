@@ -1,21 +1,21 @@
 """Connect to the Docker engine, ask what it can do, and report its errors to the user."""
 
-from __future__ import annotations
-
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+import docker
+from requests import RequestException
+from urllib3.exceptions import HTTPError
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.diagnostics.table import match
 from scripts.common.run import last_line, run_program
-
-if TYPE_CHECKING:
-    import docker
 
 _TIMEOUT: Final = 60  # seconds for one short answer; less than one is usual
 # Seconds without a byte from the engine. It says nothing while it commits or removes a large image,
@@ -84,13 +84,11 @@ def builder_driver(name: str | None) -> str:
         UserError: there is no such builder.
     """
     answer = _docker("buildx", "inspect", *([name] if name else []))
-    for line in answer.stdout.splitlines():
-        key, _, value = line.partition(":")
-        if key == "Driver":
-            return value.strip()
-    raise UserError(
-        f"there is no buildx builder {name}", location="build.builder", hint="see: docker buildx ls"
-    )
+    found = re.search(r"^Driver:\s*(\S+)", answer.stdout, re.MULTILINE)
+    if not found:
+        message, hint = f"there is no buildx builder {name}", "see: docker buildx ls"
+        raise UserError(message, location="build.builder", hint=hint)
+    return found[1]
 
 
 def client() -> docker.DockerClient:
@@ -99,8 +97,6 @@ def client() -> docker.DockerClient:
     Raises:
         UserError: no engine answers.
     """
-    import docker
-
     with docker_errors(message="no Docker engine answers", code="engine-missing"):
         connected = docker.from_env(timeout=_TIMEOUT)
         connected.ping()
@@ -123,10 +119,6 @@ def docker_errors(
     Raises:
         UserError: for every error of the engine or of the connection.
     """
-    import docker
-    from requests import RequestException
-    from urllib3.exceptions import HTTPError
-
     try:
         yield
     except docker.errors.ImageNotFound:

@@ -21,11 +21,6 @@ class UploadedLayer:
     sent: int = 0
     total: int = 0
 
-    @property
-    def is_reused(self) -> bool:
-        """Whether the registry has the layer already."""
-        return self.status == "Layer already exists" or self.status.startswith("Mounted from")
-
 
 class UploadProgress:
     """The state of a push.
@@ -59,7 +54,8 @@ class UploadProgress:
     def line(self) -> str:
         """One line with the number of layers and bytes sent."""
         layers = self.layers.values()
-        reused = sum(layer.is_reused for layer in layers)
+        in_registry = ("Layer already exists", "Mounted from")
+        reused = sum(layer.status.startswith(in_registry) for layer in layers)
         pushed = sum(layer.status == "Pushed" for layer in layers) + reused
         retried = sum(layer.status.startswith("Retrying") for layer in layers)
         sent = sum(min(layer.sent, layer.total) for layer in layers)
