@@ -80,7 +80,7 @@ def lint(
 ) -> None:
     """Run every linter, show all they print, fail if one fails."""
     from scripts.host.config.load import ROOT
-    from scripts.host.lint.run_linters import format_text, lint, merge_sarif, refuse_failed
+    from scripts.host.lint.linters import format_text, lint, merge_sarif, refuse_failed
 
     if format not in ("text", "sarif"):
         raise UserError(f"there is no format {format}", hint="one of: text, sarif")

@@ -12,8 +12,14 @@ import pytest
 
 from scripts.common.diagnostics.error import UserError
 from scripts.host.config.load import ROOT
-from scripts.host.lint.linters import LintResult, find_files
-from scripts.host.lint.run_linters import format_text, lint, merge_sarif, refuse_failed
+from scripts.host.lint.linters import (
+    LintResult,
+    find_files,
+    format_text,
+    lint,
+    merge_sarif,
+    refuse_failed,
+)
 
 Checkout = Callable[..., Path]
 

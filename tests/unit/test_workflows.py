@@ -12,8 +12,7 @@ import pytest
 import yaml
 
 from scripts.host.config.load import ROOT, load
-from scripts.host.lint.linters import find_files
-from scripts.host.lint.run_linters import format_text, lint
+from scripts.host.lint.linters import find_files, format_text, lint
 from scripts.host.matrix import matrix
 from tests.support.ci import check, checkout, noted, sessions, shell, stage
 
