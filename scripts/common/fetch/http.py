@@ -62,7 +62,7 @@ class Response:
 
     @property
     def validator(self) -> str:
-        """What If-Range may compare: a strong ETag, else a date (RFC 9110, section 13.1.5)."""
+        """The value for If-Range: a strong ETag, else a date (RFC 9110, section 13.1.5)."""
         etag = self.headers.get("ETag", "")
         if etag and not etag.startswith("W/"):
             return etag

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.spec import FINAL_STATES, ProgressCallback, VerifiedFile, no_progress
 from scripts.common.units import size
-from scripts.host.console import console, is_live, note, say, table, terminal_width, warn
+from scripts.host.console import Throttle, console, is_live, note, say, table, terminal_width, warn
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -64,13 +64,12 @@ def open_display(*, as_json: bool = False, plain: bool = False) -> Iterator[Disp
 
 def throttled(report: ProgressCallback, interval: float) -> ProgressCallback:
     """Pass on the first update of each state and every retry, else one every `interval` seconds."""
-    last_state, last_time = "", 0.0
+    last_state, throttle = "", Throttle(interval, first=0)
 
     def report_some(state: str, done: int, total: int | None, detail: str = "") -> None:
-        nonlocal last_state, last_time
-        now = time.monotonic()
-        if state != last_state or state == "retrying" or now - last_time >= interval:
-            last_state, last_time = state, now
+        nonlocal last_state
+        if throttle.is_due() or state != last_state or state == "retrying":
+            last_state = state
             report(state, done, total, detail)
 
     return report_some

@@ -184,7 +184,7 @@ def _record(path: Path, text: str) -> None:
 
 
 def place(source: Path, dest: Path) -> None:
-    """Make `dest` the same file as `source`: a hard link, a reflink, or at worst a copy.
+    """Make `dest` the same file as `source`: a hard link, a reflink, or else a copy.
 
     Args:
         source: an object.
