@@ -264,8 +264,8 @@ def merge_sarif(root: Path, *, only: Sequence[str] = ()) -> str:
             log = json.loads(done.stdout.replace(f"{root.resolve().as_uri()}/", ""))
         except ValueError:
             raise UserError(f"{linter.name} wrote no SARIF: {last_line(done)}") from None
-        identity = {"automationDetails": {"id": f"invoke-lint/{linter.name}/"}}
-        runs += [{**run, **identity} for run in log["runs"]]
+        for run in log["runs"]:
+            runs.append({**run, "automationDetails": {"id": f"invoke-lint/{linter.name}/"}})
     return json.dumps({"$schema": _SARIF_SCHEMA, "version": "2.1.0", "runs": runs}, indent=2)
 
 
@@ -288,10 +288,8 @@ def refuse_failed(results: Sequence[LintResult]) -> None:
     """
     failed = [result.linter for result in results if not result.passed]
     if failed:
-        raise UserError(
-            f"linters failed: {', '.join(failed)}",
-            hint="fix what they show; some of it with: invoke lint --fix",
-        )
+        hint = "fix what they show; some of it with: invoke lint --fix"
+        raise UserError(f"linters failed: {', '.join(failed)}", hint=hint)
 
 
 def _choose(only: Sequence[str]) -> list[Linter]:
