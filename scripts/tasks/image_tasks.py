@@ -57,8 +57,7 @@ def inspect(
     """
     from scripts.host.engine.client import client
     from scripts.host.inspect.inspect_view import format_difference, format_inspection
-    from scripts.host.inspect.rules import check_structure
-    from scripts.host.inspect.structure import inspect_image, model_paths
+    from scripts.host.inspect.structure import check_structure, inspect_image, model_paths
 
     engine, models, smoke = client(), model_paths(inputs.artifacts), inputs.config.smoke
     variant = "" if image else inputs.variant

@@ -20,7 +20,7 @@ from scripts.common.gpu.judge import Judgement, judge_code, public_version
 from scripts.common.units import size
 from scripts.host.engine.client import client
 from scripts.host.engine.containers import container_output
-from scripts.host.inspect.rules import require
+from scripts.host.inspect.structure import require
 from tests.smoke.recording import Run
 
 WEBUI = "/opt/webui/bin/python"
@@ -133,7 +133,7 @@ def labels_are_right(run: Run) -> Judgement:
 
 
 def layers_obey(name: str, code: str) -> Check[Run]:
-    """Make a check of the layers by a rule of `scripts.host.inspect.rules`."""
+    """Make a check of the layers by a rule of `scripts.host.inspect.structure`."""
 
     def examine_layers(run: Run) -> Judgement:
         structure = run.structure()

@@ -17,9 +17,15 @@ from scripts.host.config.lock import ResolvedSource
 from scripts.host.config.schema import Smoke
 from scripts.host.inspect.inspect_view import format_difference, format_inspection
 from scripts.host.inspect.packages import parse_manifest
-from scripts.host.inspect.rules import check_structure, require
 from scripts.host.inspect.sbom import make_sbom
-from scripts.host.inspect.structure import ImageLayer, Inspection, model_paths, own_steps
+from scripts.host.inspect.structure import (
+    ImageLayer,
+    Inspection,
+    check_structure,
+    model_paths,
+    own_steps,
+    require,
+)
 from scripts.host.inspect.violations import Violation
 from scripts.host.models.artifacts import image_artifacts
 

@@ -221,10 +221,9 @@ def build_error(progress: BuildProgress, variant: str) -> UserError:
     else:
         reason = step.error.rpartition(": ")[2] if "exit code" in step.error else step.error
         message = f"the build failed at {step.instruction[:90]!r}: {reason}"
-    hint = "check the engine with: invoke doctor"
-    if step and step.stage:
-        hint = f"look closer with: invoke build --variant {variant} --target {step.stage}"
-    location = step.stage if step else ""
+    stage = step.stage if step else ""
     if known:
-        return UserError(message, location=location, code=known.code)
-    return UserError(message, location=location, hint=hint)
+        return UserError(message, location=stage, code=known.code)
+    closer = f"look closer with: invoke build --variant {variant} --target {stage}"
+    hint = closer if stage else "check the engine with: invoke doctor"
+    return UserError(message, location=stage, hint=hint)

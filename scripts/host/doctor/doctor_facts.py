@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -99,7 +100,12 @@ def read_engine() -> tuple[EngineFacts, DockerClient | None]:
 
 def find_local(connected: DockerClient | None, references: Iterable[str]) -> tuple[str, ...]:
     """Return those of some images that the engine has."""
-    return tuple(name for name in references if connected and _has(connected, name))
+    found = []
+    for name in references:
+        with suppress(UserError), docker_errors(name):
+            if connected and connected.images.get(name):
+                found.append(name)
+    return tuple(found)
 
 
 def read_disks(inputs: BuildInputs, engine: EngineFacts, *, needs_base: bool) -> tuple[Disk, ...]:
@@ -169,15 +175,6 @@ def nearest(folder: Path) -> Path:
 def _exists(path: Path) -> bool:
     """Return False, unlike Path.exists, where a folder above may not be read."""
     return os.path.exists(path)  # noqa: PTH110
-
-
-def _has(connected: DockerClient, name: str) -> bool:
-    try:
-        with docker_errors(name):
-            connected.images.get(name)
-    except UserError:
-        return False
-    return True
 
 
 def _disk(folder: Path, needed: int, allowance: int = 0) -> Disk:

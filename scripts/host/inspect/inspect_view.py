@@ -7,8 +7,7 @@ from typing import Final
 from scripts.common.units import size
 from scripts.host.config.schema import Smoke
 from scripts.host.console import table
-from scripts.host.inspect.rules import check_structure
-from scripts.host.inspect.structure import Inspection
+from scripts.host.inspect.structure import Inspection, check_structure
 
 # What BuildKit adds to a RUN step: build arguments and the shell.
 _RUN_PREFIX: Final = re.compile(r"^RUN (?:\|\d+ .*? )?/bin/(?:ba)?sh (?:-o pipefail )?-e?c ")
