@@ -6,7 +6,8 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2024.4.15"
-nox.options.sessions = ["lint", "tests", "engine", "faults"]
+DEFAULT = ("lint", "tests", "engine", "faults")
+nox.options.sessions = DEFAULT
 nox.options.stop_on_first_error = False
 
 LOCK = "requirements/dev.txt"

@@ -169,7 +169,7 @@ def repin(environment: BuildEnvironment, version: str) -> None:
         uv = (sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-deps")
         more = ("--generate-hashes", "--no-header", "--no-annotate", str(wanted))
         block = run([*uv, *more], environment.checkout, {})
-    lock = environment.checkout / environment.inputs.build.requirements
+    lock = environment.checkout / environment.inputs.config.build.requirements
     entry = re.compile(rf"^{PINNED}==.*?(?=^\S)", flags=re.MULTILINE | re.DOTALL)
     text, count = entry.subn(lambda _: block, lock.read_text())
     if count != 1:

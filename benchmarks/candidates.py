@@ -38,10 +38,10 @@ def build_baseline(
     folder = inputs.root / BASELINE
     known = re.findall(r"^ARG (\w+)=", (folder / "Dockerfile").read_text(), flags=re.MULTILINE)
     arguments = {name: value for name, value in inputs.arguments.items() if name in known}
-    if inputs.build.accelerator == "cpu":
+    if inputs.config.build.accelerator == "cpu":
         arguments["XFORMERS"] = ""
     command = [
-        *("docker", "build", f"--network={inputs.build.network}", f"--tag={tag}"),
+        *("docker", "build", f"--network={inputs.config.build.network}", f"--tag={tag}"),
         *(f"--build-arg={name}={value}" for name, value in arguments.items()),
         *(str(folder), *options),
     ]

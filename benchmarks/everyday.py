@@ -44,11 +44,11 @@ def main() -> int:
     parser = make_parser(__doc__)
     parser.add_argument("name", nargs="?")
     options = parser.parse_args()
-    shown = {"invoke --list": ["--list"]}
-    shown |= {f"invoke --help {task}": ["--help", task] for task in HELPED}
+    helped = {"invoke --list": ["--list"]}
+    helped |= {f"invoke --help {task}": ["--help", task] for task in HELPED}
     found = [
-        measure_command(name, [sys.executable, "-m", "invoke", *words], options.rounds)
-        for name, words in shown.items()
+        measure_command(name, [sys.executable, "-m", "invoke", *arguments], options.rounds)
+        for name, arguments in helped.items()
     ]
     ratios = [Ratio(f"{each.quantity}, s", each.median, HELP_LIMIT) for each in found]
     with tempfile.TemporaryDirectory() as reports:

@@ -34,8 +34,8 @@ from benchmarks.environment import (
     write_model_config,
 )
 from benchmarks.record import Ratio, make_parser, report
+from scripts.common.units import size
 from scripts.host.config.load import ROOT
-from scripts.host.console import size
 
 PYTHON = shlex.quote(sys.executable)
 HF = shlex.quote(str(Path(sys.executable).with_name("hf")))

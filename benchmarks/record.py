@@ -37,7 +37,7 @@ class Ratio:
 
     @property
     def holds(self) -> bool:
-        """Whether the value is within the limit."""
+        """Return whether the value is within the limit."""
         return self.value <= self.limit if self.is_most else self.value >= self.limit
 
 

@@ -1,1 +1,1 @@
-"""What host and container share. Standard library only: the image has nothing else to offer."""
+"""Code that host and container share; it imports nothing that the worker's environment lacks."""

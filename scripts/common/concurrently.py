@@ -1,10 +1,10 @@
 """Run work concurrently in threads that do not delay the end of the process.
 
 The interpreter waits for an executor's threads at its end, so one that waits for a stalled peer
-would delay an interrupt. These are daemon threads: their work must stand being killed.
+would delay an interrupt. These are daemon threads: their work must stand being killed. A
+`multiprocessing` ThreadPool has such threads too, but the worker's start would wait for its import
+and for three threads more in every one of its pools.
 """
-
-from __future__ import annotations
 
 import queue
 import threading

@@ -4,8 +4,6 @@ Locks are advisory (`flock`, through `filelock`), belong to an open file and end
 killed process leaves none behind.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import stat

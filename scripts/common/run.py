@@ -1,7 +1,5 @@
 """Run a program and capture its output."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from collections.abc import Mapping, Sequence

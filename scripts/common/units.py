@@ -1,7 +1,5 @@
 """Format quantities for people."""
 
-from __future__ import annotations
-
 
 def size(count: float) -> str:
     """Format a number of bytes in decimal units, as registries, disks and volumes count them."""

@@ -1,1 +1,1 @@
-"""What is baked into the image. Imports `scripts.common` and what the image itself carries."""
+"""Code that is part of the image. Imports `scripts.common` and what the image itself carries."""

@@ -4,8 +4,6 @@ Without a command it serves. Imports of this module delay the start of the WebUI
 imports what it needs itself.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import time

@@ -3,8 +3,6 @@
 The WebUI's own output passes through beside it, unchanged.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os
@@ -14,12 +12,9 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
+from scripts.common.secrets import make_redactor
+
 _PLAIN: Final = re.compile(r"[^\s\"=]+")
-_SECRET_NAMES: Final = re.compile(
-    r"API_AUTH|HF_TOKEN|HUGGING_FACE_HUB_TOKEN|TOKEN_.+|RUNPOD_(AI_)?API_KEY"
-    r"|BUCKET_(ACCESS_KEY_ID|SECRET_ACCESS_KEY)"
-)
-_SHORTEST_SECRET: Final = 4  # shorter ones are in too many words
 
 
 class LogfmtFormatter(logging.Formatter):
@@ -46,20 +41,15 @@ class SecretFilter(logging.Filter):
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         super().__init__()
-        found = {value for name, value in environ.items() if is_secret(name)}
-        for login in environ.get("API_AUTH", "").split(","):
-            found |= {login, login.partition(":")[2]}
-        texts = sorted((text for text in found if len(text) >= _SHORTEST_SECRET), key=len)
-        self._pattern = re.compile("|".join(map(re.escape, reversed(texts)))) if texts else None
+        self._redact = make_redactor(environ)
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Keep the record, without secrets."""
-        if self._pattern:
-            fields: dict[str, object] = getattr(record, "fields", {})
-            record.fields = {
-                key: value if isinstance(value, float) else self._pattern.sub("***", str(value))
-                for key, value in fields.items()
-            }
+        fields: dict[str, object] = getattr(record, "fields", {})
+        record.fields = {
+            key: value if isinstance(value, float) else self._redact(str(value))
+            for key, value in fields.items()
+        }
         return True
 
 
@@ -69,11 +59,6 @@ class _StderrHandler(logging.Handler):
             print(self.format(record), file=sys.stderr, flush=True)
         except (OSError, ValueError):
             self.handleError(record)
-
-
-def is_secret(variable: str) -> bool:
-    """Return whether the value of an environment variable is a secret."""
-    return bool(_SECRET_NAMES.fullmatch(variable))
 
 
 _LOGGER: Final = logging.getLogger("a1111-worker")

@@ -1,7 +1,5 @@
 """Choose folders that the worker can write to, started as root, as any user or read-only."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Final
@@ -76,11 +74,7 @@ def require_writable(settings: Settings) -> None:
     """
     for folder in (settings.worker_dir, settings.data_dir):
         if reason := find_write_error(folder):
-            raise UserError(
-                f"the worker cannot write there: {reason}",
-                location=str(folder),
-                code="not-writable",
-            )
+            raise UserError(location=f"{folder}: {reason}", code="not-writable")
 
 
 def choose_home(settings: Settings, configured: str) -> Path:

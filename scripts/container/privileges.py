@@ -1,7 +1,5 @@
 """Change to an unprivileged user when the container was started as root."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import pwd

@@ -1,7 +1,5 @@
 """Provide the certificates for programs that take one file of them: git, pip, uv."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager

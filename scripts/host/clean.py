@@ -1,23 +1,21 @@
 """Find and remove what builds leave behind; all of it can be made again."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+from docker import DockerClient
+from docker.errors import NotFound
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.files import is_locked
 from scripts.host.engine.client import client, docker_errors
 from scripts.host.engine.containers import block_sessions, checkout_label
 from scripts.host.models.store import Store
-
-if TYPE_CHECKING:
-    from docker import DockerClient
 
 STANDIN_REGISTRY: Final = "standin.invalid"  # registry of the images of tests/support/images.py
 TEST_REPOSITORY: Final = "a1111-worker-test"  # repository of images that engine tests build
@@ -106,7 +104,7 @@ def _sessions(engine: DockerClient, root: Path) -> Iterator[Leftover]:
     ours = {"label": f"{name}={value}"}
     for container in engine.containers.list(all=True, filters=ours, ignore_removed=True):
         end = partial(container.remove, force=True, v=True)
-        yield Leftover("container", container.name, 0, _while_blocked(root, container.name, end))
+        yield Leftover("container", container.name, 0, _remover(container.name, end, root))
     images = engine.images.list(filters=ours)
     # Bytes that no other image shares.
     disk_usage = engine.df()["Images"] if images else ()
@@ -115,46 +113,36 @@ def _sessions(engine: DockerClient, root: Path) -> Iterator[Leftover]:
         tag = next(iter(image.tags), image.short_id)
         end = partial(engine.images.remove, image.id, force=True)
         size = sizes.get(image.id, 0)
-        yield Leftover("image of a test", tag, size, _while_blocked(root, tag, end))
+        yield Leftover("image of a test", tag, size, _remover(tag, end, root))
 
 
 def _test_images(engine: DockerClient) -> Iterator[Leftover]:
     """Find base images and built images of tests."""
     for image in engine.images.list():
         for tag in filter(is_test_image, image.tags):
-            untag = partial(_remove_from_engine, tag, partial(engine.images.remove, tag))
+            untag = _remover(tag, partial(engine.images.remove, tag))
             yield Leftover("test image", tag, image.attrs["Size"], untag)
 
 
-def _while_blocked(root: Path, name: str, end: Callable[[], None]) -> Callable[[], None]:
+def _remover(name: str, end: Callable[[], None], root: Path | None = None) -> Callable[[], None]:
+    """Return what removes something from the engine; with `root` only while no session runs."""
+
     def remove() -> None:
-        with block_sessions(root) as is_blocked:
+        message, hint = "the engine keeps it", "remove the containers that use it"
+        with (
+            block_sessions(root) if root else nullcontext(True) as is_blocked,
+            docker_errors(name, message=message, hint=hint),
+            suppress(NotFound),  # removed meanwhile
+        ):
             if not is_blocked:
                 raise UserError(
                     "a session has begun meanwhile",
                     location=name,
                     hint="run `invoke clean` again when it has ended",
                 )
-            _remove_from_engine(name, end)
+            end()
 
     return remove
-
-
-def _remove_from_engine(name: str, end: Callable[[], None]) -> None:
-    """Remove something from the engine.
-
-    Raises:
-        UserError: the engine refuses.
-    """
-    from docker.errors import NotFound
-
-    with (
-        docker_errors(
-            name, message="the engine keeps it", hint="remove the containers that use it"
-        ),
-        suppress(NotFound),  # removed meanwhile
-    ):
-        end()
 
 
 def _folders(kind: str, parent: Path, names: Iterable[str]) -> Iterator[Leftover]:

@@ -10,15 +10,16 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.units import size as size
+from scripts.common.secrets import make_redactor
 
 if TYPE_CHECKING:
-    from rich.console import Console, JustifyMethod
+    from rich.console import Console, JustifyMethod, RenderableType
+    from rich.live import Live
 
 _UNLIMITED = 1_000_000  # columns
 _NARROWEST = 8  # columns that a cut cell keeps
@@ -30,6 +31,13 @@ def console() -> Console:
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def live(render: Callable[[], RenderableType]) -> Live:
+    """Return a context that shows on the terminal what a function returns, until it ends."""
+    from rich.live import Live
+
+    return Live(get_renderable=render, console=console(), refresh_per_second=5, transient=True)
 
 
 def is_live(stream: object = None) -> bool:
@@ -55,9 +63,9 @@ def say(text: str = "") -> None:
 
 
 def note(text: str) -> None:
-    """Print a line that is not part of the result."""
+    """Print a line that is not part of the result; secrets of the environment are replaced."""
     # In one piece: print() writes the newline separately, and another thread may write in between.
-    print(f"{text}\n", end="", file=sys.stderr, flush=True)
+    print(f"{make_redactor(os.environ)(text)}\n", end="", file=sys.stderr, flush=True)
 
 
 def warn(text: str) -> None:

@@ -1,7 +1,5 @@
 """List what CI runs, from `config.yaml` and `pyproject.toml`."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +37,12 @@ def matrix(root: Path = ROOT) -> Matrix:
         UserError: the config of a variant does not load, or no version of Python is listed.
     """
     from docker.auth import resolve_repository_name
+    from nox import project
 
+    try:
+        python = tuple(project.python_versions(project.load_toml(root / "pyproject.toml")))
+    except ValueError as error:
+        raise UserError(str(error), location="pyproject.toml", hint="list them there") from None
     configs = {loaded.variant: loaded.config for loaded in load_variants(root=root)}
     ci = configs[DEFAULT_VARIANT].ci
 
@@ -47,7 +50,7 @@ def matrix(root: Path = ROOT) -> Matrix:
         return tuple(name for name, it in configs.items() if it.build.accelerator == accelerator)
 
     return Matrix(
-        python=_python_versions(root),
+        python=python,
         variants=tuple(configs),
         cpu=drawing_on("cpu"),
         gpu=drawing_on("cuda"),
@@ -58,12 +61,3 @@ def matrix(root: Path = ROOT) -> Matrix:
             for name, config in configs.items()
         },
     )
-
-
-def _python_versions(root: Path) -> tuple[str, ...]:
-    from nox import project
-
-    try:
-        return tuple(project.python_versions(project.load_toml(root / "pyproject.toml")))
-    except ValueError as error:
-        raise UserError(str(error), location="pyproject.toml", hint="list them there") from None

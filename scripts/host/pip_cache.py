@@ -1,7 +1,5 @@
 """Run `pip-cache` in a worker, in a container over a volume, or on a folder of this machine."""
 
-from __future__ import annotations
-
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,22 +1,18 @@
 """Run the image that was built here, as a user or RunPod would, until it is interrupted."""
 
-from __future__ import annotations
-
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+
+from docker.models.containers import Container
+from docker.types import DeviceRequest
 
 from scripts.common.diagnostics.error import UserError
 from scripts.host.build.inputs import BuildInputs
 from scripts.host.console import note, say
 from scripts.host.engine.client import client, docker_errors, get_image
 from scripts.host.engine.containers import run_container
-
-if TYPE_CHECKING:
-    from docker.models.containers import Container
 
 PORT = "3000/tcp"
 LABEL = "a1111-worker.serve"
@@ -29,6 +25,8 @@ def serve(
 ) -> None:
     """Run the image, print its address when it has drawn a picture, and its log until Ctrl-C.
 
+    On Ctrl-C or SIGTERM it is stopped with the config's grace period, and removed.
+
     Args:
         inputs: of the build; they name the image, and say whether it needs a GPU.
         image: another image than the one built from this checkout.
@@ -38,34 +36,11 @@ def serve(
     Raises:
         UserError: no such image, no GPU, a taken port, or the worker ended by itself.
     """
-    with _running_worker(inputs, image or inputs.tags[0], port, environment) as container:
-        threading.Thread(target=_show_log, args=(container,), daemon=True).start()
-        is_ready = False
-        while container.status != "exited":
-            if not is_ready and container.status == "running":
-                is_ready = container.exec_run(_HEALTH).exit_code == 0
-                if is_ready:
-                    say(f"ready: http://127.0.0.1:{container.ports[PORT][0]['HostPort']}/docs")
-            time.sleep(_POLL)
-            container.reload()
-        code = container.attrs["State"]["ExitCode"]
-        raise UserError(
-            f"the worker ended by itself with exit code {code}", hint="read its log above"
-        )
-
-
-@contextmanager
-def _running_worker(
-    inputs: BuildInputs, reference: str, port: int, environment: Sequence[str]
-) -> Iterator[Container]:
-    """Run the image; on Ctrl-C or SIGTERM stop it with the config's grace period. Remove it."""
-    from docker.types import DeviceRequest
-
-    gpu = inputs.build.accelerator == "cuda"
-    engine = client()
+    engine, reference = client(), image or inputs.tags[0]
+    gpu = inputs.config.build.accelerator == "cuda"
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stop leaves nothing running
+    get_image(engine, reference, inputs.variant)
     try:
-        get_image(engine, reference, inputs.variant)
         with (
             docker_errors(reference, message="the container does not run"),
             run_container(
@@ -78,18 +53,34 @@ def _running_worker(
             ) as container,
         ):
             try:
-                yield container
+                _follow(container)
             except KeyboardInterrupt:
                 note("stopping; running jobs may end")
-                container.stop(timeout=inputs.smoke.stop_timeout)
+                container.stop(timeout=inputs.config.smoke.stop_timeout)
     except UserError as error:
-        if error.code == "port-taken":
-            raise UserError(
-                f"port {port} is taken", hint="choose another: --port 3001", code=error.code
-            ) from None
-        raise
-    finally:
-        engine.close()
+        if error.code != "port-taken":
+            raise
+        hint = "choose another: --port 3001"
+        raise UserError(f"port {port} is taken", hint=hint, code=error.code) from None
+
+
+def _follow(container: Container) -> None:
+    """Show a worker's log, and its address once it is ready.
+
+    Raises:
+        UserError: it ended by itself.
+    """
+    threading.Thread(target=_show_log, args=(container,), daemon=True).start()
+    is_ready = False
+    while container.status != "exited":
+        if not is_ready and container.status == "running":
+            is_ready = container.exec_run(_HEALTH).exit_code == 0
+            if is_ready:
+                say(f"ready: http://127.0.0.1:{container.ports[PORT][0]['HostPort']}/docs")
+        time.sleep(_POLL)
+        container.reload()
+    code = container.attrs["State"]["ExitCode"]
+    raise UserError(f"the worker ended by itself with exit code {code}", hint="read its log above")
 
 
 def _show_log(container: Container) -> None:

@@ -6,8 +6,6 @@ Run by the base image's Python. The ENVIRONMENTs become one in the image, where 
 those of the base. Only metadata is read, so it needs no GPU and less than a second.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from importlib.metadata import distributions, version

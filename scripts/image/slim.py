@@ -7,8 +7,6 @@ than S3, and the parts of shared libraries that are never loaded (debug informat
 linkers and debuggers).
 """
 
-from __future__ import annotations
-
 import compileall
 import re
 import shutil

@@ -1,6 +1,9 @@
-"""Write the generated tables: `python -m scripts.reference`."""
+"""Write the generated tables of the docs: `python -m scripts.reference`."""
 
-from scripts.reference.tables import rewrite
+from scripts.host.config.load import ROOT
+from scripts.host.console import say
+from scripts.reference.blocks import write
 
 if __name__ == "__main__":
-    print(f"wrote {rewrite().name}")
+    for path in write():
+        say(f"wrote {path.relative_to(ROOT)}")

@@ -1,8 +1,8 @@
 """Define the tasks of `invoke`, one module per group.
 
-A task parses its options, calls `scripts.host` and prints the result. Everything else is imported
-in its body, so that `invoke --help` stays fast. The modules do not postpone the evaluation of
-annotations, because options are made from them.
+A task parses its options, calls `scripts.host` and prints the result. What takes long to import is
+imported in its body, so that `invoke --help` stays fast. The modules do not postpone the evaluation
+of annotations, because options are made from them.
 """
 
 import functools
@@ -19,6 +19,7 @@ from invoke.tasks import Task
 from invoke.tasks import task as invoke_task
 
 from scripts.common.diagnostics.error import UserError
+from scripts.host.console import note, print_error
 
 Variant = Annotated[str, "which image: a name under `variants` in config.yaml"]
 Define = Annotated[list[str], "override one config value: key.path=value (repeatable)"]
@@ -36,7 +37,9 @@ class _Task(Task[Any]):
     """A task whose `define` is spelled `-D`; invoke would make it `-d`."""
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
+        help = dict(self.help)
         arguments = super().get_arguments(ignore_unknown_help)
+        self.help = help  # invoke empties it, so that a second call would find none
         for argument in arguments:
             if argument.name == "define":
                 argument.names = ("define", "D")
@@ -49,8 +52,8 @@ def task(
     """Make an invoke task of a function; its errors are printed and end with exit code 1.
 
     The function's parameters are the options: `Annotated` holds the help, lists can be repeated. A
-    first parameter `loaded` is the config, loaded with two more options, `--variant` and `-D`;
-    without it the first parameter is invoke's context.
+    first parameter `loaded` is the config, loaded with two more options, `--variant` and `-D`, and
+    a first parameter `inputs` the build inputs resolved from it; else it is invoke's context.
 
     Args:
         name: of the task, if it is not the function's.
@@ -59,16 +62,21 @@ def task(
 
     def decorate(body: Callable[..., None]) -> Any:  # noqa: ANN401 - an invoke.Task
         first, *options = inspect.signature(body).parameters.values()
-        if first.name == "loaded":
+        needs_config = first.name in ("loaded", "inputs")
+        if needs_config:
             options += _CONFIG_OPTIONS
 
         @functools.wraps(body)
         def run(context: Any, **values: Any) -> None:  # noqa: ANN401 - whatever the task takes
             with _errors_printed():
-                if first.name == "loaded":
+                if needs_config:
                     from scripts.host.config.load import load
 
                     context = load(values.pop("variant"), values.pop("define"))
+                if first.name == "inputs":
+                    from scripts.host.build.inputs import resolve
+
+                    context = resolve(context)
                 body(context, **values)
 
         keywords = [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in options]
@@ -91,8 +99,6 @@ def task(
 @contextmanager
 def _errors_printed() -> Iterator[None]:
     """Print an error and exit; with `invoke --debug` its traceback is shown instead."""
-    from scripts.host.console import note, print_error
-
     try:
         yield
     except KeyboardInterrupt:

@@ -1,41 +1,36 @@
 """Tasks of one image: build, inspect, push, serve."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from invoke.context import Context
 
+from scripts.common.diagnostics.error import UserError
+from scripts.common.files import write_atomically
+from scripts.host.console import note, say
 from scripts.tasks import DEFAULT_VARIANT, Define, Variant, task
 
 if TYPE_CHECKING:
     from scripts.host.build.inputs import BuildInputs
-    from scripts.host.config.load import LoadedConfig
 
 
 @task()
 def build(
-    loaded: "LoadedConfig",
+    inputs: "BuildInputs",
     tag: Annotated[list[str], "further reference to give the image (repeatable)"],
-    target: Annotated[
-        str, "stage to stop at: download, sources, packages, runpod, models, ..."
-    ] = "build_final_image",
-    prefetch: Annotated[
-        bool, "fetch models on this machine first; --no-prefetch lets the Dockerfile do it"
-    ] = True,
+    target: Annotated[str, "stage to stop at: sources, packages, ..."] = "build_final_image",
+    prefetch: Annotated[bool, "fetch models here; --no-prefetch: in the Dockerfile"] = True,
     cache: Annotated[bool, "reuse layers; --no-cache runs every step"] = True,
-    push: Annotated[
-        bool, "push afterwards; like `invoke push`, only with a passing smoke report"
-    ] = False,
+    push: Annotated[bool, "push afterwards, with a passing smoke report only"] = False,
     load: Annotated[bool, "keep the image in the local engine, which is always so"] = True,  # noqa: ARG001 - an option that users of buildx know
     progress: Annotated[str, "auto, plain or quiet"] = "auto",
     builder: Annotated[str, "buildx builder, over build.builder"] = "",
     locked: Annotated[bool, "fail when anything is not pinned"] = False,
 ) -> None:
     """Prefetch and verify the models, then build the image."""
-    from scripts.common.diagnostics.error import UserError
-    from scripts.host.build.inputs import FINAL_STAGE, BuildOptions, resolve
+    from scripts.host.build.inputs import FINAL_STAGE, BuildOptions
     from scripts.host.build.pipeline import build_image
-    from scripts.host.console import say
     from scripts.host.reports.build_report import render_summary
 
     if push and target != FINAL_STAGE:
@@ -43,7 +38,6 @@ def build(
             f"only {FINAL_STAGE} can be pushed", location="--target", hint="leave it out"
         )
     options = BuildOptions(target, tuple(tag), not cache, builder, prefetch, locked, progress)
-    inputs = resolve(loaded)
     say(render_summary(build_image(inputs, options)))
     if push:
         _push(inputs, tag, plain=progress != "auto")
@@ -51,7 +45,7 @@ def build(
 
 @task()
 def inspect(
-    loaded: "LoadedConfig",
+    inputs: "BuildInputs",
     image: Annotated[str, "what to look into; this checkout's own by default"] = "",
     diff: Annotated[str, "another image to compare packages, sizes and files with"] = "",
     json: Annotated[bool, "print everything as JSON, with each package"] = False,
@@ -61,23 +55,15 @@ def inspect(
 
     Layers, folders, packages, waste; fails when a check of the structure fails.
     """
-    from pathlib import Path
-
-    from scripts.common.diagnostics.error import UserError
-    from scripts.common.files import write_atomically
-    from scripts.host.build.inputs import resolve
-    from scripts.host.console import note, say
     from scripts.host.engine.client import client
     from scripts.host.inspect.inspect_view import format_difference, format_inspection
-    from scripts.host.inspect.rules import failed_checks
-    from scripts.host.inspect.structure import inspect_image, model_paths
+    from scripts.host.inspect.structure import check_structure, inspect_image, model_paths
 
-    inputs, engine = resolve(loaded), client()
-    models = model_paths(loaded.config.models)
+    engine, models, smoke = client(), model_paths(inputs.artifacts), inputs.config.smoke
     variant = "" if image else inputs.variant
     found = inspect_image(engine, image or inputs.references[-1], models, variant)
     old = inspect_image(engine, diff, models) if diff else None
-    say(found.model_dump_json(indent=2) if json else format_inspection(found, inputs.smoke))
+    say(found.model_dump_json(indent=2) if json else format_inspection(found, smoke))
     if old:
         say(f"\n{format_difference(old, found)}")
     if sbom:
@@ -85,37 +71,32 @@ def inspect(
 
         write_atomically(Path(sbom), make_sbom(found, inputs.sources))
         note(f"wrote {sbom}")
-    if codes := failed_checks(found, inputs.smoke):
+    if codes := [code for code, lines in check_structure(found, smoke).items() if lines]:
         raise UserError(
             f"structure checks failed: {', '.join(codes)}",
             location=found.image,
             code=codes[0],
-            hint="the README's troubleshooting table has the hint of each",
+            hint="docs/reference/diagnostic-codes.md has the hint of each",
         )
 
 
 @task()
 def push(
-    loaded: "LoadedConfig",
+    inputs: "BuildInputs",
     tag: Annotated[list[str], "further reference to push, which may move (repeatable)"],
-    untested: Annotated[
-        bool, "push without a passing smoke report; the push record says so"
-    ] = False,
+    untested: Annotated[bool, "push without a passing smoke report, and record that"] = False,
 ) -> None:
     """Push the tested image, and check its digest.
 
     Immutable tags go first.
     """
-    from scripts.host.build.inputs import resolve
-
-    _push(resolve(loaded), tag, untested=untested)
+    _push(inputs, tag, untested=untested)
 
 
 def _push(
     inputs: "BuildInputs", further: Sequence[str], *, untested: bool = False, plain: bool = False
 ) -> None:
     """Push, and print each reference with its digest."""
-    from scripts.host.console import say
     from scripts.host.registry.push import push as push_image
 
     record = push_image(inputs, further, untested=untested, plain=plain)

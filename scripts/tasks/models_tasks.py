@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from invoke.context import Context
 
+from scripts.common.units import size
+from scripts.host.console import note, say, warn
 from scripts.tasks import DEFAULT_VARIANT, Define, Variant, task
 
 if TYPE_CHECKING:
@@ -18,40 +20,31 @@ def prefetch(
     define: Define,
     variant: Variant = DEFAULT_VARIANT,
     rehash: Annotated[bool, "ignore the stamps and read every file"] = False,
-    trust_on_first_use: Annotated[
-        bool, "accept unpinned URLs and write their SHA-256 into the lock"
-    ] = False,
+    trust_on_first_use: Annotated[bool, "accept and pin URLs without a SHA-256"] = False,
     json: Annotated[bool, "one JSON event a line, for CI"] = False,
 ) -> None:
     """Download and verify missing models, several at once.
 
     After an interruption, the next run resumes.
     """
-    from scripts.host.console import say, terminal_width
     from scripts.host.models import receipt
-    from scripts.host.models.model_tables import prefetch_table
 
     key = receipt.key_of(variant, define, name)
-    known = None if rehash else receipt.read(key)
-    if known:
-        width = terminal_width()
-        table = (
-            prefetch_table(known.rows, width) if width else known.table
-        )  # rich is slow to import
-        say("\n".join(known.events) if json else table)
+    if not rehash and receipt.replay(key, as_json=json):
         return
     from scripts.host.config.load import load
     from scripts.host.models.artifacts import image_artifacts
+    from scripts.host.models.hub_client import Hub
+    from scripts.host.models.models_display import open_display
     from scripts.host.models.prefetch import PrefetchOptions
     from scripts.host.models.prefetch import prefetch as fetch_artifacts
-    from scripts.host.models.progress_display import open_display
     from scripts.host.models.store import Store
 
     loaded = load(variant, define)
-    store = Store(loaded.store)
+    store, hub = Store(loaded.store), Hub.from_config(loaded)
     with open_display(as_json=json) as display:
-        options = PrefetchOptions.from_config(
-            loaded, display, rehash=rehash, trust_on_first_use=trust_on_first_use
+        options = PrefetchOptions(
+            loaded.root, hub, loaded.config.store.concurrency, rehash, trust_on_first_use, display
         )
         files = fetch_artifacts(image_artifacts(loaded, name), store, options)
     display.finish(files)
@@ -64,10 +57,8 @@ def verify(
     delete: Annotated[bool, "delete the damaged files, to be fetched again"] = False,
 ) -> None:
     """Read every file of the store and report damaged ones."""
-    from scripts.host.console import say, warn
     from scripts.host.models import store_maintenance
-    from scripts.host.models.model_tables import objects_table
-    from scripts.host.models.progress_display import open_display
+    from scripts.host.models.models_display import objects_table, open_display
     from scripts.host.models.store import Store
 
     store = Store(loaded.store)
@@ -78,7 +69,7 @@ def verify(
     say(objects_table(checked))
     damaged = [each.path for each in checked if each.damage]
     if delete:
-        store_maintenance.delete(damaged, store)
+        store_maintenance.delete(damaged)
     elif damaged:
         warn(f"{len(damaged)} damaged - run: invoke models.verify --delete, then models.prefetch")
         sys.exit(1)
@@ -87,8 +78,7 @@ def verify(
 @task(name="list")
 def list_(loaded: "LoadedConfig") -> None:
     """Show every model: source, place, and whether it is here."""
-    from scripts.host.console import say
-    from scripts.host.models.model_tables import models_table
+    from scripts.host.models.models_display import models_table
     from scripts.host.models.store import Store
 
     say(models_table(loaded, Store(loaded.store)))
@@ -99,22 +89,17 @@ def add(
     _: Context,
     name: Annotated[str, "name of the model in tasks"],
     source: Annotated[str, "hub:owner/repo/file, or a URL"],
-    kind: Annotated[str, "what it is for the WebUI, such as lora or vae; tells where it goes"] = "",
-    family: Annotated[
-        str, "of an upscaler and the like, such as SwinIR; by its name if absent"
-    ] = "",
+    kind: Annotated[str, "what it is for the WebUI, such as lora or vae; decides its place"] = "",
+    family: Annotated[str, "of an upscaler and the like, such as SwinIR; default: by name"] = "",
     path: Annotated[str, "absolute path, or with a kind relative to the kind's folder"] = "",
     revision: Annotated[str, "branch, tag or commit of a Hub repository"] = "main",
     sha256: Annotated[str, "expected SHA-256; a URL needs one"] = "",
     placement: Annotated[str, "image, or volume"] = "image",
-    allow_pickle: Annotated[
-        bool, "accept .ckpt and .pt, which run code when they are loaded"
-    ] = False,
+    allow_pickle: Annotated[bool, "accept .ckpt and .pt, which run code when loaded"] = False,
     licence: Annotated[str, "licence of the model, shown by models.list and a label"] = "",
 ) -> None:
     """Add a model to config.yaml."""
     from scripts.host.config.load import ROOT
-    from scripts.host.console import say
     from scripts.host.models import config_edit
 
     entry = config_edit.model_entry(
@@ -132,7 +117,6 @@ def remove(_: Context, name: Annotated[str, "the model"]) -> None:
     The store keeps it until models.prune.
     """
     from scripts.host.config.load import ROOT
-    from scripts.host.console import say
     from scripts.host.models import config_edit
 
     config_edit.remove_model(ROOT, name)
@@ -142,9 +126,8 @@ def remove(_: Context, name: Annotated[str, "the model"]) -> None:
 @task()
 def prune(loaded: "LoadedConfig", yes: Annotated[bool, "delete without asking"] = False) -> None:
     """Show what no config names any more; delete it if you agree."""
-    from scripts.host.console import note, say, size
     from scripts.host.models import store_maintenance
-    from scripts.host.models.model_tables import unused_table
+    from scripts.host.models.models_display import unused_table
     from scripts.host.models.store import Store
 
     store = Store(loaded.store)
@@ -157,14 +140,13 @@ def prune(loaded: "LoadedConfig", yes: Annotated[bool, "delete without asking"] 
         note("nothing was deleted: add --yes")
         return
     if yes or input("delete these? [y/N] ").strip().lower() in ("y", "yes"):
-        store_maintenance.delete([each.path for each in unused], store)
+        store_maintenance.delete([each.path for each in unused])
         say(f"freed {size(sum(each.size for each in unused))}")
 
 
 @task(positional=["name"])
 def path(loaded: "LoadedConfig", name: Annotated[str, "the model"]) -> None:
     """Print the path of a model's verified file, or fail."""
-    from scripts.host.console import say
     from scripts.host.models.artifacts import image_artifacts
     from scripts.host.models.prefetch import verified_path
     from scripts.host.models.store import Store

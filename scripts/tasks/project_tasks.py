@@ -1,12 +1,21 @@
 """Tasks of the checkout and its machine: config, pin, lint, doctor, clean, matrix."""
 
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from invoke.context import Context
 
+from scripts.common.diagnostics.error import UserError
+from scripts.common.units import size
+from scripts.host.console import note, say, table, terminal_width
 from scripts.tasks import DEFAULT_VARIANT, Define, Variant, task
 
 if TYPE_CHECKING:
+    from scripts.host.build.inputs import BuildInputs
     from scripts.host.config.load import LoadedConfig
 
 
@@ -18,12 +27,8 @@ def config(
     schema: Annotated[bool, "write config.schema.json and the reference tables instead"] = False,
 ) -> None:
     """Print the merged config and where each value came from."""
-    import subprocess
-    import sys
-
     from scripts.host.config import describe
     from scripts.host.config.load import ROOT, load
-    from scripts.host.console import say
 
     if schema:
         say(f"wrote {describe.write_schema().name}")
@@ -36,23 +41,15 @@ def config(
 @task()
 def pin(
     _: Context,
-    variant: Annotated[
-        list[str], "only this variant, keeping the rest of the lock (repeatable; default: all)"
-    ],
+    variant: Annotated[list[str], "pin only this variant (repeatable; default: all)"],
     define: Define,
-    check: Annotated[
-        bool, "write nothing; fail when the locks are not what this would write"
-    ] = False,
+    check: Annotated[bool, "write nothing; fail if the locks would change"] = False,
     python: Annotated[bool, "compile the hashed locks of Python packages instead"] = False,
-    upgrade: Annotated[
-        bool, "with --python: newest versions instead of keeping those locked"
-    ] = False,
+    upgrade: Annotated[bool, "with --python: newest versions instead of those locked"] = False,
 ) -> None:
     """Lock what the network answers: digests, commits, sums."""
-    from scripts.common.diagnostics.error import UserError
     from scripts.host.config.load import load_variants
     from scripts.host.config.lock import LOCK_NAME
-    from scripts.host.console import say
     from scripts.host.pin.pin_network import pin_network
     from scripts.host.pin.pin_packages import pin_packages
 
@@ -76,24 +73,14 @@ def pin(
 @task()
 def lint(
     _: Context,
-    only: Annotated[
-        list[str], "run this linter and no other (repeatable): ruff, mypy, hadolint, ..."
-    ],
+    only: Annotated[list[str], "run only this linter (repeatable): ruff, mypy, ..."],
     fix: Annotated[bool, "let the tools that can fix files do so first"] = False,
-    format: Annotated[
-        str, "text, or sarif for code scanning: the findings of the tools that write it"
-    ] = "text",
-    output: Annotated[
-        str, "write the findings to this file too; the terminal then shows them as text"
-    ] = "",
+    format: Annotated[str, "text, or sarif of the tools that write it"] = "text",
+    output: Annotated[str, "write the findings to this file, and show them as text"] = "",
 ) -> None:
     """Run every linter, show all they print, fail if one fails."""
-    from pathlib import Path
-
-    from scripts.common.diagnostics.error import UserError
     from scripts.host.config.load import ROOT
-    from scripts.host.console import note, say
-    from scripts.host.lint.run_linters import format_text, lint, merge_sarif, refuse_failed
+    from scripts.host.lint.linters import format_text, lint, merge_sarif, refuse_failed
 
     if format not in ("text", "sarif"):
         raise UserError(f"there is no format {format}", hint="one of: text, sarif")
@@ -114,9 +101,7 @@ def lint(
 @task()
 def clean(
     loaded: "LoadedConfig",
-    all: Annotated[
-        bool, "also containers of killed sessions, caches of tools, and the tests' images"
-    ] = False,
+    all: Annotated[bool, "also killed sessions' containers, caches and test images"] = False,
     dry_run: Annotated[bool, "only show what would go"] = False,
 ) -> None:
     """Remove reports, staged contexts and partial downloads.
@@ -124,7 +109,6 @@ def clean(
     Run no build meanwhile.
     """
     from scripts.host.clean import find_leftovers, remove
-    from scripts.host.console import say, size, table
 
     found = find_leftovers(loaded.root, loaded.store, everything=all)
     if not found:
@@ -146,11 +130,6 @@ def matrix(
     only: Annotated[str, "print one of its lists: python, variants, cpu, gpu, runner, ..."] = "",
 ) -> None:
     """Print what CI has to run, as one line of JSON."""
-    import json
-    from dataclasses import asdict
-
-    from scripts.common.diagnostics.error import UserError
-    from scripts.host.console import say
     from scripts.host.matrix import matrix
 
     found = asdict(matrix())
@@ -161,18 +140,16 @@ def matrix(
 
 @task()
 def doctor(
-    loaded: "LoadedConfig",
+    inputs: "BuildInputs",
     json: Annotated[bool, "print the results as JSON"] = False,
 ) -> None:
     """Report what this machine lacks to build, with hints.
 
     Engine, disk, store, locks, every outside source, GPU.
     """
-    from scripts.common.checks.check_result import format_results
-    from scripts.host.build.inputs import resolve
-    from scripts.host.console import say, terminal_width
+    from scripts.common.checks.check import format_results
     from scripts.host.doctor.doctor_checks import as_json, refuse_failures, run_checks
 
-    results = run_checks(resolve(loaded))
+    results = run_checks(inputs)
     say(as_json(results) if json else format_results(results, terminal_width()))
     refuse_failures(results)

@@ -90,7 +90,7 @@ def test_with_yes_it_installs_an_environment_and_a_working_engine(machine: Any) 
     assert said.startswith("sha256:")
 
 
-def test_one_command_then_builds_without_git_or_network(machine: Any, standins: StandIns) -> None:
+def test_one_command_then_builds_without_git(machine: Any, standins: StandIns) -> None:
     give(machine, standins.base_download, standins.base_runtime)
     # The stand-ins are a part of the test and need git; the build is not, and finds none.
     stands = "python -m tests.support.up --config /standins.yaml"

@@ -119,7 +119,7 @@ def test_container_of_a_killed_smoke_session_is_listed(idle: str, tmp_path: Path
         listed = engine.containers.list(filters=ours)
         return [each.name for each in listed if each.attrs["HostConfig"]["PortBindings"]]
 
-    options = ("--image", idle, "--variant", "cpu", "-k", "reaches_ready")
+    options = ("--image", idle, "--variant", "cpu", "-k", "becomes_ready")
     nox = [sys.executable, "-m", "nox", "-s", "smoke", "--", *options]
     with subprocess.Popen(nox, cwd=copy, start_new_session=True, stdout=subprocess.DEVNULL) as run:
         try:

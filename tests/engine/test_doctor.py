@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.common.gpu.torch_facts import TorchFacts
-from scripts.host.doctor.doctor_facts import ImageTorch, read_image_torch
+from scripts.common.gpu.gpu_facts import TorchFacts
+from scripts.host.doctor.doctor_facts import read_image_torch
 from scripts.host.engine.client import client
 from tests.support.images import base_download
 from tests.support.running import invoke
@@ -27,9 +27,9 @@ def image() -> Iterator[Python]:
         recipe = (
             f"FROM {base_download()}\nRUN printf '#!/bin/sh\\n{script}\\n' >/p && chmod +x /p\n"
         )
-        words = ["docker", "buildx", "build", "--quiet", "--load", "-"]
+        command = ["docker", "buildx", "build", "--quiet", "--load", "-"]
         done = subprocess.run(
-            words,
+            command,
             input=f"{recipe}ENV WEBUI_PYTHON=/p\n",
             capture_output=True,
             text=True,
@@ -47,21 +47,21 @@ def test_image_torch_is_read_and_no_container_stays(image: Python) -> None:
     facts = '{\\\\"cuda\\\\": \\\\"12.8\\\\", \\\\"archs\\\\": [\\\\"sm_80\\\\", \\\\"sm_90\\\\"]}'
     reference = image(f'echo "a warning first"; echo "{facts}"')
     expected = TorchFacts(cuda="12.8", archs=("sm_80", "sm_90"))
-    assert read_image_torch(client(), reference) == ImageTorch(reference, expected)
+    assert read_image_torch(client(), reference) == expected
     assert client().containers.list(all=True, filters={"ancestor": reference}) == []
 
 
 def test_broken_torch_gives_its_reason(image: Python) -> None:
     reference = image('echo "ImportError: libcudart.so.12" >&2; exit 1')
     torch = read_image_torch(client(), reference)
-    assert torch.facts is None
+    assert torch.archs == ()
     assert torch.error == "cannot import torch: ImportError: libcudart.so.12"
     assert client().containers.list(all=True, filters={"ancestor": reference}) == []
 
 
 def test_missing_image_gives_the_reason() -> None:
     torch = read_image_torch(client(), "standin.invalid/absent:1")
-    assert torch.facts is None
+    assert torch.archs == ()
     assert torch.error == "there is no such image"
 
 

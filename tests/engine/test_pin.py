@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from scripts.common.diagnostics.error import UserError
-from scripts.host.build.inputs import resolve_base
-from scripts.host.config.lock import Lock
+from scripts.host.config.lock import Lock, resolve_base
 from scripts.host.engine.client import client as connect
 from scripts.host.pin.pin_network import find_digest
 from tests.support.registry import PASSWORD, USER, Registry, registry

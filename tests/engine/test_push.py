@@ -256,7 +256,7 @@ def test_push_after_a_registry_failure_completes(work: Work, open_registry: Regi
             push(inputs, untested=True, pauses=AT_ONCE)
         assert held(open_registry, work.repository) == {}
         assert not work.record.exists()
-        way.mend()
+        way.repair()
         push(inputs, untested=True, pauses=AT_ONCE)
     assert set(held(open_registry, work.repository)) == {"one", "two", "latest"}
     assert work.record.exists()

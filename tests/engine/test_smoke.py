@@ -20,8 +20,8 @@ import pytest
 
 from scripts.common.checks.api_checks import wait_for_api
 from scripts.common.checks.smoke_report import SmokeReport
+from scripts.common.gpu.gpu_facts import PROBE, parse_facts
 from scripts.common.gpu.judge import kernel_error
-from scripts.common.gpu.torch_facts import PROBE, parse_facts
 from scripts.common.webui_client import WebuiClient
 from scripts.host.build.inputs import resolve
 from scripts.host.config.load import ROOT, load
@@ -231,8 +231,8 @@ def test_without_a_gpu_the_gpu_session_fails_in_one_line(small: Any, tmp_path: P
     assert time.monotonic() - began < 30
     assert answer.returncode != 0
     [line] = [line for line in answer.stdout.splitlines() if line.startswith("ERROR:")]
-    assert "[gpu-not-visible] - run this where the NVIDIA driver" in line
-    assert line.endswith("nox -s smoke -- --variant cuda128")
+    assert " - run this where the NVIDIA driver" in line
+    assert line.endswith("nox -s smoke -- --variant cuda128 [gpu-not-visible]")
     assert "Traceback" not in answer.stdout + answer.stderr
     assert not (tmp_path / "reports").exists()
     assert not connect().containers.list(all=True, filters={"ancestor": small.id})

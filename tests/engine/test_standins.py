@@ -41,10 +41,10 @@ def test_a_package_exists_only_after_apk_add(git_base: str) -> None:
     assert shell(git_base, line).splitlines() == ["none", "/usr/bin/curl"]
 
 
-@pytest.mark.parametrize("words", ["add --no-cache no-such", "add curl", "del curl"])
-def test_apk_refuses_unknown_packages_and_commands(git_base: str, words: str) -> None:
+@pytest.mark.parametrize("command", ["add --no-cache no-such", "add curl", "del curl"])
+def test_apk_refuses_unknown_packages_and_commands(git_base: str, command: str) -> None:
     with pytest.raises(docker.errors.ContainerError, match="exit status 1"):
-        shell(git_base, f"apk {words}")
+        shell(git_base, f"apk {command}")
 
 
 def test_given_repositories_models_and_overlay_are_served(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from scripts.host.config.model_place import CHECKPOINT_PATH
 from scripts.host.console import warn
 from scripts.host.engine.client import client
 from scripts.host.inspect.structure import Structure, model_paths, read_structure
+from scripts.host.models.artifacts import image_artifacts
 from tests.smoke.container_under_test import WorkerContainer, running_worker
 from tests.smoke.image_facts import ImageFacts, ask_image
 from tests.smoke.recording import (
@@ -81,7 +82,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         return ask_image(client(), target.image.id)
 
     def read_layers() -> Structure:
-        models = model_paths(target.loaded.config.models)
+        models = model_paths(image_artifacts(target.loaded))
         return read_structure(client(), target.image.id, models)
 
     session.config.stash[RUN] = Run(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from scripts.common.checks.check import CommandError
 from scripts.common.checks.smoke_report import MemorySample
 from scripts.common.diagnostics.error import UserError
-from scripts.common.diagnostics.signatures import refine_code
+from scripts.common.diagnostics.table import refine_code
 from scripts.host.engine.client import docker_errors
 from scripts.host.engine.containers import run_container
 

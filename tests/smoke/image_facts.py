@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from scripts.common.checks.smoke_report import HostRecord
 from scripts.common.diagnostics.error import UserError
-from scripts.common.gpu.device import dotted
+from scripts.common.gpu.gpu_facts import TorchFacts, dotted, parse_facts
 from scripts.common.gpu.judge import cudnn_version
-from scripts.common.gpu.torch_facts import TorchFacts, parse_facts
 from scripts.host.engine.client import docker_errors
 from scripts.host.engine.containers import container_output
 

@@ -7,28 +7,22 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from scripts.common.checks.check import Check
-from scripts.common.checks.check_result import CheckResult
+from scripts.common.checks.check import Check, CheckResult
 from scripts.common.checks.gpu_checks import GpuSubject
-from scripts.common.checks.smoke_report import (
-    CheckRecord,
-    HostRecord,
-    RunRecord,
-    SmokeReport,
-)
-from scripts.common.diagnostics.signatures import excerpt, refine_code
+from scripts.common.checks.smoke_report import HostRecord, RunRecord, SmokeReport
+from scripts.common.diagnostics.table import excerpt, refine_code
 from scripts.host.config.load import LoadedConfig
 from scripts.host.console import say
 from scripts.host.engine.client import client
 from scripts.host.inspect.structure import Structure
-from scripts.host.reports import smoke_summary
+from scripts.host.reports import smoke_rendering
 from tests.smoke.container_under_test import WorkerContainer
 from tests.smoke.image_facts import ImageFacts, describe_host
 from tests.smoke.target import Target
@@ -60,7 +54,7 @@ class Run:
     gpu: GpuSubject | None = None
     log: str = ""
     kept: str = ""
-    checks: list[CheckRecord] = field(default_factory=list)
+    checks: list[CheckResult] = field(default_factory=list)
     images: list[str] = field(default_factory=list)
 
     @property
@@ -134,21 +128,13 @@ def _unfinished(
     return check.result_of_error(error)
 
 
-def _record(run: Run, group: str, result: CheckResult, seconds: float) -> CheckRecord:
+def _record(run: Run, group: str, result: CheckResult, seconds: float) -> CheckResult:
     code, shown = result.code, ""
     if result.outcome == "failed":
-        log = result.output or (run.worker.log if run.worker else "")
+        log = result.excerpt or (run.worker.log if run.worker else "")
         code = refine_code(result.code, log)
         shown = excerpt(code, log)
-    return CheckRecord(
-        name=result.name,
-        outcome=result.outcome,
-        seconds=seconds,
-        group=group,
-        evidence=result.evidence,
-        code=code,
-        excerpt=shown,
-    )
+    return replace(result, seconds=seconds, group=group, code=code, excerpt=shown)
 
 
 @pytest.hookimpl(trylast=True)  # after pytest has written its JUnit XML
@@ -158,12 +144,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     report = _report(run, session.testscollected)
     say()
-    say(smoke_summary.format_summary(report, shutil.get_terminal_size((100, 24)).columns))
+    say(smoke_rendering.format_summary(report, shutil.get_terminal_size((100, 24)).columns))
     page = os.path.relpath(run.folder / f"smoke-{report.variant}.html")
-    if smoke_summary.earlier_proves_more(report, run.folder):
+    if smoke_rendering.earlier_proves_more(report, run.folder):
         say(f"the earlier report stays, in which this image drew: {page}")
     else:
-        smoke_summary.write_report(report, run.folder, run.log or _log(run))
+        smoke_rendering.write_report(report, run.folder, run.log or _log(run))
         junit = Path(session.config.option.xmlpath)
         if junit.exists():
             shutil.copyfile(junit, run.folder / f"smoke-{report.variant}.xml")

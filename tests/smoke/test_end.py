@@ -9,7 +9,7 @@ import pytest
 
 from scripts.common.checks.api_checks import AFTER_JOBS_CHECKS, ApiSubject
 from scripts.common.checks.check import Check, check, judge
-from scripts.common.diagnostics.signatures import match
+from scripts.common.diagnostics.table import excerpt, find_failure
 from scripts.common.gpu.judge import Judgement
 from tests.smoke.container_under_test import WorkerContainer
 from tests.smoke.recording import Run
@@ -29,10 +29,10 @@ def stops_in_time(run: Run) -> Judgement:
 
 @check("no known failure in the log")
 def log_is_clean(worker: WorkerContainer) -> Judgement:
-    """Search the log for signatures of known failures."""
+    """Search the log for known failures."""
     log = worker.log
-    if (row := match(log)) and (found := row.search(log)):
-        return judge("", f"the log contains: {found[0]}", row.code)
+    if row := find_failure(log):
+        return judge("", f"the log contains: {excerpt(row.code, log, context=0)}", row.code)
     return judge(f"{len(log.splitlines())} lines")
 
 

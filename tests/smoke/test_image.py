@@ -15,12 +15,12 @@ from scripts.common.checks.check import (
     check,
     judge,
 )
-from scripts.common.gpu.device import parse_capability
+from scripts.common.gpu.gpu_facts import parse_capability
 from scripts.common.gpu.judge import Judgement, judge_code, public_version
 from scripts.common.units import size
 from scripts.host.engine.client import client
 from scripts.host.engine.containers import container_output
-from scripts.host.inspect.rules import require
+from scripts.host.inspect.structure import require
 from tests.smoke.recording import Run
 
 WEBUI = "/opt/webui/bin/python"
@@ -44,10 +44,10 @@ def output(run: Run, *command: str) -> str:
 def checkpoint_is_complete(run: Run) -> Judgement:
     """Read the header, and compare it with the file's size."""
     code = (
-        "from scripts.common.fetch.safetensors_header import check\n"
+        "from scripts.common.fetch.file_format import check_safetensors\n"
         "from pathlib import Path\n"
-        "found = check(Path('/model.safetensors'))\n"
-        "print(found.tensors, found.data)"
+        "shapes, _, data = check_safetensors(Path('/model.safetensors'))\n"
+        "print(len(shapes), data)"
     )
     tensors, data = output(run, WORKER, "-c", code).split()
     return judge(f"{tensors} tensors, {size(int(data))}")
@@ -134,7 +134,7 @@ def labels_are_right(run: Run) -> Judgement:
 
 
 def layers_obey(name: str, code: str) -> Check[Run]:
-    """Make a check of the layers by a rule of `scripts.host.inspect.rules`."""
+    """Make a check of the layers by a rule of `scripts.host.inspect.structure`."""
 
     def examine_layers(run: Run) -> Judgement:
         structure = run.structure()

@@ -2,7 +2,7 @@
 
 Every Docker engine has BuildKit inside, behind an HTTP address that a client has to leave by an
 upgrade to gRPC (https://docs.docker.com/reference/api/engine/, `/grpc`). buildx's `remote` driver
-speaks gRPC from the first byte. This does the upgrade for each connection and passes bytes on.
+sends gRPC from the first byte. This does the upgrade for each connection and copies bytes.
 """
 
 from __future__ import annotations

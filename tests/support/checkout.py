@@ -7,19 +7,18 @@ import json
 import random
 import shutil
 import struct
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from scripts.common.fetch.spec import RetryPolicy, VerifiedFile
 from scripts.host.config.load import ROOT, LoadedConfig, load
 from scripts.host.models.artifacts import image_artifacts
-from scripts.host.models.prefetch import FetchedFiles, PrefetchOptions, prefetch
-from scripts.host.models.progress_display import Display
-from scripts.host.models.store import Store
+from scripts.host.models.hub_client import Hub
+from scripts.host.models.models_display import Display
+from scripts.host.models.prefetch import PrefetchOptions, prefetch
+from scripts.host.models.store import Store, StoredFiles
 
 IMPATIENT = RetryPolicy(attempts=2, pause=0.01, max_pause=1.0, stall_timeout=2.0)
 
@@ -33,13 +32,6 @@ class Warnings(Display):
     def warn(self, text: str) -> None:
         """Keep a warning."""
         self.texts.append(text)
-
-
-def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Remove a developer's own settings of models from the environment."""
-    for name in ("MODELS_STORE", "IMAGE_CONFIG", "HF_ENDPOINT", "HF_HUB_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HF_TOKEN", "")
 
 
 def safetensors_bytes(size: int = 1_500_000, seed: int = 1) -> bytes:
@@ -81,11 +73,13 @@ def prefetch_models(
     display: Display | None = None,
     policy: RetryPolicy | None = IMPATIENT,
     **flags: bool,
-) -> FetchedFiles:
+) -> StoredFiles:
     """Prefetch its models, by default with little patience; policy None: as the config says."""
     loaded = loaded_from(root, *define)
-    options = PrefetchOptions.from_config(loaded, display or Display(), **flags)
-    options = replace(options, policy=policy or options.policy)
+    hub, concurrency = Hub.from_config(loaded), loaded.config.store.concurrency
+    options = PrefetchOptions(
+        root, hub, concurrency, display=display or Display(), policy=policy, **flags
+    )
     return prefetch(image_artifacts(loaded, names), Store(loaded.store), options)
 
 

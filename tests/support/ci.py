@@ -82,7 +82,7 @@ def sessions() -> set[str]:
     return set(registry.get())
 
 
-def check(words: list[str]) -> None:
+def check(command: list[str]) -> None:
     """Parse a command against the real tasks, sessions and options.
 
     Raises:
@@ -90,20 +90,19 @@ def check(words: list[str]) -> None:
         ParseError: invoke has no such task or option.
         CalledProcessError: the smoke tests have no such option.
     """
-    program, *rest = words
+    program, *rest = command
     if program == "invoke":
         Parser(contexts=contexts()).parse_argv(rest)
         return
-    assert program == "nox", words
+    assert program == "nox", command
     at = rest.index("--") if "--" in rest else len(rest)
-    flag, *named = rest[:at]
-    assert flag == "--session"
-    assert set(named) <= sessions(), words
+    named = [word for word in rest[:at] if word not in ("-s", "--session")]
+    assert set(named) <= sessions(), command
     if options := rest[at + 1 :]:
         _collect_smoke_tests(*options)
 
 
 @cache
 def _collect_smoke_tests(*options: str) -> None:
-    words = [*noxfile.SMOKE, "--collect-only", *options]
-    subprocess.run(words, cwd=ROOT, capture_output=True, check=True)
+    command = [*noxfile.SMOKE, "--collect-only", *options]
+    subprocess.run(command, cwd=ROOT, capture_output=True, check=True)

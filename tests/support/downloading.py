@@ -1,4 +1,4 @@
-"""What the tests of downloads share: contents, a quick line, and a fetch from a `FaultServer`."""
+"""Provide contents, a quick retry policy and a fetch from a `FaultServer`, for download tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server that misbehaves as told: one `Behaviour` for each request, the last one for the rest."""
+"""Serve a file with scripted faults: one `Behaviour` a request, the last one for the rest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.serving import Quiet, Server, running
 
 @dataclass(frozen=True)
 class Behaviour:
-    """How one request is answered.
+    """The answer to one request.
 
     Args:
         status: of the answer; other than 200 it has no body.
@@ -25,7 +25,7 @@ class Behaviour:
         ranges: whether a Range is honoured.
         conditions: whether an If-Range is.
         stop_at: bytes of the body after which `how` happens; None for never.
-        how: close the connection, reset it, fall silent, or go on a byte at a time.
+        how: close the connection, reset it, stall, or go on a byte at a time.
         flip: whether the body's first byte is wrong.
         length: Content-Length to claim; None for the true one.
         chunked: no Content-Length, chunks instead.
@@ -68,14 +68,14 @@ class _Handler(Quiet):
         content = self.server.pages.get(self.path, self.server.content)
         content = content if act.content is None else act.content
         condition = act.etag if act.conditions else self.headers.get("If-Range", "")
-        wanted = self.wanted_range(len(content), condition) if act.ranges else None
-        start, stop = wanted or (0, len(content))
-        if wanted and start >= len(content):
+        part = self.wanted_range(len(content), condition) if act.ranges else None
+        start, stop = part or (0, len(content))
+        if part and start >= len(content):
             self.answer(416, headers={"Content-Range": f"bytes */{len(content)}"})
             return
         body = content[start:stop]
-        self.send_response(206 if wanted else 200)
-        if wanted:
+        self.send_response(206 if part else 200)
+        if part:
             self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(content)}")
         if act.chunked:
             self.send_header("Transfer-Encoding", "chunked")
@@ -112,7 +112,7 @@ class _Handler(Quiet):
 
 
 class FaultServer(Server):
-    """The server; `asked` records what it was asked."""
+    """The server; `asked` holds every request."""
 
     def __init__(self, content: bytes, script: Sequence[Behaviour]) -> None:
         self.content, self.script = content, list(script) or [Behaviour()]
@@ -122,13 +122,13 @@ class FaultServer(Server):
         super().__init__(("127.0.0.1", 0), _Handler)
 
     def next_behaviour(self) -> Behaviour:
-        """What the next request gets; the last one stays."""
+        """Return the behaviour for the next request; the last one stays."""
         return self.script.pop(0) if len(self.script) > 1 else self.script[0]
 
 
 @contextmanager
 def misbehaving(content: bytes, *script: Behaviour) -> Iterator[FaultServer]:
-    """Serve `content` as the script says until the block ends; no script: well."""
+    """Serve `content` by the script until the block ends; without a script, correctly."""
     server = FaultServer(content, script)
     with running(server):
         try:

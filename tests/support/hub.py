@@ -1,4 +1,4 @@
-"""A small Hugging Face Hub: folders `owner/repo/files` behind the addresses that clients call.
+"""Serve a small Hugging Face Hub: folders `owner/repo/files` at the addresses that clients call.
 
 It answers `huggingface_hub`, plain `curl`/`wget`, and this project's own downloads:
 
@@ -47,18 +47,18 @@ class Held:
 
     @property
     def is_lfs(self) -> bool:
-        """Whether git holds a pointer only."""
+        """True if git holds only a pointer."""
         return self.size >= LFS_FROM or self.name.endswith(LFS_SUFFIXES)
 
     @property
     def pointer(self) -> bytes:
         """The LFS pointer (https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md)."""
-        words = f"version https://git-lfs.github.com/spec/v1\noid sha256:{self.sha256}\n"
-        return f"{words}size {self.size}\n".encode()
+        text = f"version https://git-lfs.github.com/spec/v1\noid sha256:{self.sha256}\n"
+        return f"{text}size {self.size}\n".encode()
 
     @property
     def entry(self) -> dict[str, Any]:
-        """As the tree and paths-info endpoints describe it."""
+        """Its description by the endpoints tree and paths-info."""
         base = {"type": "file", "path": self.name, "size": self.size}
         if not self.is_lfs:
             return {**base, "oid": self.blob}
@@ -68,14 +68,14 @@ class Held:
 
     @property
     def sibling(self) -> dict[str, Any]:
-        """As the model endpoint describes it with `blobs=true`."""
+        """Its description by the model endpoint with `blobs=true`."""
         described: dict[str, Any] = {"rfilename": self.name, "size": self.size}
         lfs = {"sha256": self.sha256, "size": self.size, "pointerSize": len(self.pointer)}
         return {**described, "blobId": self.entry["oid"], **({"lfs": lfs} if self.is_lfs else {})}
 
 
 def blob_id(content: bytes) -> str:
-    """The id git gives to a file of that content."""
+    """Return the ID that git gives to a file of that content."""
     header = b"blob %d\0" % len(content)
     return hashlib.sha1(header + content).hexdigest()  # noqa: S324 - git's own hash
 
@@ -98,13 +98,13 @@ def held(root: Path, name: str) -> Held:
 
 
 def files_of(repo: Path) -> list[Held]:
-    """Every file of a repository."""
+    """List every file of a repository."""
     names = sorted(str(p.relative_to(repo)) for p in repo.rglob("*") if p.is_file())
     return [held(repo, name) for name in names if name != ".gated"]
 
 
 def commit_of(repo: Path) -> str:
-    """The commit of `main`: the same files, the same commit."""
+    """Return the commit of `main`; the same files have the same commit."""
     listing = "".join(f"{each.name} {each.sha256}\n" for each in files_of(repo))
     return hashlib.sha1(listing.encode()).hexdigest()  # noqa: S324 - looks like git's
 
@@ -134,11 +134,11 @@ class _Handler(Quiet):
     do_HEAD = do_POST = do_GET  # noqa: N815 - http.server's own names
 
     def _missing(self, code: str, status: int = 404) -> None:
-        words = json.dumps({"error": code}).encode()
-        self.answer(status, words, {"X-Error-Code": code, "X-Error-Message": code})
+        body = json.dumps({"error": code}).encode()
+        self.answer(status, body, {"X-Error-Code": code, "X-Error-Message": code})
 
     def _commit(self, name: str, revision: str) -> str | None:
-        """The commit that answers, or None after an error has been sent."""
+        """Return the commit of a revision; send an error and return None if it may not be read."""
         repo = self.server.root / name
         if not repo.is_dir():
             self._missing("RepoNotFound", 401)
@@ -177,7 +177,7 @@ class _Handler(Quiet):
         return self.answer(302, headers={**headers, **linked, "Location": there})
 
     def _linked(self, found: Held, name: str, commit: str) -> dict[str, str]:
-        """What the Hub says of a large file besides where it is."""
+        """Return the headers that describe a large file."""
         linked = {"X-Linked-Etag": f'"{found.sha256}"', "X-Linked-Size": str(found.size)}
         if self.server.is_xet:
             route = f"http://{self.headers['Host']}/api/models/{name}/xet-read-token/{commit}"
@@ -234,7 +234,7 @@ class _Handler(Quiet):
 
 
 class HubServer(Server):
-    """The stand-in's server; `requests` records method, path and headers of what was asked."""
+    """The stand-in's server; `requests` holds method, path and headers of every request."""
 
     def __init__(self, root: Path, host: str = "127.0.0.1", port: int = 0, cdn: str = "") -> None:
         self.root = root
@@ -262,12 +262,12 @@ def hub(root: Path, *, host: str = "127.0.0.1", cdn: str = "") -> Iterator[HubSe
 
 def main() -> None:
     """Serve until interrupted."""
-    words = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    words.add_argument("--root", type=Path, required=True)
-    words.add_argument("--host", default="127.0.0.1")
-    words.add_argument("--port", type=int, default=8080)
-    words.add_argument("--rate", type=int, default=0, help="bytes a second and connection")
-    given = words.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--rate", type=int, default=0, help="bytes a second and connection")
+    given = parser.parse_args()
     server = HubServer(given.root, given.host, given.port)
     server.rate = given.rate
     print(f"hub stand-in at {server.url}", flush=True)

@@ -29,11 +29,11 @@ def make_checkpoint(path: Path, *, seed: int = 0, edge: int = 512) -> Path:
     for index, name in enumerate(_TENSORS):
         offsets = [index * length, (index + 1) * length]
         header[name] = {"dtype": "F32", "shape": [edge, edge], "data_offsets": offsets}
-    words = json.dumps(header).encode()
-    words += b" " * (-len(words) % 8)
+    encoded = json.dumps(header).encode()
+    encoded += b" " * (-len(encoded) % 8)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as stream:
-        stream.write(struct.pack("<Q", len(words)) + words)
+        stream.write(struct.pack("<Q", len(encoded)) + encoded)
         for _ in _TENSORS:
             values = (numbers.gauss(0, 0.02) for _ in range(edge * edge))
             stream.write(struct.pack(f"<{edge * edge}f", *values))

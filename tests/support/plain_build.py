@@ -25,7 +25,7 @@ def plain_build_command(loaded: LoadedConfig, tag: str) -> Iterator[list[str]]:
             f"--secret=id=ca_bundle,src={certificates}/{FILE}",
         ]
         yield [
-            *("docker", "build", "--load", f"--network={inputs.build.network}"),
+            *("docker", "build", "--load", f"--network={inputs.config.build.network}"),
             *(f"--build-arg={name}={value}" for name, value in inputs.arguments.items()),
             *(trusted if certificates else []),
             f"--tag={tag}",

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from scripts.common.checks.check_result import Outcome
-from scripts.common.checks.smoke_report import CheckRecord, RunRecord, SmokeReport, SubjectRecord
-from scripts.host.reports import smoke_summary
+from scripts.common.checks.check import CheckResult, Outcome
+from scripts.common.checks.smoke_report import RunRecord, SmokeReport, SubjectRecord
+from scripts.host.reports import smoke_rendering
 
 
 def png(colour: tuple[int, int, int] = (250, 20, 240), edge: int = 64) -> bytes:
@@ -35,8 +35,8 @@ def write_report(
         (folder / name).write_bytes(png())
     report = SmokeReport.of(
         SubjectRecord(image="a/b:c", image_id=image_id, variant=variant),
-        (CheckRecord(name="draws", outcome=outcome, seconds=1.0),),
+        (CheckResult(name="draws", outcome=outcome, seconds=1.0),),
         RunRecord(started="2026-11-24T07:00:00+00:00", seconds=1.0, whole=whole, pictures=pictures),
     )
-    smoke_summary.write_report(report, folder, "the log")
+    smoke_rendering.write_report(report, folder, "the log")
     return report

@@ -1,6 +1,6 @@
-"""Start local replacements for every outside service that a build uses, and write their config.
+"""Start local replacements for outside services that a build uses, and write their config.
 
-For machines without a network, or for builds without gigabytes:
+For machines that reach neither GitHub nor the Hub, and for small builds:
 
     python -m tests.support.up --config standins.yaml -- invoke build --variant cpu
 

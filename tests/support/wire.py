@@ -1,4 +1,4 @@
-"""A wire between a client and a server that is cut when certain bytes pass."""
+"""Relay a TCP connection, and cut it when certain bytes pass."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Wire:
         target: the server behind it.
         at: bytes from the client that cut the wire.
         after: how many more bytes of the client pass first.
-        forever: whether new connections are cut too, until `mend`.
+        forever: whether new connections are cut too, until `repair`.
     """
 
     def __init__(self, target: str, at: bytes, *, after: int = 0, forever: bool = False) -> None:
@@ -27,7 +27,7 @@ class Wire:
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """Let everything pass from now on."""
         self._forever = False
         self._dead.clear()
@@ -93,7 +93,7 @@ class Wire:
 
 @contextmanager
 def wire(target: str, at: bytes, *, after: int = 0, forever: bool = False) -> Iterator[Wire]:
-    """A wire until the block ends; arguments as `Wire` takes them."""
+    """Open a `Wire` with these arguments until the block ends."""
     laid = Wire(target, at, after=after, forever=forever)
     try:
         yield laid

@@ -1,4 +1,4 @@
-"""The Hub's chunked transfer, just enough of it for `hf_xet` to fetch a file.
+"""Answer the Hub's chunked transfer, as far as `hf_xet` needs it to fetch a file.
 
 A file is one "xorb" of uncompressed chunks, and its reconstruction one term that covers it. By
 https://huggingface.co/docs/xet: reconstructions at `/v1/reconstructions/HASH`, a chunk is an 8 byte
@@ -16,7 +16,7 @@ _HEADER = 8
 
 
 def token_headers(cas: str) -> dict[str, str]:
-    """What the token endpoint answers with."""
+    """Return the headers of the token endpoint."""
     expires = str(int(time.time()) + 3600)
     return {
         "X-Xet-Cas-Url": cas,
@@ -26,26 +26,26 @@ def token_headers(cas: str) -> dict[str, str]:
 
 
 def xorb(content: bytes) -> bytes:
-    """The content as uncompressed chunks."""
+    """Return the content as uncompressed chunks."""
     pieces = [content[at : at + CHUNK] for at in range(0, len(content), CHUNK)]
     lengths = (len(piece).to_bytes(3, "little") for piece in pieces)
     framed = (b"\0%b\0%b%b" % (n, n, piece) for n, piece in zip(lengths, pieces, strict=True))
     return b"".join(framed)
 
 
-def reconstruction(url: str, name: str, size: int, wanted: str) -> bytes | None:
-    """How to put a part of a file together.
+def reconstruction(url: str, name: str, size: int, requested: str) -> bytes | None:
+    """Return how to put a part of a file together.
 
     Args:
         url: where the xorb is.
         name: the xorb's hash.
         size: bytes of the file.
-        wanted: the request's Range header; empty for all.
+        requested: the request's Range header; empty for all.
 
     Returns:
         JSON, or None where the part begins after the end.
     """
-    match = re.fullmatch(r"bytes=(\d+)-(\d*)", wanted)
+    match = re.fullmatch(r"bytes=(\d+)-(\d*)", requested)
     start = int(match[1]) if match else 0
     stop = min(size, int(match[2]) + 1) if match and match[2] else size
     if start >= size:

@@ -110,10 +110,15 @@ def test_without_an_engine_the_command_still_runs(ready: Path) -> None:
     ]
 
 
+ALL_MISSING = "busybox chromium curl dash docker-registry mmdebstrap tcc wget"
+
+
 @pytest.mark.parametrize(
     ("command", "missing"),
     [
-        ("nox", "busybox chromium curl dash docker-registry mmdebstrap tcc wget"),
+        ("nox", ALL_MISSING),
+        ("nox --session lint tests", ALL_MISSING),
+        ("nox -s smoke -- --variant cpu", ""),
         ("python -m tests.support.up", "docker-registry mmdebstrap"),
         ("python -m tests.standins.up", "docker-registry mmdebstrap"),
         ("python -m pytest", ""),

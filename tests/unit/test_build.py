@@ -12,7 +12,7 @@ import pytest
 
 from scripts.common.diagnostics.error import UserError
 from scripts.host.build.build_progress import BuildProgress, step_records
-from scripts.host.build.buildx import build_command, build_error
+from scripts.host.build.buildx import build_command, build_error, prebuild_command
 from scripts.host.build.inputs import (
     BASE_DIGEST_LABEL,
     BASE_NAME_LABEL,
@@ -20,19 +20,12 @@ from scripts.host.build.inputs import (
     BuildOptions,
     read_revision,
     resolve,
-    resolve_base,
 )
-from scripts.host.build.prebuild import prebuild_command
 from scripts.host.config.load import ROOT, load
-from scripts.host.config.lock import Lock
+from scripts.host.config.lock import Lock, resolve_base
 from scripts.host.reports.build_report import hit_ratio, layer_records
 
 RUNTIME, DIGEST = "pytorch/pytorch:2.7.0-cuda12.8-cudnn9-runtime", f"sha256:{'a' * 64}"
-
-
-@pytest.fixture(autouse=True)
-def _only_the_shipped_config(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("IMAGE_CONFIG", raising=False)
 
 
 def shipped(*define: str, **lock: object) -> BuildInputs:
@@ -73,20 +66,23 @@ def test_locked_digest_pins_a_base_image() -> None:
 
 
 @pytest.mark.parametrize(
-    ("inputs", "expected"),
+    ("define", "images", "expected"),
     [
-        (shipped(), {BASE_NAME_LABEL: RUNTIME}),
-        (shipped(images={RUNTIME: DIGEST}), {BASE_NAME_LABEL: RUNTIME, BASE_DIGEST_LABEL: DIGEST}),
+        ((), {}, {BASE_NAME_LABEL: RUNTIME}),
+        ((), {RUNTIME: DIGEST}, {BASE_NAME_LABEL: RUNTIME, BASE_DIGEST_LABEL: DIGEST}),
         (
-            shipped(f"base.runtime={RUNTIME}@{DIGEST}"),
+            (f"base.runtime={RUNTIME}@{DIGEST}",),
+            {},
             {BASE_NAME_LABEL: RUNTIME, BASE_DIGEST_LABEL: DIGEST},
         ),
     ],
     ids=["unpinned", "locked", "configured"],
 )
-def test_labels_name_the_base_image(inputs: BuildInputs, expected: dict[str, str]) -> None:
-    labels = {name: value for name, value in inputs.labels.items() if ".base." in name}
-    assert labels == expected
+def test_labels_name_the_base_image(
+    define: tuple[str, ...], images: dict[str, str], expected: dict[str, str]
+) -> None:
+    labels = shipped(*define, images=images).labels
+    assert {name: value for name, value in labels.items() if ".base." in name} == expected
 
 
 def test_unpinned_inputs_are_named() -> None:

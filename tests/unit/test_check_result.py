@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scripts.common.checks.check_result import CheckResult, format_results
+from scripts.common.checks.check import CheckResult, format_results
 from scripts.common.diagnostics.table import diagnostics
 
 GOOD = CheckResult("model", "passed", "2 tensors")

@@ -264,7 +264,7 @@ def test_what_a_check_raises_becomes_its_result(
 ) -> None:
     result = check("becomes ready", "not-ready")(raising(error)).run(None)
     assert (result.outcome, result.evidence, result.code) == (outcome, evidence, code)
-    assert result.output == getattr(error, "output", "")
+    assert result.excerpt == getattr(error, "output", "")
 
 
 def test_a_passed_check_has_no_code() -> None:

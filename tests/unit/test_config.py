@@ -12,8 +12,7 @@ from scripts.host.config.load import ROOT, load
 
 
 @pytest.fixture
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.delenv("IMAGE_CONFIG", raising=False)
+def checkout(tmp_path: Path) -> Path:
     (tmp_path / "config.yaml").write_text((ROOT / "config.yaml").read_text())
     return tmp_path
 

@@ -46,6 +46,14 @@ def test_table_shows_markup_as_text() -> None:
     assert table(("a",), [("[bold]x[/]",)]).splitlines() == ["a", "[bold]x[/]"]
 
 
+def test_secrets_are_never_printed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKEN_EXAMPLE_ORG", "hidden-value")
+    print_error(UserError("refused hidden-value", location="https://example.org"))
+    assert capsys.readouterr().err == "error: refused ***: https://example.org\n"
+
+
 def test_an_error_is_its_message_and_its_hint(capsys: pytest.CaptureFixture[str]) -> None:
     print_error(UserError("no space", location="/var", hint="free some", code="disk-full"))
     print_error(UserError("interrupted by x"))

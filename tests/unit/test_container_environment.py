@@ -182,7 +182,7 @@ def test_a_library_that_cannot_be_preloaded_is_a_warning(
 
 def test_the_found_library_can_be_preloaded() -> None:
     found = find_tcmalloc("auto")
-    assert not found or can_preload(Path(found))
+    assert not found or can_preload(found)
 
 
 def test_without_a_volume_the_pip_cache_is_ephemeral_with_a_warning(

@@ -116,7 +116,6 @@ def context(webui: WebUI, replaced: list[int]) -> JobContext:
         webui.client,
         wait_until_ready=lambda _: None,
         replace_webui=lambda: replaced.append(1),
-        progress_interval=0.01,
     )
 
 
@@ -276,7 +275,10 @@ def test_a_webui_that_ignores_the_interrupt_is_replaced(
     never.set()
 
 
-def test_progress_is_reported_while_an_image_is_drawn(webui: WebUI, context: JobContext) -> None:
+def test_progress_is_reported_while_an_image_is_drawn(
+    webui: WebUI, context: JobContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "_PROGRESS_INTERVAL", 0.01)
     reported = threading.Event()
     reports: list[dict[str, Any]] = []
 

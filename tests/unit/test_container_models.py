@@ -17,7 +17,7 @@ from scripts.common.fetch.spec import ArtifactSpec
 from scripts.common.fetch.volume_models import as_json
 from scripts.container import paths
 from scripts.container.__main__ import main as worker
-from scripts.container.preflight.preflight_facts import Facts
+from scripts.container.preflight.preflight_facts import gather_facts
 from scripts.container.settings import Settings
 from scripts.container.webui import model_sources
 from scripts.container.webui.flags import webui_command
@@ -25,7 +25,7 @@ from scripts.container.webui.model_links import link_models, prepare_models, rea
 from scripts.container.webui.model_tree import ModelTree, build_model_tree, load_tree
 from scripts.container.webui.webui_options import options_path, worker_options, write_options
 from scripts.host.config.load import ROOT
-from tests.support.small_world import in_small_world, needs_namespaces
+from tests.support.namespaces import needs_namespaces, run_with_mount
 
 SAFETENSORS = (2).to_bytes(8, "little") + b"{}"
 
@@ -453,7 +453,7 @@ def test_a_full_or_read_only_data_folder_loses_links_only(world: World, options:
     environment = {**world.environment, "DATA_DIR": str(data), "PYTHONPATH": str(ROOT)}
     mount = f"mount -t tmpfs -o {options} tmpfs {data}"
     words = [f"{name}={value}" for name, value in environment.items()]
-    run = in_small_world(mount, ["env", *words, sys.executable, "-c", FULL])
+    run = run_with_mount(mount, ["env", *words, sys.executable, "-c", FULL])
     assert run.returncode == 0, run.stderr
     if options != "size=16k":  # links of this length need no block of their own
         assert "no space left on device" in run.stdout or "read-only file system" in run.stdout
@@ -468,7 +468,7 @@ def test_a_read_only_volume_is_linked_without_a_problem(world: World) -> None:
     world.data.mkdir(parents=True)
     words = [f"{name}={value}" for name, value in environment.items()]
     mount = f"mount --bind {world.volume} {world.volume} && mount -o remount,bind,ro {world.volume}"
-    run = in_small_world(mount, ["env", *words, sys.executable, "-c", FULL])
+    run = run_with_mount(mount, ["env", *words, sys.executable, "-c", FULL])
     assert run.stdout == "1 set()\n", run.stderr
     assert set(world.seen()) == {"fill", "models/Lora/x.safetensors"}
 
@@ -659,7 +659,7 @@ def test_memory_is_needed_for_the_largest_checkpoints(world: World) -> None:
     for count in ("0", "1", "2", "10"):
         settings = world.settings(CHECKPOINTS_IN_MEMORY=count, MODEL_PATH="c")
         prepare_models(settings)
-        needed[count] = Facts(settings).memory_needed - 1_000_000_000
+        needed[count] = gather_facts(settings).memory_needed - 1_000_000_000
     assert needed == {"0": 1000, "1": 1000, "2": 7000, "10": 8000}
     write(options_path(world.settings()), '{"sd_checkpoints_limit": 2}')
-    assert Facts(world.settings()).checkpoint_sizes == [4000, 3000]
+    assert gather_facts(world.settings()).checkpoint_sizes == [4000, 3000]

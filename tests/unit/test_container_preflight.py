@@ -7,12 +7,12 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from scripts.common.checks.check_result import CheckResult, Outcome, format_results
-from scripts.common.gpu.device import Device, Driver, Gpu
-from scripts.common.gpu.torch_facts import TorchFacts
+from scripts.common.checks.check import CheckResult, Outcome, format_results
+from scripts.common.gpu.gpu_facts import Device, Driver, Gpu, TorchFacts
 from scripts.container.__main__ import main as worker
 from scripts.container.preflight.preflight_checks import run_checks
 from scripts.container.preflight.preflight_facts import Facts, ask_torch
@@ -31,12 +31,12 @@ TORCH = TorchFacts(
     devices=(Device(ADA.name, 50_980_000_000, (8, 9)),),
     kernels={name: {"float16": 0.0005} for name in ("matmul", "convolution", "attention")},
 )
-HEALTHY = {
+HEALTHY: dict[str, Any] = {
     "accelerator": "cuda",
     "driver": DRIVER,
     "driver_error": "",
     "torch": TORCH,
-    "tcmalloc": "/usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4",
+    "tcmalloc": "libtcmalloc_minimal.so.4",
     "model": "/model.safetensors",
     "model_missing": False,
     "model_error": "",
@@ -56,9 +56,7 @@ HEALTHY = {
 
 def check(**changes: object) -> tuple[CheckResult, ...]:
     """Run the checks over the facts of a healthy worker, changed."""
-    facts = object.__new__(Facts)
-    vars(facts).update(HEALTHY, **changes)  # as if they had been determined
-    return run_checks(facts)
+    return run_checks(Facts(**{**HEALTHY, **changes}))
 
 
 def findings(**changes: object) -> dict[str, tuple[str, Outcome]]:

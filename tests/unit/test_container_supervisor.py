@@ -177,7 +177,7 @@ def test_a_stop_ends_daemons_and_leaves_no_zombie(start: Start) -> None:
 def test_a_webui_that_never_opens_its_port_is_given_up(start: Start) -> None:
     worker = start(STANDIN_FAULT="hang-at-start", READY_TIMEOUT="1", RESTARTS="1")
     assert worker.ended() == 4
-    assert worker.log_text.count("the API did not answer in time") == 2
+    assert worker.log_text.count('the API did not answer in time" code=port-closed') == 2
 
 
 def test_an_endless_line_takes_no_memory(start: Start) -> None:

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.diagnostics.signatures import excerpt, match, refine_code
-from scripts.common.diagnostics.table import diagnostics
+from scripts.common.diagnostics.table import diagnostics, excerpt, match, refine_code
 from scripts.host.config.load import ROOT
 
 A1111 = "https://github.com/AUTOMATIC1111/stable-diffusion-webui/issues"
@@ -114,7 +113,7 @@ LINES = (
     ),
     Line(
         "port-closed",
-        'level=error event=webui-unusable reason="the API did not answer in time"',
+        'level=error event=webui-unusable reason="the API did not answer in time" code=port-closed',
         "scripts/container/webui/readiness.py, seen with the stand-in that never opens its port",
     ),
     Line(
@@ -130,7 +129,7 @@ LINES = (
     ),
     Line(
         "picture-flat",
-        'event=webui-unusable reason="the picture has one colour throughout"',
+        'level=error event=webui-unusable reason="it has one colour throughout" code=picture-flat',
         "scripts/container/webui/readiness.py, seen with the stand-in that draws one colour",
     ),
 )
@@ -154,12 +153,27 @@ def test_cause_wins_over_its_effect() -> None:
     [
         "time=x level=error event=preflight code=cudnn-too-old found=8902",
         "time=x level=error event=webui-died how=exit finding=cudnn-too-old last=…",
+        'time=x level=error event=failed reason="it is too old: cudnn - update [cudnn-too-old]"',
     ],
 )
 def test_code_named_by_the_worker_counts_first(line: str) -> None:
     log = f"Stable diffusion model failed to load\n{line}"
     assert refine_code("not-ready", log) == "cudnn-too-old"
     assert line in excerpt("cudnn-too-old", log)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "time=x level=warning event=preflight code=tcmalloc-missing",
+        'time=x level=warning event=job-failed reason="no field x [input-invalid]"',
+        "time=x level=error event=webui-unusable reason=timeout code=not-ready",
+        "time=x level=error event=failed code=no-such-code",
+    ],
+)
+def test_warnings_and_vague_codes_in_a_log_do_not_hide_the_cause(line: str) -> None:
+    log = f"{line}\nStable diffusion model failed to load"
+    assert refine_code("not-ready", log) == "model-not-loaded"
 
 
 def test_memory_monitor_without_gpu_is_no_failure() -> None:

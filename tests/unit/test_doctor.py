@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,19 +13,19 @@ from typing import Any
 
 import pytest
 
-from scripts.common.checks.check_result import CheckResult, format_results
+from scripts.common.checks.check import CheckResult, format_results
 from scripts.common.diagnostics.error import UserError
 from scripts.common.diagnostics.table import diagnostics
-from scripts.common.gpu.device import Driver, Gpu
-from scripts.common.gpu.torch_facts import TorchFacts
+from scripts.common.gpu.gpu_facts import Driver, Gpu, TorchFacts
 from scripts.host.build.inputs import BuildInputs, resolve
 from scripts.host.config.load import ROOT, load
 from scripts.host.doctor import doctor_checks, outside_sources
 from scripts.host.doctor.doctor_checks import as_json, refuse_failures
-from scripts.host.doctor.doctor_facts import Disk, EngineFacts, ImageTorch, nearest, read_driver
-from scripts.host.doctor.outside_sources import Reached, Request, find_indexes, plan_requests
+from scripts.host.doctor.doctor_facts import Disk, EngineFacts, nearest, read_driver
+from scripts.host.doctor.outside_sources import Request, find_indexes, judge_answers, plan_requests
 from scripts.host.engine import client
 from tests.support.nvml import library, needs_compiler, no_driver
+from tests.support.running import error_line, invoke
 from tests.support.serving import Quiet, Server, running
 from tests.support.tls import serve_tls
 
@@ -36,13 +34,18 @@ Resolve = Callable[..., BuildInputs]
 ADA = Driver("570.86.15", (12, 8), (Gpu("NVIDIA RTX 6000 Ada Generation", (8, 9), 49140 << 20),))
 ENGINE = EngineFacts("26.1.5", "0.13", info={"Runtimes": {"nvidia": {}}})
 NO_ENGINE = EngineFacts(error="no socket")
-GITHUB = Reached("github", ("https://github.com",))
+GONE = UserError("404 Not Found", location="https://a/z", code="mirror-unreachable")
+GITHUB = Request("github", "https://github.com/a/b")
 
 
-def torch(cuda: str, *archs: str) -> ImageTorch:
-    return ImageTorch("example/worker:v1", TorchFacts(cuda=cuda, archs=archs))
+IMAGE = "example/worker:v1"
 
 
+def torch(cuda: str, *archs: str) -> TorchFacts:
+    return TorchFacts(cuda=cuda, archs=archs)
+
+
+NO_TORCH = TorchFacts(error="not built yet")
 TORCH = torch("12.8", "sm_80", "sm_86", "compute_120")
 OLD_BUILDX = EngineFacts("26.1.5", error="buildx v0.9 is too old")
 TOOLKIT_MISSING = "toolkit: fail toolkit-missing"
@@ -68,21 +71,21 @@ def outcome(result: CheckResult) -> str:
         (doctor_checks.check_packages(ROOT, "absent"), "packages: fail packages-unlocked"),
         (doctor_checks.check_pins(()), "pins: ok"),
         (doctor_checks.check_pins(("model x",)), "pins: warn unpinned"),
-        (doctor_checks.check_source(GITHUB), "mirrors.github: ok"),
-        (
-            doctor_checks.check_source(replace(GITHUB, errors=("u: 404",))),
-            "mirrors.github: fail mirror-unreachable",
-        ),
+        (*judge_answers({GITHUB: None}), "mirrors.github: ok"),
+        (*judge_answers({GITHUB: GONE}), "mirrors.github: fail mirror-unreachable"),
         (doctor_checks.check_gpu(ADA, ""), "gpu: ok"),
         (doctor_checks.check_gpu(None, "there is none"), "gpu: warn gpu-not-here"),
-        (doctor_checks.check_image(TORCH, ADA, ()), "image: ok"),
-        (doctor_checks.check_image(torch("12.8", "sm_90"), ADA, ()), "image: fail no-kernel-image"),
-        (doctor_checks.check_image(torch(""), ADA, ()), "image: fail no-kernel-image"),
-        (  # the GPUs of the config count on a machine without one
-            doctor_checks.check_image(torch("12.8", "sm_90"), None, ((10, 0),)),
+        (doctor_checks.check_image(IMAGE, TORCH, ADA, ()), "image: ok"),
+        (
+            doctor_checks.check_image(IMAGE, torch("12.8", "sm_90"), ADA, ()),
             "image: fail no-kernel-image",
         ),
-        (doctor_checks.check_image(ImageTorch(), ADA, ()), "image: warn image-unknown"),
+        (doctor_checks.check_image(IMAGE, torch(""), ADA, ()), "image: fail no-kernel-image"),
+        (  # the GPUs of the config count on a machine without one
+            doctor_checks.check_image(IMAGE, torch("12.8", "sm_90"), None, ((10, 0),)),
+            "image: fail no-kernel-image",
+        ),
+        (doctor_checks.check_image("", NO_TORCH, ADA, ()), "image: warn image-unknown"),
     ],
 )
 def test_each_check_judges_its_facts(result: CheckResult, expected: str) -> None:
@@ -103,7 +106,7 @@ def test_each_check_judges_its_facts(result: CheckResult, expected: str) -> None
         (doctor_checks.check_driver(replace(ADA, cuda=(13, 0)), TORCH), ["driver: ok"]),
         (doctor_checks.check_driver(replace(ADA, cuda=(12, 4)), TORCH), [DRIVER_OLDER]),
         (doctor_checks.check_driver(replace(ADA, cuda=(11, 8)), TORCH), [DRIVER_TOO_OLD]),
-        (doctor_checks.check_driver(ADA, ImageTorch()), []),
+        (doctor_checks.check_driver(ADA, NO_TORCH), []),
         (doctor_checks.check_driver(None, TORCH), []),
     ],
 )
@@ -197,27 +200,29 @@ def test_store_in_a_locked_folder_fails_without_a_crash(tmp_path: Path) -> None:
         locked.chmod(0o700)
 
 
-def test_without_engine_the_other_checks_still_run(
-    tmp_path: Path,
-) -> None:
+def test_without_engine_the_other_checks_still_run(tmp_path: Path) -> None:
     nowhere = "http://127.0.0.1:1"  # a port that refuses
     settings = {"registry": "127.0.0.1:1", "python": nowhere, "github": nowhere}
     config = {"mirrors": {**settings, "huggingface": nowhere}, "build": {"requirements": "absent"}}
-    (tmp_path / "config.yaml").write_text(json.dumps(config))
-    env = {**os.environ, "IMAGE_CONFIG": str(tmp_path / "config.yaml"), "no_proxy": "127.0.0.1"}
-    env |= {"DOCKER_HOST": f"unix://{tmp_path}/absent.sock", "MODELS_STORE": str(tmp_path / "m")}
-    words = [sys.executable, "-m", "invoke", "doctor", "--json"]
+    path = tmp_path / "config.yaml"
+    path.write_text(json.dumps(config))
 
-    done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    done = invoke(
+        *("doctor", "--json"),
+        config=path,
+        no_proxy="127.0.0.1",
+        DOCKER_HOST=f"unix://{tmp_path}/absent.sock",
+        MODELS_STORE=str(tmp_path / "m"),
+    )
 
     rows = {row["check"]: (row["level"], row["code"]) for row in json.loads(done.stdout)}
     assert rows["engine"] == ("fail", "engine-missing")
     assert rows["packages"] == ("fail", "packages-unlocked")
     assert rows["mirrors.github"] == ("fail", "mirror-unreachable")
     assert rows["store"] == ("ok", "")
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: not fit: engine, packages, mirrors.")
-    assert done.stderr.splitlines()[1:] == ["hint: see the lines above"]
+    [error, hint] = error_line(done).splitlines()
+    assert error.startswith("error: not fit: engine, packages, mirrors.")
+    assert hint == "hint: see the lines above"
 
 
 # --- the driver -----------------------------------------------------------------------------------
@@ -288,18 +293,22 @@ def test_answer_is_judged_by_its_status(
     url: str, path: str, accepted: tuple[int, ...], error: str
 ) -> None:
     request = Request("github", f"{url}/{path}", accepted)
-    assert outside_sources.trouble(request) == error.format(url=url)
+    assert lines(outside_sources.find_error(request)) == [error.format(url=url)] * bool(error)
 
 
 def test_host_that_is_down_is_named() -> None:
     with running(Server(("127.0.0.1", 0), Statuses)) as stopped:
         gone = stopped.url
-    assert "refused" in outside_sources.trouble(Request("python", f"{gone}/200"))
+    assert "refused" in str(outside_sources.find_error(Request("python", f"{gone}/200")))
 
 
 def test_host_with_an_impossible_name_is_named() -> None:
     request = Request("python", "http://a..example/simple/")
-    assert outside_sources.trouble(request).startswith("http://a..")
+    assert lines(outside_sources.find_error(request))[0].startswith("http://a..")
+
+
+def lines(*errors: UserError | None) -> list[str]:
+    return [f"{error.location}: {error.message}" for error in errors if error]
 
 
 @pytest.fixture
@@ -359,34 +368,36 @@ def test_package_indexes_are_those_of_uv_and_pip(monkeypatch: pytest.MonkeyPatch
 def test_password_of_an_index_is_never_shown(
     inputs: Resolve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outside_sources, "_DEADLINE", 0.0)
     monkeypatch.setenv("UV_DEFAULT_INDEX", "http://user:opensesame@127.0.0.1:1/simple")
-    row = reached(inputs(), "python")
-    assert "http://127.0.0.1:1" in row.addresses
-    assert "opensesame" not in repr(row)
+    [request] = [each for each in plan_requests(inputs()) if "127.0.0.1" in each.url]
+    [passed] = judge_answers({request: None})
+    [failed] = judge_answers({request: outside_sources.find_error(request)})
+    for result in (passed, failed):
+        assert "http://127.0.0.1:1" in result.evidence
+        assert "opensesame" not in result.evidence
 
 
 def test_answers_are_grouped_by_setting() -> None:
-    requests = (
-        Request("github", "https://a/x"),
-        Request("python", "https://b/y"),
-        Request("github", "https://a/z"),
-    )
-    assert outside_sources.group(requests, ("", "", "https://a/z: 404")) == (
-        Reached("github", ("https://a",), ("https://a/z: 404",)),
-        Reached("python", ("https://b",)),
-    )
+    answers = {
+        Request("github", "https://a/x"): None,
+        Request("python", "https://b/y"): None,
+        Request("github", "https://a/z"): GONE,
+    }
+    assert [*judge_answers(answers)] == [
+        CheckResult("mirrors.github", "failed", "https://a/z: 404 Not Found", GONE.code),
+        CheckResult("mirrors.python", "passed", "https://b"),
+    ]
 
 
 def test_missing_ca_bundle_is_shown_beside_the_rest(inputs: Resolve, url: str) -> None:
     everywhere = [f"mirrors.{name}={url}/200" for name in ("github", "huggingface", "python")]
     define = (*everywhere, "mirrors.registry=127.0.0.1:1", "mirrors.ca_bundle=absent.pem")
-    bundle, *others = outside_sources.reach_sources(inputs(*define), ())
+    bundle, *others = outside_sources.check_sources(inputs(*define), ())
     missing = diagnostics()["ca-bundle-unusable"].message
-    assert bundle == Reached("ca_bundle", (), (f"absent.pem: {missing}",))
-    assert (len(others), {each.setting for each in others if each.errors}) == (4, {"registry"})
-    expected = "mirrors.ca_bundle: fail ca-bundle-unusable"
-    assert outcome(doctor_checks.check_source(bundle)) == expected
+    assert outcome(bundle) == "mirrors.ca_bundle: fail ca-bundle-unusable"
+    assert bundle.evidence == f"absent.pem: {missing}"
+    failed = {each.name for each in others if each.outcome == "failed"}
+    assert (len(others), failed) == (4, {"mirrors.registry"})
 
 
 def test_untrusted_certificate_has_its_own_code_and_the_bundle_helps(
@@ -398,16 +409,15 @@ def test_untrusted_certificate_has_its_own_code_and_the_bundle_helps(
         define = [f"mirrors.python={server.url.replace('http:', 'https:')}/200"]
         unknown = reached(inputs(*define), "python")
         trusted = reached(inputs(*define, f"mirrors.ca_bundle={cert}"), "python")
-    result = doctor_checks.check_source(unknown)
-    assert result.code == "certificate"
-    assert "self-signed" in result.evidence.replace("self signed", "self-signed")
-    assert trusted.errors == ()
+    assert unknown.code == "certificate"
+    assert "self-signed" in unknown.evidence.replace("self signed", "self-signed")
+    assert trusted.outcome == "passed"
 
 
-def reached(inputs: BuildInputs, setting: str) -> Reached:
-    """Send the requests of a build, and return one setting's answers."""
-    [row] = [each for each in outside_sources.reach_sources(inputs, ()) if each.setting == setting]
-    return row
+def reached(inputs: BuildInputs, setting: str) -> CheckResult:
+    """Send the requests of a build, and return one setting's result."""
+    results = {each.name: each for each in outside_sources.check_sources(inputs, ())}
+    return results[f"mirrors.{setting}"]
 
 
 def test_answer_that_never_ends_does_not_hold_up_the_rest(
@@ -421,7 +431,7 @@ def test_answer_that_never_ends_does_not_hold_up_the_rest(
         row = reached(build, "python")
         assert time.monotonic() - began < 5
         Dripping.ended.set()
-    assert row.errors == (f"{server.url}/setuptools/: no answer within 1 s",)
+    assert row.evidence == f"{server.url}/setuptools/: no answer within 1 s"
 
 
 class Dripping(Quiet):
@@ -436,10 +446,10 @@ class Dripping(Quiet):
 
 
 def test_apt_mirror_that_requires_a_password_fails(inputs: Resolve, url: str) -> None:
-    assert reached(inputs(f"mirrors.apt={url}/401"), "apt").errors == (
-        f"{url}/401/: 401 Unauthorized",
-    )
-    assert reached(inputs(f"mirrors.apt={url}/404"), "apt").errors == ()  # may list nothing
+    locked = reached(inputs(f"mirrors.apt={url}/401"), "apt")
+    assert locked.evidence == f"{url}/401/: 401 Unauthorized"
+    may_list_nothing = reached(inputs(f"mirrors.apt={url}/404"), "apt")
+    assert may_list_nothing.outcome == "passed"
 
 
 @pytest.mark.parametrize(

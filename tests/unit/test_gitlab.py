@@ -30,8 +30,8 @@ def child() -> dict[str, Any]:
 
 
 def blocks() -> tuple[dict[str, Any], dict[str, Any]]:
-    _, _, section = (ROOT / "README.md").read_text().partition("## CI on GitHub and GitLab\n")
-    first, second = re.findall(r"^```yaml\n(.*?)^```", section.partition("\n## ")[0], re.M | re.S)
+    page = (ROOT / "docs/how-to/ci.md").read_text()
+    first, second = re.findall(r"^```yaml \.gitlab\S+\n(.*?)^```", page, re.M | re.S)
     return yaml.safe_load(first), yaml.safe_load(second)
 
 
@@ -65,8 +65,8 @@ def test_both_files_match_gitlabs_schema(
 ) -> None:
     for name, tree in {"parent.yml": parent, "child.yml": {**lists, **child}}.items():
         (tmp_path / name).write_text(yaml.safe_dump(tree))
-        words = ["check_jsonschema", "--builtin-schema", "vendor.gitlab-ci", name]
-        subprocess.run([sys.executable, "-m", *words], cwd=tmp_path, check=True)
+        command = ["check_jsonschema", "--builtin-schema", "vendor.gitlab-ci", name]
+        subprocess.run([sys.executable, "-m", *command], cwd=tmp_path, check=True)
 
 
 def test_every_command_exists(
@@ -78,5 +78,5 @@ def test_every_command_exists(
         shell("\n".join(job["script"]), staged, {"NAME": "cpu"})
     calls = noted(staged)
     assert len(calls) > len(jobs)
-    for words in calls:
-        check(words)
+    for command in calls:
+        check(command)

@@ -13,9 +13,16 @@ import docker
 import pytest
 
 from scripts.common.gpu import judge
-from scripts.common.gpu.device import Device, Driver, Gpu, best_arch, parse_capability
+from scripts.common.gpu.gpu_facts import (
+    PROBE,
+    Device,
+    Driver,
+    Gpu,
+    TorchFacts,
+    parse_capability,
+    parse_facts,
+)
 from scripts.common.gpu.nvml import parse_driver
-from scripts.common.gpu.torch_facts import PROBE, TorchFacts, parse_facts
 from scripts.host.config.load import ROOT
 from tests.smoke.container_under_test import device_requests
 from tests.support.nvml import library, needs_compiler, no_driver
@@ -154,7 +161,7 @@ ORIN, RTX_6000_ADA, H100, B200, B300, RTX_5090 = (8, 7), (8, 9), (9, 0), (10, 0)
 def test_a_device_runs_what_nvidia_documents(
     device: tuple[int, int], archs: list[str], expected: str
 ) -> None:
-    assert best_arch(device, archs) == expected
+    assert judge.best_arch(device, archs) == expected
     judgement = judge.judge_code([device], archs)
     assert judgement.code == ("" if expected else "no-kernel-image")
     assert f"runs {expected or 'none'}" in judgement.evidence

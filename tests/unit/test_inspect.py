@@ -11,15 +11,23 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.diagnostics.table import diagnostics
-from scripts.host.build.inputs import BASE_DIGEST_LABEL, BASE_NAME_LABEL, ResolvedSource, resolve
+from scripts.host.build.inputs import BASE_DIGEST_LABEL, BASE_NAME_LABEL, resolve
 from scripts.host.config.load import load
+from scripts.host.config.lock import ResolvedSource
 from scripts.host.config.schema import Smoke
 from scripts.host.inspect.inspect_view import format_difference, format_inspection
 from scripts.host.inspect.packages import parse_manifest
-from scripts.host.inspect.rules import CHECKS, failed_checks, require
 from scripts.host.inspect.sbom import make_sbom
-from scripts.host.inspect.structure import ImageLayer, Inspection, model_paths, own_steps
+from scripts.host.inspect.structure import (
+    ImageLayer,
+    Inspection,
+    check_structure,
+    model_paths,
+    own_steps,
+    require,
+)
 from scripts.host.inspect.violations import Violation
+from scripts.host.models.artifacts import image_artifacts
 
 COMMIT = "1c0a0c4c26f78c32095ebc7f8af82f5c04fca8c0"
 LISTING = f"""\
@@ -105,9 +113,13 @@ def test_folder_sizes_are_in_bytes() -> None:
     assert MANIFEST.files == {"/opt": 7, "/": 9}
 
 
+def failed_checks(image: Inspection, smoke: Smoke) -> tuple[str, ...]:
+    return tuple(code for code, lines in check_structure(image, smoke).items() if lines)
+
+
 def test_image_without_violations_passes_every_check() -> None:
     assert failed_checks(GOOD, NO_LIMITS) == ()
-    for code in CHECKS:
+    for code in check_structure(GOOD, NO_LIMITS):
         require(code, GOOD, NO_LIMITS)
         assert code in diagnostics()
 
@@ -133,7 +145,8 @@ def test_violation_fails_its_own_check_and_is_located() -> None:
     ],
 )
 def test_base_and_models_count_against_no_size_limit(limits: dict[str, int], lines: int) -> None:
-    assert len(CHECKS["image-too-large"](GOOD, Smoke.model_validate(limits))) == lines
+    found = check_structure(GOOD, Smoke.model_validate(limits))
+    assert len(found["image-too-large"]) == lines
 
 
 @pytest.mark.parametrize(("limit", "codes"), [(50, ()), (49, ("wasted-bytes",)), (None, ())])
@@ -152,7 +165,7 @@ def test_shipped_config_has_every_limit_and_a_checkpoint() -> None:
     loaded = load("cuda128")
     smoke = loaded.config.smoke
     assert None not in (smoke.total_size_limit, smoke.layer_size_limit, smoke.waste_limit)
-    assert model_paths(loaded.config.models) == ("/model.safetensors",)
+    assert model_paths(image_artifacts(loaded)) == ("/model.safetensors",)
 
 
 def test_tables_show_layers_folders_waste_and_checks() -> None:

@@ -12,8 +12,14 @@ import pytest
 
 from scripts.common.diagnostics.error import UserError
 from scripts.host.config.load import ROOT
-from scripts.host.lint.linters import LintResult, find_files
-from scripts.host.lint.run_linters import format_text, lint, merge_sarif, refuse_failed
+from scripts.host.lint.linters import (
+    LintResult,
+    find_files,
+    format_text,
+    lint,
+    merge_sarif,
+    refuse_failed,
+)
 
 Checkout = Callable[..., Path]
 
@@ -59,9 +65,8 @@ layers = ["package.high", "package.low"]
 
 
 @pytest.fixture
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
-    """Makes a git checkout whose config is the project's own, with given files over it."""
-    monkeypatch.delenv("IMAGE_CONFIG", raising=False)
+def checkout(tmp_path: Path) -> Checkout:
+    """Make a git checkout whose config is the project's own, with given files over it."""
 
     def make(**files: str) -> Path:
         for name in ("config.yaml", "config.schema.json"):
@@ -207,5 +212,5 @@ def test_shell_scripts_and_dockerfiles_are_found_by_name_or_first_line(checkout:
     }
     root = checkout(**scripts, **others, **dict.fromkeys(dockerfiles, ""))
     files = find_files(root)
-    assert files.dockerfiles == tuple(dockerfiles)
-    assert files.shell == tuple(scripts)
+    assert files["dockerfiles"] == dockerfiles
+    assert files["shell"] == [*scripts]

@@ -20,16 +20,11 @@ from scripts.host.config.lock import (
     update_lock,
 )
 from scripts.host.engine.containers import session_label
-from tests.support.small_world import in_small_world, needs_namespaces
+from tests.support.namespaces import needs_namespaces, run_with_mount
 
 DIGEST = "sha256:" + "b" * 64
 FILE = LockedFile(sha256="a" * 64, size=3)
 PINNED = LockedModel(source="hub:o/r@main", revision="c" * 40, files={"f.safetensors": FILE})
-
-
-@pytest.fixture(autouse=True)
-def _only_the_shipped_config(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("IMAGE_CONFIG", raising=False)
 
 
 @pytest.fixture
@@ -162,7 +157,7 @@ def test_a_lock_that_cannot_be_written_is_reported(tmp_path: Path, mount: str, r
         "except UserError as failure: print(failure)"
     )
     command = [sys.executable, "-c", program, str(tmp_path)]
-    answer = in_small_world(mount.format(tmp_path), command)
+    answer = run_with_mount(mount.format(tmp_path), command)
     [line] = answer.stdout.splitlines()
     assert line.startswith(f"the lock cannot be written: {reason}; it is unchanged")
     assert not list(tmp_path.iterdir())

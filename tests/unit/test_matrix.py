@@ -17,8 +17,7 @@ from tests.support.running import error_line, invoke
 
 
 @pytest.fixture
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.delenv("IMAGE_CONFIG", raising=False)
+def checkout(tmp_path: Path) -> Path:
     for name in ("config.yaml", "pyproject.toml"):
         (tmp_path / name).write_text((ROOT / name).read_text())
     return tmp_path

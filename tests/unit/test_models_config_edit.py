@@ -132,6 +132,16 @@ def test_anchored_model_in_use_is_not_removed(tmp_path: Path) -> None:
     assert read(tmp_path) == before
 
 
+def test_model_that_stands_elsewhere_is_edited_by_hand(tmp_path: Path) -> None:
+    cpu = TREE["variants"]["cpu"]
+    variants = {"variants": TREE["variants"] | {"cpu": cpu | {"models": []}}}
+    shown = yaml.safe_dump(variants).replace("models: []", f"models: [&one {flow('one')}]")
+    head = yaml.safe_dump({key: TREE[key] for key in TREE.keys() - {"models", "variants"}})
+    (tmp_path / "config.yaml").write_text(f"{head}{shown}models: [*one]\n")
+    assert names(tmp_path) == ["one"]
+    assert "by hand" in user_error(remove_model, tmp_path, "one").hint
+
+
 def test_project_config_keeps_every_line(tmp_path: Path) -> None:
     shutil.copy(ROOT / "config.yaml", tmp_path)
     before = read(tmp_path)

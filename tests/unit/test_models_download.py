@@ -1,4 +1,4 @@
-"""One download over a real socket: a verified file, or one clear failure."""
+"""Download one file over a real socket: a verified file, or one error."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def dest(tmp_path: Path) -> Path:
     return tmp_path / "store" / "file"
 
 
-def test_a_fetched_file_is_whole_readable_by_all_and_of_its_contents_time(dest: Path) -> None:
+def test_fetched_file_has_its_content_mode_and_layer_time(dest: Path) -> None:
     with misbehaving(CONTENT) as server:
         found = fetch(server, dest)
     assert dest.read_bytes() == CONTENT
@@ -35,7 +35,7 @@ def test_a_fetched_file_is_whole_readable_by_all_and_of_its_contents_time(dest: 
     assert leftovers(dest) == ["file.stamp"]
 
 
-def test_a_second_fetch_asks_nobody(dest: Path) -> None:
+def test_second_fetch_sends_no_request(dest: Path) -> None:
     with misbehaving(CONTENT) as server:
         fetch(server, dest)
         assert fetch(server, dest).state == "cached"
@@ -44,8 +44,8 @@ def test_a_second_fetch_asks_nobody(dest: Path) -> None:
 
 @pytest.mark.parametrize("how", ["close", "reset", "stall", "crawl"])
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
-def test_a_broken_connection_is_resumed_where_it_broke(dest: Path, how: str, chunked: bool) -> None:
-    broken = Behaviour(stop_at=HALF, how=how, chunked=chunked)  # type: ignore[arg-type]  # one of its words
+def test_broken_connection_is_resumed_where_it_broke(dest: Path, how: str, chunked: bool) -> None:
+    broken = Behaviour(stop_at=HALF, how=how, chunked=chunked)  # type: ignore[arg-type]  # one of its literals
     with misbehaving(CONTENT, broken, Behaviour()) as server:
         found = fetch(server, dest)
         resumed = server.asked[1].headers
@@ -58,7 +58,7 @@ def test_a_broken_connection_is_resumed_where_it_broke(dest: Path, how: str, chu
         assert start == HALF
 
 
-def test_corrupted_bytes_are_discarded_with_one_clear_line(dest: Path) -> None:
+def test_corrupted_bytes_are_discarded_with_one_line(dest: Path) -> None:
     with misbehaving(CONTENT, Behaviour(flip=True)) as server, pytest.raises(UserError) as caught:
         fetch(server, dest)
     assert caught.value.code == "wrong-bytes"
@@ -68,7 +68,7 @@ def test_corrupted_bytes_are_discarded_with_one_clear_line(dest: Path) -> None:
 
 
 @pytest.mark.parametrize("length", [len(CONTENT) - 7, len(CONTENT) + 7])
-def test_a_wrong_length_header_never_makes_a_file(dest: Path, length: int) -> None:
+def test_wrong_content_length_never_makes_a_file(dest: Path, length: int) -> None:
     with (
         misbehaving(CONTENT, Behaviour(length=length)) as server,
         pytest.raises(UserError) as caught,
@@ -78,7 +78,7 @@ def test_a_wrong_length_header_never_makes_a_file(dest: Path, length: int) -> No
     assert not dest.exists()
 
 
-def test_a_wrong_length_is_noticed_without_a_pin(dest: Path) -> None:
+def test_wrong_content_length_fails_without_a_pin(dest: Path) -> None:
     act = Behaviour(length=len(CONTENT) + 7, ranges=False)
     with misbehaving(CONTENT, act) as server, pytest.raises(UserError) as caught:
         fetch(server, dest, sha256="", size=None)
@@ -87,13 +87,13 @@ def test_a_wrong_length_is_noticed_without_a_pin(dest: Path) -> None:
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-def test_a_passing_error_is_tried_again(dest: Path, status: int) -> None:
+def test_temporary_error_is_retried(dest: Path, status: int) -> None:
     with misbehaving(CONTENT, Behaviour(status=status), Behaviour()) as server:
         assert fetch(server, dest).state == "fetched"
         assert len(server.asked) == 2
 
 
-def test_tries_are_bounded(dest: Path) -> None:
+def test_attempts_are_limited(dest: Path) -> None:
     with misbehaving(CONTENT, Behaviour(status=503)) as server:
         with pytest.raises(UserError, match="503") as caught:
             fetch(server, dest)
@@ -102,7 +102,7 @@ def test_tries_are_bounded(dest: Path) -> None:
     assert not dest.exists()
 
 
-def test_progress_resets_the_count_of_tries(dest: Path) -> None:
+def test_progress_restarts_the_count_of_attempts(dest: Path) -> None:
     pieces = [Behaviour(stop_at=len(CONTENT) // 10) for _ in range(3 * QUICK.attempts)]
     with misbehaving(CONTENT, *pieces, Behaviour()) as server:
         assert fetch(server, dest).sha256 == sha(CONTENT)
@@ -116,7 +116,7 @@ def test_retry_after_in_seconds_is_obeyed(dest: Path) -> None:
     assert time.monotonic() - started >= 1
 
 
-def test_retry_after_as_a_date_is_read_by_the_servers_clock(dest: Path) -> None:
+def test_retry_after_date_is_relative_to_the_servers_clock(dest: Path) -> None:
     elsewhere = time.time() - 30 * 86400  # a clock that is a month late
     date = email.utils.formatdate(elsewhere, usegmt=True)
     busy = {"Retry-After": email.utils.formatdate(elsewhere + 1, usegmt=True)}
@@ -130,14 +130,14 @@ def test_retry_after_as_a_date_is_read_by_the_servers_clock(dest: Path) -> None:
             del server.RequestHandlerClass.date_time_string  # type: ignore[attr-defined]  # as above
 
 
-def test_a_server_that_asks_for_too_much_patience_gets_none(dest: Path) -> None:
+def test_too_long_retry_after_fails(dest: Path) -> None:
     busy = Behaviour(status=429, headers={"Retry-After": "3600"})
     with misbehaving(CONTENT, busy) as server, pytest.raises(UserError, match="3600 s"):
         fetch(server, dest)
 
 
 @pytest.mark.parametrize(("status", "hint"), [(401, "token"), (403, "token"), (404, "address")])
-def test_a_refusal_is_not_repeated_and_says_what_to_do(dest: Path, status: int, hint: str) -> None:
+def test_refusal_is_not_retried_and_has_a_hint(dest: Path, status: int, hint: str) -> None:
     with misbehaving(CONTENT, Behaviour(status=status)) as server:
         with pytest.raises(UserError) as caught:
             fetch(server, dest)
@@ -146,7 +146,7 @@ def test_a_refusal_is_not_repeated_and_says_what_to_do(dest: Path, status: int, 
     assert hint in caught.value.hint
 
 
-def test_a_file_that_changed_between_tries_is_fetched_anew(dest: Path) -> None:
+def test_file_that_changed_between_attempts_is_fetched_again(dest: Path) -> None:
     script = [Behaviour(stop_at=HALF), Behaviour(etag='"two"', content=OTHER)]
     with misbehaving(CONTENT, *script) as server:
         found = fetch(server, dest, sha256="", size=None)
@@ -163,16 +163,14 @@ def test_a_file_that_changed_between_tries_is_fetched_anew(dest: Path) -> None:
     ],
     ids=["no-etag", "weak-etag", "if-range-ignored"],
 )
-def test_an_unpinned_file_is_never_made_of_two(
-    dest: Path, first: Behaviour, then: Behaviour
-) -> None:
+def test_unpinned_file_is_never_made_of_two(dest: Path, first: Behaviour, then: Behaviour) -> None:
     script = [replace(first, stop_at=HALF), replace(then, content=OTHER)]
     with misbehaving(CONTENT, *script) as server:
         fetch(server, dest, sha256="", size=None)
     assert dest.read_bytes() == OTHER
 
 
-def test_resumed_bytes_of_another_file_are_noticed_and_replaced(dest: Path) -> None:
+def test_resumed_bytes_of_another_file_are_replaced(dest: Path) -> None:
     with misbehaving(OTHER, Behaviour(stop_at=HALF, etag="")) as server, pytest.raises(UserError):
         fetch(server, dest, policy=RetryPolicy(attempts=1))
     assert partial_path(dest).stat().st_size == HALF
@@ -200,7 +198,7 @@ def test_the_next_run_resumes(dest: Path) -> None:
     assert dest.read_bytes() == CONTENT
 
 
-def test_a_run_killed_after_the_last_byte_has_nothing_to_fetch(dest: Path) -> None:
+def test_run_killed_after_the_last_byte_needs_no_download(dest: Path) -> None:
     with misbehaving(CONTENT, Behaviour(stop_at=HALF), Behaviour(status=503)) as server:
         with pytest.raises(UserError):
             fetch(server, dest, sha256="", size=None)
@@ -211,7 +209,7 @@ def test_a_run_killed_after_the_last_byte_has_nothing_to_fetch(dest: Path) -> No
     assert (found.received, found.sha256) == (0, sha(CONTENT))
 
 
-def test_a_server_that_ignores_ranges_starts_the_file_again(dest: Path) -> None:
+def test_server_that_ignores_ranges_restarts_the_file(dest: Path) -> None:
     script = [Behaviour(stop_at=HALF), Behaviour(ranges=False)]
     with misbehaving(CONTENT, *script) as server:
         assert fetch(server, dest).sha256 == sha(CONTENT)
@@ -219,7 +217,7 @@ def test_a_server_that_ignores_ranges_starts_the_file_again(dest: Path) -> None:
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
-def test_a_body_longer_than_expected_is_cut_off_and_discarded(dest: Path, chunked: bool) -> None:
+def test_body_longer_than_expected_is_discarded(dest: Path, chunked: bool) -> None:
     act = Behaviour(content=CONTENT * 20, chunked=chunked)
     taken: list[int] = []
     with misbehaving(CONTENT, act) as server, pytest.raises(UserError) as caught:
@@ -231,7 +229,7 @@ def test_a_body_longer_than_expected_is_cut_off_and_discarded(dest: Path, chunke
     assert list(dest.parent.iterdir()) == []
 
 
-def test_a_resumed_download_keeps_its_place_through_a_redirect(dest: Path) -> None:
+def test_resumed_download_keeps_its_range_through_a_redirect(dest: Path) -> None:
     away = Behaviour(status=302, headers={"Location": "/cdn"})
     script = [away, Behaviour(stop_at=HALF), away, Behaviour()]
     with misbehaving(CONTENT, *script) as server:
@@ -242,13 +240,13 @@ def test_a_resumed_download_keeps_its_place_through_a_redirect(dest: Path) -> No
     assert dest.read_bytes() == CONTENT
 
 
-def test_a_redirect_loop_ends(dest: Path) -> None:
+def test_redirect_loop_ends(dest: Path) -> None:
     loop = Behaviour(status=302, headers={"Location": "/file"})
     with misbehaving(CONTENT, loop) as server, pytest.raises(UserError, match="without end"):
         fetch(server, dest)
 
 
-def test_a_token_goes_to_its_own_host_and_to_no_other(dest: Path) -> None:
+def test_token_goes_to_its_own_host_only(dest: Path) -> None:
     with misbehaving(CONTENT) as elsewhere:
         away = Behaviour(status=302, headers={"Location": f"{elsewhere.url}/cdn"})
         home = Behaviour(status=308, headers={"Location": "/moved"})
@@ -259,7 +257,7 @@ def test_a_token_goes_to_its_own_host_and_to_no_other(dest: Path) -> None:
         assert "Authorization" not in elsewhere.asked[0].headers
 
 
-def test_a_redirect_to_a_local_file_is_refused(dest: Path, tmp_path: Path) -> None:
+def test_redirect_to_a_local_file_is_refused(dest: Path, tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(CONTENT)
     away = Behaviour(status=302, headers={"Location": (tmp_path / "secret").as_uri()})
     with misbehaving(b"", away) as server, pytest.raises(UserError) as caught:
@@ -267,7 +265,7 @@ def test_a_redirect_to_a_local_file_is_refused(dest: Path, tmp_path: Path) -> No
     assert caught.value.code == "download-refused"
 
 
-def test_a_redirect_from_https_to_http_is_refused(dest: Path, tmp_path: Path) -> None:
+def test_redirect_from_https_to_http_is_refused(dest: Path, tmp_path: Path) -> None:
     with misbehaving(CONTENT) as plain:
         away = Behaviour(status=302, headers={"Location": f"{plain.url}/file"})
         with misbehaving(CONTENT, away) as server:

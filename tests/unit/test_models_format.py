@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.fetch.file_format import check_structure, read_content, refuse_pickle_name
+from scripts.common.fetch.file_format import check_safetensors, check_structure, refuse_pickle
 from scripts.common.fetch.model_content import ModelContent, Shapes, describe
 from scripts.common.fetch.spec import ArtifactSpec
-from scripts.common.fetch.stamps import find_verified, read_stamp, verify_file
+from scripts.common.fetch.stamps import find_verified, verify_file
 from tests.support.pickles import (
     NEWER_MEMBERS,
     Global,
@@ -251,12 +251,12 @@ def test_pickle_needs_permission_for_kinds_that_have_safetensors(tmp_path: Path,
             check_structure(path, name, kind=kind, allow_pickle=False)
         assert caught.value.code == "pickle-refused"
     with pytest.raises(UserError):
-        refuse_pickle_name("m.pt", kind)
+        refuse_pickle("m.pt", kind)
 
 
 @pytest.mark.parametrize("kind", ["upscaler", "embedding", "hypernetwork", "controlnet"])
 def test_kind_that_is_commonly_a_pickle_needs_no_permission(tmp_path: Path, kind: str) -> None:
-    refuse_pickle_name("m.pt", kind)
+    refuse_pickle("m.pt", kind)
     path = tmp_path / "m"
     path.write_bytes(torch_zip({320: (tensors(VAE), {}), "string_to_param": {"*": tensor(1, 768)}}))
     if kind == "embedding":
@@ -392,7 +392,8 @@ def test_base_of_a_lora_is_read_from_its_metadata(tmp_path: Path) -> None:
         ({"ss_v2": "False"}, ""),
     ):
         path.write_bytes(safetensors(LORA, metadata))
-        assert read_content(path) == ModelContent("lora", base)  # type: ignore[arg-type]  # a Base
+        shapes, found, _ = check_safetensors(path)
+        assert describe(shapes, found) == ModelContent("lora", base)  # type: ignore[arg-type]  # a Base
 
 
 @pytest.mark.parametrize(
@@ -454,9 +455,7 @@ def test_stamp_of_another_kind_is_checked_again_but_not_hashed(tmp_path: Path) -
     with pytest.raises(UserError) as caught:
         verify_file(checkpoint, path)
     assert caught.value.code == "wrong-kind"
-    stamp = read_stamp(path)
-    assert stamp is not None
-    assert stamp.kind == "lora"
+    assert find_verified(lora, path)
 
 
 def test_stamp_for_a_newer_release_does_not_count_for_an_older(tmp_path: Path) -> None:

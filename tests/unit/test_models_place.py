@@ -17,27 +17,21 @@ from scripts.host.build.inputs import LICENCES_LABEL, BuildOptions, resolve
 from scripts.host.build.pipeline import build_image
 from scripts.host.config.load import ROOT
 from scripts.host.config.model_place import Placement
-from scripts.host.config.schema import Model
+from scripts.host.config.model_schema import Model
 from scripts.host.inspect.structure import model_paths
 from scripts.host.models.artifacts import artifacts_of
-from scripts.host.models.model_tables import models_table
 from scripts.host.models.models_context import staged_context
+from scripts.host.models.models_display import models_table
 from tests.support.checkout import (
     loaded_from,
     local,
     make_checkout,
-    plain_environment,
     prefetch_models,
     safetensors_bytes,
     store_of,
 )
 
 ONE, TWO = safetensors_bytes(1000, seed=1), safetensors_bytes(1000, seed=2)
-
-
-@pytest.fixture(autouse=True)
-def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain_environment(monkeypatch)
 
 
 def model(kind: str, file: str, name: str = "m", **more: Any) -> dict[str, Any]:
@@ -236,7 +230,7 @@ def test_models_by_kind_are_staged_below_the_image_tree(tmp_path: Path) -> None:
             "/runpod-volume/models/lora/far.safetensors"
         ]
     baked = ("/model.safetensors", "/opt/a1111/models/Lora/detail.safetensors")
-    assert model_paths(loaded.config.models) == baked
+    assert model_paths(files) == baked
 
 
 def test_an_artifact_has_the_kind_and_the_release_that_loads_it(tmp_path: Path) -> None:
@@ -284,7 +278,7 @@ def test_a_build_without_prefetch_leaves_no_model_out(tmp_path: Path) -> None:
     inputs = resolve(loaded_from(root))
     assert inputs.arguments["VOCABULARY_REPO"] == "o/clip"
     (root / "requirements").mkdir()
-    (root / inputs.build.requirements).touch()
+    (root / inputs.config.build.requirements).touch()
     with pytest.raises(UserError, match="not second, detail: --no-prefetch"):
         build_image(inputs, BuildOptions(prefetch=False))
 

@@ -20,7 +20,6 @@ from tests.support.checkout import (
     from_url,
     loaded_from,
     make_checkout,
-    plain_environment,
     prefetch_models,
     prefetched,
     safetensors_bytes,
@@ -34,11 +33,6 @@ from tests.support.tls import serve_tls
 CHECKPOINT = safetensors_bytes()
 TOKENIZER = {"config.json": b"{}", "vocab.json": b'{"a": 1}', "merges.txt": b"a b\n"}
 PINNED = "32bd64288804d66eefd0ccbe215aa642df71cc41"
-
-
-@pytest.fixture(autouse=True)
-def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain_environment(monkeypatch)
 
 
 @pytest.fixture
@@ -221,8 +215,8 @@ def test_two_processes_share_one_download(tmp_path: Path, server: HubServer) -> 
         "from tests.support.checkout import prefetched\n"
         "print(prefetched(Path(sys.argv[1]), policy=None)[0].state)\n"
     )
-    words = [sys.executable, "-c", code, str(root)]
-    both = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    command = [sys.executable, "-c", code, str(root)]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     states = [process.communicate(timeout=60)[0].strip() for process in both]
     assert sorted(states)[-1] in ("fetched", "waited")
     assert "fetched" in states
@@ -237,8 +231,8 @@ def test_hf_endpoint_replaces_the_hub_unless_the_task_names_one(
     monkeypatch.setenv("HF_ENDPOINT", f"{server.url}/")
     assert loaded_from(root).origins["mirrors.huggingface"] == "HF_ENDPOINT"
     assert prefetched(root)[0].state == "fetched"
-    words = loaded_from(root, "mirrors.huggingface=https://hub.example")
-    assert words.config.mirrors.huggingface == "https://hub.example"
+    loaded = loaded_from(root, "mirrors.huggingface=https://hub.example")
+    assert loaded.config.mirrors.huggingface == "https://hub.example"
 
 
 def test_ca_bundle_is_trusted_by_hub_client_and_download(tmp_path: Path, server: HubServer) -> None:

@@ -1,4 +1,4 @@
-"""The safetensors check against the format's rules and against the reference library."""
+"""Compare the safetensors check with the format's rules and with the reference library."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError, deserialize
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.fetch.safetensors_header import MAX_HEADER, check, check_header, header_length
+from scripts.common.fetch.file_format import (
+    MAX_HEADER,
+    check_header,
+    check_safetensors,
+    header_length,
+)
 
 TENSOR = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
 VALID: dict[str, Any] = {
@@ -31,7 +36,7 @@ DATA = 16
 
 
 def verdict(header: bytes, data: int) -> str:
-    """What is wrong with it; empty when nothing is."""
+    """Return which rule a header breaks; empty if none."""
     try:
         check_header(header, data)
     except ValueError as error:
@@ -48,14 +53,14 @@ def library_accepts(header: bytes, data: int) -> bool:
 
 
 STRICTER = ("does not begin with {", "is there twice", "not described by a map", 'dtype "{')
-"""Where the specification says more than the library checks: the first byte, duplicate keys, and
+"""Rules of the specification that the library does not check: the first byte, duplicate keys, and
 that a tensor is a map and its dtype a string (the library takes Rust's other notations too)."""
 
 
 def agree(header: bytes, data: int) -> None:
     found, accepted = verdict(header, data), library_accepts(header, data)
     if accepted:
-        assert not found or any(words in found for words in STRICTER), (header, found)
+        assert not found or any(text in found for text in STRICTER), (header, found)
     else:
         assert found, header
 
@@ -83,32 +88,34 @@ def encoded(header: Any) -> bytes:
         ([], 0, "does not begin with {"),
     ],
 )
-def test_each_rule_of_the_format_is_kept(header: Any, data: int, why: str) -> None:
+def test_each_rule_is_checked(header: Any, data: int, why: str) -> None:
     assert why in verdict(encoded(header), data)
     agree(encoded(header), data)
 
 
-def test_duplicate_keys_are_refused_where_the_library_looks_away() -> None:
+def test_duplicate_keys_are_refused_unlike_in_the_library() -> None:
     twice = b'{"a":%b,"a":%b}' % (encoded(TENSOR), encoded(TENSOR))
     assert "'a' is there twice" in verdict(twice, 4)
 
 
 @pytest.mark.parametrize("padding", ["", "   ", "\n"])
-def test_a_valid_header_is_accepted_with_its_padding(padding: str) -> None:
+def test_valid_header_is_accepted_with_padding(padding: str) -> None:
     header = encoded(VALID) + padding.encode()
     assert verdict(header, DATA) == ""
     assert library_accepts(header, DATA)
 
 
-def test_a_file_must_be_exactly_as_long_as_its_header_says(tmp_path: Path) -> None:
+def test_file_length_must_match_its_header(tmp_path: Path) -> None:
     header = encoded(VALID)
     path = tmp_path / "m.safetensors"
     path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(DATA))
-    assert check(path).tensors == 4
+    shapes, metadata, data = check_safetensors(path)
+    assert shapes == {"a": (2, 3), "b": (), "empty": (0, 7), "c": (1, 2, 1)}
+    assert (metadata, data) == (VALID["__metadata__"], DATA)
     with path.open("ab") as stream:
         stream.write(b"\0")
     with pytest.raises(UserError) as caught:
-        check(path)
+        check_safetensors(path)
     assert caught.value.code == "not-safetensors"
 
 
@@ -121,9 +128,7 @@ def test_a_file_must_be_exactly_as_long_as_its_header_says(tmp_path: Path) -> No
         (struct.pack("<Q", 100), 107, "past the end"),
     ],
 )
-def test_an_absurd_header_length_is_refused_before_it_is_read(
-    prefix: bytes, size: int, why: str
-) -> None:
+def test_invalid_header_length_is_refused_unread(prefix: bytes, size: int, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         header_length(prefix, size)
 
@@ -140,7 +145,7 @@ def test_an_absurd_header_length_is_refused_before_it_is_read(
     ],
     ids=["lists", "digits", "surrogates", "keys", "same-key", "depth"],
 )
-def test_a_hostile_header_takes_bounded_memory_and_time(hostile: bytes) -> None:
+def test_hostile_header_takes_bounded_memory_and_time(hostile: bytes) -> None:
     tracemalloc.start()
     started = time.process_time()
     assert verdict(hostile, 0)
@@ -151,7 +156,7 @@ def test_a_hostile_header_takes_bounded_memory_and_time(hostile: bytes) -> None:
 
 
 @pytest.mark.parametrize("depth", [120, 128, 1000, 100_000])
-def test_nesting_is_judged_as_the_library_does(depth: int) -> None:
+def test_nesting_limit_is_the_librarys(depth: int) -> None:
     deep = b'{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4],"x":%b%b}}'
     agree(deep % (b"[" * depth, b"]" * depth), 4)
 
@@ -168,7 +173,7 @@ WORDS = (
 
 
 def built(chance: random.Random) -> tuple[dict[str, Any], int]:
-    """A valid header with tensors of any kind, and the bytes of data it describes."""
+    """Make a valid header with tensors of any kind; return it and the length of its data."""
     bits = {"F32": 32, "BF16": 16, "U8": 8, "F8_E4M3": 8, "I64": 64, "F4": 4, "F6_E2M3": 6}
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}} if chance.random() < 0.3 else {}
     end = 0
@@ -183,7 +188,7 @@ def built(chance: random.Random) -> tuple[dict[str, Any], int]:
 
 
 def mutated(chance: random.Random, header: bytes) -> bytes:
-    """A header with a few bytes or words changed, moved, doubled or lost."""
+    """Change, move, double or drop a few bytes or tokens of a header."""
     made = bytearray(header)
     for _ in range(chance.choice((0, 1, 1, 1, 2, 3))):
         at = chance.randrange(len(made) + 1)
@@ -218,7 +223,7 @@ def judge_as_the_library_does(seed: int, more: int) -> None:
         agree(made, max(0, data + more))
 
 
-def test_twenty_thousand_mutated_headers_are_judged_as_the_library_judges_them() -> None:
+def test_mutated_headers_are_accepted_as_by_the_library() -> None:
     DIFFERENT.clear()
     judge_as_the_library_does()
     assert len(DIFFERENT) >= 20_000
@@ -242,7 +247,7 @@ ENTRIES = st.fixed_dictionaries(
     max_examples=1000, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck)
 )
 @given(st.dictionaries(st.text(max_size=3), st.one_of(ENTRIES, NUMBERS), max_size=3))
-def test_odd_shapes_and_offsets_are_judged_as_the_library_judges_them(
+def test_odd_shapes_and_offsets_are_accepted_as_by_the_library(
     header: dict[str, Any],
 ) -> None:
     for data in (0, 4, 8):

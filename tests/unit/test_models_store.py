@@ -25,7 +25,6 @@ from tests.support.checkout import (
     loaded_from,
     local,
     make_checkout,
-    plain_environment,
     prefetch_models,
     prefetched,
     safetensors_bytes,
@@ -37,11 +36,6 @@ from tests.support.hub import hub
 
 ONE, TWO = safetensors_bytes(seed=1), safetensors_bytes(seed=2)
 COMMIT = "32bd64288804d66eefd0ccbe215aa642df71cc41"
-
-
-@pytest.fixture(autouse=True)
-def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain_environment(monkeypatch)
 
 
 @pytest.fixture
@@ -169,7 +163,7 @@ def test_prune_deletes_only_what_no_config_names(root: Path) -> None:
         "a name of what no config names",
         "an unfinished download",
     }
-    delete([each.path for each in found], store)
+    delete([each.path for each in found])
     assert [path.name for path in store.objects()] == [sha(ONE)]
     assert [path.name for path in store.names()] == ["one.safetensors"]
     assert unused(root) == []

@@ -20,28 +20,28 @@ import pytest
 from rich.console import Console
 
 from scripts.host.config.load import ROOT
-from scripts.host.models.progress_display import bars
+from scripts.host.models.models_display import bars
 from tests.support.checkout import (
     forget,
     from_url,
     loaded_from,
     local,
     make_checkout,
-    plain_environment,
     prefetched,
     safetensors_bytes,
     sha,
     store_of,
 )
 from tests.support.fault_server import Behaviour, misbehaving
-from tests.support.small_world import in_small_world, needs_namespaces
+from tests.support.namespaces import needs_namespaces, run_with_mount
+from tests.support.running import invoke
 
 ONE, TWO = safetensors_bytes(seed=1), safetensors_bytes(seed=2)
 
 
 @pytest.fixture(autouse=True)
-def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain_environment(monkeypatch)
+def _no_color(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
 
 
 @pytest.fixture
@@ -50,14 +50,6 @@ def root(tmp_path: Path) -> Path:
     root = make_checkout(tmp_path / "checkout", main, local(tmp_path, "two", TWO))
     prefetched(root)
     return root
-
-
-def invoke(*words: str, config: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "IMAGE_CONFIG": str(config), "NO_COLOR": "1"}
-    command = [sys.executable, "-m", "invoke", *words]
-    return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
 
 
 def test_json_events_describe_every_file(root: Path) -> None:
@@ -119,9 +111,9 @@ def opened_in_store(root: Path, *more: str) -> list[str]:
     """Return the files that a prefetch opens below the store, by Python's audit events."""
     store = loaded_from(root).store
     environment = {**os.environ, "IMAGE_CONFIG": str(root / "config.local.yaml")}
-    words = [sys.executable, "-c", WATCHED, str(store), *more]
+    command = [sys.executable, "-c", WATCHED, str(store), *more]
     done = subprocess.run(
-        words, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout.count("cached") == 2
     return [str(Path(path).relative_to(store)) for path in done.stderr.split()]
@@ -129,8 +121,8 @@ def opened_in_store(root: Path, *more: str) -> list[str]:
 
 def test_second_prefetch_reads_no_model_file(root: Path) -> None:
     invoke("models.prefetch", config=root / "config.local.yaml")
-    for words in ((), ("--name", "one", "--name", "two")):  # with and without a receipt
-        objects = [path for path in opened_in_store(root, *words) if path.startswith("objects")]
+    for arguments in ((), ("--name", "one", "--name", "two")):  # with and without a receipt
+        objects = [path for path in opened_in_store(root, *arguments) if path.startswith("objects")]
         assert all(path.endswith(".stamp") for path in objects)
 
 
@@ -175,12 +167,12 @@ def test_bars_take_one_line_each_at_any_width(columns: int) -> None:
     assert not any("later" in line for line in lines)
 
 
-def on_a_terminal(*words: str, config: Path, **more: str) -> str:
+def on_a_terminal(*arguments: str, config: Path, **more: str) -> str:
     """Return what a task writes to a terminal of 80 columns."""
     terminal, inner = pty.openpty()
     fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     environment = {**os.environ, "IMAGE_CONFIG": str(config), "TERM": "xterm", **more}
-    command = [sys.executable, "-m", "invoke", *words]
+    command = [sys.executable, "-m", "invoke", *arguments]
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=inner, stderr=inner):
         os.close(inner)
         written = b""
@@ -262,7 +254,7 @@ def test_read_only_store_can_be_used(root: Path, tmp_path: Path) -> None:
         "print(file.state, staged == file.path.read_bytes())\n"
     )
     mount = f"mount --bind {store} {store} && mount -o remount,ro,bind {store}"
-    done = in_small_world(mount, [sys.executable, "-c", code, str(other)])
+    done = run_with_mount(mount, [sys.executable, "-c", code, str(other)])
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "cached True"
 

@@ -15,7 +15,6 @@ from tests.support.checkout import (
     from_url,
     loaded_from,
     make_checkout,
-    plain_environment,
     prefetched,
     safetensors_bytes,
     sha,
@@ -25,11 +24,6 @@ from tests.support.fault_server import Behaviour, misbehaving
 from tests.support.pickles import Global, tensor, torch_legacy, torch_zip
 
 CHECKPOINT = safetensors_bytes()
-
-
-@pytest.fixture(autouse=True)
-def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain_environment(monkeypatch)
 
 
 def test_unpinned_url_is_refused_then_trusted_once_and_pinned(tmp_path: Path) -> None:

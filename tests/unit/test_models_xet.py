@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from scripts.common.fetch.spec import VerifiedFile
-from scripts.host.models import xet_download
+from scripts.host.models import hub_client
 from tests.support.checkout import (
     Warnings,
     make_checkout,
-    plain_environment,
     prefetched,
     safetensors_bytes,
     sha,
@@ -23,12 +22,11 @@ CHECKPOINT = safetensors_bytes()
 
 
 @pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    plain_environment(monkeypatch)
+def _xet_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("HF_HUB_DISABLE_XET", raising=False)
     monkeypatch.setenv("HF_XET_CACHE", str(tmp_path / "xet"))
-    monkeypatch.setattr(xet_download, "SMALLEST", 1)
-    if not xet_download.is_available():
+    monkeypatch.setattr(hub_client, "SMALLEST", 1)
+    if not hub_client.has_xet():
         pytest.skip("hf_xet has no wheel for this machine")
 
 

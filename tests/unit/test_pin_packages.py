@@ -17,8 +17,8 @@ import pytest
 from scripts.common.diagnostics.error import UserError
 from scripts.host.config.load import ROOT, LoadedConfig, load
 from scripts.host.pin.pin_packages import pin_packages
+from tests.support.namespaces import needs_namespaces, run_with_mount
 from tests.support.serving import Server, running
-from tests.support.small_world import in_small_world, needs_namespaces
 
 
 class _Index(SimpleHTTPRequestHandler):
@@ -63,21 +63,21 @@ class Place:
         """Commit the WebUI's list of requirements."""
         (self.webui / "requirements_versions.txt").write_text("\n".join(requirements) + "\n")
         identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
-        for words in (["add", "."], ["commit", "--quiet", "-m", "release"], ["tag", "-f", "v1"]):
-            run = ["git", "-C", str(self.webui), *identity, *words]
+        for command in (["add", "."], ["commit", "--quiet", "-m", "release"], ["tag", "-f", "v1"]):
+            run = ["git", "-C", str(self.webui), *identity, *command]
             subprocess.run(run, check=True, capture_output=True)
 
     def commit(self) -> str:
-        """The WebUI's newest commit."""
-        words = ["git", "-C", str(self.webui), "rev-parse", "HEAD"]
-        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+        """Return the WebUI's newest commit."""
+        command = ["git", "-C", str(self.webui), "rev-parse", "HEAD"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     def variant(self, name: str = "cuda128") -> LoadedConfig:
-        """The config of a variant."""
+        """Load the config of a variant."""
         return load(name, root=self.root)
 
     def read(self, name: str) -> str:
-        """A file below `requirements/`."""
+        """Read a file below `requirements/`."""
         return (self.root / "requirements" / name).read_text()
 
 
@@ -98,7 +98,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
 
 
 def _fill(place: Place) -> None:
-    """A small world with the shape of the real one."""
+    """Write a config, lists of requirements and packages that depend as the real ones do."""
     (place.root / "config.yaml").write_text((ROOT / "config.yaml").read_text())
     webui = {"repo": place.webui.as_uri(), "commit": None}
     config = {
@@ -220,8 +220,8 @@ def test_lock_that_cannot_be_written_is_one_line(place: Place) -> None:
     new, folder = place.root / "requirements" / "image.in", place.root / "locks"
     folder.mkdir()
     mount = f"mount -t tmpfs -o ro n {folder}"
-    words = [sys.executable, "-c", program, str(new), str(folder / "x.txt")]
-    [line] = in_small_world(mount, words).stdout.splitlines()
+    command = [sys.executable, "-c", program, str(new), str(folder / "x.txt")]
+    [line] = run_with_mount(mount, command).stdout.splitlines()
     assert line.startswith("the lock cannot be written: Read-only file system; it is unchanged")
 
 

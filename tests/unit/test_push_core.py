@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from scripts.common.diagnostics.error import UserError
 from scripts.host.build.inputs import BuildInputs, resolve
 from scripts.host.config.load import load
 from scripts.host.registry.push import check_tested
-from scripts.host.registry.registry_api import TransientRegistryError, classify
+from scripts.host.registry.registry_api import LOST, classify
 from scripts.host.registry.upload_progress import UploadProgress
 from tests.support.smoke_reports import write_report
 
@@ -20,8 +19,7 @@ IMAGE = "sha256:" + "1" * 64
 
 
 @pytest.fixture
-def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildInputs:
-    monkeypatch.delenv("IMAGE_CONFIG", raising=False)
+def inputs(tmp_path: Path) -> BuildInputs:
     define = (
         "image.repository=host:5000/me/worker",
         'image.tags=["{release}-{revision}", "{variant}-{revision}"]',
@@ -88,7 +86,6 @@ def test_missing_report_does_not_count_as_tested(inputs: BuildInputs) -> None:
 )
 def test_refused_credentials_are_final_and_hint_at_login(message: str) -> None:
     error = classify(message, "host:5000/me/worker:1")
-    assert isinstance(error, UserError)
     assert error.code == "registry-refused"
     assert "docker login host:5000" in error.hint
 
@@ -126,7 +123,7 @@ def test_refused_credentials_are_final_and_hint_at_login(message: str) -> None:
     ],
 )
 def test_lost_connections_and_overload_are_retried(message: str) -> None:
-    assert isinstance(classify(message, "host:5000/me/worker:1"), TransientRegistryError)
+    assert classify(message, "host:5000/me/worker:1").code == LOST
 
 
 @pytest.mark.parametrize(
@@ -140,7 +137,6 @@ def test_lost_connections_and_overload_are_retried(message: str) -> None:
 )
 def test_other_errors_are_final_and_quote_the_engine(message: str) -> None:
     error = classify(message, "host:5000/me/worker:1")
-    assert isinstance(error, UserError)
     assert error.code == ""
     assert message in str(error)
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from scripts.common.checks.check import CheckResult
 from scripts.common.checks.smoke_report import (
-    CheckRecord,
     HostRecord,
     MemorySample,
     RunRecord,
@@ -22,9 +22,8 @@ from scripts.common.checks.smoke_report import (
     SubjectRecord,
 )
 from scripts.common.diagnostics.table import diagnostics
-from scripts.common.gpu.device import Device
-from scripts.host.reports.smoke_page import render_page
-from scripts.host.reports.smoke_summary import write_report
+from scripts.common.gpu.gpu_facts import Device
+from scripts.host.reports.smoke_rendering import render_page, write_report
 from tests.support.smoke_reports import png
 
 BROWSER = next(
@@ -55,14 +54,14 @@ SUBJECT = SubjectRecord(
     variant="cuda128",
     digests=(f"registry.example/a1111-worker@sha256:{'f' * 64}",),
 )
-GOOD = CheckRecord(
+GOOD = CheckResult(
     name="draws an image of the requested size",
     outcome="passed",
     seconds=1.5,
     group="serving",
     evidence="64x64, at least 256 colours",
 )
-BAD = CheckRecord(
+BAD = CheckResult(
     name="container becomes ready",
     outcome="failed",
     seconds=600.0,
@@ -71,7 +70,7 @@ BAD = CheckRecord(
     code="model-corrupt",
     excerpt="SafetensorError: Error while deserializing header " + "x" * 400,
 )
-SKIPPED = CheckRecord(name="gpu", outcome="skipped", seconds=0, group="gpu", evidence="no GPU")
+SKIPPED = CheckResult(name="gpu", outcome="skipped", seconds=0, group="gpu", evidence="no GPU")
 # Measured by the page itself, on a copy that may run a script.
 MEASURE = """<script>addEventListener("load", () => {
   const size = (node) => node.getBoundingClientRect();

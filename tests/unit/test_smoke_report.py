@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from scripts.common.checks.check import CheckResult
 from scripts.common.checks.smoke_report import (
-    CheckRecord,
     HostRecord,
     MemorySample,
     RunRecord,
@@ -15,11 +16,12 @@ from scripts.common.checks.smoke_report import (
     SubjectRecord,
 )
 from scripts.common.diagnostics.table import diagnostics
-from scripts.common.gpu.device import Device
-from scripts.host.reports.smoke_page import phase_spans, render_page
-from scripts.host.reports.smoke_summary import (
+from scripts.common.gpu.gpu_facts import Device
+from scripts.host.reports.smoke_rendering import (
     earlier_proves_more,
     format_summary,
+    phase_spans,
+    render_page,
     verdict,
     write_report,
 )
@@ -28,15 +30,15 @@ from tests.support import smoke_reports
 
 SUBJECT = SubjectRecord(image="a/b:c", image_id="sha256:1", variant="cpu")
 RUN = RunRecord(started="2026-11-24T07:00:00+00:00", seconds=3.0)
-GOOD = CheckRecord(name="draws", outcome="passed", seconds=1.0, evidence="64x64")
-BAD = CheckRecord(
+GOOD = CheckResult(name="draws", outcome="passed", seconds=1.0, evidence="64x64")
+BAD = CheckResult(
     name="loads", outcome="failed", seconds=2.0, code="model-corrupt", excerpt="a\x1b[31m<b>"
 )
-SKIPPED = CheckRecord(name="has a GPU", outcome="skipped", seconds=0.0, evidence="no GPU")
+SKIPPED = CheckResult(name="has a GPU", outcome="skipped", seconds=0.0, evidence="no GPU")
 
 
 def report_of(
-    *checks: CheckRecord, drew: bool = False, image_id: str = "sha256:1", whole: bool = True
+    *checks: CheckResult, drew: bool = False, image_id: str = "sha256:1", whole: bool = True
 ) -> SmokeReport:
     pictures = ("smoke-cpu-txt2img.png",) if drew else ()
     subject = SUBJECT.model_copy(update={"image_id": image_id})
@@ -71,7 +73,7 @@ def test_a_report_that_drew_nothing_or_failed_is_replaced(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("checks", [(), (SKIPPED,), (GOOD, BAD)])
-def test_nothing_run_or_anything_failed_is_not_passed(checks: tuple[CheckRecord, ...]) -> None:
+def test_nothing_run_or_anything_failed_is_not_passed(checks: tuple[CheckResult, ...]) -> None:
     assert not report_of(*checks).passed
 
 
@@ -108,7 +110,7 @@ def test_a_report_is_read_back_as_it_was_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("width", [80, 100])
 def test_the_summary_fits_the_terminal_and_explains_failures(width: int) -> None:
-    long = GOOD.model_copy(update={"evidence": "word " * 40})
+    long = replace(GOOD, evidence="word " * 40)
     text = format_summary(report_of(long, BAD, SKIPPED, SKIPPED), width)
     lines = text.splitlines()
     assert max(map(len, lines)) <= width

@@ -12,8 +12,7 @@ import pytest
 import yaml
 
 from scripts.host.config.load import ROOT, load
-from scripts.host.lint.linters import find_files
-from scripts.host.lint.run_linters import format_text, lint
+from scripts.host.lint.linters import find_files, format_text, lint
 from scripts.host.matrix import matrix
 from tests.support.ci import check, checkout, noted, sessions, shell, stage
 
@@ -58,7 +57,7 @@ def from_matrix(key: str) -> str:
 
 
 def test_workflows_pass_their_linters() -> None:
-    assert len(find_files(ROOT).workflows) == len(FLOWS)
+    assert len(find_files(ROOT)["workflows"]) == len(FLOWS)
     results = lint(ROOT, only=["workflows", "actionlint", "zizmor"])
     assert all(result.passed and result.ran for result in results), format_text(results)
 
@@ -113,9 +112,10 @@ def test_self_hosted_machines_run_no_pull_requests() -> None:
 
 def test_an_image_is_pushed_after_its_smoke_test() -> None:
     names = [each.get("name") for each in JOBS["image", "image"]["steps"]]
-    order = ["Build", "Prove", "List what is in it", "Push", "Attest what is in it"]
+    bill = "Write the bill of materials"
+    order = ["Build", "Test", bill, "Push", "Attest the bill of materials"]
     assert [name for name in names if name in order] == order
-    shipping = names[names.index("List what is in it") : names.index(order[-1]) + 1]
+    shipping = names[names.index(bill) : names.index(order[-1]) + 1]
     for name in shipping:
         assert step("image", "image", name)["if"] == "inputs.push-to != ''"
 
@@ -133,9 +133,11 @@ def test_every_command_exists(tmp_path: Path) -> None:
         if "scripts/bootstrap" in found.get("run", ""):
             shell(found["run"], staged, environment)
     calls = noted(staged)
-    for words in calls:
-        check(words)
-    assert {"build", "push", "inspect", "lint", "pin", "matrix"} <= {words[1] for words in calls}
+    for command in calls:
+        check(command)
+    assert {"build", "push", "inspect", "lint", "pin", "matrix"} <= {
+        command[1] for command in calls
+    }
     assert {each[2] for each in IMAGES.values()} <= sessions()
 
 
@@ -144,13 +146,13 @@ def test_the_callers_choice_of_cache_reaches_the_build(tmp_path: Path, cache: st
     at = "type=registry,ref=ghcr.io/owner/repo/build-cache:cpu"  # a reference has no capitals
     environment = {"GITHUB_REPOSITORY": "Owner/Repo", "VARIANT": "cpu", "CACHE": cache}
     shell(step("image", "image", "Build")["run"], stage(tmp_path), environment)
-    [words] = noted(tmp_path)
-    assert words[:4] == ["invoke", "build", "--variant", "cpu"]
-    define = [word for word in words if "=" in word]
+    [command] = noted(tmp_path)
+    assert command[:4] == ["invoke", "build", "--variant", "cpu"]
+    define = [word for word in command if "=" in word]
     found = load("cpu", define).config.build.cache
     assert found.from_ == ((at,) if cache != "none" else ())
     assert found.to == ((f"{at},mode=max,ignore-error=true",) if cache == "write" else ())
-    assert ("--no-cache" in words) == (cache == "none")
+    assert ("--no-cache" in command) == (cache == "none")
 
 
 def test_every_kind_of_cache_has_a_caller() -> None:
@@ -164,7 +166,7 @@ def test_attestations_name_the_first_pushed_digest(tmp_path: Path) -> None:
     printed = shell(script, stage(tmp_path, push=pushed), {"GITHUB_OUTPUT": str(output)})
     assert printed == pushed
     assert output.read_text() == "digest=sha256:aa\n"
-    for name in ("Attest where it was built", "Attest what is in it"):
+    for name in ("Attest the build", "Attest the bill of materials"):
         with_ = step("image", "image", name)["with"]
         assert with_["subject-digest"] == "${{ steps.push.outputs.digest }}"
 

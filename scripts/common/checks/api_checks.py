@@ -1,7 +1,5 @@
 """Checks of a worker by its API alone: what it answers, and the images that it draws."""
 
-from __future__ import annotations
-
 import base64
 import json
 import re
@@ -12,16 +10,10 @@ from http.client import HTTPException
 from pathlib import PurePosixPath
 from typing import Any, Final
 
-from scripts.common.checks.check import (
-    Check,
-    CheckSkipped,
-    Prerequisite,
-    check,
-    judge,
-)
+from scripts.common.checks.check import Check, CheckSkipped, Prerequisite, check, judge
 from scripts.common.checks.images import MAX_COLOURS, Png, decode_base64, decode_png, difference
 from scripts.common.diagnostics.error import UserError
-from scripts.common.diagnostics.signatures import refine_code
+from scripts.common.diagnostics.table import refine_code
 from scripts.common.gpu.judge import Judgement, judge_memory_after_jobs
 from scripts.common.webui_client import Response, WebuiClient
 
@@ -48,27 +40,31 @@ class DrawnImage:
     version: str = ""
 
 
-def request(client: WebuiClient, path: str, body: Mapping[str, Any] | None = None) -> Response:
+def request(
+    client: WebuiClient,
+    path: str,
+    body: Mapping[str, Any] | None = None,
+    timeout: float = _TIMEOUT,
+) -> Response:
     """GET a path, or POST a body to it.
 
     Raises:
         UserError: no response, or a login is required.
     """
-    location = f"{client.url}{path}"
     try:
         method = "GET" if body is None else "POST"
-        response = client.request(method, path, body, timeout=_TIMEOUT)
+        response = client.request(method, path, body, timeout=timeout)
+    except TimeoutError:
+        message, code = f"no answer within {timeout:.0f} s", "not-ready"
     except (ConnectionResetError, HTTPException) as error:
-        raise UserError(
-            f"the connection broke: {error!r}", location=location, code="webui-died"
-        ) from None
+        message, code = f"the connection broke: {error!r}", "webui-died"
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"the API does not answer: {error}", location=location, code="port-closed"
-        ) from None
-    if response.status == 401:
-        raise UserError("the API requires a login", location=client.url, code="api-locked")
-    return response
+        message, code = f"the API does not answer: {error}", "port-closed"
+    else:
+        if response.status == 401:
+            raise UserError("the API requires a login", location=client.url, code="api-locked")
+        return response
+    raise UserError(message, location=f"{client.url}{path}", code=code)
 
 
 def wait_for_api(client: WebuiClient, seconds: float) -> None:
@@ -81,6 +77,7 @@ def wait_for_api(client: WebuiClient, seconds: float) -> None:
     while True:
         try:
             request(client, "/sdapi/v1/sd-models")
+            return
         except UserError as error:
             if error.code == "api-locked":
                 raise
@@ -89,30 +86,41 @@ def wait_for_api(client: WebuiClient, seconds: float) -> None:
                     error.message, location=error.location, code="port-closed"
                 ) from None
             time.sleep(_POLL)
-        else:
-            return
 
 
-def draw(client: WebuiClient, path: str, fields: Mapping[str, Any]) -> DrawnImage:
+def draw(
+    client: WebuiClient, path: str, fields: Mapping[str, Any], *, timeout: float = _TIMEOUT
+) -> DrawnImage:
     """Draw one image.
 
     Raises:
         UserError: no response, an error, or no complete PNG.
     """
-    response = request(client, path, fields)
-    body = _json(response)
+    response = request(client, path, fields, timeout)
     if response.status != 200:
-        detail = body.get("errors") if isinstance(body, dict) else body
-        code = refine_code("not-drawn", str(detail))
-        raise UserError(f"{path} answered {response.status}: {detail}", code=code)
+        error = response.error()
+        raise UserError(f"the WebUI answered {error}", code=refine_code("not-drawn", error))
+    body = _json(response)
     images = body.get("images") if isinstance(body, dict) else None
     if not images:
-        raise UserError(f"{path} answered without an image", code="not-drawn")
+        raise UserError("the WebUI's answer holds no picture", code="not-drawn")
     try:
         png = decode_png(decode_base64(images[0]))
-    except ValueError as error:
-        raise UserError(f"the image is not a whole PNG: {error}", code="picture-broken") from None
+    except (ValueError, KeyError, TypeError) as error:
+        message = f"the WebUI's answer holds no picture: {error}"
+        raise UserError(message, code="picture-broken") from None
     return DrawnImage(png, *_model_and_version(body))
+
+
+def judge_image(image: Png, width: int, height: int) -> Judgement:
+    """Judge whether an image has the requested size and shows something."""
+    if (image.width, image.height) != (width, height):
+        return judge("", f"the picture is {image.size}, not {width}x{height}", "picture-size")
+    colours = image.colours
+    if colours == 1:
+        return judge("", "the picture has one colour throughout", "picture-flat")
+    at_least = "at least " if colours == MAX_COLOURS else ""
+    return judge(f"{image.size}, {at_least}{colours} colours")
 
 
 def gpu_memory_used(client: WebuiClient) -> int:
@@ -183,16 +191,9 @@ class ApiSubject:
         return draw(self.client, f"/sdapi/v1/{endpoint}", {**usual, **fields})
 
     def judge_image(self, name: str, image: Png) -> Judgement:
-        """Keep an image, and judge whether it has the requested size and shows something."""
+        """Keep an image and judge it."""
         self.keep(name, image)
-        colours = image.colours
-        count = f"at least {MAX_COLOURS}" if colours == MAX_COLOURS else colours
-        evidence, edge = f"{image.size}, {count} colours", self.image_size
-        if (image.width, image.height) != (edge, edge):
-            return judge(evidence, f"requested was {edge}x{edge}", "picture-size")
-        if colours == 1:
-            return judge(evidence, "it has one colour throughout", "picture-flat")
-        return judge(evidence)
+        return judge_image(image, self.image_size, self.image_size)
 
 
 @check("checkpoint is listed and chosen", "model-not-loaded")

@@ -1,21 +1,13 @@
 """Checks of a worker's GPUs: driver and torch agree, and kernels compute what the CPU computes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from scripts.common.checks.check import (
-    Check,
-    CheckSkipped,
-    Prerequisite,
-    check,
-    judge,
-)
+from scripts.common.checks.check import Check, CheckSkipped, Prerequisite, check, judge
 from scripts.common.diagnostics.error import UserError
-from scripts.common.diagnostics.signatures import refine_code
-from scripts.common.gpu.device import Device, Driver
+from scripts.common.diagnostics.table import refine_code
+from scripts.common.gpu.gpu_facts import PROBE, Device, Driver, TorchFacts, parse_facts
 from scripts.common.gpu.judge import (
     Judgement,
     expected_attention,
@@ -25,7 +17,6 @@ from scripts.common.gpu.judge import (
     judge_kernels,
 )
 from scripts.common.gpu.nvml import parse_driver
-from scripts.common.gpu.torch_facts import PROBE, TorchFacts, parse_facts
 
 _READ_DRIVER: Final = ("/opt/runpod/bin/python", "-m", "scripts.common.gpu.nvml")
 _DTYPES: Final = ("float16", "bfloat16")

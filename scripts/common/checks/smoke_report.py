@@ -6,40 +6,22 @@ from typing import Literal
 
 from pydantic import Field
 
-from scripts.common.checks.check_result import CheckResult, Outcome
-from scripts.common.gpu.device import Device
+from scripts.common.checks.check import CheckResult
+from scripts.common.gpu.gpu_facts import Device
 from scripts.common.records import Record
 
 
-class CheckRecord(Record):
-    """Result of one check.
+class HostRecord(Record):
+    """The machine that ran the image.
 
     Args:
-        name: of the check.
-        outcome: passed, failed or skipped.
-        seconds: duration.
-        group: what it examines: image, start, gpu, serving or end.
-        evidence: what was seen, or why it was skipped.
-        code: of a failure in `scripts.common.diagnostics.table`.
-        excerpt: lines of the log that show the failure.
+        name: of the machine.
+        system: distribution and its version.
+        kernel: version and architecture.
+        processors: number of them.
+        memory: bytes.
+        engine: version of the Docker engine.
     """
-
-    name: str
-    outcome: Outcome
-    seconds: float
-    group: str = ""
-    evidence: str = ""
-    code: str = ""
-    excerpt: str = ""
-
-    @property
-    def result(self) -> CheckResult:
-        """Return the record as a result for a table."""
-        return CheckResult(self.name, self.outcome, self.evidence, self.code, self.seconds)
-
-
-class HostRecord(Record):
-    """The machine that ran the image; memory in bytes."""
 
     name: str = ""
     system: str = ""
@@ -50,7 +32,15 @@ class HostRecord(Record):
 
 
 class SubjectRecord(Record):
-    """What was tested: an image, with its ID and its digests in registries, or an address."""
+    """The image or the address that was tested.
+
+    Args:
+        image: reference, or the address.
+        image_id: ID of the image; empty for an address.
+        variant: name of the variant.
+        digests: of the image in registries.
+        labels: of the image.
+    """
 
     image: str
     image_id: str
@@ -60,7 +50,12 @@ class SubjectRecord(Record):
 
 
 class MemorySample(Record):
-    """Memory of the container in bytes, and the seconds since its start."""
+    """Memory of the container at one moment.
+
+    Args:
+        seconds: since the container's start.
+        memory: bytes.
+    """
 
     seconds: float
     memory: int
@@ -103,11 +98,11 @@ class SmokeReport(SubjectRecord, RunRecord):
 
     passed: bool
     drew: bool
-    checks: tuple[CheckRecord, ...]
+    checks: tuple[CheckResult, ...]
 
     @classmethod
     def of(
-        cls, subject: SubjectRecord, checks: tuple[CheckRecord, ...], run: RunRecord
+        cls, subject: SubjectRecord, checks: tuple[CheckResult, ...], run: RunRecord
     ) -> SmokeReport:
         """Make the report of a run."""
         ran = [check for check in checks if check.outcome != "skipped"]
@@ -123,12 +118,12 @@ class SmokeReport(SubjectRecord, RunRecord):
         return "failed" if self.failures else "not proven"
 
     @property
-    def failures(self) -> tuple[CheckRecord, ...]:
+    def failures(self) -> tuple[CheckResult, ...]:
         """Return the failed checks."""
         return tuple(check for check in self.checks if check.outcome == "failed")
 
     @property
-    def ran(self) -> tuple[CheckRecord, ...]:
+    def ran(self) -> tuple[CheckResult, ...]:
         """Return the checks that were not skipped."""
         return tuple(check for check in self.checks if check.outcome != "skipped")
 

@@ -1,7 +1,5 @@
 """The exception that users see: what failed, where, and the next step."""
 
-from __future__ import annotations
-
 
 class UserError(Exception):
     """A failure that is shown without a traceback and ends a command with exit code 1.

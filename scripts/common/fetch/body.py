@@ -34,10 +34,10 @@ def write_body(
         Number of bytes written, chunk by chunk.
 
     Raises:
-        RetryableError: the connection broke or is too slow.
+        RetryableError: the connection broke, or brought less than `min_rate` for `stall_timeout`.
         OSError: the file cannot be written.
     """
-    rate, flushed = _RateCheck(policy), offset
+    flushed, since, received = offset, time.monotonic(), 0
     with _HashingThread(digest) as hashing:
         while chunk := response.read_some(CHUNK):
             _write_all(fd, chunk, offset)
@@ -47,7 +47,13 @@ def write_body(
                 _start_writeback(fd, flushed, offset - flushed)
                 flushed = offset
             yield len(chunk)
-            rate.add(len(chunk))
+            received += len(chunk)
+            elapsed = time.monotonic() - since
+            if elapsed >= policy.stall_timeout:
+                if received < policy.min_rate * elapsed:
+                    rate = f"{received / elapsed:.0f} bytes a second"
+                    raise RetryableError(f"the connection slowed down to {rate}")
+                since, received = time.monotonic(), 0
 
 
 def _write_all(fd: int, chunk: bytes, offset: int) -> None:
@@ -88,26 +94,3 @@ class _HashingThread:
     def __exit__(self, *_: object) -> None:
         self._chunks.put(b"")
         self._thread.join()
-
-
-class _RateCheck:
-    """End a connection that brings too few bytes within `stall_timeout`."""
-
-    def __init__(self, policy: RetryPolicy) -> None:
-        self._policy = policy
-        self._since, self._bytes = time.monotonic(), 0
-
-    def add(self, count: int) -> None:
-        """Count received bytes.
-
-        Raises:
-            RetryableError: a window of `stall_timeout` seconds had less than `min_rate`.
-        """
-        self._bytes += count
-        elapsed = time.monotonic() - self._since
-        if elapsed < self._policy.stall_timeout:
-            return
-        if self._bytes < self._policy.min_rate * elapsed:
-            rate = f"{self._bytes / elapsed:.0f} bytes a second"
-            raise RetryableError(f"the connection slowed down to {rate}")
-        self._since, self._bytes = time.monotonic(), 0

@@ -4,8 +4,6 @@ Proxies come from the environment, as `requests` reads it. A token is sent to th
 and to no other that a redirect leads to.
 """
 
-from __future__ import annotations
-
 import email.utils
 import os
 import ssl
@@ -13,23 +11,23 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from email.message import Message
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import unquote, urljoin, urlsplit
 
 import requests
-from requests.adapters import BaseAdapter
-from requests.structures import CaseInsensitiveDict
+from requests import PreparedRequest
+from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError, IncompleteRead, ReadTimeoutError
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.spec import RetryPolicy, redact_url
-from scripts.common.fetch.tls import TrustingAdapter
 
 AGENT: Final = "a1111-worker-image/1"
 _TEMPORARY: Final = (408, 425, 429)  # besides every 5xx
 _RANGE_NOT_SATISFIABLE: Final = 416
+_BAD_REDIRECT: Final = "the server redirects without end or to an unsafe place"
 _OUT_OF_TIME: Final = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, ..._HAS_EXPIRED
 
 
@@ -48,11 +46,11 @@ class RetryableError(Exception):
 
 @dataclass(frozen=True)
 class Response:
-    """A response whose body is not read yet.
+    """A response before its body is read.
 
     Args:
         status: HTTP status.
-        headers: its headers, whatever their case.
+        headers: its headers.
         read_some: read what has arrived, at most so many bytes; empty only at the end.
         close: end the connection.
     """
@@ -64,7 +62,7 @@ class Response:
 
     @property
     def validator(self) -> str:
-        """What If-Range may compare: a strong ETag, else a date (RFC 9110, section 13.1.5)."""
+        """The value for If-Range: a strong ETag, else a date (RFC 9110, section 13.1.5)."""
         etag = self.headers.get("ETag", "")
         if etag and not etag.startswith("W/"):
             return etag
@@ -96,18 +94,15 @@ def open_url(url: str, *, headers: Mapping[str, str], token: str, policy: RetryP
     """
     if urlsplit(url).scheme == "file":
         return _open_file(url)
-    session = _Session(policy.ca_bundle, token)
+    session = _Session(policy.ca_bundle)
+    sent = {**headers, "Authorization": f"Bearer {token}"} if token else dict(headers)
     try:
-        response = session.get(url, headers=dict(headers), timeout=policy.stall_timeout)
+        response = session.get(url, headers=sent, timeout=policy.stall_timeout)
     except requests.TooManyRedirects:
-        raise _bad_redirect(url) from None
-    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
-        raise UserError(
-            f"the address cannot be used: {error}",
-            location=redact_url(url),
-            hint="check the source's address and the proxy settings",
-            code="download-refused",
-        ) from None
+        raise _refused(url, _BAD_REDIRECT) from None
+    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema):
+        hint = "check the source's address, and https_proxy and all_proxy (SOCKS is not supported)"
+        raise _refused(url, "the address, or that of a proxy, cannot be used", hint) from None
     except (requests.RequestException, HTTPError, OSError) as error:
         raise _explain_connection(error, url) from None
     if 200 <= response.status_code < 300 or response.status_code == _RANGE_NOT_SATISFIABLE:
@@ -122,13 +117,8 @@ def _open_file(url: str) -> Response:
     try:
         stream = path.open("rb")
     except OSError as error:
-        raise UserError(
-            f"the file cannot be read: {error.strerror}",
-            location=str(path),
-            hint="check the source's address",
-            code="download-refused",
-        ) from None
-    headers = CaseInsensitiveDict({"Content-Length": str(os.fstat(stream.fileno()).st_size)})
+        raise _refused(url, f"the file cannot be read: {error.strerror}") from None
+    headers = {"Content-Length": str(os.fstat(stream.fileno()).st_size)}
     return Response(200, headers, stream.read1, stream.close)
 
 
@@ -140,7 +130,7 @@ def _read_some(response: requests.Response, limit: int) -> bytes:
     except (ReadTimeoutError, TimeoutError):
         raise RetryableError("the connection stalled") from None
     except (HTTPError, OSError) as error:
-        raise RetryableError(f"the connection broke: {_root_cause(error)}") from None
+        raise RetryableError(f"the connection broke: {root_cause(error)}") from None
     return some
 
 
@@ -149,24 +139,15 @@ class _Session(requests.Session):
 
     Args:
         ca_bundle: PEM file trusted besides the usual ones; empty for none.
-        token: bearer token for the first host; empty for none.
     """
 
-    def __init__(self, ca_bundle: str, token: str) -> None:
+    def __init__(self, ca_bundle: str) -> None:
         super().__init__()
         self.headers.update({"User-Agent": AGENT, "Connection": "close"})
         self.max_redirects = 10
         self.stream = True
-        self.auth = partial(_authorize, token)  # with no `auth`, requests would read ~/.netrc
-        self._ca_bundle = ca_bundle
-
-    def get_adapter(self, url: str) -> BaseAdapter:
-        """Load the certificates at the first https URL: that takes a tenth of a second."""
-        adapter = super().get_adapter(url)
-        if url.lower().startswith("https:") and not isinstance(adapter, TrustingAdapter):
-            adapter = TrustingAdapter(self._ca_bundle)
-            self.mount("https://", adapter)
-        return adapter
+        self.auth = lambda request: request  # with no `auth`, requests would read ~/.netrc
+        self.mount("https://", TrustingAdapter(ca_bundle))
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         """Return where a response redirects to; None if it must not be followed."""
@@ -174,9 +155,7 @@ class _Session(requests.Session):
         scheme = urlsplit(urljoin(resp.url, target or "")).scheme
         return target if scheme in ("https", urlsplit(resp.url).scheme) else None
 
-    def rebuild_auth(
-        self, prepared_request: requests.PreparedRequest, response: requests.Response
-    ) -> None:
+    def rebuild_auth(self, prepared_request: PreparedRequest, response: requests.Response) -> None:
         """Drop the token on the way to another host; take no other from ~/.netrc."""
         self.close()  # a kept connection may be one that the server is just closing
         old, new = response.request.url, prepared_request.url
@@ -184,10 +163,44 @@ class _Session(requests.Session):
             prepared_request.headers.pop("Authorization", None)
 
 
-def _authorize(token: str, request: requests.PreparedRequest) -> requests.PreparedRequest:
-    if token:
-        request.headers["Authorization"] = f"Bearer {token}"
-    return request
+@lru_cache(maxsize=4)
+def ssl_context(ca_bundle: str) -> ssl.SSLContext:
+    """Return a context that trusts the system's certificates and those of several bundles.
+
+    The bundles are `ca_bundle`, SSL_CERT_FILE, REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE.
+
+    Raises:
+        UserError: one of them cannot be used.
+    """
+    context = ssl.create_default_context()
+    named = {ca_bundle, *map(os.environ.get, ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"))}
+    for extra in named - {None, "", os.environ.get("SSL_CERT_FILE")}:
+        try:
+            context.load_verify_locations(extra)
+        except OSError as error:
+            raise UserError(
+                f"the CA bundle cannot be used: {error}",
+                location=str(extra),
+                hint="check mirrors.ca_bundle and the environment",
+                code="ca-bundle-unusable",
+            ) from None
+    return context
+
+
+class TrustingAdapter(HTTPAdapter):
+    """Trust the certificates of `ssl_context`, where `requests` trusts certifi's or one bundle."""
+
+    def __init__(self, ca_bundle: str) -> None:
+        super().__init__()
+        self._ca_bundle = ca_bundle
+
+    def cert_verify(self, conn: Any, *_: object, **__: object) -> None:  # noqa: ANN401 - as in requests
+        """Give the context to a pool of connections, instead of a bundle.
+
+        The certificates are loaded for the first https URL: that takes a tenth of a second.
+        """
+        conn.cert_reqs, conn.ca_certs, conn.ca_cert_dir = "CERT_REQUIRED", None, None
+        conn.conn_kw["ssl_context"] = ssl_context(self._ca_bundle)
 
 
 def _explain_status(response: requests.Response, url: str, *, has_token: bool) -> Exception:
@@ -196,43 +209,32 @@ def _explain_status(response: requests.Response, url: str, *, has_token: bool) -
     if code in _TEMPORARY or code >= 500:
         return RetryableError(f"the server answered {code} {response.reason}", _wait_time(headers))
     if 300 <= code < 400:
-        return _bad_redirect(url)
-    message, hint = "answered", "check the source's address, file name and revision"
+        return _refused(url, _BAD_REDIRECT)
+    message = f"the server answered {code} {response.reason}"
+    hint = "check the source's address, file name and revision"
     if code in (401, 403):
-        message = "refused:"
+        message = f"the server refused: {code} {response.reason}"
         hint = "set a token that may read it: HF_TOKEN for the Hub, TOKEN_<HOST> for other hosts"
         if headers.get("X-Error-Code") == "GatedRepo":
             hint = "accept the model's terms on its page, then set HF_TOKEN"
         elif has_token:
             hint = "the token was sent and refused: check that it is valid and may read this file"
-    return UserError(
-        f"the server {message} {code} {response.reason}",
-        location=redact_url(url),
-        hint=hint,
-        code="download-refused",
-    )
+    return _refused(url, message, hint)
 
 
-def _bad_redirect(url: str) -> UserError:
-    return UserError(
-        "the server redirects without end or to an unsafe place",
-        location=redact_url(url),
-        hint="check the source's address",
-        code="download-refused",
-    )
+def _refused(url: str, message: str, hint: str = "check the source's address") -> UserError:
+    return UserError(message, location=redact_url(url), hint=hint, code="download-refused")
 
 
 def _explain_connection(error: Exception, url: str) -> Exception:
     """Return the error for a connection that failed."""
-    cause = _root_cause(error)
+    cause = root_cause(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
-        hint = "behind an inspecting proxy, set mirrors.ca_bundle or SSL_CERT_FILE"
-        if cause.verify_code in _OUT_OF_TIME:
-            hint = "check this machine's clock; if it is right, the server's certificate is not"
+        clock = "check this machine's clock; if it is right, the server's certificate is not"
         return UserError(
             f"the certificate is not trusted: {cause.verify_message}",
             location=redact_url(url),
-            hint=hint,
+            hint=clock if cause.verify_code in _OUT_OF_TIME else "",
             code="certificate",
         )
     if isinstance(error, requests.Timeout) or "timed out" in str(cause):
@@ -240,11 +242,11 @@ def _explain_connection(error: Exception, url: str) -> Exception:
     return RetryableError(str(cause) or type(cause).__name__)
 
 
-def _root_cause(error: BaseException) -> BaseException:
+def root_cause(error: BaseException) -> BaseException:
     """Return the innermost exception that `requests` and `urllib3` wrapped."""
     wrapped = (getattr(error, "reason", None), *reversed(error.args), error.__cause__)
     inner = next((each for each in wrapped if isinstance(each, BaseException)), None)
-    return _root_cause(inner) if inner else error
+    return root_cause(inner) if inner else error
 
 
 def _wait_time(headers: Mapping[str, str]) -> float | None:

@@ -1,4 +1,4 @@
-"""Determine from the names and shapes of tensors what a model file holds.
+"""Determine from the names and shapes of tensors what a model file holds, and refuse a wrong kind.
 
 The names are those that the WebUI looks for: `modules/sd_models_config.py` (checkpoints),
 `extensions-builtin/Lora/networks.py` and `network_*.py` (LoRA; also kohya-ss/sd-scripts and
@@ -11,7 +11,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
+
+from scripts.common.diagnostics.error import UserError
+from scripts.common.fetch.embedding_file import check_embedding_tensors
+
+if TYPE_CHECKING:
+    from scripts.common.fetch.pickle_dry_run import PickleContent
 
 Base = Literal["SD1", "SD2", "SDXL", "SDXL refiner", "SD3", ""]
 ContentKind = Literal["checkpoint", "vae", "lora", "embedding", "controlnet", ""]
@@ -111,6 +117,44 @@ def describe(shapes: Shapes, metadata: Mapping[str, str] | None = None) -> Model
     if _is_embedding(shapes):
         return ModelContent("embedding", _embedding_base(shapes))
     return ModelContent()
+
+
+def refuse_misfit(
+    shapes: Shapes, kind: str, name: str, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Refuse a file whose tensors show that it is of another kind.
+
+    Args:
+        shapes: shape of each tensor, by name.
+        kind: its kind of model.
+        name: its name in messages.
+        metadata: `__metadata__` of a safetensors file.
+
+    Raises:
+        UserError: what it is (code `wrong-kind`).
+    """
+    if misfit := describe(shapes, metadata).misfit(kind):
+        raise UserError(misfit, location=name, code="wrong-kind")
+
+
+def check_content(content: PickleContent, kind: str, name: str) -> None:
+    """Check that a pickle holds a model of a kind, as far as its content was read.
+
+    Raises:
+        UserError: it does not (code `wrong-kind`).
+    """
+    if content.keys is None:
+        return
+    problem = ""
+    if kind == "embedding":
+        check_embedding_tensors(content.shapes, name, embedded=content.embedded)
+    elif kind == "hypernetwork" and not any(type(key) is int for key in content.keys):
+        problem = "the file has no layers of a hypernetwork"
+    elif content.embedded is not None and kind != "other":
+        problem = f"the file is an embedding, not of kind {kind}"
+    if problem:
+        raise UserError(problem, location=name, code="wrong-kind")
+    refuse_misfit(content.shapes, kind, name)
 
 
 def _is_lora(names: list[str]) -> bool:

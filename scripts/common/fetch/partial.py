@@ -4,8 +4,6 @@ For `model` it is `model.partial`, and `model.partial.json` records what its byt
 lock is on the partial file itself, so it ends with the process and leaves nothing behind.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import os
@@ -54,12 +52,12 @@ class Partial:
         return os.fstat(self.fd).st_size
 
     @property
-    def origin(self) -> Origin | None:
-        """The origin recorded for the bytes; None if there is no valid record."""
+    def origin(self) -> Origin:
+        """The origin recorded for the bytes; an empty one if there is no valid record."""
         try:
             return Origin(**json.loads(self._origin_path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
-            return None
+            return Origin("")
 
     def restart(self, origin: Origin) -> None:
         """Empty the file, then record the origin of its future bytes."""
@@ -124,14 +122,9 @@ def locked_partial(dest: Path, on_wait: Callable[[], None]) -> Iterator[Partial]
 
 def store_error(error: OSError, path: Path) -> UserError:
     """Explain an error of writing to `path` (codes `disk-full`, `store-unwritable`)."""
+    location = str(path.parent)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return UserError(
-            "the disk is full; what was fetched is kept and the next run resumes it",
-            location=str(path.parent),
-            code="disk-full",
-        )
-    return UserError(
-        f"the store cannot be written to: {error.strerror}",
-        location=str(path.parent),
-        code="store-unwritable",
-    )
+        message = "the disk is full; the bytes received are kept, and the next run resumes"
+        return UserError(message, location=location, code="disk-full")
+    message = f"the store cannot be written to: {error.strerror}"
+    return UserError(message, location=location, code="store-unwritable")

@@ -1,7 +1,5 @@
 """Describe a file to download, how to download it, and the verified result. Light to import."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol, get_args

@@ -4,35 +4,17 @@ A stamp lies beside its file and holds size, modification time, inode and SHA-25
 used: a stamp matches the file it was written for, or it does not.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.fetch.file_format import Form, check_structure, is_acceptable
+from scripts.common.fetch.file_format import check_structure, is_acceptable
 from scripts.common.fetch.hashing import layer_time, sha256_of
 from scripts.common.fetch.spec import ArtifactSpec, ProgressCallback, VerifiedFile, no_progress
 from scripts.common.files import write_atomically
-
-
-@dataclass(frozen=True)
-class Stamp:
-    """Result of a verification.
-
-    Args:
-        sha256: SHA-256 of the file.
-        form: its structure, a `file_format.Form`.
-        kind: kind of model that it was checked for; empty if only its structure was.
-    """
-
-    sha256: str
-    form: str
-    kind: str = ""
 
 
 def stamp_path(path: Path) -> Path:
@@ -40,21 +22,18 @@ def stamp_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.stamp")
 
 
-def write_stamp(path: Path, stamp: Stamp) -> None:
-    """Record a verification of `path`; do nothing on a read-only store."""
+def write_stamp(path: Path, sha256: str, form: str, kind: str) -> None:
+    """Record a verification of `path`; do nothing on a read-only store.
+
+    Args:
+        path: the file.
+        sha256: its SHA-256.
+        form: its form, as `check_structure` returned it.
+        kind: kind of model that it was checked for; empty if only its structure was.
+    """
     with suppress(OSError):
-        write_atomically(stamp_path(path), json.dumps({**asdict(stamp), **_identity(path)}))
-
-
-def read_stamp(path: Path) -> Stamp | None:
-    """Return the stamp of a file; None if there is none or the file changed since."""
-    try:
-        stored = json.loads(stamp_path(path).read_text(encoding="utf-8"))
-        matches = all(stored.get(key) == value for key, value in _identity(path).items())
-        stamp = Stamp(str(stored["sha256"]), str(stored["form"]), str(stored.get("kind", "")))
-        return stamp if matches else None
-    except (OSError, ValueError, KeyError, AttributeError):
-        return None
+        stamp = {"sha256": sha256, "form": form, "kind": kind, **_identity(path)}
+        write_atomically(stamp_path(path), json.dumps(stamp))
 
 
 def _identity(path: Path) -> dict[str, int]:
@@ -62,7 +41,17 @@ def _identity(path: Path) -> dict[str, int]:
     return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "inode": stat.st_ino}
 
 
-def check_spec(path: Path, name: str, spec: ArtifactSpec) -> Form:
+def _read_stamp(path: Path) -> tuple[int, str, str, str] | None:
+    """Return size, SHA-256, form and kind; None without a stamp, or if the file changed since."""
+    try:
+        stamp = json.loads(stamp_path(path).read_text(encoding="utf-8"))
+        found = stamp["size"], str(stamp["sha256"]), str(stamp["form"]), str(stamp.get("kind", ""))
+        return found if stamp.items() >= _identity(path).items() else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def check_spec(path: Path, name: str, spec: ArtifactSpec) -> str:
     """Check a file's structure as `check_structure` does, for what is expected of it.
 
     Args:
@@ -78,24 +67,19 @@ def check_spec(path: Path, name: str, spec: ArtifactSpec) -> Form:
 def find_verified(spec: ArtifactSpec, path: Path) -> VerifiedFile | None:
     """Return a file that its stamp shows to match; None if the stamp does not. Read no file."""
     started = time.monotonic()
-    stamp = read_stamp(path)
-    if stamp is None:
+    if not (stamp := _read_stamp(path)):
         return None
-    size = path.stat().st_size
+    size, sha256, form, kind = stamp
     matches = (
-        spec.sha256 in ("", stamp.sha256)
+        spec.sha256 in ("", sha256)
         and spec.size in (None, size)
-        and stamp.kind == spec.kind
+        and spec.kind == kind
         and is_acceptable(
-            stamp.form,
-            spec.name,
-            kind=spec.kind,
-            allow_pickle=spec.allow_pickle,
-            release=spec.release,
+            form, spec.name, kind=kind, allow_pickle=spec.allow_pickle, release=spec.release
         )
     )
     seconds = time.monotonic() - started
-    return VerifiedFile(path, stamp.sha256, size, "cached", 0, seconds) if matches else None
+    return VerifiedFile(path, sha256, size, "cached", 0, seconds) if matches else None
 
 
 def verify_file(
@@ -119,13 +103,10 @@ def verify_file(
     if not rehash and (found := find_verified(spec, path)):
         return found
     started, size = time.monotonic(), path.stat().st_size
-    stamp = None if rehash else read_stamp(path)
-    # A stamp for another kind still proves the bytes: only the structure is checked again.
-    digest = (
-        stamp.sha256
-        if stamp
-        else sha256_of(path, lambda done: on_progress("verifying", done, size))
-    )
+    if not rehash and (stamp := _read_stamp(path)):
+        digest = stamp[1]  # for another kind: only the structure is checked again
+    else:
+        digest = sha256_of(path, lambda done: on_progress("verifying", done, size))
     if spec.sha256 not in ("", digest):
         raise UserError(
             f"the file has changed: sha256 {digest[:16]}…, expected {spec.sha256[:16]}…",
@@ -137,5 +118,5 @@ def verify_file(
     with suppress(OSError):  # another user's file, or a read-only store
         path.chmod(0o644)
         os.utime(path, (layer_time(digest),) * 2)
-    write_stamp(path, Stamp(digest, form, spec.kind))
+    write_stamp(path, digest, form, spec.kind)
     return VerifiedFile(path, digest, size, "verified", 0, time.monotonic() - started)

@@ -12,11 +12,12 @@ import re
 import shutil
 import time
 from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.body import write_body
-from scripts.common.fetch.file_format import Form, claims_safetensors, refuse_pickle_name
+from scripts.common.fetch.file_format import claims_safetensors, refuse_pickle
 from scripts.common.fetch.hashing import git_blob_of, hash_open_file
 from scripts.common.fetch.http import Response, RetryableError, open_url
 from scripts.common.fetch.partial import Origin, Partial, locked_partial
@@ -29,7 +30,7 @@ from scripts.common.fetch.spec import (
     no_progress,
     redact_url,
 )
-from scripts.common.fetch.stamps import Stamp, check_spec, verify_file, write_stamp
+from scripts.common.fetch.stamps import check_spec, verify_file, write_stamp
 
 
 def fetch_verified(
@@ -69,36 +70,30 @@ def fetch_verified(
             partial.discard()
             found = verify_file(spec, dest, on_progress=on_progress)
             return VerifiedFile(dest, found.sha256, found.size, "waited" if waits else found.state)
-        transfer = _Transfer(spec, partial, policy or RetryPolicy(), token, on_progress)
-        stamp = transfer.run()
+        transfer = _Transfer(spec, partial, policy or RetryPolicy(), token, on_progress, spec.name)
+        sha256 = transfer.run()
         seconds = time.monotonic() - (waits[-1] if waits else started)
         state: State = "resumed" if transfer.adopted else "fetched"
-        write_stamp(dest, stamp)
-        size = dest.stat().st_size
-        return VerifiedFile(dest, stamp.sha256, size, state, transfer.received, seconds)
+        return VerifiedFile(dest, sha256, transfer.length, state, transfer.received, seconds)
 
 
+@dataclass
 class _Transfer:
     """One download into a locked partial file, over as many connections as it takes."""
 
-    def __init__(
-        self,
-        spec: ArtifactSpec,
-        partial: Partial,
-        policy: RetryPolicy,
-        token: str,
-        on_progress: ProgressCallback,
-    ) -> None:
-        self.spec, self.partial, self.policy = spec, partial, policy
-        self.token, self.on_progress = token, on_progress
-        self.name = spec.name  # the suffix decides which structure is checked
-        self.digest = hashlib.sha256()
-        self.length = 0  # bytes in the file, all of them in the digest
-        self.adopted = False  # whether bytes of an earlier run are part of the file
-        self.received = 0
+    spec: ArtifactSpec
+    partial: Partial
+    policy: RetryPolicy
+    token: str
+    on_progress: ProgressCallback
+    name: str  # the suffix decides which structure is checked
+    digest: hashlib._Hash = field(default_factory=hashlib.sha256)  # of all bytes in the file
+    length: int = 0  # number of these bytes
+    adopted: bool = False  # whether bytes of an earlier run are among them
+    received: int = 0  # bytes transferred now
 
-    def run(self) -> Stamp:
-        """Download, verify and rename."""
+    def run(self) -> str:
+        """Download, verify, rename and stamp the file; return its SHA-256."""
         self._adopt()
         while True:
             self._download()
@@ -115,14 +110,15 @@ class _Transfer:
                 continue
             sha256 = self.digest.hexdigest()
             self.partial.finish(sha256)
-            return Stamp(sha256, form, self.spec.kind)
+            write_stamp(self.partial.dest, sha256, form, self.spec.kind)
+            return sha256
 
     def _adopt(self) -> None:
         """Keep the bytes of an earlier run if they can be the beginning of this file."""
-        have, origin = self.partial.length, self.partial.origin
+        have = self.partial.length
         if not have:
             return
-        if not self._continues(origin) or have > (self.spec.size or have):
+        if not self._continues() or have > (self.spec.size or have):
             self._restart()
             return
         self.on_progress("verifying", 0, have)
@@ -131,16 +127,15 @@ class _Transfer:
         )
         self.adopted = True
 
-    def _continues(self, origin: Origin | None) -> bool:
-        """Return whether bytes of that origin may be the beginning of this file."""
-        if origin is None:
-            return False
+    def _continues(self) -> bool:
+        """Return whether the bytes in the file may be the beginning of this one."""
+        origin = self.partial.origin
         if self.spec.sha256:
             return origin.sha256 == self.spec.sha256
         return bool(origin.validator) and origin.url == redact_url(self.spec.url)
 
     def _restart(self, validator: str = "") -> None:
-        """Start with an empty file, whose bytes will have that validator."""
+        """Empty the file; record the validator of its future bytes."""
         self.partial.restart(Origin(redact_url(self.spec.url), validator, self.spec.sha256))
         self.digest, self.length, self.adopted = hashlib.sha256(), 0, False
 
@@ -187,7 +182,7 @@ class _Transfer:
         """
         if self.length and self._is_complete():
             return
-        if self.length and not self._continues(self.partial.origin):
+        if self.length and not self._continues():
             self._restart()  # nothing would show whether the rest is of the same file
         self.on_progress("connecting", self.length, self.spec.size)
         url, headers = self.spec.url, self._request_headers()
@@ -217,9 +212,8 @@ class _Transfer:
         headers = {"Accept-Encoding": "identity"}
         if self.length:
             headers["Range"] = f"bytes={self.length}-"
-            origin = self.partial.origin
-            if origin and origin.validator:
-                headers["If-Range"] = origin.validator
+            if validator := self.partial.origin.validator:
+                headers["If-Range"] = validator
         return headers
 
     def _position(self, response: Response) -> int | None:
@@ -241,9 +235,8 @@ class _Transfer:
 
     def _is_same_file(self, response: Response) -> bool:
         """Return whether the body continues the file: not every server heeds If-Range."""
-        origin, validator = self.partial.origin, response.validator
-        known = origin.validator if origin else ""
-        return bool(self.spec.sha256) or validator in ("", known)
+        known = self.partial.origin.validator
+        return bool(self.spec.sha256) or response.validator in ("", known)
 
     def _check_name(self, name: str) -> None:
         """Apply the rules for names to the one that the server gives, before the body comes."""
@@ -251,7 +244,7 @@ class _Transfer:
             self.name = name
         if not self.spec.allow_pickle:
             try:
-                refuse_pickle_name(name, self.spec.kind)
+                refuse_pickle(name, self.spec.kind)
             except UserError:
                 self.partial.discard()
                 raise
@@ -272,8 +265,8 @@ class _Transfer:
                 code="disk-full",
             )
 
-    def _verify(self) -> Form:
-        """Check the complete partial file against all expected properties."""
+    def _verify(self) -> str:
+        """Check the complete partial file against all expected properties; return its form."""
         spec, digest = self.spec, self.digest.hexdigest()
         if self.length != (spec.size if spec.size is not None else self.length):
             raise self._wrong(f"{self.length} bytes, expected {spec.size}")

@@ -4,8 +4,6 @@ The build writes the list; the worker reads it at its first start and verifies e
 serves, with the code that fills the builder's store.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping
@@ -14,14 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.fetch.spec import (
-    ArtifactSpec,
-    ProgressCallback,
-    RetryPolicy,
-    VerifiedFile,
-    no_progress,
-)
-from scripts.common.fetch.transfer import fetch_verified
+from scripts.common.fetch.spec import ArtifactSpec, VerifiedFile
 
 LIST: Final = Path("/opt/worker/volume-models.json")
 """Path of the list in the image; absent when every model is baked in."""
@@ -56,31 +47,20 @@ def read_list(path: Path = LIST) -> dict[str, ArtifactSpec]:
         ) from None
 
 
-def fetch_all(
-    models: Mapping[str, ArtifactSpec],
-    *,
-    policy: RetryPolicy | None = None,
-    on_progress: ProgressCallback = no_progress,
-) -> tuple[VerifiedFile, ...]:
+def fetch_all(models: Mapping[str, ArtifactSpec]) -> tuple[VerifiedFile, ...]:
     """Download every missing model and verify each; files with a valid stamp are not read.
 
     Workers that share the volume share one download.
 
     Args:
         models: from `read_list`.
-        policy: retries, timeouts and certificates.
-        on_progress: called for each file.
 
     Raises:
         UserError: a model failed; each file is then verified or not there.
     """
+    from scripts.common.fetch.transfer import fetch_verified  # not needed to read the list
+
     return tuple(
-        fetch_verified(
-            spec,
-            Path(path),
-            policy=policy,
-            token=os.environ.get(spec.token_variable, ""),
-            on_progress=on_progress,
-        )
+        fetch_verified(spec, Path(path), token=os.environ.get(spec.token_variable, ""))
         for path, spec in models.items()
     )

@@ -1,13 +1,19 @@
-"""Judge GPUs, driver, torch and what was computed. Pure; used by doctor, preflight and smoke."""
+"""Judge GPUs, driver, torch and what was computed. Pure; used by doctor, preflight and smoke.
 
-from __future__ import annotations
+A cubin (`sm_XY`) runs on devices of its own major version and the same or a later minor one; PTX
+(`compute_XY`) is compiled by the driver for that device or any newer one. So an RTX 6000 Ada (8.9)
+runs a wheel that lists only `sm_80` and `sm_86`.
+
+Source: https://docs.nvidia.com/cuda/ada-compatibility-guide/ (application compatibility), and for
+the suffixes `a` (that device only) and `f` (its family) the CUDA C++ Programming Guide, section
+"Compute capabilities", feature sets.
+"""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
-from scripts.common.gpu.device import Capability, Device, Driver, best_arch, dotted
-from scripts.common.gpu.torch_facts import Kernels, TorchFacts
+from scripts.common.gpu.gpu_facts import Capability, Device, Driver, Kernels, TorchFacts, dotted
 from scripts.common.units import size
 
 # Relative to the CPU's single precision: bfloat16 keeps 8 bits, so 2**-8 for each of a few
@@ -22,7 +28,7 @@ CUDNN_MINIMUM: Final = 9
 # SdOptimizationXformers.is_available in its modules/sd_hijack_optimizations.py.
 _XFORMERS: Final = ((6, 0), (9, 0))
 _ERROR_LENGTH: Final = 300
-
+_ARCH: Final = re.compile(r"(sm|compute)_(\d+)(\d)([af]?)")
 
 Outcome = Literal["passed", "warned", "failed"]
 
@@ -67,6 +73,35 @@ def judge_code(devices: Iterable[Capability], archs: Sequence[str]) -> Judgement
     each = ", ".join(f"{dotted(device)} runs {arch or 'none'}" for device, arch in found.items())
     evidence = f"torch carries {' '.join(archs) or 'no GPU code'}: {each}"
     return conclude(evidence, "" if all(found.values()) else "no-kernel-image")
+
+
+def best_arch(device: Capability, archs: Iterable[str]) -> str:
+    """Choose the architecture whose code a device runs; machine code before PTX.
+
+    Args:
+        device: its compute capability.
+        archs: of a library, as `torch.cuda.get_arch_list()` lists them; unknown ones are ignored.
+
+    Returns:
+        The architecture; empty when the device runs none of them.
+    """
+    usable = [(rank, arch) for arch in archs if (rank := _rank(device, arch))]
+    return max(usable)[1] if usable else ""
+
+
+def _rank(device: Capability, arch: str) -> tuple[bool, Capability] | None:
+    """Rank an architecture for a device, higher is better; None when it does not run there."""
+    match = _ARCH.fullmatch(arch)
+    if not match:
+        return None
+    kind, suffix, target = match[1], match[4], (int(match[2]), int(match[3]))
+    if suffix == "a":
+        runs = target == device
+    elif kind == "sm" or suffix == "f":
+        runs = target[0] == device[0] and target[1] <= device[1]
+    else:
+        runs = target <= device
+    return (kind == "sm", target) if runs else None
 
 
 def judge_cudnn(number: int) -> Judgement:

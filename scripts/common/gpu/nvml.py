@@ -7,14 +7,12 @@ image. As a command it prints the facts as one JSON line, so that a driver that 
 be given up, and a container can be asked.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from dataclasses import asdict
 from typing import Any
 
-from scripts.common.gpu.device import Driver, Gpu
+from scripts.common.gpu.gpu_facts import Driver, Gpu
 
 
 class NvmlError(Exception):

@@ -8,8 +8,6 @@ attention on the GPU, because a library that imports may still carry no code for
 compares each with the same computation on the CPU in single precision.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 import time

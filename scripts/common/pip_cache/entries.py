@@ -6,8 +6,6 @@ worker's pip). Neither name nor age of a file says when it was last used; the la
 and modification times does.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Iterator

@@ -3,8 +3,6 @@
 Every worker lets pip write to `CACHE/runs/HOST.log` (pip's `--log`, here through PIP_LOG).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

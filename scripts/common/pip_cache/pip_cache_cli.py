@@ -3,8 +3,6 @@
 `invoke cache.stats` and `invoke cache.prune` run it on the host, or in a container.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import re

@@ -1,7 +1,5 @@
 """Prune a pip cache that several workers share over a network volume."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator

@@ -7,17 +7,15 @@ A check is a pure function of the facts and a row of `CHECKS`; it returns None w
 apply.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from scripts.common.checks.check_result import CheckResult, format_results
+from scripts.common.checks.check import CheckResult, format_results
 from scripts.common.gpu import judge
-from scripts.common.gpu.device import dotted
+from scripts.common.gpu.gpu_facts import dotted
 from scripts.common.gpu.judge import Judgement, conclude
 from scripts.container.log import log
 from scripts.container.preflight.preflight_facts import Facts, gather_facts
@@ -26,7 +24,7 @@ from scripts.container.settings import Settings
 SHM_MINIMUM: Final = 64_000_000
 """Bytes; Docker's default is 64 MiB."""
 
-Check = Callable[[Facts], "Judgement | None"]
+Check = Callable[[Facts], Judgement | None]
 
 
 def main(settings: Settings, arguments: Sequence[str]) -> int:

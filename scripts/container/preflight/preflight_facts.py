@@ -1,19 +1,16 @@
-"""Facts about this container and its machine, without opinion."""
-
-from __future__ import annotations
+"""Determine facts about this container and its machine."""
 
 import os
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
-from functools import cached_property
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.gpu.device import Driver
+from scripts.common.gpu.gpu_facts import PROBE, Driver, TorchFacts, parse_facts
 from scripts.common.gpu.judge import kernel_error
 from scripts.common.gpu.nvml import NvmlError, read_driver
-from scripts.common.gpu.torch_facts import PROBE, TorchFacts, parse_facts
 from scripts.common.run import last_line, run_program
 from scripts.container import paths
 from scripts.container.settings import Settings
@@ -34,196 +31,169 @@ _MEMORY_LIMITS: Final = (
 )
 
 
+@dataclass(frozen=True)
 class Facts:
-    """Facts that the checks judge; each is determined once, when it is first asked for.
+    """Facts that the checks judge, as the JSON report holds them. Sizes are in bytes.
 
-    Public attributes are the fields of the JSON report. The import of torch, the slow one, begins
-    at once in a process of its own. Sizes are in bytes.
+    Args:
+        accelerator: device that the image draws with: cuda or cpu.
+        driver: NVIDIA driver, None without one.
+        driver_error: reason why there is no driver, empty when there is one.
+        tcmalloc: library that will be preloaded, empty when none can be.
+        model: path of the checkpoint.
+        model_missing: there is no checkpoint.
+        model_error: fault of the checkpoint, as far as its header shows; empty without a fault.
+        models: number of models that the WebUI sees, by kind.
+        models_shadowed: number of models that are hidden by others of the same name.
+        model_problems: models and folders that could not be read or linked, with the reasons.
+        volume: mount point of the network volume.
+        volume_there: the network volume is mounted.
+        volume_error: reason why the volume cannot be written to, empty when it can or is not
+            mounted.
+        memory: memory that this container may use: its own limit, or the machine's.
+        memory_needed: memory that serving is known to need, with all checkpoints that are to stay
+            loaded.
+        checkpoints_in_memory: number of checkpoints that may be loaded at once.
+        checkpoint_sizes: sizes of the largest checkpoints that may be loaded at once, largest
+            first.
+        shm: size of /dev/shm.
+        torch: torch in the WebUI's Python; None on the CPU.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        # Without a GPU to judge, torch's import would only take time from the server's own.
-        self._torch: Future[TorchFacts] | None = None
-        if settings.accelerator == "cuda":
-            self._torch = ThreadPoolExecutor(1).submit(ask_torch, settings.webui_python)
-
-    @cached_property
-    def accelerator(self) -> str:
-        """What the image draws with, cuda or cpu."""
-        return self._settings.accelerator
-
-    @cached_property
-    def _driver(self) -> tuple[Driver | None, str]:
-        try:
-            return read_driver(), ""
-        except NvmlError as error:
-            return None, str(error)
-
-    @cached_property
-    def driver(self) -> Driver | None:
-        """The NVIDIA driver, None where there is none."""
-        return self._driver[0]
-
-    @cached_property
-    def driver_error(self) -> str:
-        """Why there is no driver, empty when there is one."""
-        return self._driver[1]
-
-    @cached_property
-    def tcmalloc(self) -> str:
-        """Library that will be preloaded, empty when none can be."""
-        return environment.find_tcmalloc(self._settings.tcmalloc)
-
-    @cached_property
-    def _tree(self) -> ModelTree:
-        """The models of the running worker; searched for anew where none runs."""
-        tree = load_tree(self._settings.worker_dir)
-        if tree is None:
-            try:
-                tree = build_model_tree(self._settings, read_own_links(self._settings.data_dir))
-            except UserError as error:
-                path = self._settings.model_path
-                problem = Problem(path, error.message)
-                tree = ModelTree(problems=(problem,), checkpoint=path)
-        return tree
-
-    @cached_property
-    def models(self) -> dict[str, int]:
-        """Models that the WebUI sees, by kind."""
-        return {kind: count for kind, count in self._tree.count_by_kind().items() if count}
-
-    @cached_property
-    def models_shadowed(self) -> int:
-        """Models that are hidden by others of the same name."""
-        return len(self._tree.entries) - len(self._tree.visible)
-
-    @cached_property
-    def model_problems(self) -> list[str]:
-        """Models and folders of models that could not be read or linked, with the reasons."""
-        return [f"{problem.path}: {problem.reason}" for problem in self._tree.problems]
-
-    @cached_property
-    def model(self) -> str:
-        """Path of the checkpoint."""
-        return str(self._tree.checkpoint)
-
-    @cached_property
-    def _model(self) -> tuple[bool, str]:
-        from scripts.common.fetch.file_format import check_structure
-
-        path = self._tree.checkpoint
-        try:
-            check_structure(path, path.name, kind="checkpoint", allow_pickle=True)
-            return False, ""
-        except UserError as error:
-            return False, error.message
-        except OSError as error:
-            missing = isinstance(error, FileNotFoundError)
-            return missing, (error.strerror or str(error)).lower()
-
-    @cached_property
-    def model_missing(self) -> bool:
-        """Whether there is no checkpoint."""
-        return self._model[0]
-
-    @cached_property
-    def model_error(self) -> str:
-        """What is wrong with the checkpoint, as far as its header shows; empty when nothing is."""
-        return self._model[1]
-
-    @cached_property
-    def volume(self) -> str:
-        """Where the network volume is mounted."""
-        return str(self._settings.volume_dir)
-
-    @cached_property
-    def volume_there(self) -> bool:
-        """Whether the network volume is mounted."""
-        return self._settings.volume_dir.is_dir()
-
-    @cached_property
-    def volume_error(self) -> str:
-        """Why the volume cannot be written to, empty when it can or is not mounted.
-
-        Who owns pip's cache on the volume need not own all of it.
-        """
-        if not self.volume_there:
-            return ""
-        volume, cache = self._settings.volume_dir, self._settings.pip_cache_dir
-        return paths.find_write_error(cache if cache.is_relative_to(volume) else volume)
-
-    @cached_property
-    def memory(self) -> int:
-        """Memory that this container may use: its own limit, or the machine's."""
-        machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        for path in _MEMORY_LIMITS:
-            try:
-                return min(int(path.read_text()), machine)
-            except (OSError, ValueError):
-                continue  # another version of cgroups, or "max"
-        return machine
-
-    @cached_property
-    def memory_needed(self) -> int:
-        """Memory that serving is known to need, with all checkpoints that are to stay loaded."""
-        first, *others = self.checkpoint_sizes or [0]
-        if self.accelerator == "cpu":
-            return _CPU_MEMORY + _CPU_GROWTH * sum(others)
-        return _CUDA_MEMORY + first + sum(others)
-
-    @cached_property
-    def checkpoints_in_memory(self) -> int:
-        """How many checkpoints may be loaded at once."""
-        return count_checkpoints_in_memory(self._settings)
-
-    @cached_property
-    def checkpoint_sizes(self) -> list[int]:
-        """Sizes of the largest checkpoints that may be loaded at once, largest first."""
-        count = self.checkpoints_in_memory
-        paths = self._tree.list_checkpoints() if count > 1 else [self._tree.checkpoint]
-        return sorted(measure_files(paths).values(), reverse=True)[:count]
-
-    @cached_property
-    def shm(self) -> int:
-        """Size of /dev/shm."""
-        try:
-            found = os.statvfs("/dev/shm")  # noqa: S108 - asked for its size only
-        except OSError:
-            return 0
-        return found.f_blocks * found.f_frsize
-
-    @cached_property
-    def torch(self) -> TorchFacts | None:
-        """Torch in the WebUI's Python; None when it was not asked."""
-        return self._torch.result() if self._torch else None
+    accelerator: str
+    driver: Driver | None
+    driver_error: str
+    tcmalloc: str
+    model: str
+    model_missing: bool
+    model_error: str
+    models: dict[str, int]
+    models_shadowed: int
+    model_problems: list[str]
+    volume: str
+    volume_there: bool
+    volume_error: str
+    memory: int
+    memory_needed: int
+    checkpoints_in_memory: int
+    checkpoint_sizes: list[int]
+    shm: int
+    torch: TorchFacts | None
 
     def to_json(self) -> dict[str, Any]:
         """Return the facts as the JSON report holds them."""
-        facts: dict[str, Any] = {name: getattr(self, name) for name in _NAMES}
-        facts["driver"] = asdict(self.driver) if self.driver else None
-        if torch := self.torch:
-            facts["torch"] = {
-                **asdict(torch),
-                "kernels": {name: kernel_error(each) for name, each in torch.kernels.items()},
-                "capability": torch.devices[0].capability if torch.devices else None,
+        facts = asdict(self)
+        if self.torch:
+            kernels, devices = self.torch.kernels, self.torch.devices
+            facts["torch"] |= {
+                "kernels": {name: kernel_error(each) for name, each in kernels.items()},
+                "capability": devices[0].capability if devices else None,
             }
         return facts
 
 
-_NAMES: Final = tuple(
-    name
-    for name, value in vars(Facts).items()
-    if isinstance(value, cached_property) and not name.startswith("_")
-)
-
-
 def gather_facts(settings: Settings) -> Facts:
-    """Determine every fact; torch, the last, is imported meanwhile."""
-    facts = Facts(settings)
-    for name in _NAMES:
-        getattr(facts, name)
-    return facts
+    """Determine every fact; torch is imported meanwhile, in a process of its own."""
+    on_cuda = settings.accelerator == "cuda"
+    with ThreadPoolExecutor(1) as pool:
+        # Without a GPU to judge, torch's import would only take time from the server's own.
+        torch = pool.submit(ask_torch, settings.webui_python) if on_cuda else None
+        driver, driver_error = _ask_driver()
+        tree = _find_models(settings)
+        model_missing, model_error = _check_model(tree.checkpoint)
+        loaded = count_checkpoints_in_memory(settings)
+        sizes = _measure_checkpoints(tree, loaded)
+        return Facts(
+            accelerator=settings.accelerator,
+            driver=driver,
+            driver_error=driver_error,
+            tcmalloc=environment.find_tcmalloc(settings.tcmalloc),
+            model=str(tree.checkpoint),
+            model_missing=model_missing,
+            model_error=model_error,
+            models={kind: count for kind, count in tree.count_by_kind().items() if count},
+            models_shadowed=len(tree.entries) - len(tree.visible),
+            model_problems=[f"{problem.path}: {problem.reason}" for problem in tree.problems],
+            volume=str(settings.volume_dir),
+            volume_there=settings.volume_dir.is_dir(),
+            volume_error=_find_volume_error(settings),
+            memory=_read_memory_limit(),
+            memory_needed=_estimate_memory(settings.accelerator, sizes),
+            checkpoints_in_memory=loaded,
+            checkpoint_sizes=sizes,
+            shm=_measure_shm(),
+            torch=torch.result() if torch else None,
+        )
+
+
+def _ask_driver() -> tuple[Driver | None, str]:
+    try:
+        return read_driver(), ""
+    except NvmlError as error:
+        return None, str(error)
+
+
+def _find_models(settings: Settings) -> ModelTree:
+    """Return the models of the running worker; search for them where none runs."""
+    if tree := load_tree(settings.worker_dir):
+        return tree
+    try:
+        return build_model_tree(settings, read_own_links(settings.data_dir))
+    except UserError as error:
+        path = settings.model_path
+        return ModelTree(problems=(Problem(path, error.message),), checkpoint=path)
+
+
+def _check_model(path: Path) -> tuple[bool, str]:
+    """Return whether the checkpoint is missing, and its fault, as far as its header shows."""
+    from scripts.common.fetch.file_format import check_structure
+
+    try:
+        check_structure(path, path.name, kind="checkpoint", allow_pickle=True)
+        return False, ""
+    except UserError as error:
+        return False, error.message
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        return missing, (error.strerror or str(error)).lower()
+
+
+def _find_volume_error(settings: Settings) -> str:
+    """Try to write to the volume; the owner of pip's cache on it need not own all of it."""
+    volume, cache = settings.volume_dir, settings.pip_cache_dir
+    if not volume.is_dir():
+        return ""
+    return paths.find_write_error(cache if cache.is_relative_to(volume) else volume)
+
+
+def _read_memory_limit() -> int:
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for path in _MEMORY_LIMITS:
+        try:
+            return min(int(path.read_text()), machine)
+        except (OSError, ValueError):
+            continue  # another version of cgroups, or "max"
+    return machine
+
+
+def _measure_checkpoints(tree: ModelTree, count: int) -> list[int]:
+    """Return the sizes of the largest checkpoints of which `count` may be loaded at once."""
+    paths = tree.list_checkpoints() if count > 1 else [tree.checkpoint]
+    return sorted(measure_files(paths).values(), reverse=True)[:count]
+
+
+def _estimate_memory(accelerator: str, sizes: Sequence[int]) -> int:
+    if accelerator == "cpu":  # the first one is part of the measured memory
+        return _CPU_MEMORY + _CPU_GROWTH * sum(sizes[1:])
+    return _CUDA_MEMORY + sum(sizes)
+
+
+def _measure_shm() -> int:
+    try:
+        found = os.statvfs("/dev/shm")  # noqa: S108 - asked for its size only
+    except OSError:
+        return 0
+    return found.f_blocks * found.f_frsize
 
 
 def ask_torch(python: Path, timeout: float = _TIMEOUT) -> TorchFacts:

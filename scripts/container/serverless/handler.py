@@ -4,8 +4,6 @@ A process and a Python environment of its own: the SDK is slow to import, and it
 WebUI's exclude each other. It takes no job before the supervisor reports that an image was drawn.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os

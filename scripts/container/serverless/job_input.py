@@ -8,8 +8,6 @@ Fields with a rule are checked here, because the WebUI's own answer to a wrong o
 late, or a crash. Others are passed on: they may be meant for an extension.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

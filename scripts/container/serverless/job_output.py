@@ -1,7 +1,5 @@
 """Check the images of the WebUI's answer, and return or store them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -42,10 +40,7 @@ def return_images(
         addresses = _store(texts, upload)
         return {**result, field: addresses if field == "images" else addresses[0]}
     if sum(map(len, texts)) > MAX_ANSWER:
-        raise UserError(
-            f"the images are larger than the {MAX_ANSWER // 10**6} MB that RunPod takes",
-            code="answer-too-large",
-        )
+        raise UserError(location=f"over {MAX_ANSWER // 10**6} MB", code="answer-too-large")
     return result
 
 
@@ -59,6 +54,4 @@ def _store(images: list[str], upload: Upload) -> list[str]:
         files = [decode_base64(image) for image in images]
         return [upload(data, file_suffix(data, data[-64:])) for data in files]
     except Exception as error:  # any error of a storage client costs the job, not the worker
-        raise UserError(
-            f"the images were drawn, but not stored: {type(error).__name__}", code="upload-failed"
-        ) from error
+        raise UserError(location=type(error).__name__, code="upload-failed") from error

@@ -3,8 +3,6 @@
 Independent of RunPod: progress and uploads are functions of the job's context.
 """
 
-from __future__ import annotations
-
 import re
 import threading
 import time
@@ -16,7 +14,7 @@ from http.client import HTTPException
 from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.diagnostics.signatures import match
+from scripts.common.diagnostics.table import match
 from scripts.common.webui_client import PROGRESS, Response, WebuiClient
 from scripts.container.log import log
 from scripts.container.serverless.job_input import JobRequest, parse_job_input
@@ -25,6 +23,7 @@ from scripts.container.serverless.job_output import JobResult, invalid_answer, r
 _QUICK: Final = 10.0  # seconds for requests that the WebUI answers at any time
 _INTERRUPT_TIME: Final = 10.0  # seconds that an interrupted image gets to end
 _POLL: Final = 0.05
+_PROGRESS_INTERVAL: Final = 1.0  # seconds between two progress reports
 # Other errors may quote the job: no prompt or name of a setting may have the worker replaced.
 _RAISED_BY_TORCH: Final = re.compile(r"\d+ (?:RuntimeError|AcceleratorError): ")
 _POISON: Final = ("cuda-error", "no-kernel-image", "kernel-failed")
@@ -35,7 +34,7 @@ Job = dict[str, Any]
 
 @dataclass(frozen=True)
 class JobContext:
-    """What jobs run in.
+    """Client, limits and callbacks that jobs run with.
 
     Args:
         client: of the WebUI.
@@ -47,7 +46,6 @@ class JobContext:
         upload: stores an image of a job, by the job's id, the file and its suffix, and returns
             its address; None to return base64.
         count_unsent: returns how many results RunPod's SDK has not sent yet.
-        progress_interval: seconds between two progress reports.
     """
 
     client: WebuiClient
@@ -57,7 +55,6 @@ class JobContext:
     report_progress: Callable[[Job, JobResult], None] | None = None
     upload: Callable[[str, bytes, str], str] | None = None
     count_unsent: Callable[[], int] = lambda: 0
-    progress_interval: float = 1.0
 
 
 class PoisonedError(UserError):
@@ -193,7 +190,7 @@ def _reported_progress(job: Job, request: JobRequest, context: JobContext) -> It
     done = threading.Event()
 
     def poll() -> None:
-        while not done.wait(context.progress_interval):
+        while not done.wait(_PROGRESS_INTERVAL):
             try:
                 answer = context.client.request("GET", PROGRESS, timeout=_QUICK).json()
                 state = answer["state"]

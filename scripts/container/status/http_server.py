@@ -1,7 +1,5 @@
 """Serve `/metrics` for Prometheus and `/health` (200 or 503) on a loopback port."""
 
-from __future__ import annotations
-
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 

@@ -4,8 +4,6 @@ Each source is a file that another process wrote, the kernel or the driver. None
 request to the WebUI, so that a scrape never slows an image down.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Iterator, Mapping
@@ -54,10 +52,10 @@ def _metric(
     samples: float | Mapping[Any, float],
     *,
     label: str = "",
-    kind: str = "gauge",
 ) -> Metric:
-    """Return a metric with one sample, or with one per value of a label."""
+    """Return a metric with one sample, or with one per value of a label; `…_total` is a counter."""
     full_name = f"{_PREFIX}_{name}"
+    kind = "counter" if name.endswith("_total") else "gauge"
     metric = Metric(full_name.removesuffix("_total"), meaning, kind)  # which adds it to counters
     for value, number in samples.items() if isinstance(samples, Mapping) else [("", samples)]:
         metric.add_sample(full_name, {label: value} if label else {}, number)
@@ -69,8 +67,7 @@ def _worker(settings: Settings) -> Iterator[Metric]:
     is_ready, _ = check_health(settings.worker_dir)
     yield _metric("up", "Whether the WebUI's process runs.", bool(state.server))
     yield _metric("ready", "Whether a picture was drawn and jobs are welcome.", is_ready)
-    meaning = "Times the WebUI was started again."
-    yield _metric("restarts_total", meaning, state.restarts, kind="counter")
+    yield _metric("restarts_total", "Times the WebUI was started again.", state.restarts)
     if state.seconds:
         meaning = "Seconds from the start until a phase was reached."
         yield _metric("startup_seconds", meaning, state.seconds, label="phase")
@@ -82,8 +79,8 @@ def _jobs(settings: Settings) -> Iterator[Metric]:
     meaning = "Those of them that wait: the WebUI draws one at a time."
     yield _metric("jobs_waiting", meaning, max(counts.running - 1, 0))
     ended = {"done": counts.done, "failed": counts.failed}
-    yield _metric("jobs_total", "Jobs that have ended.", ended, label="result", kind="counter")
-    yield _metric("job_seconds_total", "Time spent in ended jobs.", counts.seconds, kind="counter")
+    yield _metric("jobs_total", "Jobs that have ended.", ended, label="result")
+    yield _metric("job_seconds_total", "Time spent in ended jobs.", counts.seconds)
 
 
 def _models(settings: Settings) -> Iterator[Metric]:

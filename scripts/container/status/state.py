@@ -4,8 +4,6 @@
 sees a part of one.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from dataclasses import asdict, dataclass, field, fields

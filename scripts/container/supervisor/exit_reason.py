@@ -1,17 +1,13 @@
 """Determine why a supervised process exited, and when to start it again."""
 
-from __future__ import annotations
-
 import re
 import signal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from scripts.common.diagnostics.table import Diagnostic, match
 from scripts.container.supervisor.process import ChildProcess
-
-if TYPE_CHECKING:
-    from scripts.common.diagnostics.table import Diagnostic
 
 HEALED_AFTER: Final = 600.0
 """Seconds of service after which earlier exits are forgotten."""
@@ -27,7 +23,7 @@ _LOGGED_LINES: Final = 5
 
 @dataclass(frozen=True)
 class ExitReason:
-    """Why a process exited.
+    """Reason why a process exited.
 
     Args:
         status: `exit code 1`, or the name of a signal, for example `SIGKILL`.
@@ -61,14 +57,11 @@ def find_exit_reason(process: ChildProcess, *, oom_killed: bool) -> ExitReason:
         process: a process that has ended.
         oom_killed: the kernel has killed for memory since the last exit.
     """
-    from scripts.common.diagnostics.signatures import match
-
-    lines = process.last_lines()
     return ExitReason(
-        status=_describe(process.exit_code),
-        out_of_memory=process.exit_code == -signal.SIGKILL and oom_killed,
-        diagnostic=match("\n".join(lines)),
-        last_lines=tuple(lines),
+        status=_describe(process.returncode),
+        out_of_memory=process.returncode == -signal.SIGKILL and oom_killed,
+        diagnostic=match("\n".join(process.last_lines)),
+        last_lines=tuple(process.last_lines),
     )
 
 

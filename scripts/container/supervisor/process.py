@@ -30,8 +30,8 @@ _PR_SET_CHILD_SUBREAPER: Final = 36
 _PRCTL: Final = ctypes.CDLL(None).prctl  # looked up here: between fork and exec nothing may wait
 
 
-class ChildProcess:
-    """A running process and the end of its output.
+class ChildProcess(subprocess.Popen[bytes]):
+    """A process in a group of its own, and the end of its output.
 
     Args:
         name: its name in the log.
@@ -57,8 +57,8 @@ class ChildProcess:
         self.started_at = time.monotonic()
         self.ended = threading.Event()
         self._on_exit = on_exit
-        self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
-        self._process = subprocess.Popen(
+        self.last_lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        super().__init__(
             command,
             env=dict(env),
             cwd=cwd,
@@ -70,33 +70,15 @@ class ChildProcess:
         )
         self._reader = threading.Thread(target=self._pass_on_output, daemon=True)
         self._reader.start()
-        threading.Thread(target=self._wait, daemon=True).start()
-
-    @property
-    def pid(self) -> int:
-        """Process id, which is its process group's too."""
-        return self._process.pid
-
-    @property
-    def exit_code(self) -> int:
-        """Exit code, negative for a signal; 0 while it runs."""
-        return self._process.returncode or 0
-
-    def last_lines(self) -> list[str]:
-        """Return the end of its output."""
-        return list(self._lines)
-
-    def send_signal(self, signum: int) -> None:
-        """Send it a signal, if it still runs."""
-        self._process.send_signal(signum)
+        threading.Thread(target=self._report_exit, daemon=True).start()
 
     def kill_group(self) -> None:
         """Kill what is left of its process group."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
-    def _wait(self) -> None:
-        self._process.wait()
+    def _report_exit(self) -> None:
+        self.wait()
         # What it started may keep the pipe open; its own output is there at once.
         self._reader.join(0.5)
         self.ended.set()
@@ -104,17 +86,17 @@ class ChildProcess:
 
     def _pass_on_output(self) -> None:
         """Copy its output as it comes, progress bars included, and keep the last lines."""
-        assert self._process.stdout is not None  # noqa: S101 - requested above
-        source, rest = self._process.stdout.fileno(), ""
+        assert self.stdout is not None  # noqa: S101 - requested above
+        source, rest = self.stdout.fileno(), ""
         while chunk := os.read(source, 65536):
             with contextlib.suppress(OSError, ValueError):
                 sys.stdout.buffer.write(chunk)
                 sys.stdout.buffer.flush()
             *lines, rest = re.split(r"[\r\n]+", rest + chunk.decode("utf-8", "replace"))
-            self._lines.extend(line[-_KEPT_CHARACTERS:] for line in lines if line.strip())
+            self.last_lines.extend(line[-_KEPT_CHARACTERS:] for line in lines if line.strip())
             rest = rest[-_KEPT_CHARACTERS:]
         if rest.strip():
-            self._lines.append(rest)
+            self.last_lines.append(rest)
 
 
 def become_subreaper() -> None:

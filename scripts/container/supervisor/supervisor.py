@@ -4,8 +4,6 @@ The main thread runs one call at a time from a queue (the `on_…` methods); oth
 handlers only put calls there. The WebUI is started first, everything slow afterwards, beside it.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import sys
@@ -128,10 +126,10 @@ class Supervisor:
             self._record_phase("drawn")
             self._become_ready()
 
-    def on_unhealthy(self, webui: ChildProcess, reason: str) -> None:
+    def on_unhealthy(self, webui: ChildProcess, reason: str, code: str) -> None:
         """Replace a WebUI that cannot draw or answers no more."""
         if self._is_running(webui):
-            self._replace_webui(reason)
+            self._replace_webui(reason, code)
 
     def on_process_exit(self, child: ChildProcess) -> None:
         """Act on the end of a process: restart it within limits, or end the worker."""
@@ -139,16 +137,12 @@ class Supervisor:
             return  # it has been replaced meanwhile
         child.kill_group()  # what it started
         if child.name == "preflight":
-            self._on_preflight_exit(child.exit_code)
-        elif child.name == "handler" and child.exit_code == 0:
+            self._on_preflight_exit(child.returncode)
+        elif child.name == "handler" and child.returncode == 0:
             log("handler-done")  # the SDK wants a fresh worker
             self._exit_code = ExitCode.STOPPED
         else:
             self._restart(child)
-
-    def on_restart_due(self, name: str) -> None:
-        """Start a process again, after its pause."""
-        self._start(name)
 
     def _dispatch(self, method: Callable[..., None], *arguments: object) -> None:
         """Queue a call for the main thread; safe in threads and signal handlers."""
@@ -211,9 +205,9 @@ class Supervisor:
             command = ["nice", *command, "--log"]
         return command, self._env, cwd
 
-    def _replace_webui(self, reason: str) -> None:
+    def _replace_webui(self, reason: str, code: str = "") -> None:
         """Kill the WebUI; its exit is then handled like any other."""
-        log("webui-unusable", level="error", reason=reason)
+        log("webui-unusable", level="error", reason=reason, code=code)
         self._state = replace(self._state, reason=reason)
         if webui := self._processes.get("webui"):
             webui.send_signal(signal.SIGKILL)
@@ -245,7 +239,7 @@ class Supervisor:
             why, restarts = self._state.reason or reason.status, self._state.restarts + 1
             self._set_phase("restarting", server=0, restarts=restarts, reason=why)
         log("restarting", level="warning", child=child.name, pause=pause)
-        timer = threading.Timer(pause, self._dispatch, (self.on_restart_due, child.name))
+        timer = threading.Timer(pause, self._dispatch, (self._start, child.name))
         timer.daemon = True
         timer.start()
 

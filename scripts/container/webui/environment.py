@@ -1,21 +1,19 @@
 """Build the environment of child processes, with the allocator that is preloaded into the WebUI."""
 
-from __future__ import annotations
-
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from scripts.common.pip_cache.log_statistics import RUNS
+from scripts.common.secrets import is_secret
 from scripts.container import paths
-from scripts.container.log import is_secret, log
+from scripts.container.log import log
 from scripts.container.settings import CONTAINER_PATH, Settings
 from scripts.container.webui.flags import secret_flags
 
-_LIBRARY_FOLDERS: Final = ("/usr/lib", "/usr/local/lib", "/lib")
-_NAMES: Final = ("libtcmalloc_minimal.so.4", "libtcmalloc.so.4", "libtcmalloc_minimal.so.4.*")
+_TCMALLOC: Final = ("libtcmalloc_minimal.so.4", "libtcmalloc.so.4")
 _OWN_PATHS: Final = {str(CONTAINER_PATH), str(Path(__file__).resolve().parents[3])}
 
 
@@ -57,29 +55,22 @@ def find_tcmalloc(choice: str) -> str:
     """Return a library that can be preloaded; empty, with a warning, when there is none.
 
     Args:
-        choice: auto, off, or a library's path.
+        choice: auto, off, or a library's path. By a name alone the dynamic linker finds it.
     """
     if choice == "off":
         return ""
-    found = [Path(choice)] if choice != "auto" else list(_candidates())
-    for library in found:
+    libraries = _TCMALLOC if choice == "auto" else (choice,)
+    for library in libraries:
         if can_preload(library):
-            return str(library)
-    reason = f"{found[0]} cannot be preloaded" if found else "not found"
+            return library
+    reason = f"cannot be preloaded: {', '.join(libraries)}"
     log("tcmalloc-missing", level="warning", reason=reason, effect="memory fragments sooner")
     return ""
 
 
-def _candidates() -> Iterator[Path]:
-    for name in _NAMES:
-        for folder in _LIBRARY_FOLDERS:
-            yield from sorted(Path(folder).glob(name))
-            yield from sorted(Path(folder).glob(f"*-linux-gnu/{name}"))
-
-
-def can_preload(library: Path) -> bool:
+def can_preload(library: str) -> bool:
     """Return whether the dynamic linker accepts a library: if not, it complains and goes on."""
     run = subprocess.run(
-        ["/bin/true"], env={"LD_PRELOAD": str(library)}, capture_output=True, check=False
+        ["/bin/true"], env={"LD_PRELOAD": library}, capture_output=True, check=False
     )
     return run.returncode == 0 and not run.stderr

@@ -1,7 +1,5 @@
 """Build the WebUI's command line from the settings."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Iterable
 from pathlib import Path

@@ -8,8 +8,6 @@ Only the process itself can ask its allocator and its garbage collector. This ru
 Python and imports nothing but the standard library; without tcmalloc it writes no heap statistics.
 """
 
-from __future__ import annotations
-
 import ctypes
 import gc
 import json
@@ -46,7 +44,6 @@ def read_heap() -> dict[str, int]:
 
 def write_heap(target: Path) -> None:
     """Write the heap statistics again and again, for as long as the process lives."""
-    pause = threading.Event()
     partial = target.with_name(f"{target.name}.{os.getpid()}")
     while found := read_heap():
         try:
@@ -54,7 +51,7 @@ def write_heap(target: Path) -> None:
             partial.replace(target)
         except OSError:
             return  # a full disk; drawing goes on
-        pause.wait(INTERVAL)
+        time.sleep(INTERVAL)
 
 
 def collect_once_serving(host: str, port: int) -> None:

@@ -5,14 +5,14 @@ models is also there after loading has failed. The same image warms the GPU up, 
 job is as fast as the second.
 """
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Final
 
-from scripts.common.webui_client import PROGRESS, Response, WebuiClient
+from scripts.common.diagnostics.error import UserError
+from scripts.common.webui_client import PROGRESS, WebuiClient
 from scripts.container.settings import Settings, Warmup
 
 _POLL: Final = 0.05  # seconds between two requests to a port that is still closed
@@ -21,17 +21,13 @@ _PAUSE: Final = 1.0  # seconds between them
 _CHECKS: Final = 12  # liveness checks within HANG_TIMEOUT
 
 
-class NotReadyError(Exception):
-    """The WebUI does not answer, or not with the requested image."""
-
-
 def monitor(
     settings: Settings,
     ended: threading.Event,
     *,
     on_api_up: Callable[[], None],
     on_warmed_up: Callable[[], None],
-    on_unhealthy: Callable[[str], None],
+    on_unhealthy: Callable[[str, str], None],
 ) -> None:
     """Watch one process of the WebUI from a thread; return at once.
 
@@ -40,24 +36,26 @@ def monitor(
         ended: set when the process has ended.
         on_api_up: called when the API first answers; the model may be missing.
         on_warmed_up: called when an image was drawn.
-        on_unhealthy: called with the reason when it cannot draw, or answers no more.
+        on_unhealthy: called with reason and code when it cannot draw, or answers no more.
     """
     client = WebuiClient.local(settings.webui_host, settings.webui_port, settings.api_auth)
 
     def watch() -> None:
+        import scripts.common.checks.api_checks  # noqa: F401 - now, while the WebUI is importing
+
         deadline = time.monotonic() + settings.ready_timeout
         try:
             _wait_for_port(client, deadline, ended)
             on_api_up()
             if settings.warmup:
                 _warm_up(client, settings.warmup, deadline, ended)
-        except NotReadyError as error:
-            return on_unhealthy(str(error))
+        except UserError as error:
+            return on_unhealthy(error.message, error.code)
         on_warmed_up()
         if settings.hang_timeout:
             _wait_for_silence(client, settings.hang_timeout, ended)
             if not ended.is_set():
-                on_unhealthy(f"no answer for {settings.hang_timeout:.0f} s")
+                on_unhealthy(f"no answer for {settings.hang_timeout:.0f} s", "not-ready")
         return None
 
     threading.Thread(target=watch, daemon=True).start()
@@ -77,60 +75,35 @@ def _wait_for_port(client: WebuiClient, deadline: float, ended: threading.Event)
     while time.monotonic() < deadline and not ended.wait(_POLL):
         if _is_alive(client, _PAUSE):
             return
-    raise NotReadyError("the API did not answer in time")
+    raise UserError("the API did not answer in time", code="port-closed")
 
 
 def _warm_up(client: WebuiClient, warmup: Warmup, deadline: float, ended: threading.Event) -> None:
-    """Draw an image; the first requests may fail."""
-    for tries_left in reversed(range(_TRIES)):
-        try:
-            _draw(client, warmup, timeout=max(deadline - time.monotonic(), 0.1))
-        except NotReadyError:
-            if not tries_left or ended.wait(_PAUSE) or time.monotonic() > deadline:
-                raise
-        else:
-            return
-
-
-def _draw(client: WebuiClient, warmup: Warmup, *, timeout: float) -> None:
-    """Request one image and check it.
+    """Draw an image and check it; the first requests may fail.
 
     Raises:
-        NotReadyError: it is not the requested one.
+        UserError: the WebUI cannot draw it.
     """
-    from http.client import HTTPException
+    from scripts.common.checks.api_checks import draw, judge_image
 
-    body = {
+    fields = {
         "prompt": "a lighthouse at dawn",
         "seed": 1,
-        "width": warmup.width,
-        "height": warmup.height,
-        "steps": warmup.steps,
+        **asdict(warmup),
         "override_settings": {"samples_format": "png"},
         "save_images": False,
     }
-    try:
-        response = client.request("POST", "/sdapi/v1/txt2img", body, timeout=timeout)
-    except TimeoutError:
-        raise NotReadyError(f"no picture within {timeout:.0f} s") from None
-    except (OSError, HTTPException) as error:
-        raise NotReadyError(f"the connection broke: {error}") from None
-    _check_image(response, warmup)
-
-
-def _check_image(response: Response, warmup: Warmup) -> None:
-    from scripts.common.checks.images import decode_base64, decode_png
-
-    if response.status != 200:
-        raise NotReadyError(f"the WebUI answered {response.error()}")
-    try:
-        image = decode_png(decode_base64(response.json()["images"][0]))
-    except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise NotReadyError(f"the WebUI's answer holds no picture: {error!r}") from None
-    if (image.width, image.height) != (warmup.width, warmup.height):
-        raise NotReadyError(f"the picture is {image.size}, not {warmup.width}x{warmup.height}")
-    if image.colours == 1:
-        raise NotReadyError("the picture has one colour throughout")
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            timeout = max(deadline - time.monotonic(), 0.1)
+            image = draw(client, "/sdapi/v1/txt2img", fields, timeout=timeout).png
+            judgement = judge_image(image, warmup.width, warmup.height)
+            if judgement.outcome == "passed":
+                return
+            raise UserError(judgement.evidence, code=judgement.code)
+        except UserError:
+            if not tries_left or ended.wait(_PAUSE) or time.monotonic() > deadline:
+                raise
 
 
 def _wait_for_silence(client: WebuiClient, limit: float, ended: threading.Event) -> None:

@@ -5,24 +5,20 @@ The input is that of `docker buildx build --progress=rawjson`: JSON objects with
 newer releases, indented over many lines in 0.13.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import re
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from scripts.host.console import console
+from pydantic import TypeAdapter
+
+from scripts.host.console import live
 from scripts.host.reports.build_report import StepRecord
-
-if TYPE_CHECKING:
-    from rich.console import Group
 
 _KEPT_LOG_LINES = 40
 _LINE_WIDTH = 100
@@ -30,7 +26,7 @@ _STAGE_WIDTH = len("build_final_image")
 _SHOWN_RUNNING = 6
 _MOUNTS = re.compile(r"^(RUN|COPY|ADD)((?: --[a-z]+(?:=\S+)?)+) ")
 _STAGE = re.compile(r"^\[(?P<stage>[^\]\s]+)[^\]]*\]\s*(?P<instruction>.*)$")
-_TIME = re.compile(r"(.{19})(\.\d+)?(.*)")
+_TIME = TypeAdapter(datetime)  # reads all nine digits of a second's fraction; Python 3.10 reads six
 
 
 @dataclass
@@ -140,9 +136,7 @@ class BuildProgress:
     def failed(self) -> Step | None:
         """The step that failed first by itself, not because another one was cancelled."""
         failed = [step for step in self.steps.values() if step.error]
-        return next((step for step in failed if "cancel" not in step.error), None) or (
-            failed[0] if failed else None
-        )
+        return min(failed, key=lambda step: "cancel" in step.error, default=None)
 
     @property
     def context_bytes(self) -> int:
@@ -177,13 +171,8 @@ class BuildProgress:
 
 
 def _parse_time(text: str | None) -> float:
-    """Return the seconds since the epoch of an RFC 3339 time with nanoseconds; 0 for none."""
-    match = _TIME.fullmatch(text or "")
-    if not match:
-        return 0.0
-    seconds, fraction, zone = match.groups()
-    moment = datetime.fromisoformat(seconds + zone.replace("Z", "+00:00"))
-    return moment.timestamp() + float(fraction or 0)
+    """Return the seconds since the epoch of an RFC 3339 time; 0 for none."""
+    return _TIME.validate_python(text).timestamp() if text else 0.0
 
 
 def step_records(progress: BuildProgress, prebuilt: BuildProgress) -> tuple[StepRecord, ...]:
@@ -223,15 +212,12 @@ def _finished(progress: BuildProgress) -> list[Step]:
     return sorted({step.name: step for step in steps}.values(), key=lambda step: step.completed)
 
 
-@contextmanager
-def live_steps(progress: BuildProgress) -> Iterator[None]:
-    """Show the running steps at the foot of the terminal until the block ends."""
-    from rich.live import Live
+def live_steps(progress: BuildProgress) -> AbstractContextManager[object]:
+    """Return a context that shows the running steps at the foot of the terminal."""
+    from rich.console import Group
+    from rich.text import Text
 
     def render() -> Group:
-        from rich.console import Group
-        from rich.text import Text
-
         now = time.time()
         rows = [
             Text(f"{now - step.started:7.0f}s  {step.title}", "cyan")
@@ -240,5 +226,4 @@ def live_steps(progress: BuildProgress) -> Iterator[None]:
         done = sum(1 for step in progress.steps.values() if step.completed)
         return Group(*rows, Text(f"{done} of {len(progress.steps)} steps", "dim"))
 
-    with Live(get_renderable=render, console=console(), refresh_per_second=5, transient=True):
-        yield
+    return live(render)

@@ -1,22 +1,21 @@
-"""Run `docker buildx build`.
+"""Run `docker buildx build`, also for what can be built while the models are downloaded.
 
 The SDK cannot drive BuildKit (https://github.com/docker/docker-py/issues/2230), so builds go
 through the command line.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from datetime import datetime, timezone
 from pathlib import Path
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.diagnostics.signatures import match
+from scripts.common.diagnostics.table import match
 from scripts.host.build.build_progress import BuildProgress, live_steps
 from scripts.host.build.inputs import FINAL_STAGE, BuildInputs, BuildOptions
 from scripts.host.certificates import FILE
@@ -27,6 +26,12 @@ MODELS = "models"
 """Named build context that replaces the Dockerfile's stage of this name."""
 CERTIFICATES = "certificates"
 """Named build context with the CA bundle."""
+DOWNLOAD = "download"
+"""Stage that the Dockerfile's stage `models` copies from.
+
+A prebuild's empty models replace this stage and not `models`: the builder keeps one copy of each
+named context for the next build, and empty ones would make it receive the real models again.
+"""
 
 _HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 _SHOWN_LOG_LINES = 12
@@ -46,11 +51,11 @@ def build_command(
         contexts: named build contexts, name to folder.
         outputs: options that say what becomes of the result, see `output_options`.
     """
-    builder = options.builder or inputs.build.builder
+    builder = options.builder or inputs.config.build.builder
     created = datetime.fromtimestamp(inputs.created, timezone.utc)
     arguments = {
         **inputs.arguments,
-        "VERSION": inputs.release,
+        "VERSION": inputs.config.a1111.release,
         "REVISION": inputs.revision,
         "CREATED": created.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "SOURCE_DATE_EPOCH": str(inputs.created),
@@ -59,13 +64,13 @@ def build_command(
         *("docker", "buildx", "build", "--progress=rawjson"),
         *([f"--builder={builder}"] if builder else []),
         f"--target={options.target}",
-        f"--network={inputs.build.network}",
+        f"--network={inputs.config.build.network}",
         *(["--no-cache"] if options.no_cache else []),
         *(f"--build-arg={name}={value}" for name, value in sorted(arguments.items())),
         *(f"--build-context={name}={folder}" for name, folder in sorted(contexts.items())),
         *(f"--secret=id={name},{source}" for name, source in _secrets(contexts).items()),
         *(f"--label={name}={value}" for name, value in sorted(inputs.labels.items())),
-        *(f"--cache-from={value}" for value in inputs.build.cache.from_),
+        *(f"--cache-from={value}" for value in inputs.config.build.cache.from_),
         *outputs,
         str(inputs.root),
     ]
@@ -88,13 +93,13 @@ def output_options(inputs: BuildInputs, options: BuildOptions, engine: Engine) -
     Raises:
         UserError: there is no such builder.
     """
-    exports, provenance = inputs.build.cache.to, []
-    if builder_driver(options.builder or inputs.build.builder) == "docker":
+    exports, provenance = inputs.config.build.cache.to, []
+    if builder_driver(options.builder or inputs.config.build.builder) == "docker":
         if engine.containerd_store:
             provenance = ["--provenance=mode=max"]
         else:
             exports = tuple(value for value in exports if value.startswith("type=inline"))
-    if exports != inputs.build.cache.to:
+    if exports != inputs.config.build.cache.to:
         warn("build.cache.to is left out: this builder cannot export it; see build.builder")
     tags = options.tags + (inputs.references if options.target == FINAL_STAGE else ())
     return [
@@ -124,7 +129,7 @@ def run_buildx(
     with tempfile.TemporaryDirectory() as folder:
         id_file = Path(folder) / "iid"
         outputs = [f"--iidfile={id_file}", *outputs]
-        process = start_buildx(build_command(inputs, options, contexts, outputs))
+        process = _start(build_command(inputs, options, contexts, outputs))
         try:
             with live:
                 for line in process.stderr or ():
@@ -138,11 +143,66 @@ def run_buildx(
             status = process.wait()
         if status != 0:
             raise build_error(progress, inputs.variant)
-        image_id = id_file.read_text(encoding="utf-8").strip() if id_file.exists() else ""
+        image_id = id_file.read_text(encoding="utf-8").strip()
     return image_id, progress
 
 
-def start_buildx(command: Sequence[str]) -> subprocess.Popen[str]:
+@contextmanager
+def prebuild(
+    inputs: BuildInputs, options: BuildOptions, contexts: Mapping[str, Path]
+) -> Iterator[BuildProgress]:
+    """Run a build with empty models in the background until the block ends.
+
+    A first build would otherwise wait for gigabytes before its first step. The builder caches the
+    results; the build proper reuses them, or joins a step that is still running. A failing step
+    ends it silently: the build proper fails at the same step and reports it.
+
+    Args:
+        inputs: of the build proper.
+        options: of the build proper.
+        contexts: named build contexts, without `models`.
+
+    Yields:
+        The progress so far.
+    """
+    progress = BuildProgress()
+    with tempfile.TemporaryDirectory(prefix="prebuild-") as folder:
+        process = _start(prebuild_command(inputs, options, contexts, Path(folder)))
+
+        def follow() -> None:
+            for line in process.stderr or ():
+                progress.feed(line)
+
+        reader = threading.Thread(target=follow, daemon=True)
+        reader.start()
+        try:
+            yield progress
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+            reader.join()
+
+
+def prebuild_command(
+    inputs: BuildInputs, options: BuildOptions, contexts: Mapping[str, Path], folder: Path
+) -> list[str]:
+    """Return the command of a build that leaves nothing but the builder's cache.
+
+    Args:
+        inputs: of the build proper.
+        options: of the build proper.
+        contexts: named build contexts, without `models`.
+        folder: where empty models are made.
+    """
+    models = folder / DOWNLOAD
+    (models / "extra").mkdir(parents=True)
+    (models / "model.safetensors").touch()
+    return build_command(
+        inputs, options, {**contexts, DOWNLOAD: models}, ["--output=type=cacheonly"]
+    )
+
+
+def _start(command: Sequence[str]) -> subprocess.Popen[str]:
     """Start a build; its progress comes on standard error."""
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
@@ -161,10 +221,9 @@ def build_error(progress: BuildProgress, variant: str) -> UserError:
     else:
         reason = step.error.rpartition(": ")[2] if "exit code" in step.error else step.error
         message = f"the build failed at {step.instruction[:90]!r}: {reason}"
-    hint = "check the engine with: invoke doctor"
-    if step and step.stage:
-        hint = f"look closer with: invoke build --variant {variant} --target {step.stage}"
-    location = step.stage if step else ""
+    stage = step.stage if step else ""
     if known:
-        return UserError(message, location=location, code=known.code)
-    return UserError(message, location=location, hint=hint)
+        return UserError(message, location=stage, code=known.code)
+    closer = f"look closer with: invoke build --variant {variant} --target {stage}"
+    hint = closer if stage else "check the engine with: invoke doctor"
+    return UserError(message, location=stage, hint=hint)

@@ -4,21 +4,18 @@ The Dockerfile's own defaults equal the build arguments of the default variant w
 test compares them.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.run import run_program
-from scripts.host.config.load import LoadedConfig, find_ca_bundle
-from scripts.host.config.lock import Lock
+from scripts.host.config.load import LoadedConfig
+from scripts.host.config.lock import ResolvedBase, ResolvedSource, resolve_base, resolve_source
 from scripts.host.config.model_place import CHECKPOINT_PATH
-from scripts.host.config.schema import Build, GitSource, Mirrors, Model, Smoke
 from scripts.host.models.artifacts import Artifact, artifacts_of
 
 FINAL_STAGE = "build_final_image"
@@ -67,50 +64,10 @@ class BuildOptions:
 
 
 @dataclass(frozen=True)
-class ResolvedBase:
-    """A base image.
+class BuildInputs(LoadedConfig):
+    """Everything that decides one image: a config, and what lock and git resolve it to.
 
     Args:
-        name: as the config has it, without a digest.
-        digest: `sha256:…` from config or lock; empty when unpinned.
-        reference: as `FROM` takes it, with digest and registry mirror.
-    """
-
-    name: str
-    digest: str
-    reference: str
-
-
-@dataclass(frozen=True)
-class ResolvedSource:
-    """A git repository that the image contains.
-
-    Args:
-        name: key under `a1111.sources`.
-        repo: owner/name under `mirrors.github`, or a URL.
-        ref: what an unpinned build fetches: the release's tag for the WebUI, else HEAD.
-        commit: from config or lock; empty when unpinned.
-    """
-
-    name: str
-    repo: str
-    ref: str
-    commit: str
-
-    @property
-    def lock_key(self) -> str:
-        """Key of the source's commit in the lock."""
-        return f"{self.repo}@{self.ref}"
-
-
-@dataclass(frozen=True)
-class BuildInputs:
-    """Everything that decides one image, resolved from config, lock and git.
-
-    Args:
-        root: the checkout.
-        variant: name of the variant.
-        release: tag of the WebUI.
         revision: commit of the checkout, with `-dirty` for local changes; `unknown` without git.
         created: time of that commit, seconds since the epoch; SOURCE_DATE_EPOCH overrides it.
         download_base: base image of stage `download`.
@@ -123,16 +80,8 @@ class BuildInputs:
         tags: immutable references, `repository:tag`.
         moving_tags: references that move from build to build.
         labels: labels of the image that the Dockerfile does not set itself.
-        mirrors: where outside sources are reached.
-        build: settings of the build.
-        smoke: limits and settings of the smoke tests.
-        store: folder of the model store.
-        concurrency: downloads at once.
     """
 
-    root: Path
-    variant: str
-    release: str
     revision: str
     created: int
     download_base: ResolvedBase
@@ -145,16 +94,6 @@ class BuildInputs:
     tags: tuple[str, ...]
     moving_tags: tuple[str, ...]
     labels: Mapping[str, str]
-    mirrors: Mirrors
-    build: Build
-    smoke: Smoke
-    store: Path
-    concurrency: int
-
-    @property
-    def ca_bundle(self) -> Path | None:
-        """File of `mirrors.ca_bundle`; see `find_ca_bundle`."""
-        return find_ca_bundle(self.root, self.mirrors.ca_bundle)
 
     @property
     def references(self) -> tuple[str, ...]:
@@ -186,10 +125,12 @@ def resolve(loaded: LoadedConfig) -> BuildInputs:
         return tuple(f"{config.image.repository}:{tag}" for tag in filled)
 
     digest = {BASE_DIGEST_LABEL: runtime.digest} if runtime.digest else {}
+    baked = [model for model in config.models if model.placement == "image"]
+    licences = {model.name: model.licence or "unknown" for model in baked}
     labels = {
         VARIANT_LABEL: loaded.variant,
         BASE_NAME_LABEL: runtime.name,
-        LICENCES_LABEL: _licences(config.models),
+        LICENCES_LABEL: json.dumps(licences, sort_keys=True),
         **digest,
     }
     arguments = {
@@ -208,9 +149,7 @@ def resolve(loaded: LoadedConfig) -> BuildInputs:
         **_model_arguments(artifacts),
     }
     return BuildInputs(
-        root=loaded.root,
-        variant=loaded.variant,
-        release=release,
+        **vars(loaded),
         revision=revision,
         created=created,
         download_base=download,
@@ -223,39 +162,7 @@ def resolve(loaded: LoadedConfig) -> BuildInputs:
         tags=references(config.image.tags),
         moving_tags=references(config.image.moving_tags),
         labels={**labels, **config.image.labels},
-        mirrors=mirrors,
-        build=config.build,
-        smoke=config.smoke,
-        store=loaded.store,
-        concurrency=config.store.concurrency,
     )
-
-
-def resolve_base(configured: str, lock: Lock, registry: str | None) -> ResolvedBase:
-    """Pin a base image by the lock, and address it through a registry mirror.
-
-    The rules for short names are Docker's: no host means docker.io, no slash means `library/`.
-
-    Args:
-        configured: reference in the config.
-        lock: `Lock()` for the unpinned reference.
-        registry: the mirror that serves Docker Hub's images; None for none.
-    """
-    name, _, written = configured.partition("@")
-    digest = written or lock.images.get(name, "")
-    pinned = f"{name}@{digest}" if digest else name
-    short = pinned.removeprefix("docker.io/")
-    host, slash, _ = short.partition("/")
-    if not registry or (slash and ("." in host or ":" in host or host == "localhost")):
-        return ResolvedBase(name, digest, pinned)
-    return ResolvedBase(name, digest, f"{registry}/{short if slash else f'library/{short}'}")
-
-
-def resolve_source(name: str, source: GitSource, release: str, lock: Lock) -> ResolvedSource:
-    """Pin a git repository by the config, else by the lock."""
-    unpinned = ResolvedSource(name, source.repo, release if name == "webui" else "HEAD", "")
-    commit = source.commit or lock.sources.get(unpinned.lock_key, "")
-    return replace(unpinned, commit=commit)
 
 
 def read_revision(root: Path) -> tuple[str, int]:
@@ -315,11 +222,6 @@ def _model_arguments(artifacts: Sequence[Artifact]) -> dict[str, str]:
                 "MODEL_SIZE": str(artifact.spec.size or ""),
             }
     return arguments
-
-
-def _licences(models: Sequence[Model]) -> str:
-    baked = [model for model in models if model.placement == "image"]
-    return json.dumps({model.name: model.licence or "unknown" for model in baked}, sort_keys=True)
 
 
 def _unpinned(

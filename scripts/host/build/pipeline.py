@@ -1,26 +1,29 @@
 """Build an image: prefetch models beside a prebuild, run buildx, write the report."""
 
-from __future__ import annotations
-
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.fetch.spec import RetryPolicy
 from scripts.common.files import write_atomically
 from scripts.host.build.build_progress import BuildProgress, step_records
-from scripts.host.build.buildx import CERTIFICATES, MODELS, output_options, run_buildx
+from scripts.host.build.buildx import (
+    CERTIFICATES,
+    DOWNLOAD,
+    MODELS,
+    output_options,
+    prebuild,
+    run_buildx,
+)
 from scripts.host.build.inputs import FINAL_STAGE, BuildInputs, BuildOptions
-from scripts.host.build.prebuild import DOWNLOAD, prebuild
 from scripts.host.certificates import certificate_context
 from scripts.host.config.model_place import CHECKPOINT_PATH
 from scripts.host.console import note, warn
 from scripts.host.engine.client import client, probe
-from scripts.host.models.hub_metadata import Hub
+from scripts.host.models.hub_client import Hub
 from scripts.host.models.models_context import staged_context
-from scripts.host.models.prefetch import PrefetchOptions, find_stored, prefetch
-from scripts.host.models.progress_display import open_display
+from scripts.host.models.models_display import open_display
+from scripts.host.models.prefetch import PrefetchOptions, prefetch
 from scripts.host.models.store import Store
 from scripts.host.reports.build_report import BuildReport, hit_ratio, layer_records
 
@@ -46,23 +49,35 @@ def build_image(inputs: BuildInputs, options: BuildOptions) -> BuildReport:
             contexts[CERTIFICATES] = certificates
         if has_models and options.prefetch:
             store = Store(inputs.store)
-            stored = find_stored(inputs.artifacts, store)
+            stored = store.find_stored(inputs.artifacts)
             if not options.no_cache and len(stored) < len(inputs.artifacts):
                 note("what needs no model is built while the models are downloaded")
                 prebuilt = stack.enter_context(prebuild(inputs, options, contexts))
-            hub = Hub(inputs.mirrors.huggingface, str(inputs.ca_bundle or ""))
-            policy = RetryPolicy(ca_bundle=hub.ca_bundle)
+            hub = Hub.from_config(inputs)
             with open_display(plain=options.progress != "auto") as display:
-                settings = PrefetchOptions(
-                    inputs.root, hub, inputs.concurrency, policy, display=display
-                )
+                limit = inputs.config.store.concurrency
+                settings = PrefetchOptions(inputs.root, hub, limit, display=display)
                 files = prefetch(inputs.artifacts, store, settings, stored)
             context = staged_context(store, files, inputs.volume_artifacts)
             contexts[MODELS] = stack.enter_context(context)
         started = time.monotonic()
         image_id, progress = run_buildx(inputs, options, contexts, outputs)
         seconds = time.monotonic() - started
-    report = _report(inputs, options, image_id, progress, prebuilt, seconds)
+    image = client().images.get(image_id)
+    steps = step_records(progress, prebuilt)
+    report = BuildReport(
+        image_id=image.id,
+        tags=tuple(image.tags),
+        variant=inputs.variant,
+        target=options.target,
+        size=image.attrs["Size"],
+        seconds=round(seconds, 3),
+        context_bytes=progress.context_bytes,
+        cache_hit_ratio=hit_ratio(steps),
+        unpinned=inputs.unpinned,
+        layers=layer_records(image.history()),
+        steps=steps,
+    )
     path = inputs.root / "reports" / "build.json"
     write_atomically(path, f"{report.model_dump_json(indent=2)}\n")
     return report
@@ -73,14 +88,10 @@ def _check(inputs: BuildInputs, options: BuildOptions, *, has_downloads: bool) -
     if inputs.unpinned:
         message = f"not pinned: {', '.join(inputs.unpinned)}"
         if options.locked:
-            raise UserError(message, location="--locked", hint="run: invoke pin")
+            raise UserError(message, location="--locked", code="unpinned")
         warn(f"{message} - run: invoke pin")
-    if not (inputs.root / inputs.build.requirements).is_file():
-        raise UserError(
-            "the lock of the image's Python packages is missing",
-            location=inputs.build.requirements,
-            hint=f"run: invoke pin --python --variant {inputs.variant}",
-        )
+    if not (inputs.root / inputs.config.build.requirements).is_file():
+        raise UserError(location=inputs.config.build.requirements, code="packages-unlocked")
     if has_downloads and "MODEL_REPO" not in inputs.arguments:
         raise UserError(
             f"the download stage fetches from the Hub only, not the model at {CHECKPOINT_PATH}",
@@ -95,15 +106,12 @@ def _require_no_further_models(inputs: BuildInputs) -> None:
     Raises:
         UserError: there are models besides the checkpoint and the tokenizer.
     """
-    artifacts = (*inputs.artifacts, *inputs.volume_artifacts)
+    tokenizer = inputs.arguments.get("VOCABULARY_REPO")
     further = dict.fromkeys(
         each.model.name
-        for each in artifacts
+        for each in (*inputs.artifacts, *inputs.volume_artifacts)
         if each.model.target != CHECKPOINT_PATH
-        and not (
-            each.model.layout == "hub-cache"
-            and each.repo == inputs.arguments.get("VOCABULARY_REPO")
-        )
+        and not (each.model.layout == "hub-cache" and each.repo == tokenizer)
     )
     if further:
         raise UserError(
@@ -112,28 +120,3 @@ def _require_no_further_models(inputs: BuildInputs) -> None:
             location="--no-prefetch",
             hint="build without --no-prefetch",
         )
-
-
-def _report(
-    inputs: BuildInputs,
-    options: BuildOptions,
-    image_id: str,
-    progress: BuildProgress,
-    prebuilt: BuildProgress,
-    seconds: float,
-) -> BuildReport:
-    image = client().images.get(image_id)
-    steps = step_records(progress, prebuilt)
-    return BuildReport(
-        image_id=image.id,
-        tags=tuple(image.tags),
-        variant=inputs.variant,
-        target=options.target,
-        size=image.attrs["Size"],
-        seconds=round(seconds, 3),
-        context_bytes=progress.context_bytes,
-        cache_hit_ratio=hit_ratio(steps),
-        unpinned=inputs.unpinned,
-        layers=layer_records(image.history()),
-        steps=steps,
-    )

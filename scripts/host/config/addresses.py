@@ -5,8 +5,6 @@ and its provenance show to everybody; a model's address is written to the lock. 
 password.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
@@ -25,15 +23,6 @@ def check_mirror(url: str) -> str:
     return check_credentials(url).rstrip("/")
 
 
-def check_repository(repo: str) -> str:
-    """Return owner/name or a URL.
-
-    Raises:
-        ValueError: the URL holds a password.
-    """
-    return check_credentials(repo) if "://" in repo else repo
-
-
 def check_registry(prefix: str) -> str:
     """Return the prefix of an image's name without a trailing slash.
 
@@ -49,7 +38,7 @@ def check_registry(prefix: str) -> str:
 
 
 def check_credentials(url: str) -> str:
-    """Return a URL that holds no secret; a user without password, as in ssh://git@host, is none.
+    """Return a URL, or owner/name, without a secret; a user alone, as in ssh://git@host, is none.
 
     Raises:
         ValueError: it holds one; the message does not repeat it.

@@ -1,7 +1,5 @@
 """Print the merged config with the origin of each value, and make its JSON Schema."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

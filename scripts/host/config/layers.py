@@ -4,8 +4,6 @@ A layer is a tree of plain values and a map from key path to `file:line`. Maps m
 scalars are replaced.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,18 +132,15 @@ def parse_override(text: str) -> Layer:
     return Layer(tree, dict.fromkeys(prefixes, f"-D {path}"))
 
 
-def sublayer(layer: Layer, *keys: str) -> Layer:
-    """Return the part of a layer below some keys as a layer; a key may contain dots."""
-    tree: Any = layer.tree
-    for key in keys:
-        tree = tree.get(key) if isinstance(tree, dict) else None
+def sublayer(layer: Layer, key: str) -> Layer:
+    """Return the part of a layer below a key, which may contain dots, as a layer."""
+    tree, below = layer.tree.get(key), f"{key}."
     if not isinstance(tree, dict):
         return Layer({})
-    prefix = ".".join([*keys, ""])
     origins = {
-        path.removeprefix(prefix): origin
+        path.removeprefix(below): origin
         for path, origin in layer.origins.items()
-        if path.startswith(prefix)
+        if path.startswith(below)
     }
     return Layer(tree, origins)
 

@@ -1,7 +1,5 @@
 """Load the config of a command: layers merged and validated, each value's origin known."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,7 +18,8 @@ from scripts.host.config.layers import (
     validation_error,
 )
 from scripts.host.config.lock import Lock, LockedModel, read_lock
-from scripts.host.config.schema import Config, Model
+from scripts.host.config.model_schema import Model
+from scripts.host.config.schema import Config
 
 ROOT = Path(__file__).resolve().parents[3]
 DEFAULT_VARIANT = "cuda128"
@@ -52,8 +51,18 @@ class LoadedConfig:
 
     @property
     def ca_bundle(self) -> Path | None:
-        """File of `mirrors.ca_bundle`; see `find_ca_bundle`."""
-        return find_ca_bundle(self.root, self.config.mirrors.ca_bundle)
+        """File of `mirrors.ca_bundle`, trusted by every download; None without one.
+
+        Raises:
+            UserError: the file does not exist.
+        """
+        configured = self.config.mirrors.ca_bundle
+        if configured is None:
+            return None
+        path = self.root / Path(configured).expanduser()
+        if not path.is_file():
+            raise UserError(location=configured, code="ca-bundle-unusable")
+        return path
 
     def pin_of(self, model: Model) -> LockedModel | None:
         """Return a model's pin; None for a pin of another source, revision or file."""
@@ -61,20 +70,6 @@ class LoadedConfig:
         if locked is None or locked.source != model.source.lock_key:
             return None
         return locked if locked.files.keys() >= set(model.files) else None
-
-
-def find_ca_bundle(root: Path, configured: str | None) -> Path | None:
-    """Return the file of `mirrors.ca_bundle`, trusted by every download; None without one.
-
-    Raises:
-        UserError: the file does not exist.
-    """
-    if configured is None:
-        return None
-    path = root / Path(configured).expanduser()
-    if not path.is_file():
-        raise UserError(location=configured, code="ca-bundle-unusable")
-    return path
 
 
 def load(
@@ -109,16 +104,22 @@ def load_variants(
     base, *upper = _read_files(root, environment)
     variants = sublayer(reduce(merge, upper, base), "variants")
     upper += [*_endpoint_layer(environment), *map(parse_override, define)]
-    merged = {
-        name: reduce(merge, upper, merge(base, _variant_layer(variants, name)))
-        for name in names or variants.tree
-    }
-    configs = {name: _validate(layer) for name, layer in merged.items()}
-    lock = read_lock(root)
-    return tuple(
-        LoadedConfig(config, name, merged[name].origins, lock, root)
-        for name, config in configs.items()
-    )
+    lock, loaded = read_lock(root), []
+    for name in names or variants.tree:
+        if name not in variants.tree:
+            raise UserError(
+                f"there is no variant {name}",
+                location="config.yaml",
+                hint=f"one of: {', '.join(variants.tree)}",
+            )
+        layer = reduce(merge, upper, merge(base, sublayer(variants, name)))
+        try:
+            config = Config.model_validate(layer.tree)
+        except ValidationError as error:
+            hint = "see docs/reference/config.md"
+            raise validation_error(error, layer, name="config", hint=hint) from None
+        loaded.append(LoadedConfig(config, name, layer.origins, lock, root))
+    return tuple(loaded)
 
 
 def _read_files(root: Path, environment: Mapping[str, str]) -> list[Layer]:
@@ -138,21 +139,3 @@ def _endpoint_layer(environment: Mapping[str, str]) -> list[Layer]:
     endpoint = environment.get("HF_ENDPOINT", "").rstrip("/")
     key = "mirrors.huggingface"
     return [Layer({"mirrors": {"huggingface": endpoint}}, {key: "HF_ENDPOINT"})] if endpoint else []
-
-
-def _variant_layer(variants: Layer, name: str) -> Layer:
-    if name not in variants.tree:
-        raise UserError(
-            f"there is no variant {name}",
-            location="config.yaml",
-            hint=f"one of: {', '.join(variants.tree)}",
-        )
-    return sublayer(variants, name)
-
-
-def _validate(layer: Layer) -> Config:
-    try:
-        return Config.model_validate(layer.tree)
-    except ValidationError as error:
-        hint = "see config.schema.json or the config reference in the README"
-        raise validation_error(error, layer, name="config", hint=hint) from None

@@ -1,22 +1,21 @@
-"""Read and write `config.lock.yaml`: what the network answered.
+"""Read and write `config.lock.yaml`: what the network answered; resolve base images and sources.
 
 Written by `invoke pin`, and for a plain URL by trust on first use.
 """
 
-from __future__ import annotations
-
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import Field, ValidationError
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.partial import partial_path
-from scripts.common.files import NO_LOCKS, open_locked
+from scripts.common.files import NO_LOCKS, open_locked, write_atomically
 from scripts.host.config.layers import read_layer, validation_error
-from scripts.host.config.schema import Commit, Digest, Section, Sha256
+from scripts.host.config.model_schema import Section, Sha256
+from scripts.host.config.schema import Commit, Digest, GitSource
 
 LOCK_NAME = "config.lock.yaml"
 
@@ -30,27 +29,30 @@ class LockedFile(Section):
     """One file of a model."""
 
     sha256: Sha256
-    size: int = Field(ge=0, description="Bytes.")
+    size: int = Field(ge=0)
+    """Bytes."""
 
 
 class LockedModel(Section):
     """A model as it was found; valid only while the config has the same source and files."""
 
-    source: str = Field(description="hub:owner/repo@revision, or the URL.")
-    revision: Commit | None = Field(default=None, description="Commit of the Hub repository.")
-    files: dict[str, LockedFile] = Field(description="By name in the repository or URL.")
+    source: str
+    """hub:owner/repo@revision, or the URL."""
+    revision: Commit | None = None
+    """Commit of the Hub repository."""
+    files: dict[str, LockedFile]
+    """By name in the repository or URL."""
 
 
 class Lock(Section):
     """All of `config.lock.yaml`; a missing entry is unpinned."""
 
-    images: dict[str, Digest] = Field(
-        default_factory=dict, description="Configured reference to sha256:… digest."
-    )
-    sources: dict[str, Commit] = Field(
-        default_factory=dict, description="owner/name@ref to commit, for sources without one."
-    )
-    models: dict[str, LockedModel] = Field(default_factory=dict, description="By model name.")
+    images: dict[str, Digest] = Field(default_factory=dict)
+    """Configured reference to sha256:… digest."""
+    sources: dict[str, Commit] = Field(default_factory=dict)
+    """owner/name@ref to commit, for sources without one."""
+    models: dict[str, LockedModel] = Field(default_factory=dict)
+    """By model name."""
 
 
 def read_lock(root: Path) -> Lock:
@@ -93,29 +95,29 @@ def update_lock(root: Path, change: Callable[[Lock], Lock]) -> tuple[Lock, Lock]
     import yaml
 
     path = root / LOCK_NAME
-    partial = partial_path(path)
+    guard = partial_path(path)
     try:
-        with os.fdopen(_open(partial), "w", encoding="utf-8") as stream, removed_on_error(partial):
-            before = read_lock(root)
-            after = change(before)
-            stream.truncate(0)
-            stream.write(_HEADING + yaml.safe_dump(after.model_dump(), default_flow_style=False))
-            stream.flush()
-            os.fsync(stream.fileno())
-            partial.replace(path)
+        with os.fdopen(_open(guard)):
+            try:
+                before = read_lock(root)
+                after = change(before)
+                text = _HEADING + yaml.safe_dump(after.model_dump())
+                write_atomically(path, text, is_durable=True)
+            finally:
+                guard.unlink(missing_ok=True)
     except OSError as error:
         raise lock_write_error(error, LOCK_NAME) from None
     return before, after
 
 
-def _open(partial: Path) -> int:
-    """Open the partial file, locked where the file system has locks."""
+def _open(guard: Path) -> int:
+    """Open a file, locked where the file system has locks."""
     try:
-        return open_locked(partial)
+        return open_locked(guard)
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
-        return os.open(partial, os.O_RDWR)
+        return os.open(guard, os.O_RDWR)
 
 
 def lock_write_error(error: OSError, location: str) -> UserError:
@@ -127,12 +129,65 @@ def lock_write_error(error: OSError, location: str) -> UserError:
     )
 
 
-@contextmanager
-def removed_on_error(partial: Path) -> Iterator[None]:
-    """Remove a file that was to be renamed if the block fails."""
-    try:
-        yield
-    except BaseException:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise
+@dataclass(frozen=True)
+class ResolvedBase:
+    """A base image.
+
+    Args:
+        name: as the config has it, without a digest.
+        digest: `sha256:…` from config or lock; empty when unpinned.
+        reference: as `FROM` takes it, with digest and registry mirror.
+    """
+
+    name: str
+    digest: str
+    reference: str
+
+
+@dataclass(frozen=True)
+class ResolvedSource:
+    """A git repository that the image contains.
+
+    Args:
+        name: key under `a1111.sources`.
+        repo: owner/name under `mirrors.github`, or a URL.
+        ref: what an unpinned build fetches: the release's tag for the WebUI, else HEAD.
+        commit: from config or lock; empty when unpinned.
+    """
+
+    name: str
+    repo: str
+    ref: str
+    commit: str
+
+    @property
+    def lock_key(self) -> str:
+        """Key of the source's commit in the lock."""
+        return f"{self.repo}@{self.ref}"
+
+
+def resolve_base(configured: str, lock: Lock, registry: str | None) -> ResolvedBase:
+    """Pin a base image by the lock, and address it through a registry mirror.
+
+    The rules for short names are Docker's: no host means docker.io, no slash means `library/`.
+
+    Args:
+        configured: reference in the config.
+        lock: `Lock()` for the unpinned reference.
+        registry: the mirror that serves Docker Hub's images; None for none.
+    """
+    name, _, written = configured.partition("@")
+    digest = written or lock.images.get(name, "")
+    pinned = f"{name}@{digest}" if digest else name
+    short = pinned.removeprefix("docker.io/")
+    host, slash, _ = short.partition("/")
+    if not registry or (slash and ("." in host or ":" in host or host == "localhost")):
+        return ResolvedBase(name, digest, pinned)
+    return ResolvedBase(name, digest, f"{registry}/{short if slash else f'library/{short}'}")
+
+
+def resolve_source(name: str, source: GitSource, release: str, lock: Lock) -> ResolvedSource:
+    """Pin a git repository by the config, else by the lock."""
+    unpinned = ResolvedSource(name, source.repo, release if name == "webui" else "HEAD", "")
+    commit = source.commit or lock.sources.get(unpinned.lock_key, "")
+    return replace(unpinned, commit=commit)

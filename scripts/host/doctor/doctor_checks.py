@@ -1,22 +1,19 @@
 """Check what the builder's machine lacks, each check from the facts that it needs."""
 
-from __future__ import annotations
-
 import json
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from scripts.common.checks.check_result import CheckResult
+from scripts.common.checks.check import CheckResult
 from scripts.common.diagnostics.error import UserError
-from scripts.common.diagnostics.table import diagnostics
-from scripts.common.gpu.device import Capability, Driver, dotted, parse_capability
+from scripts.common.gpu.gpu_facts import Capability, Driver, TorchFacts, dotted, parse_capability
 from scripts.common.gpu.judge import judge_code, judge_driver
 from scripts.common.units import size
 from scripts.host.build.inputs import BuildInputs
 from scripts.host.doctor import doctor_facts
-from scripts.host.doctor.doctor_facts import Disk, EngineFacts, ImageTorch, nearest
-from scripts.host.doctor.outside_sources import Reached, reach_sources
+from scripts.host.doctor.doctor_facts import Disk, EngineFacts, nearest
+from scripts.host.doctor.outside_sources import check_sources
 
 
 def run_checks(inputs: BuildInputs) -> tuple[CheckResult, ...]:
@@ -30,20 +27,20 @@ def run_checks(inputs: BuildInputs) -> tuple[CheckResult, ...]:
         *check_buildx(engine),
         *map(check_disk, doctor_facts.read_disks(inputs, engine, needs_base=needs_base)),
         check_store(inputs.store),
-        check_packages(inputs.root, inputs.build.requirements),
+        check_packages(inputs.root, inputs.config.build.requirements),
         check_pins(inputs.unpinned),
-        *map(check_source, reach_sources(inputs, local, engine.insecure_registries)),
+        *check_sources(inputs, local, engine.insecure_registries),
     ]
-    if inputs.build.accelerator == "cuda":
+    if inputs.config.build.accelerator == "cuda":
         driver, reason = doctor_facts.read_driver()
-        images = doctor_facts.find_local(client, inputs.references)
-        torch = doctor_facts.read_image_torch(client, images[0] if images else "")
-        targets = map(parse_capability, inputs.smoke.targets)
+        image = next(iter(doctor_facts.find_local(client, inputs.references)), "")
+        torch = doctor_facts.read_image_torch(client, image)
+        targets = map(parse_capability, inputs.config.smoke.targets)
         results += (
             check_gpu(driver, reason),
             *check_toolkit(driver, engine),
             *check_driver(driver, torch),
-            check_image(torch, driver, targets),
+            check_image(image, torch, driver, targets),
         )
     return tuple(results)
 
@@ -98,21 +95,6 @@ def check_pins(unpinned: Sequence[str]) -> CheckResult:
     return CheckResult("pins", "passed", "every input is pinned")
 
 
-def check_source(reached: Reached) -> CheckResult:
-    """Expect every outside source of a setting to answer."""
-    name = f"mirrors.{reached.setting}"
-    if not reached.errors:
-        return CheckResult(name, "passed", ", ".join(reached.addresses))
-    [first, *others] = reached.errors
-    evidence = f"{first} (and {len(others)} more)" if others else first
-    if reached.setting == "ca_bundle":
-        code = "ca-bundle-unusable"
-    else:
-        untrusted = diagnostics()["certificate"].search(first)
-        code = "certificate" if untrusted else "mirror-unreachable"
-    return CheckResult(name, "failed", evidence, code)
-
-
 def check_gpu(driver: Driver | None, reason: str) -> CheckResult:
     """Expect a GPU, which only the smoke test of the image needs."""
     if not driver or not driver.gpus:
@@ -133,21 +115,20 @@ def check_toolkit(driver: Driver | None, engine: EngineFacts) -> Iterator[CheckR
         yield CheckResult("toolkit", "failed", evidence, "toolkit-missing")
 
 
-def check_driver(driver: Driver | None, torch: ImageTorch) -> Iterator[CheckResult]:
+def check_driver(driver: Driver | None, torch: TorchFacts) -> Iterator[CheckResult]:
     """Expect a driver that supports the CUDA version of the image's torch."""
-    if driver and torch.facts and torch.facts.cuda:
-        yield CheckResult("driver", *judge_driver(driver, torch.facts.cuda))
+    if driver and torch.cuda:
+        yield CheckResult("driver", *judge_driver(driver, torch.cuda))
 
 
 def check_image(
-    torch: ImageTorch, driver: Driver | None, targets: Iterable[Capability]
+    image: str, torch: TorchFacts, driver: Driver | None, targets: Iterable[Capability]
 ) -> CheckResult:
     """Expect the image's torch to contain code for the GPUs here and those in the config."""
-    if not torch.facts:
-        reason = torch.error or "not built yet"
-        return CheckResult("image", "warned", f"{torch.image} {reason}".strip(), "image-unknown")
+    if torch.error:
+        return CheckResult("image", "warned", f"{image} {torch.error}".strip(), "image-unknown")
     here = (gpu.capability for gpu in (driver.gpus if driver else ()))
-    return CheckResult("image", *judge_code((*here, *targets), torch.facts.archs))
+    return CheckResult("image", *judge_code((*here, *targets), torch.archs))
 
 
 def as_json(results: Sequence[CheckResult]) -> str:

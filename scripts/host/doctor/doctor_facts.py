@@ -1,28 +1,25 @@
 """Read facts about the builder's machine; nothing here judges them."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+from docker import DockerClient
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.gpu.device import Driver
+from scripts.common.gpu.gpu_facts import PROBE, Driver, TorchFacts, parse_facts
 from scripts.common.gpu.nvml import parse_driver
-from scripts.common.gpu.torch_facts import PROBE, TorchFacts, parse_facts
 from scripts.common.run import last_line, run_program
 from scripts.host.build.inputs import BuildInputs
 from scripts.host.config.load import ROOT
-from scripts.host.engine.client import client, docker_errors, explanation, probe
+from scripts.host.engine.client import client, docker_errors, probe
 from scripts.host.engine.containers import container_output
 from scripts.host.models.store import Store
-
-if TYPE_CHECKING:
-    from docker import DockerClient
 
 # What an image of the usual recipe has over its base: 1.99 GB, measured with A1111 v1.9.3.
 _PACKAGES: Final = 2_000_000_000
@@ -86,27 +83,12 @@ class Disk:
     allowance: int = 0
 
 
-@dataclass(frozen=True)
-class ImageTorch:
-    """What torch in the built image reports.
-
-    Args:
-        image: its reference; empty before the first build.
-        facts: None where torch could not be asked.
-        error: why it could not.
-    """
-
-    image: str = ""
-    facts: TorchFacts | None = None
-    error: str = ""
-
-
 def read_engine() -> tuple[EngineFacts, DockerClient | None]:
     """Ask the engine and buildx, and return the facts and the engine's client, if it answers."""
     buildx = error = ""
     connected = None
     try:
-        buildx = ".".join(map(str, probe().buildx))
+        buildx = probe().buildx
         connected = client()
     except UserError as missing:
         error = missing.message
@@ -118,7 +100,12 @@ def read_engine() -> tuple[EngineFacts, DockerClient | None]:
 
 def find_local(connected: DockerClient | None, references: Iterable[str]) -> tuple[str, ...]:
     """Return those of some images that the engine has."""
-    return tuple(name for name in references if connected and _has(connected, name))
+    found = []
+    for name in references:
+        with suppress(UserError), docker_errors(name):
+            if connected and connected.images.get(name):
+                found.append(name)
+    return tuple(found)
 
 
 def read_disks(inputs: BuildInputs, engine: EngineFacts, *, needs_base: bool) -> tuple[Disk, ...]:
@@ -144,32 +131,25 @@ def read_disks(inputs: BuildInputs, engine: EngineFacts, *, needs_base: bool) ->
     return (replace(images, needed=models.needed + images.needed),)
 
 
-def read_image_torch(connected: DockerClient | None, image: str) -> ImageTorch:
-    """Run an image's own torch, and return what it reports.
+def read_image_torch(connected: DockerClient | None, image: str) -> TorchFacts:
+    """Run an image's own torch, and return what it reports, or as its error why it cannot.
 
     Args:
         connected: the engine; None where none answers.
         image: its reference; empty before the first build.
     """
     if connected is None or not image:
-        return ImageTorch(image)
-    from docker.errors import ContainerError
-
+        return TorchFacts(error="not built yet")
     command = ["/bin/sh", "-c", 'exec "${WEBUI_PYTHON:-python3}" -c "$0"', PROBE.read_text()]
     try:
-        with docker_errors(image, message="cannot be run"):
-            try:
-                text = container_output(connected, image, command, timeout=_TORCH_TIMEOUT)
-            except ContainerError as error:
-                return ImageTorch(image, error=f"cannot import torch: {explanation(error)}")
+        with docker_errors(image, message="cannot import torch"):
+            text = container_output(connected, image, command, timeout=_TORCH_TIMEOUT)
         facts = parse_facts(text)
     except UserError as error:
-        return ImageTorch(image, error=error.message)
+        return TorchFacts(error=error.message)
     except ValueError as error:
-        return ImageTorch(image, error=f"cannot import torch: {error}")
-    if facts.error:
-        return ImageTorch(image, error=f"cannot import torch: {facts.error}")
-    return ImageTorch(image, facts)
+        return TorchFacts(error=f"cannot import torch: {error}")
+    return replace(facts, error=facts.error and f"cannot import torch: {facts.error}")
 
 
 def read_driver() -> tuple[Driver | None, str]:
@@ -195,15 +175,6 @@ def nearest(folder: Path) -> Path:
 def _exists(path: Path) -> bool:
     """Return False, unlike Path.exists, where a folder above may not be read."""
     return os.path.exists(path)  # noqa: PTH110
-
-
-def _has(connected: DockerClient, name: str) -> bool:
-    try:
-        with docker_errors(name):
-            connected.images.get(name)
-    except UserError:
-        return False
-    return True
 
 
 def _disk(folder: Path, needed: int, allowance: int = 0) -> Disk:

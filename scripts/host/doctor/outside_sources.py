@@ -1,27 +1,25 @@
 """Request from every outside source something that the build really needs from it."""
 
-from __future__ import annotations
-
-import http.client
 import ipaddress
 import re
 import ssl
 import sys
-import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
 from typing import Final
 from urllib.parse import urlsplit
 
+import requests
+from urllib3.exceptions import HTTPError
+
+from scripts.common.checks.check import CheckResult
 from scripts.common.diagnostics.error import UserError
+from scripts.common.fetch.http import TrustingAdapter, root_cause, ssl_context
 from scripts.common.fetch.spec import redact_url
-from scripts.common.fetch.tls import ssl_context
 from scripts.common.run import run_program
 from scripts.host.build.inputs import BuildInputs
-from scripts.host.config.load import find_ca_bundle
 from scripts.host.pin.git_sources import source_url
 
 _TIMEOUT: Final = 10.0  # seconds without a byte
@@ -52,66 +50,51 @@ class Request:
         return redact_url(self.url).removesuffix("/info/refs")
 
 
-@dataclass(frozen=True)
-class Reached:
-    """The answers of the outside sources that one setting replaces.
-
-    Args:
-        setting: key of `mirrors`.
-        addresses: scheme and host of each.
-        errors: one line a request that failed.
-    """
-
-    setting: str
-    addresses: tuple[str, ...]
-    errors: tuple[str, ...] = ()
-
-
-def reach_sources(
+def check_sources(
     inputs: BuildInputs, local_images: Collection[str], insecure: Collection[str] = ()
-) -> tuple[Reached, ...]:
-    """Send every request of a build at once.
+) -> Iterator[CheckResult]:
+    """Send every request of a build at once, and expect every outside source to answer.
 
     Args:
         inputs: of the build.
         local_images: base images that need no registry, because the engine has them.
         insecure: registries that the engine may reach without TLS.
     """
-    requests = plan_requests(inputs, local_images, insecure)
+    planned = plan_requests(inputs, local_images, insecure)
     try:
-        bundle = find_ca_bundle(inputs.root, inputs.mirrors.ca_bundle)
-        context = ssl_context(str(bundle or ""))
+        bundle = str(inputs.ca_bundle or "")
+        ssl_context(bundle)
     except UserError as error:
-        unusable = Reached("ca_bundle", (), (f"{error.location}: {error.message}",))
-        return unusable, *group(requests, _send(requests, ssl.create_default_context()))
-    return group(requests, _send(requests, context))
+        yield _failed("ca_bundle", [error])
+        bundle = ""
+    yield from judge_answers(_send(planned, bundle))
 
 
 def plan_requests(
     inputs: BuildInputs, local_images: Collection[str] = (), insecure: Collection[str] = ()
 ) -> tuple[Request, ...]:
     """Return every request that a build's sources need, each once."""
-    mirrors = inputs.mirrors
-    requests = []
+    mirrors = inputs.config.mirrors
+    planned = []
     for base in (inputs.download_base, inputs.runtime_base):
         if base.reference not in local_images:
             url = _registry_url(base.reference, insecure)
-            requests.append(Request("registry", url, (*_LOCKED, _WANTS_TLS)))
+            planned.append(Request("registry", url, (*_LOCKED, _WANTS_TLS)))
     for source in inputs.sources:
         url = source_url(mirrors.github, source.repo)
-        requests.append(Request("github", f"{url}/info/refs?service=git-upload-pack"))
+        planned.append(Request("github", f"{url}/info/refs?service=git-upload-pack"))
     for artifact in (*inputs.artifacts, *inputs.volume_artifacts):
         if artifact.repo:
             url = f"{mirrors.huggingface}/api/models/{artifact.repo}"
-            requests.append(Request("huggingface", url, _LOCKED))
+            planned.append(Request("huggingface", url, _LOCKED))
     for index in find_indexes(mirrors.python):
-        requests.append(Request("python", f"{index}/setuptools/"))
+        planned.append(Request("python", f"{index}/setuptools/"))
     if mirrors.pytorch:
-        requests.append(Request("pytorch", f"{mirrors.pytorch}/xformers/"))
+        planned.append(Request("pytorch", f"{mirrors.pytorch}/xformers/"))
     for setting, mirror in (("apt", mirrors.apt), ("apk", mirrors.apk)):
         if mirror:
-            requests.append(Request(setting, f"{mirror}/", (403, 404)))  # may list nothing
-    return tuple(dict.fromkeys(each for each in requests if each.url.startswith("http")))
+            planned.append(Request(setting, f"{mirror}/", (403, 404)))  # may list nothing
+    return tuple(dict.fromkeys(each for each in planned if each.url.startswith("http")))
 
 
 def find_indexes(mirror: str | None) -> Iterator[str]:
@@ -141,61 +124,67 @@ def _index_urls(text: str) -> Iterator[str]:
         yield found[1].rstrip("/")
 
 
-def trouble(request: Request, context: ssl.SSLContext | None = None) -> str:
-    """Send a request, and return what is wrong with the answer; empty when nothing is."""
-    outgoing = urllib.request.Request(request.url, headers={"User-Agent": "git/2"})
+def find_error(request: Request, ca_bundle: str = "") -> UserError | None:
+    """Send a request, and return what is wrong with the answer, if anything.
+
+    Args:
+        request: what to send.
+        ca_bundle: certificates to trust besides the usual ones; empty for none.
+    """
+    code = "mirror-unreachable"
     try:
-        with urllib.request.urlopen(outgoing, timeout=_TIMEOUT, context=context):
-            return ""
-    except urllib.error.HTTPError as error:
-        error.close()
-        reason = "" if error.code in request.accepted else f"{error.code} {error.reason}"
-        return reason and f"{request.shown}: {reason}"
-    except urllib.error.URLError as error:
-        cause = error.reason
+        with requests.Session() as session:
+            session.mount("https://", TrustingAdapter(ca_bundle))
+            session.headers["User-Agent"] = "git/2"  # some git hosts answer only git
+            answer = session.get(request.url, timeout=_TIMEOUT, stream=True)
+        if answer.ok or answer.status_code in request.accepted:
+            return None
+        reason = f"{answer.status_code} {answer.reason}"
+    except UserError as error:
+        return error
+    except (requests.RequestException, HTTPError) as error:
+        cause = root_cause(error)
+        reason = str(getattr(cause, "strerror", None) or cause)
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"{request.shown}: the certificate is not trusted: {cause.verify_message}"
-        return f"{request.shown}: {getattr(cause, 'strerror', None) or cause}"
-    except (OSError, http.client.HTTPException, UnicodeError) as error:  # UnicodeError: host..name
-        return f"{request.shown}: {error or type(error).__name__}"
+            code, reason = "certificate", f"its certificate is not trusted: {cause.verify_message}"
+    return UserError(reason, location=request.shown, code=code)
 
 
-def group(requests: Sequence[Request], errors: Sequence[str]) -> tuple[Reached, ...]:
-    """Group requests and their errors, empty for success, by setting."""
-    settings = dict.fromkeys(request.setting for request in requests)
-    pairs = list(zip(requests, errors, strict=True))
-    return tuple(
-        Reached(
-            setting,
-            tuple(
-                dict.fromkeys(
-                    "/".join(request.shown.split("/")[:3])
-                    for request in requests
-                    if request.setting == setting
-                )
-            ),
-            tuple(error for request, error in pairs if error and request.setting == setting),
-        )
-        for setting in settings
-    )
+def judge_answers(answers: Mapping[Request, UserError | None]) -> Iterator[CheckResult]:
+    """Judge all requests of each setting together, by their errors, None for success."""
+    grouped: dict[str, list[Request]] = {}
+    for request in answers:
+        grouped.setdefault(request.setting, []).append(request)
+    for setting, asked in grouped.items():
+        if errors := [error for each in asked if (error := answers[each])]:
+            yield _failed(setting, errors)
+        else:
+            addresses = dict.fromkeys("/".join(each.shown.split("/")[:3]) for each in asked)
+            yield CheckResult(f"mirrors.{setting}", "passed", ", ".join(addresses))
 
 
-def _send(requests: Sequence[Request], context: ssl.SSLContext) -> tuple[str, ...]:
-    """Send requests concurrently, and return an error for each, empty for success."""
-    errors: dict[Request, str] = {}
+def _failed(setting: str, errors: Sequence[UserError]) -> CheckResult:
+    [first, *others] = errors
+    more = f" (and {len(others)} more)" if others else ""
+    evidence = f"{first.location}: {first.message}{more}"
+    return CheckResult(f"mirrors.{setting}", "failed", evidence, first.code)
 
-    def send(request: Request) -> None:
-        errors[request] = trouble(request, context)
 
-    # Daemon threads: nothing else ends a lookup of a host name, and the program must not wait.
-    threads = [threading.Thread(target=send, args=(each,), daemon=True) for each in requests]
-    for thread in threads:
-        thread.start()
+def _send(planned: Sequence[Request], ca_bundle: str) -> dict[Request, UserError | None]:
+    """Send requests concurrently, and return an error for each, None for success."""
     end = time.monotonic() + _DEADLINE
-    for thread in threads:
-        thread.join(max(0.0, end - time.monotonic()))
-    late = f"no answer within {_DEADLINE:.0f} s"
-    return tuple(errors.get(request, f"{request.shown}: {late}") for request in requests)
+    # Daemon threads: nothing else ends a lookup of a host name, and the program must not wait.
+    with ThreadPool(max(1, len(planned))) as pool:
+        pending = {each: pool.apply_async(find_error, (each, ca_bundle)) for each in planned}
+        for answer in pending.values():
+            answer.wait(max(0.0, end - time.monotonic()))
+        late = f"no answer within {_DEADLINE:.0f} s"
+        return {
+            request: answer.get()
+            if answer.ready()
+            else UserError(late, location=request.shown, code="mirror-unreachable")
+            for request, answer in pending.items()
+        }
 
 
 def _registry_url(reference: str, insecure: Collection[str]) -> str:

@@ -1,41 +1,38 @@
 """Connect to the Docker engine, ask what it can do, and report its errors to the user."""
 
-from __future__ import annotations
-
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+import docker
+from requests import RequestException
+from urllib3.exceptions import HTTPError
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.diagnostics.signatures import match
+from scripts.common.diagnostics.table import match
 from scripts.common.run import last_line, run_program
-
-if TYPE_CHECKING:
-    import docker
 
 _TIMEOUT: Final = 60  # seconds for one short answer; less than one is usual
 # Seconds without a byte from the engine. It says nothing while it commits or removes a large image,
 # or while a registry stores a large layer; the SDK's own 60 s end that on a busy machine.
 _SILENCE: Final = 900
-MINIMUM_BUILDX = (0, 13)  # the first with --progress=rawjson
 
 
 @dataclass(frozen=True)
 class Engine:
-    """Versions and abilities of the engine.
+    """Abilities of the engine.
 
     Args:
-        version: of the engine.
-        buildx: version of buildx as two numbers.
+        buildx: version of buildx, such as 0.13.
         containerd_store: whether containerd keeps the images, which attestations need.
     """
 
-    version: str
-    buildx: tuple[int, int]
+    buildx: str
     containerd_store: bool
 
 
@@ -51,7 +48,7 @@ def _docker(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def probe() -> Engine:
-    """Read the versions and abilities of the engine and of buildx.
+    """Ask the engine and buildx what they can do.
 
     Raises:
         UserError: no engine answers, or buildx is missing or too old.
@@ -66,22 +63,18 @@ def probe() -> Engine:
             code="engine-missing",
         )
     store = any("containerd.snapshotter" in str(pair) for pair in facts.get("DriverStatus") or [])
-    return Engine(str(facts["ServerVersion"]), _buildx_version(), store)
+    return Engine(_buildx_version(), store)
 
 
-def _buildx_version() -> tuple[int, int]:
+def _buildx_version() -> str:
     answer = _docker("buildx", "version")  # github.com/docker/buildx v0.13.1 788433953af1…
     fields = answer.stdout.split()
     if answer.returncode != 0 or len(fields) < 2:
         raise UserError("the Docker engine has no buildx", code="buildx-missing")
-    major, minor = (int(part) for part in fields[1].lstrip("v").split(".")[:2])
-    if (major, minor) < MINIMUM_BUILDX:
-        raise UserError(
-            f"buildx {fields[1]} is too old",
-            code="buildx-missing",
-            hint=f"install {MINIMUM_BUILDX[0]}.{MINIMUM_BUILDX[1]} or newer",
-        )
-    return major, minor
+    major, minor = fields[1].lstrip("v").split(".")[:2]
+    if (int(major), int(minor)) < (0, 13):  # the first with --progress=rawjson
+        raise UserError(f"buildx {fields[1]} is older than 0.13", code="buildx-missing")
+    return f"{major}.{minor}"
 
 
 def builder_driver(name: str | None) -> str:
@@ -91,13 +84,11 @@ def builder_driver(name: str | None) -> str:
         UserError: there is no such builder.
     """
     answer = _docker("buildx", "inspect", *([name] if name else []))
-    for line in answer.stdout.splitlines():
-        key, _, value = line.partition(":")
-        if key == "Driver":
-            return value.strip()
-    raise UserError(
-        f"there is no buildx builder {name}", location="build.builder", hint="see: docker buildx ls"
-    )
+    found = re.search(r"^Driver:\s*(\S+)", answer.stdout, re.MULTILINE)
+    if not found:
+        message, hint = f"there is no buildx builder {name}", "see: docker buildx ls"
+        raise UserError(message, location="build.builder", hint=hint)
+    return found[1]
 
 
 def client() -> docker.DockerClient:
@@ -106,8 +97,6 @@ def client() -> docker.DockerClient:
     Raises:
         UserError: no engine answers.
     """
-    import docker
-
     with docker_errors(message="no Docker engine answers", code="engine-missing"):
         connected = docker.from_env(timeout=_TIMEOUT)
         connected.ping()
@@ -130,10 +119,6 @@ def docker_errors(
     Raises:
         UserError: for every error of the engine or of the connection.
     """
-    import docker
-    from requests import RequestException
-    from urllib3.exceptions import HTTPError
-
     try:
         yield
     except docker.errors.ImageNotFound:
@@ -156,7 +141,6 @@ def docker_errors(
             f"the connection to the engine was lost: {explanation(error)}",
             location=location,
             code="engine-missing",
-            hint="run: invoke doctor",
         ) from None
 
 

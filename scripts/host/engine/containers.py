@@ -4,21 +4,18 @@ The label names machine and checkout. As long as a process that uses it lives, i
 the checkout's folder, which the kernel drops however the process ends.
 """
 
-from __future__ import annotations
-
 import platform
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+import docker
+from docker.models.containers import Container
 
 from scripts.common.files import exclusive_lock, shared_lock
 from scripts.host.config.load import ROOT
-
-if TYPE_CHECKING:
-    import docker
-    from docker.models.containers import Container
 
 LABEL: Final = "com.github.a1111-worker.started-by"
 _locks = ExitStack()  # held until the process ends
@@ -47,8 +44,6 @@ def run_container(
     Raises:
         docker.errors.DockerException: it cannot be created or started.
     """
-    import docker
-
     labels = {**options.pop("labels", {}), **({} if keep else session_label())}
     container = client.containers.create(
         image, None if command is None else list(command), labels=labels, **options
@@ -88,8 +83,6 @@ def container_output(
         docker.errors.DockerException: the container does not start.
         requests.RequestException: the command takes longer than `timeout`.
     """
-    import docker
-
     options = {"entrypoint": "", "network_mode": "none", **options}
     with run_container(client, image, command, **options) as container:
         code = container.wait(timeout=timeout)["StatusCode"]
@@ -100,9 +93,10 @@ def container_output(
         return printed.decode("utf-8", "replace")
 
 
+@cache
 def session_label(root: Path = ROOT) -> dict[str, str]:
     """Return the label for what this process starts; from then on `block_sessions` yields False."""
-    _share_lock(root)
+    _locks.enter_context(shared_lock(root))
     return checkout_label(root)
 
 
@@ -111,17 +105,10 @@ def checkout_label(root: Path) -> dict[str, str]:
     return {LABEL: f"{platform.node()}:{root}"}
 
 
-@contextmanager
-def block_sessions(root: Path) -> Iterator[bool]:
+def block_sessions(root: Path) -> AbstractContextManager[bool]:
     """Keep processes from starting containers for a checkout until the block ends.
 
     Yields:
         True; False where one that does is running, or the file system has no locks.
     """
-    with exclusive_lock(root, without_locks=False) as is_blocked:
-        yield is_blocked
-
-
-@cache
-def _share_lock(root: Path) -> None:
-    _locks.enter_context(shared_lock(root))
+    return exclusive_lock(root, without_locks=False)

@@ -16,8 +16,13 @@ from contextlib import suppress
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
+import docker
+from docker.models.containers import Container
+from docker.models.images import Image
+
 from scripts.common.diagnostics.error import UserError
-from scripts.host.console import Throttle, note, size
+from scripts.common.units import size
+from scripts.host.console import Throttle, note
 from scripts.host.engine.client import docker_errors
 from scripts.host.engine.containers import run_container
 from scripts.host.inspect.layer_tree import (
@@ -32,10 +37,7 @@ from scripts.host.inspect.layer_tree import (
 )
 
 if TYPE_CHECKING:
-    import docker
     from _typeshed import WriteableBuffer
-    from docker.models.containers import Container
-    from docker.models.images import Image
 
 CHUNK: Final = 1 << 20
 _GZIP: Final = b"\x1f\x8b"
@@ -181,9 +183,7 @@ def _read_folder(container: Container, mount: str, progress: ExportProgress) -> 
 
 
 def _has_path(container: Container, path: str) -> bool:
-    from docker.errors import NotFound
-
-    with suppress(NotFound):
+    with suppress(docker.errors.NotFound):
         chunks, _ = container.get_archive(path.encode("utf-8", "surrogateescape"))
         chunks.close()
         return True

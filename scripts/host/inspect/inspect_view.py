@@ -1,15 +1,13 @@
 """Show an inspected image, and the difference between two, as tables."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from typing import Final
 
+from scripts.common.units import size
 from scripts.host.config.schema import Smoke
-from scripts.host.console import size, table
-from scripts.host.inspect.rules import CHECKS
-from scripts.host.inspect.structure import Inspection
+from scripts.host.console import table
+from scripts.host.inspect.structure import Inspection, check_structure
 
 # What BuildKit adds to a RUN step: build arguments and the shell.
 _RUN_PREFIX: Final = re.compile(r"^RUN (?:\|\d+ .*? )?/bin/(?:ba)?sh (?:-o pipefail )?-e?c ")
@@ -32,8 +30,7 @@ def format_inspection(image: Inspection, smoke: Smoke) -> str:
     folders = [[size(count), path] for path, count in image.manifest.folders.items()]
     checks = [
         [code, "failed" if lines else "passed", line]
-        for code, check in CHECKS.items()
-        for lines in (check(image, smoke),)
+        for code, lines in check_structure(image, smoke).items()
         for line in lines or [""]
     ]
     return "\n\n".join(

@@ -4,8 +4,6 @@ A tar is read once, as a stream; names and sizes are kept, contents are not.
 https://github.com/opencontainers/image-spec/blob/main/layer.md
 """
 
-from __future__ import annotations
-
 import tarfile
 import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence

@@ -1,16 +1,13 @@
 """List what is installed in an image by its own tools: packages, git commits, folders."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
+
+import docker
 
 from scripts.common.records import Record
 from scripts.host.engine.client import docker_errors
 from scripts.host.engine.containers import container_output
-
-if TYPE_CHECKING:
-    import docker
 
 # du counts 1 kB blocks that are on the disk, or files; -x stays in the image. Tools that an image
 # does not have are left out, so that any image can be inspected.

@@ -3,8 +3,6 @@
 https://cyclonedx.org/docs/1.6/json/; package URLs as in https://github.com/package-url/purl-spec.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final
@@ -15,7 +13,8 @@ from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
-from scripts.host.build.inputs import BASE_DIGEST_LABEL, BASE_NAME_LABEL, ResolvedSource
+from scripts.host.build.inputs import BASE_DIGEST_LABEL, BASE_NAME_LABEL
+from scripts.host.config.lock import ResolvedSource
 from scripts.host.inspect.packages import Package
 from scripts.host.inspect.structure import Inspection
 

@@ -1,23 +1,24 @@
-"""Read an image's structure: its layers, and what lies in and below them."""
-
-from __future__ import annotations
+"""Read an image's structure, and check it by rules that `invoke inspect` and smoke tests share."""
 
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+import docker
+
+from scripts.common.diagnostics.error import UserError
 from scripts.common.records import Record
-from scripts.host.config.schema import Model
+from scripts.common.units import size
+from scripts.host.config.schema import Smoke
 from scripts.host.engine.client import get_image
 from scripts.host.inspect.export import export_trees
 from scripts.host.inspect.layer_tree import LayerTree, later_covers, overlay
 from scripts.host.inspect.packages import Manifest, read_manifest
 from scripts.host.inspect.violations import Violation, find_config_secrets, redact
+from scripts.host.models.artifacts import Artifact
 
-if TYPE_CHECKING:
-    import docker
-
+SHOWN: Final = 5  # violations of one rule
 # Stage build_final_image begins with this; all below it is the base image.
 _BASE_ENDS: Final = re.compile(r"(?:#\(nop\)\s+)?ENV .*\bROOT=/stable-diffusion-webui\b")
 _NO_LAYER: Final = re.compile(
@@ -74,7 +75,11 @@ class Structure(Record):
 
 
 class Inspection(Structure):
-    """An image's structure, and what is installed in it."""
+    """An image's structure, and what is installed in it.
+
+    Args:
+        manifest: installed packages, and sizes of folders.
+    """
 
     manifest: Manifest
 
@@ -172,8 +177,67 @@ def _printable(path: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def model_paths(models: Iterable[Model]) -> tuple[str, ...]:
-    """Return the files that no size budget counts: the models that are baked in."""
-    return tuple(
-        model.target for model in models if model.placement == "image" and model.layout == "file"
-    )
+def model_paths(artifacts: Iterable[Artifact]) -> tuple[str, ...]:
+    """Return the files that no size budget counts: those of the models that are baked in."""
+    return tuple(each.model.target for each in artifacts if each.model.layout == "file")
+
+
+def check_structure(image: Structure, smoke: Smoke) -> dict[str, list[str]]:
+    """Check every rule; return what breaks it, one phrase each, by the rule's code."""
+    return {
+        **{
+            code: list_violations(code, image)
+            for code in ("secret-in-image", "leftovers", "world-writable", "setuid-file")
+        },
+        "wasted-bytes": check_wasted_bytes(image, smoke),
+        "image-too-large": check_sizes(image, smoke),
+    }
+
+
+def require(code: str, image: Structure, smoke: Smoke) -> None:
+    """Check one rule.
+
+    Raises:
+        UserError: the image breaks it; the code is the rule's.
+    """
+    if lines := check_structure(image, smoke)[code]:
+        raise UserError("; ".join(lines), location=image.image, code=code)
+
+
+def list_violations(code: str, image: Structure) -> list[str]:
+    """List the violations that have a code."""
+    found = [violation for violation in image.found if violation.code == code]
+    lines = [
+        f"{violation.path} ({violation.what}"
+        + (f", layer {violation.layer}" if violation.layer else "")
+        + (", deleted later)" if violation.gone else ")")
+        for violation in found[:SHOWN]
+    ]
+    return [*lines, *([f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else [])]
+
+
+def check_wasted_bytes(image: Structure, smoke: Smoke) -> list[str]:
+    """Compare the bytes that later layers hide with their limit, and name the worst layer."""
+    limit = smoke.waste_limit
+    if limit is None or image.wasted_bytes <= limit:
+        return []
+    number, worst = max(enumerate(image.layers, 1), key=lambda numbered: numbered[1].hidden)
+    return [
+        f"later layers hide {size(image.wasted_bytes)}, the limit is {size(limit)}",
+        f"most of it in layer {number}, {size(worst.hidden)}: {worst.instruction[:60]}",
+    ]
+
+
+def check_sizes(image: Structure, smoke: Smoke) -> list[str]:
+    """Compare image and layers with their limits; base and models are not counted."""
+    total, each = smoke.total_size_limit, smoke.layer_size_limit
+    lines = []
+    if total is not None and image.own_size > total:
+        lines.append(f"{size(image.own_size)} over base and models, the limit is {size(total)}")
+    lines += [
+        f"{size(layer.size - layer.models)} in layer {number}, the limit is {size(each)}: "
+        f"{layer.instruction[:60]}"
+        for number, layer in enumerate(image.layers, 1)
+        if each is not None and layer.size - layer.models > each
+    ]
+    return lines

@@ -3,8 +3,6 @@
 Files are judged by path, mode and, for small texts, content. Contents are never reported.
 """
 
-from __future__ import annotations
-
 import re
 import stat
 import tarfile

@@ -1,14 +1,15 @@
-"""The linters: which files each gets, and the commands that check and fix them."""
+"""Run linters over a checkout: its files, the commands that check and fix them, what they print."""
 
-from __future__ import annotations
-
+import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Final, Protocol
+from pathlib import Path
+from typing import Final, Literal
 
 import yaml
 from identify import identify
@@ -18,16 +19,13 @@ from scripts.common.run import last_line, run_program
 from scripts.host.config.describe import SCHEMA_NAME, schema_text, write_schema
 from scripts.host.config.load import DEFAULT_VARIANT, load
 
+_SARIF_SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"
 _NOT_FOR_SHELLCHECK: Final = {"zsh", "csh", "tcsh"}
+_WORKFLOW: Final = re.compile(r"\.github/workflows/[^/]+\.ya?ml")
 
 
-@dataclass(frozen=True)
-class LintFiles:
-    """Paths of a checkout that linters get as arguments, relative to it and sorted."""
-
-    dockerfiles: tuple[str, ...]
-    shell: tuple[str, ...]
-    workflows: tuple[str, ...]
+LintFiles = Mapping[Literal["dockerfiles", "shell", "workflows"], Sequence[str]]
+"""Paths of a checkout that linters get as arguments, relative to it and sorted, by kind."""
 
 
 @dataclass(frozen=True)
@@ -47,71 +45,59 @@ class LintResult:
     ran: bool = True
 
 
-class Linter(Protocol):
-    """Checks a checkout, and fixes what it can."""
-
-    @property
-    def name(self) -> str:
-        """Name in messages and for `--only`."""
-
-    def check(self, root: Path, files: LintFiles) -> LintResult:
-        """Check the checkout."""
-
-    def fix(self, root: Path, files: LintFiles) -> None:
-        """Fix what can be fixed; `check` reports the rest."""
-
-
 @dataclass(frozen=True)
-class Tool:
-    """A linter that is a program of its own.
+class Linter:
+    """A linter: a program, or what a subclass does instead.
 
     Args:
         name: in messages and for `--only`.
         command: checks, and exits with another status than 0 when it finds something.
-        files: selects the files it gets as arguments; None where it finds its own.
-        sarif: checks likewise, but prints SARIF; empty where it cannot.
+        kind: of the files it gets as arguments; None where it finds its own.
+        sarif: options with which `command` prints SARIF; empty where it cannot.
         fix_command: fixes what can be fixed; empty where it cannot.
     """
 
     name: str
-    command: tuple[str, ...]
-    files: Callable[[LintFiles], tuple[str, ...]] | None = None
+    command: tuple[str, ...] = ()
+    kind: Literal["dockerfiles", "shell", "workflows"] | None = None
     sarif: tuple[str, ...] = ()
     fix_command: tuple[str, ...] = ()
 
+    def run(
+        self, root: Path, files: LintFiles, command: tuple[str, ...]
+    ) -> subprocess.CompletedProcess[str] | None:
+        """Run a command over the linter's files; None where there are none."""
+        paths = files[self.kind] if self.kind else ()
+        return run_tool(root, *command, *paths) if paths or not self.kind else None
+
     def check(self, root: Path, files: LintFiles) -> LintResult:
-        """Run the program over its files."""
-        paths = self.files(files) if self.files else ()
-        if self.files and not paths:
+        """Check the checkout."""
+        done = self.run(root, files, self.command)
+        if done is None:
             return LintResult(self.name, passed=True, ran=False)
-        done = run_tool(root, *self.command, *paths)
         return LintResult(self.name, done.returncode == 0, done.stdout + done.stderr)
 
     def fix(self, root: Path, files: LintFiles) -> None:
-        """Run the program's own fixer."""
-        paths = self.files(files) if self.files else ()
-        if self.fix_command and (paths or not self.files):
-            run_tool(root, *self.fix_command, *paths)
+        """Fix what can be fixed; `check` reports the rest."""
+        if self.fix_command:
+            self.run(root, files, self.fix_command)
 
 
-class ShellCheck(Tool):
+class ShellCheck(Linter):
     """ShellCheck, which fixes by printing a patch."""
 
     def fix(self, root: Path, files: LintFiles) -> None:
         """Apply the patch with git."""
-        patch = run_tool(root, "shellcheck", "--format", "diff", *files.shell).stdout
-        if patch.strip():
-            run_tool(root, "git", "apply", "-", input=patch)
+        done = self.run(root, files, self.fix_command)
+        if done and done.stdout.strip():
+            run_tool(root, "git", "apply", "-", input=done.stdout)
 
 
-class ConfigLint:
+class ConfigLint(Linter):
     """Loads every variant of `config.yaml` with `config.lock.yaml`."""
 
-    name = "config"
-
-    def check(self, root: Path, files: LintFiles) -> LintResult:
+    def check(self, root: Path, files: LintFiles) -> LintResult:  # noqa: ARG002 - as every linter
         """Report each distinct error."""
-        del files
         errors: list[str] = []
         for variant in _variants(root):
             try:
@@ -120,26 +106,19 @@ class ConfigLint:
                 errors.append(str(error))
         return LintResult(self.name, not errors, "\n".join(dict.fromkeys(errors)))
 
-    def fix(self, root: Path, files: LintFiles) -> None:
-        """Fix nothing: a person has to decide."""
 
-
-class SchemaLint:
+class SchemaLint(Linter):
     """Compares `config.schema.json` with the schema in the code."""
 
-    name = "schema"
-
-    def check(self, root: Path, files: LintFiles) -> LintResult:
+    def check(self, root: Path, files: LintFiles) -> LintResult:  # noqa: ARG002 - as every linter
         """Report a file that is missing or stale."""
-        del files
         path = root / SCHEMA_NAME
         passed = path.is_file() and path.read_text(encoding="utf-8") == schema_text()
         output = "" if passed else f"{SCHEMA_NAME} is stale - run: invoke config --schema"
         return LintResult(self.name, passed, output)
 
-    def fix(self, root: Path, files: LintFiles) -> None:
+    def fix(self, root: Path, files: LintFiles) -> None:  # noqa: ARG002 - as every linter
         """Write the schema."""
-        del files
         write_schema(root)
 
 
@@ -173,11 +152,12 @@ def find_files(root: Path) -> LintFiles:
             hint="run it in a git checkout",
         )
     names = sorted({name for name in listing.stdout.split("\0") if (root / name).is_file()})
-    return LintFiles(
-        dockerfiles=tuple(name for name in names if "dockerfile" in _tags(root / name)),
-        shell=tuple(name for name in names if _is_shell(_tags(root / name))),
-        workflows=tuple(name for name in names if _is_workflow(PurePosixPath(name))),
-    )
+    tags = {name: _tags(root / name) for name in names}
+    return {
+        "dockerfiles": [name for name in names if "dockerfile" in tags[name]],
+        "shell": [n for n in names if "shell" in tags[n] and not tags[n] & _NOT_FOR_SHELLCHECK],
+        "workflows": [name for name in names if _WORKFLOW.fullmatch(name)],
+    }
 
 
 def _tags(path: Path) -> set[str]:
@@ -189,14 +169,6 @@ def _tags(path: Path) -> set[str]:
     return identify.tags_from_interpreter(shebang[0]) if shebang else set()
 
 
-def _is_shell(tags: set[str]) -> bool:
-    return "shell" in tags and not tags & _NOT_FOR_SHELLCHECK
-
-
-def _is_workflow(path: PurePosixPath) -> bool:
-    return path.parent == PurePosixPath(".github/workflows") and path.suffix in (".yml", ".yaml")
-
-
 def _variants(root: Path) -> list[str]:
     """Return the variants' names, or the default one's: loading it shows what is wrong."""
     try:
@@ -206,43 +178,122 @@ def _variants(root: Path) -> list[str]:
         return [DEFAULT_VARIANT]
 
 
-_ZIZMOR: Final = ("zizmor", "--offline", "--no-progress", "--quiet")
-_HADOLINT: Final = ("hadolint", "--no-color", "--failure-threshold", "style")
-
-LINTERS: Final[tuple[Linter, ...]] = (
-    Tool(
+LINTERS: Final = (
+    Linter(
         "ruff",
         ("ruff", "check", "."),
-        sarif=("ruff", "check", "--output-format", "sarif", "."),
+        sarif=("--output-format", "sarif"),
         fix_command=("ruff", "check", "--fix", "--quiet", "."),
     ),
-    Tool(
+    Linter(
         "ruff-format",
         ("ruff", "format", "--check", "."),
-        sarif=("ruff", "format", "--check", "--output-format", "sarif", "."),
+        sarif=("--output-format", "sarif"),
         fix_command=("ruff", "format", "--quiet", "."),
     ),
-    Tool("mypy", ("mypy",)),
-    Tool("imports", ("lint-imports", "--no-logo", "--no-cache")),
-    Tool(
+    Linter("mypy", ("mypy",)),
+    Linter("imports", ("lint-imports", "--no-logo", "--no-cache")),
+    Linter(
         "hadolint",
-        _HADOLINT,
-        files=lambda files: files.dockerfiles,
-        sarif=(*_HADOLINT, "--format", "sarif"),
+        ("hadolint", "--no-color", "--failure-threshold", "style"),
+        kind="dockerfiles",
+        sarif=("--format", "sarif"),
     ),
-    ShellCheck("shellcheck", ("shellcheck", "--color=never"), files=lambda files: files.shell),
-    Tool(
+    ShellCheck(
+        "shellcheck",
+        ("shellcheck", "--color=never"),
+        kind="shell",
+        fix_command=("shellcheck", "--format=diff"),
+    ),
+    Linter(
         "workflows",
         ("check-jsonschema", "-v", "--color=never", "--builtin-schema", "vendor.github-workflows"),
-        files=lambda files: files.workflows,
+        kind="workflows",
     ),
-    Tool("actionlint", ("actionlint", "-no-color"), files=lambda files: files.workflows),
-    Tool(
+    Linter("actionlint", ("actionlint", "-no-color"), kind="workflows"),
+    Linter(
         "zizmor",
-        _ZIZMOR,
-        files=lambda files: files.workflows,
-        sarif=(*_ZIZMOR, "--format", "sarif"),
+        ("zizmor", "--offline", "--no-progress", "--quiet"),
+        kind="workflows",
+        sarif=("--format", "sarif"),
     ),
-    ConfigLint(),
-    SchemaLint(),
+    ConfigLint("config"),
+    SchemaLint("schema"),
 )
+
+
+def lint(root: Path, *, only: Sequence[str] = (), fix: bool = False) -> tuple[LintResult, ...]:
+    """Run linters over a checkout.
+
+    Args:
+        root: the checkout.
+        only: names of the linters to run; all when empty.
+        fix: let those that can fix files do so first.
+
+    Returns:
+        One result a linter, in the order of the table.
+
+    Raises:
+        UserError: a linter is unknown or not installed.
+    """
+    chosen = _choose(only)
+    files = find_files(root)
+    if fix:
+        for linter in chosen:
+            linter.fix(root, files)
+    with ThreadPoolExecutor() as pool:
+        return tuple(pool.map(lambda linter: linter.check(root, files), chosen))
+
+
+def merge_sarif(root: Path, *, only: Sequence[str] = ()) -> str:
+    """Run the linters that write SARIF 2.1.0, and merge their logs, with paths in the checkout.
+
+    Each run gets an ID of its own, which code scanning asks for: two of them are ruff's. See
+    https://docs.oasis-open.org/sarif/sarif/v2.1.0/sarif-v2.1.0.html.
+
+    Raises:
+        UserError: a linter is unknown, not installed, or wrote no SARIF.
+    """
+    files = find_files(root)
+    runs = []
+    for linter in _choose(only):
+        done = linter.sarif and linter.run(root, files, linter.command + linter.sarif)
+        if not done:
+            continue
+        try:
+            log = json.loads(done.stdout.replace(f"{root.resolve().as_uri()}/", ""))
+        except ValueError:
+            raise UserError(f"{linter.name} wrote no SARIF: {last_line(done)}") from None
+        for run in log["runs"]:
+            runs.append({**run, "automationDetails": {"id": f"invoke-lint/{linter.name}/"}})
+    return json.dumps({"$schema": _SARIF_SCHEMA, "version": "2.1.0", "runs": runs}, indent=2)
+
+
+def format_text(results: Sequence[LintResult]) -> str:
+    """Format one line a linter, and below it what a failed one printed."""
+    lines = []
+    for result in results:
+        outcome = "passed" if result.passed else "failed"
+        lines.append(f"{result.linter}: {outcome if result.ran else 'nothing to lint'}")
+        if not result.passed:
+            lines.append(result.output.rstrip() or "(no output)")
+    return "\n".join(lines)
+
+
+def refuse_failed(results: Sequence[LintResult]) -> None:
+    """Raise an error when a linter failed.
+
+    Raises:
+        UserError: names those that failed.
+    """
+    failed = [result.linter for result in results if not result.passed]
+    if failed:
+        hint = "fix what they show; some of it with: invoke lint --fix"
+        raise UserError(f"linters failed: {', '.join(failed)}", hint=hint)
+
+
+def _choose(only: Sequence[str]) -> list[Linter]:
+    names = [linter.name for linter in LINTERS]
+    if unknown := sorted(set(only) - set(names)):
+        raise UserError(f"there is no linter {unknown[0]}", hint=f"one of: {', '.join(names)}")
+    return [linter for linter in LINTERS if not only or linter.name in only]

@@ -1,7 +1,5 @@
 """List the files of configured models, with what config and lock say of each. Pure."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -9,12 +7,12 @@ from pathlib import PurePosixPath
 from urllib.parse import quote, urlsplit
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.fetch.file_format import refuse_pickle_name
+from scripts.common.fetch.file_format import refuse_pickle
 from scripts.common.fetch.spec import ArtifactSpec, redact_url
 from scripts.common.models.kinds import COMPANION_SUFFIXES
 from scripts.host.config.load import LoadedConfig
 from scripts.host.config.lock import LockedFile, LockedModel
-from scripts.host.config.schema import HubSource, Model
+from scripts.host.config.model_schema import HubSource, Model
 
 
 @dataclass(frozen=True)
@@ -64,15 +62,7 @@ class Artifact:
 
     @property
     def cache_folder(self) -> PurePosixPath:
-        """Folder of its repository in the image, for layout `hub-cache`.
-
-        Raises:
-            UserError: the source is a URL.
-        """
-        if not self.repo:
-            raise UserError(
-                f"{self.model.name}: layout hub-cache needs a Hub source", location="config.yaml"
-            )
+        """Folder of its repository in the image, for layout `hub-cache`."""
         return PurePosixPath(self.model.filled_path)
 
     @property
@@ -82,18 +72,17 @@ class Artifact:
         The Hub cache's layout: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
 
         Raises:
-            UserError: layout `hub-cache` without a Hub source or a known commit.
+            UserError: layout `hub-cache` without a known commit.
         """
         if self.model.layout == "file":
             return PurePosixPath(self.model.target)
-        folder = self.cache_folder
         if not self.origin:
             raise UserError(
                 f"{self.model.name}: the Hub cache needs a commit, not {self.revision}",
                 location="config.yaml",
                 hint="run: invoke pin",
             )
-        return folder / "snapshots" / self.revision / self.file
+        return self.cache_folder / "snapshots" / self.revision / self.file
 
 
 def image_artifacts(loaded: LoadedConfig, names: Collection[str] = ()) -> tuple[Artifact, ...]:
@@ -120,13 +109,11 @@ def image_artifacts(loaded: LoadedConfig, names: Collection[str] = ()) -> tuple[
 
 def artifacts_of(loaded: LoadedConfig, models: Iterable[Model]) -> tuple[Artifact, ...]:
     """List the files of some models of a config."""
-    endpoint = loaded.config.mirrors.huggingface
+    endpoint, release = loaded.config.mirrors.huggingface, loaded.config.a1111.release
     return tuple(
         artifact
         for model in models
-        for artifact in model_artifacts(
-            model, loaded.pin_of(model), endpoint, loaded.config.a1111.release
-        )
+        for artifact in model_artifacts(model, loaded.pin_of(model), endpoint, release)
     )
 
 
@@ -144,51 +131,32 @@ def model_artifacts(
     Raises:
         UserError: a pickle is not allowed, or config and lock disagree.
     """
-    source = model.source
-    if not isinstance(source, HubSource):
+    source, revision = model.source, ""
+    if isinstance(source, HubSource):
+        revision, variable = (locked and locked.revision) or source.revision, "HF_TOKEN"
+        urls = {file: hub_url(endpoint, source.hub, revision, file) for file in model.files}
+    else:
         host = urlsplit(source.url).hostname or ""
         variable = "TOKEN_" + re.sub(r"[^A-Z0-9]", "_", host.upper())
-        [file] = model.files
-        return [_artifact(model, file, source.url, "", locked, variable, release)]
-    revision = (locked.revision if locked else None) or source.revision
-    urls = {file: hub_url(endpoint, source.hub, revision, file) for file in model.files}
-    return [
-        _artifact(model, file, url, revision, locked, "HF_TOKEN", release)
-        for file, url in urls.items()
-    ]
+        urls = dict.fromkeys(model.files, source.url)
+    artifacts = []
+    for file, url in urls.items():
+        name = file if model.layout == "hub-cache" else PurePosixPath(model.target).name
+        kind, allow = model.kind or "", model.allow_pickle
+        if not allow:
+            refuse_pickle(file, kind)
+            refuse_pickle(name, kind)
+        if name.lower().endswith(COMPANION_SUFFIXES):
+            kind = ""  # a configuration beside a model is no model of its kind
+        sha256, size = _expected(model, locked.files.get(file) if locked else None)
+        spec = ArtifactSpec(url, name, sha256, size or None, "", allow, variable, kind, release)
+        artifacts.append(Artifact(model, file, spec, revision))
+    return artifacts
 
 
 def hub_url(endpoint: str, repo: str, revision: str, file: str) -> str:
     """Return the address of a Hub repository's file."""
     return f"{endpoint}/{repo}/resolve/{quote(revision, safe='')}/{quote(file)}"
-
-
-def _artifact(
-    model: Model,
-    file: str,
-    url: str,
-    revision: str,
-    locked: LockedModel | None,
-    variable: str,
-    release: str,
-) -> Artifact:
-    sha256, size = _expected(model, locked.files.get(file) if locked else None)
-    name = file if model.layout == "hub-cache" else PurePosixPath(model.target).name
-    if not model.allow_pickle:
-        refuse_pickle_name(file, model.kind or "")
-        refuse_pickle_name(name, model.kind or "")
-    spec = ArtifactSpec(
-        url=url,
-        name=name,
-        sha256=sha256,
-        size=size or None,
-        allow_pickle=model.allow_pickle,
-        token_variable=variable,
-        # A configuration beside a model is no model of its kind.
-        kind="" if name.lower().endswith(COMPANION_SUFFIXES) else model.kind or "",
-        release=release,
-    )
-    return Artifact(model, file, spec, revision)
 
 
 def _expected(model: Model, pin: LockedFile | None) -> tuple[str, int | None]:

@@ -1,12 +1,10 @@
 """Add models to `config.yaml` and remove them; every other byte of the file stays as it is.
 
-The YAML parser only tells where things are (`yaml.compose` gives every node its position); text is
-inserted or cut there, and nothing is written anew by a YAML emitter.
+The YAML parser only gives the positions of models and tokens; text is inserted or cut there.
 """
 
 from __future__ import annotations
 
-import copy
 import re
 import tempfile
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from scripts.host.config.load import load
 from scripts.host.config.lock import Lock, read_lock, update_lock
 
 _NAME = "config.yaml"
+_BY_HAND = "edit the models in config.yaml by hand"
 
 
 def model_entry(
@@ -82,11 +81,11 @@ def add_model(root: Path, entry: dict[str, object]) -> None:
     text, models, end = config.text, config.models, config.models.end_mark.index
     last = models.value[-1] if models.value else None
     if last and not models.flow_style:
-        column = config.dash(last).column
-        text = _insert_lines(text, _end_of(last), " " * column, entry)
+        text = _insert_lines(text, config.line_end(last), config.dash(last).column, entry)
     elif config.is_block and text[end - 2 : end] == "[]":
         start = len(text[: end - 2].rstrip(" "))
-        text = _insert_lines(text[:start] + text[end:], start, "  ", entry)
+        text = text[:start] + text[end:]
+        text = _insert_lines(text, _line_end(text, start), 2, entry)
     else:
         at = last.end_mark.index if last else end - 1
         text = text[:at] + (", " if last else "") + _dump(entry, is_flow=True) + text[at:]
@@ -123,20 +122,6 @@ def _write(root: Path, text: str) -> None:
     write_atomically(root / _NAME, text.encode())
 
 
-class _Loader(yaml.SafeLoader):
-    """A loader that gives an alias its own position, and what it stands for as `target`."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event = self.peek_event()  # type: ignore[no-untyped-call]  # not in the stubs
-        node = super().compose_node(parent, index)
-        if node is None or not isinstance(event, yaml.AliasEvent):
-            return node
-        alias = copy.copy(node)
-        marks = {"start_mark": event.start_mark, "end_mark": event.end_mark}
-        vars(alias).update(marks, flow_style=True, target=node)
-        return alias
-
-
 @dataclass(frozen=True)
 class _Config:
     """The text of `config.yaml`, and the place of each model in it.
@@ -146,7 +131,7 @@ class _Config:
         names: names of the models.
         models: the list of models.
         is_block: True if the file is not one `{...}`.
-        tokens: all tokens.
+        tokens: all tokens that have a text.
     """
 
     text: str
@@ -160,22 +145,21 @@ class _Config:
         """Read the config below `root`.
 
         Raises:
-            UserError: the file is not valid YAML, or has no list of models.
+            UserError: the file is not valid YAML, or has no list of models of its own.
         """
         tree = read_layer(root / _NAME, _NAME).tree
         text = (root / _NAME).read_bytes().decode()
-        document = yaml.compose(text, Loader=_Loader)
+        document = yaml.compose(text, Loader=yaml.SafeLoader)
         pairs = document.value if isinstance(document, yaml.MappingNode) else []
         models = next((value for key, value in pairs if key.value == "models"), None)
-        models = getattr(models, "target", models)
         if not isinstance(document, yaml.MappingNode) or not isinstance(models, yaml.SequenceNode):
-            raise UserError(
-                "the config has no list of models",
-                location=_NAME,
-                hint="edit the models in config.yaml by hand",
-            )
+            raise UserError("the config has no list of models", location=_NAME, hint=_BY_HAND)
+        start, end = models.start_mark.index, models.end_mark.index
+        if not all(start <= model.start_mark.index < end for model in models.value):
+            raise UserError("a model stands elsewhere in the file", location=_NAME, hint=_BY_HAND)
         names = [str(model["name"]) for model in tree["models"]]
-        return cls(text, names, models, not document.flow_style, list(yaml.scan(text)))
+        tokens = [each for each in yaml.scan(text) if each.end_mark.index > each.start_mark.index]
+        return cls(text, names, models, not document.flow_style, tokens)
 
     def dash(self, item: yaml.Node) -> yaml.Mark:
         """Return the position of a block item's dash."""
@@ -183,25 +167,30 @@ class _Config:
         mark: yaml.Mark = [each for each in dashes if each.index <= item.start_mark.index][-1]
         return mark
 
+    def line_end(self, item: yaml.Node) -> int:
+        """Return where the last line of a block item ends, comments after it left out."""
+        *_, last = (each for each in self.tokens if each.start_mark.index < item.end_mark.index)
+        is_block_scalar = isinstance(last, yaml.ScalarToken) and last.style in ("|", ">")
+        return _line_end(self.text, last.end_mark.index - is_block_scalar)
+
 
 def _dump(entry: dict[str, object] | list[dict[str, object]], *, is_flow: bool | None) -> str:
     flow = yaml.safe_dump(entry, sort_keys=False, default_flow_style=is_flow, width=10**6)
     return flow.strip()
 
 
-def _insert_lines(text: str, after: int, indent: str, entry: dict[str, object]) -> str:
-    """Insert a block item after the line of a position."""
-    at = _line_end(text, after)
-    newline = "\r\n" if "\r\n" in text else "\n"
+def _insert_lines(text: str, at: int, indent: int, entry: dict[str, object]) -> str:
+    """Insert a block item at the end of a line."""
+    newline = ("\r\n" if "\r\n" in text else "\n") + " " * indent
     lines = _dump([entry], is_flow=None).splitlines()
-    return text[:at] + "".join(newline + indent + line for line in lines) + text[at:]
+    return text[:at] + "".join(newline + line for line in lines) + text[at:]
 
 
 def _cut_block_item(config: _Config, node: yaml.Node) -> str:
     """Cut the lines of a block item; the last one leaves an empty list."""
     text, dash = config.text, config.dash(node).index
     start = text.rfind("\n", 0, dash) + 1
-    end = text.find("\n", _line_end(text, _end_of(node))) + 1 or len(text)
+    end = text.find("\n", config.line_end(node)) + 1 or len(text)
     if len(config.models.value) > 1:
         return text[:start] + text[end:]
     key_end = [each.end_mark.index for each in config.tokens if each.end_mark.index < dash][-1]
@@ -223,18 +212,6 @@ def _cut_flow_item(config: _Config, node: yaml.Node) -> str:
     text, line = text[:start] + text[end:], text.rfind("\n", 0, start) + 1
     rest = re.compile(r"[ \t]*\r?\n").match(text, start)
     return text[:line] + text[rest.end() :] if rest and not text[line:start].strip() else text
-
-
-def _end_of(node: yaml.Node) -> int:
-    """Return where the text of a node ends.
-
-    The end of a block is where the next thing begins, comments skipped; its leaves know better.
-    """
-    if isinstance(node, yaml.CollectionNode) and not node.flow_style:
-        is_map = isinstance(node, yaml.MappingNode)
-        return max(_end_of(each[1] if is_map else each) for each in node.value)
-    is_block_scalar = isinstance(node, yaml.ScalarNode) and node.style in ("|", ">")
-    return int(node.end_mark.index) - is_block_scalar  # which ends on the next line
 
 
 def _line_end(text: str, position: int) -> int:

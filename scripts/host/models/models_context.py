@@ -5,8 +5,6 @@ Modes and times are the same on every machine, so the layer made of it is, too; 
 stands for its content (`layer_time`).
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import tempfile

@@ -1,7 +1,5 @@
 """Download missing artifacts into the store, several at once, and verify every one."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -12,16 +10,11 @@ from pathlib import Path
 from scripts.common.concurrently import run_concurrently
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.spec import ProgressCallback, RetryPolicy, VerifiedFile
-from scripts.host.config.load import LoadedConfig
-from scripts.host.config.lock import Lock, LockedFile, LockedModel, update_lock
+from scripts.host.config.lock import LockedFile, LockedModel, update_lock
 from scripts.host.models.artifacts import Artifact
-from scripts.host.models.hub_metadata import Hub, at_commit, fetch_metadata, find_token
-from scripts.host.models.progress_display import Display
-from scripts.host.models.store import Store
-from scripts.host.models.xet_download import fill_partial
-
-FetchedFiles = dict[Artifact, VerifiedFile]
-"""The file in the store of each artifact, in the artifacts' order."""
+from scripts.host.models.hub_client import Hub, fill_partial, find_token, resolve_at_hub
+from scripts.host.models.models_display import Display
+from scripts.host.models.store import Store, StoredFiles
 
 
 @dataclass(frozen=True)
@@ -32,7 +25,7 @@ class PrefetchOptions:
         checkout: checkout that uses the store; its lock gets what is trusted on first use.
         hub: the Hub.
         concurrency: downloads at once.
-        policy: retries, timeouts and certificates.
+        policy: retries, timeouts and certificates; by default with the Hub's.
         rehash: ignore the stamps and read every file.
         trust_on_first_use: accept unpinned URLs and write their SHA-256 into the lock.
         display: shows progress and warnings.
@@ -41,46 +34,25 @@ class PrefetchOptions:
     checkout: Path
     hub: Hub
     concurrency: int
-    policy: RetryPolicy
     rehash: bool = False
     trust_on_first_use: bool = False
     display: Display = field(default_factory=Display)
-
-    @classmethod
-    def from_config(
-        cls,
-        loaded: LoadedConfig,
-        display: Display,
-        *,
-        rehash: bool = False,
-        trust_on_first_use: bool = False,
-    ) -> PrefetchOptions:
-        """Take from a config the settings that it decides."""
-        hub = Hub.from_config(loaded)
-        policy = RetryPolicy(ca_bundle=hub.ca_bundle)
-        concurrency = loaded.config.store.concurrency
-        return cls(loaded.root, hub, concurrency, policy, rehash, trust_on_first_use, display)
-
-
-def find_stored(artifacts: Sequence[Artifact], store: Store) -> FetchedFiles:
-    """Return the artifacts whose stamps show them verified; read no file, ask no network."""
-    found = ((each, store.lookup(each.spec, each.origin)) for each in artifacts)
-    return {artifact: file for artifact, file in found if file}
+    policy: RetryPolicy | None = None
 
 
 def prefetch(
     artifacts: Sequence[Artifact],
     store: Store,
     options: PrefetchOptions,
-    stored: FetchedFiles | None = None,
-) -> FetchedFiles:
+    stored: StoredFiles | None = None,
+) -> StoredFiles:
     """Make every artifact a verified file in the store.
 
     Args:
         artifacts: the files.
         store: the store.
         options: settings.
-        stored: result of `find_stored`, if it has been called.
+        stored: result of `Store.find_stored`, if it has been called.
 
     Returns:
         The file of each artifact, with revision and properties as found.
@@ -89,15 +61,12 @@ def prefetch(
         UserError: the first failure, after the other downloads have ended.
     """
     for artifact in artifacts:
-        if not options.trust_on_first_use:
-            _refuse_unpinned_url(artifact)
-    if stored is None:
-        stored = find_stored(artifacts, store)
-    if options.rehash:
-        stored = {}
+        if not (artifact.is_pinned or artifact.repo or options.trust_on_first_use):
+            raise UserError(location=f"{artifact.label}, {artifact.source}", code="unpinned-url")
+    stored = {} if options.rehash else stored or store.find_stored(artifacts)
     missing = [artifact for artifact in artifacts if artifact not in stored]
     _warn_unpinned(missing, options.display)
-    fetched = _fetch_all(missing, store, options) if missing else {}
+    fetched = _fetch_all(missing, store, options)
     files = dict(fetched.get(each) or (each, stored[each]) for each in artifacts)
     store.register(options.checkout)
     _name_objects(files, store, options.display)
@@ -117,7 +86,7 @@ def verified_path(artifacts: Sequence[Artifact], store: Store) -> Path:
     """
     name, paths = artifacts[0].model.name, []
     for artifact in artifacts:
-        file = store.verify(artifact.spec, artifact.origin)
+        file = store.verify(artifact)
         if file is None:
             raise UserError(
                 f"{name} has not been fetched",
@@ -128,15 +97,6 @@ def verified_path(artifacts: Sequence[Artifact], store: Store) -> Path:
     return paths[0] if len(paths) == 1 else store.name_path(name, "")
 
 
-def _refuse_unpinned_url(artifact: Artifact) -> None:
-    if not artifact.is_pinned and not artifact.repo:
-        raise UserError(
-            f"nothing says what {artifact.model.name} must be: its URL is not pinned",
-            location=artifact.source,
-            code="unpinned-url",
-        )
-
-
 def _warn_unpinned(artifacts: Sequence[Artifact], display: Display) -> None:
     """Name the models that only the Hub's own checksums verify."""
     unpinned = (each for each in artifacts if each.repo and not each.is_pinned)
@@ -144,7 +104,7 @@ def _warn_unpinned(artifacts: Sequence[Artifact], display: Display) -> None:
         display.warn(f"{name} is not pinned; trusting the Hub's own checksums - run: invoke pin")
 
 
-def _name_objects(files: FetchedFiles, store: Store, display: Display) -> None:
+def _name_objects(files: StoredFiles, store: Store, display: Display) -> None:
     """Give every object its name; warn if the store is only read."""
     try:
         for artifact, file in files.items():
@@ -153,7 +113,7 @@ def _name_objects(files: FetchedFiles, store: Store, display: Display) -> None:
         display.warn(f"the models are there, but not under their names: {error.message}")
 
 
-class _Stopped(Exception):  # noqa: N818 - ends a download whose result is no longer awaited
+class _Stopped(Exception):  # noqa: N818 - ends a download after an interrupt
     pass
 
 
@@ -202,30 +162,27 @@ def _fetch(
 ) -> tuple[Artifact, VerifiedFile]:
     from scripts.common.fetch.transfer import fetch_verified  # not needed when all is cached
 
-    started, token = time.monotonic(), find_token(artifact.spec)
+    started = time.monotonic()
     if artifact.repo and not artifact.is_pinned:
-        found = fetch_metadata(artifact, options.hub, token=token)
-        artifact = at_commit(artifact, found, options.hub)
-    spec, origin = artifact.spec, artifact.origin
-    file = store.verify(spec, origin, rehash=options.rehash, on_progress=on_progress)
+        artifact = resolve_at_hub(artifact, options.hub)
+    file = store.verify(artifact, rehash=options.rehash, on_progress=on_progress)
     if file is None:
+        spec = artifact.spec
         if spec.sha256:
             dest = store.object_path(spec.sha256)
-            is_filled = fill_partial(
-                artifact, dest, options.hub, token, on_progress, options.display.warn
-            )
+            is_filled = fill_partial(artifact, dest, options.hub, on_progress, options.display.warn)
         else:
             address = f"{artifact.model.source.id}@{artifact.revision}/{artifact.file}"
             dest, is_filled = store.incoming_path(address), False
-        file = fetch_verified(
-            spec, dest, policy=options.policy, token=token, on_progress=on_progress
-        )
+        token = find_token(spec)
+        policy = options.policy or RetryPolicy(ca_bundle=options.hub.ca_bundle)
+        file = fetch_verified(spec, dest, policy=policy, token=token, on_progress=on_progress)
         if is_filled and file.state == "resumed":
             file = replace(file, state="fetched", received=file.size)
         if not spec.sha256:
             file = replace(file, path=store.adopt(file.path, file.sha256))
-        if origin:
-            store.remember(origin, file.sha256)
+        if artifact.origin:
+            store.remember(artifact.origin, file.sha256)
     return artifact, replace(file, seconds=time.monotonic() - started)
 
 
@@ -239,9 +196,7 @@ def _write_trusted(files: Mapping[Artifact, VerifiedFile], checkout: Path) -> No
         for artifact, file in files.items()
         if not artifact.is_pinned and not artifact.repo
     }
-
-    def add_trusted(lock: Lock) -> Lock:
-        return lock.model_copy(update={"models": {**lock.models, **trusted}})
-
     if trusted:
-        update_lock(checkout, add_trusted)
+        update_lock(
+            checkout, lambda lock: lock.model_copy(update={"models": lock.models | trusted})
+        )

@@ -12,12 +12,13 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scripts.common.files import write_atomically
-from scripts.host.models.model_tables import file_facts, prefetch_row, prefetch_table
+from scripts.host.console import say, terminal_width
+from scripts.host.models.models_display import file_facts, prefetch_table
 
 if TYPE_CHECKING:
     from scripts.common.fetch.spec import VerifiedFile
@@ -28,25 +29,6 @@ ROOT = Path(__file__).resolve().parents[3]
 _PATH = ROOT / "reports" / "models.json"
 
 
-@dataclass(frozen=True)
-class Receipt:
-    """A prefetch that found everything verified.
-
-    Args:
-        key: what it depended on, from `key_of`.
-        files: path, size, modification time and inode of every file and name.
-        rows: rows of the table for people.
-        table: the same, as it is printed elsewhere than on a terminal.
-        events: JSON events for machines.
-    """
-
-    key: str
-    files: tuple[tuple[str, int, int, int], ...]
-    rows: tuple[tuple[str, ...], ...]
-    table: str
-    events: tuple[str, ...]
-
-
 def key_of(variant: str, define: Sequence[str], names: Sequence[str]) -> str:
     """Return a key of the config's files, the task's arguments, and the code that reads them."""
     layers = ["config.yaml", "config.local.yaml", "config.lock.yaml"]
@@ -54,15 +36,7 @@ def key_of(variant: str, define: Sequence[str], names: Sequence[str]) -> str:
     digest = hashlib.sha256()
     for path in [*(ROOT / layer for layer in layers), *([Path(named)] if named else [])]:
         digest.update(path.read_bytes() if path.exists() else b"\0")
-    packages = (
-        "common",
-        "common/fetch",
-        "common/diagnostics",
-        "common/models",
-        "host",
-        "host/config",
-        "host/models",
-    )
+    packages = ("common", "common/fetch", "common/models", "host", "host/config", "host/models")
     code = [path for package in packages for path in ROOT.glob(f"scripts/{package}/*.py")]
     stats = [(str(path), path.stat().st_mtime_ns) for path in sorted(code)]
     given = [variant, list(define), list(names), os.environ.get("MODELS_STORE"), named, stats]
@@ -70,21 +44,27 @@ def key_of(variant: str, define: Sequence[str], names: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
-def read(key: str) -> Receipt | None:
-    """Return the receipt of that key, if every file is still as it was; read no model file."""
+def replay(key: str, *, as_json: bool) -> bool:
+    """Print the result of the prefetch of that key, if every file is still as it was.
+
+    Returns:
+        False if there is no valid receipt; then nothing is printed.
+    """
     try:
-        stored = json.loads(_PATH.read_text(encoding="utf-8"))
-        receipt = Receipt(
-            stored["key"],
-            tuple((path, size, mtime, inode) for path, size, mtime, inode in stored["files"]),
-            tuple(map(tuple, stored["rows"])),
-            stored["table"],
-            tuple(stored["events"]),
-        )
-        is_valid = receipt.key == key and receipt.files == _identify(f[0] for f in receipt.files)
-        return receipt if is_valid else None
+        receipt = json.loads(_PATH.read_text(encoding="utf-8"))
+        identity = _identify(path for path, *_ in receipt["files"])
+        if receipt["key"] != key or receipt["files"] != identity:
+            return False
+        facts, text = receipt["facts"], receipt["table"]
     except (OSError, ValueError, KeyError, TypeError):
-        return None
+        return False
+    if as_json:
+        events = [*({"event": "ready", "seconds": 0.0, **each} for each in facts)]
+        text = "\n".join(map(json.dumps, [*events, {"event": "done", "seconds": 0.0}]))
+    elif 0 < terminal_width() < max(map(len, text.splitlines())):
+        text = prefetch_table(facts, terminal_width())
+    say(text)
+    return True
 
 
 def write(key: str, files: Mapping[Artifact, VerifiedFile], store: Store) -> None:
@@ -93,23 +73,16 @@ def write(key: str, files: Mapping[Artifact, VerifiedFile], store: Store) -> Non
         return
     paths = [file.path for file in files.values()]
     paths += [store.name_path(each.model.name, each.file) for each in files]
-    cached = {
-        artifact: replace(file, state="cached", received=0, seconds=0.0)
+    facts = [
+        file_facts(artifact, replace(file, state="cached", received=0, seconds=0.0))
         for artifact, file in files.items()
-    }
-    events = [{"event": "ready", "seconds": 0.0, **file_facts(*each)} for each in cached.items()]
-    rows = tuple(prefetch_row(*each) for each in cached.items())
+    ]
     with suppress(OSError):
-        receipt = Receipt(
-            key,
-            _identify(map(str, paths)),
-            rows,
-            prefetch_table(rows, 0),
-            tuple(json.dumps(event) for event in [*events, {"event": "done", "seconds": 0.0}]),
-        )
-        write_atomically(_PATH, json.dumps(asdict(receipt)))
+        receipt = {"key": key, "files": _identify(map(str, paths)), "facts": facts}
+        write_atomically(_PATH, json.dumps({**receipt, "table": prefetch_table(facts)}))
 
 
-def _identify(paths: Iterable[str]) -> tuple[tuple[str, int, int, int], ...]:
-    rows = [(path, Path(path).stat()) for path in paths]
-    return tuple((path, stat.st_size, stat.st_mtime_ns, stat.st_ino) for path, stat in rows)
+def _identify(paths: Iterable[str]) -> list[list[str | int]]:
+    """Return path, size, modification time and inode of each file."""
+    stats = ((path, Path(path).stat()) for path in paths)
+    return [[path, stat.st_size, stat.st_mtime_ns, stat.st_ino] for path, stat in stats]

@@ -3,13 +3,11 @@
 - `objects/ab/abcd…`: a verified file, named by its SHA-256, with its stamp beside it;
 - `names/MODEL/FILE`: hard links (or reflinks, or copies) for people and tools;
 - `known/…`: the SHA-256 that an immutable Hub address was found to have;
-- `incoming/…`: downloads whose SHA-256 is not known before they are complete;
+- `incoming/…`: downloads of unknown SHA-256;
 - `checkouts/…`: the checkouts that use the store, so that `models.prune` asks all of them.
 
 Several checkouts and processes may share a store; nothing in it is ever changed in place.
 """
-
-from __future__ import annotations
 
 import errno
 import fcntl
@@ -17,7 +15,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,14 +24,12 @@ from typing import Final
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.partial import store_error
 from scripts.common.fetch.spec import ArtifactSpec, ProgressCallback, VerifiedFile, no_progress
-from scripts.common.fetch.stamps import (
-    find_verified,
-    read_stamp,
-    stamp_path,
-    verify_file,
-    write_stamp,
-)
+from scripts.common.fetch.stamps import find_verified, stamp_path, verify_file
 from scripts.common.files import sync_folder, write_atomically
+from scripts.host.models.artifacts import Artifact
+
+StoredFiles = dict[Artifact, VerifiedFile]
+"""Artifacts and their files in the store."""
 
 CONTEXT_PREFIX: Final = "context-"
 """Prefix of folders in the store that hold a build context while a build runs."""
@@ -52,34 +48,27 @@ class Store:
 
     root: Path
 
-    def lookup(self, spec: ArtifactSpec, origin: str = "") -> VerifiedFile | None:
-        """Find a file whose stamp shows it verified; read no file and ask no network.
-
-        Args:
-            spec: its expected properties.
-            origin: immutable name of its content, for a file without expected SHA-256.
-
-        Returns:
-            The file; None if it is not there, or has no valid stamp.
-        """
-        sha256 = spec.sha256 or self.recall(origin)
-        if not sha256:
-            return None
-        return find_verified(replace(spec, sha256=sha256), self.object_path(sha256))
+    def find_stored(self, artifacts: Iterable[Artifact]) -> StoredFiles:
+        """Find the artifacts that stamps show verified; read no file and ask no network."""
+        stored = {}
+        for artifact in artifacts:
+            spec = self._expected(artifact)
+            file = find_verified(spec, self.object_path(spec.sha256)) if spec.sha256 else None
+            if file:
+                stored[artifact] = file
+        return stored
 
     def verify(
         self,
-        spec: ArtifactSpec,
-        origin: str = "",
+        artifact: Artifact,
         *,
         rehash: bool = False,
         on_progress: ProgressCallback = no_progress,
     ) -> VerifiedFile | None:
-        """Find a file as `lookup` does, but read it if its stamp is not valid.
+        """Find a file as `find_stored` does, but read it if its stamp is not valid.
 
         Args:
-            spec: its expected properties.
-            origin: as in `lookup`.
+            artifact: the file.
             rehash: read it in any case.
             on_progress: called with the bytes read.
 
@@ -89,12 +78,25 @@ class Store:
         Raises:
             UserError: it is there and damaged (code `model-damaged`).
         """
-        sha256 = spec.sha256 or self.recall(origin)
-        path = self.object_path(sha256)
-        if not sha256 or not path.exists():
+        spec = self._expected(artifact)
+        path = self.object_path(spec.sha256)
+        if not spec.sha256 or not path.exists():
             return None
-        expected = replace(spec, sha256=sha256)
-        return verify_file(expected, path, rehash=rehash, on_progress=on_progress)
+        return verify_file(spec, path, rehash=rehash, on_progress=on_progress)
+
+    def _expected(self, artifact: Artifact) -> ArtifactSpec:
+        """Return what a file must be, by `known` where config and lock give no SHA-256."""
+        return replace(artifact.spec, sha256=self.known_sha256(artifact))
+
+    def known_sha256(self, artifact: Artifact) -> str:
+        """Return the SHA-256 of a file, if necessary as `remember` recorded it; empty if none."""
+        if artifact.spec.sha256:
+            return artifact.spec.sha256
+        try:
+            stored = json.loads(self._known(artifact.origin).read_text(encoding="utf-8"))
+            return str(stored["sha256"]) if stored["origin"] == artifact.origin else ""
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
 
     def object_path(self, sha256: str) -> Path:
         """Return the path for content of that SHA-256."""
@@ -110,9 +112,7 @@ class Store:
 
     def objects(self) -> Iterator[Path]:
         """List every object, without partial files."""
-        for path in sorted(self.root.glob("objects/??/*")):
-            if len(path.name) == 64:
-                yield path
+        yield from (path for path in sorted(self.root.glob("objects/??/*")) if len(path.name) == 64)
 
     def partials(self) -> Iterator[Path]:
         """List every partial file, and what belongs to it."""
@@ -140,9 +140,8 @@ class Store:
             target.parent.mkdir(parents=True, exist_ok=True)
             if not target.exists():
                 os.link(path, target)  # unlike a rename, never replaces
-                stamp = read_stamp(path)
-                if stamp:
-                    write_stamp(target, stamp)
+                with suppress(FileNotFoundError):
+                    stamp_path(path).rename(stamp_path(target))
                 sync_folder(target.parent)
         except FileExistsError:
             pass  # another process had the same content; its copy is as good
@@ -170,14 +169,6 @@ class Store:
         """Record the SHA-256 of an immutable address."""
         _record(self._known(origin), json.dumps({"origin": origin, "sha256": sha256}))
 
-    def recall(self, origin: str) -> str:
-        """Return the SHA-256 that `remember` recorded for an address; empty if none."""
-        try:
-            stored = json.loads(self._known(origin).read_text(encoding="utf-8"))
-            return str(stored["sha256"]) if stored["origin"] == origin else ""
-        except (OSError, ValueError, KeyError, TypeError):
-            return ""
-
     def _known(self, origin: str) -> Path:
         return self.root / "known" / _short(origin)
 
@@ -193,7 +184,7 @@ def _record(path: Path, text: str) -> None:
 
 
 def place(source: Path, dest: Path) -> None:
-    """Make `dest` the same file as `source`: a hard link, a reflink, or at worst a copy.
+    """Make `dest` the same file as `source`: a hard link, a reflink, or else a copy.
 
     Args:
         source: an object.

@@ -1,22 +1,21 @@
 """Verify every object of the store, and find and delete what no config names any more."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import filterfalse
 from pathlib import Path
 
 from scripts.common.concurrently import run_concurrently
-from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.hashing import sha256_of
+from scripts.common.fetch.partial import store_error
 from scripts.common.fetch.spec import ProgressCallback, no_progress
 from scripts.common.fetch.stamps import stamp_path
 from scripts.common.files import is_locked
-from scripts.host.config.load import LoadedConfig, load
+from scripts.host.config.load import LoadedConfig, load_variants
 from scripts.host.models.artifacts import artifacts_of
 from scripts.host.models.store import CONTEXT_PREFIX, Store
 
@@ -101,30 +100,25 @@ def find_unused(loaded: LoadedConfig, store: Store) -> list[Unused]:
         if (root / "config.yaml").exists():  # by its files only: IMAGE_CONFIG is not about them
             used |= _used_in(root, store, {})
     kept = {path.stat().st_ino for path in store.objects() if path.name in used}
+    objects = (path for path in store.objects() if path.name not in used)
+    names = (path for path in store.names() if path.stat().st_ino not in kept)
+    partials = (path for path in store.partials() if path.name.split(".")[0] not in used)
+    contexts = store.root.glob(f"{CONTEXT_PREFIX}*")
+    found = (  # links free nothing
+        (objects, "no config names it", True),
+        (names, "a name of what no config names", False),
+        (filterfalse(is_locked, partials), "an unfinished download", True),
+        (filterfalse(is_locked, contexts), "left behind by a build that was killed", False),
+    )
     return [
-        *_unused(store.objects(), "no config names it", lambda path: path.name in used),
-        *_unused(
-            store.names(),
-            "a name of what no config names",
-            lambda path: path.stat().st_ino in kept,
-            frees=False,
-        ),
-        *_unused(
-            store.partials(),
-            "an unfinished download",
-            lambda path: path.name.split(".")[0] in used or is_locked(path),
-        ),
-        *_unused(
-            store.root.glob(f"{CONTEXT_PREFIX}*"),
-            "left behind by a build that was killed",
-            is_locked,
-            frees=False,
-        ),
+        Unused(path, path.stat().st_size if frees else 0, reason)
+        for paths, reason, frees in found
+        for path in paths
     ]
 
 
-def delete(paths: Iterable[Path], store: Store) -> None:
-    """Delete files and folders of the store, and the files' stamps.
+def delete(paths: Iterable[Path]) -> None:
+    """Delete files and folders of a store, and the files' stamps.
 
     Raises:
         UserError: the store cannot be written to.
@@ -137,30 +131,15 @@ def delete(paths: Iterable[Path], store: Store) -> None:
                 path.unlink(missing_ok=True)
                 stamp_path(path).unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(
-            f"cannot delete: {error.strerror}",
-            location=str(store.root),
-            hint="check the store's permissions",
-            code="store-unwritable",
-        ) from None
-
-
-def _unused(
-    paths: Iterable[Path], reason: str, is_used: Callable[[Path], bool], *, frees: bool = True
-) -> Iterator[Unused]:
-    for path in paths:
-        if not is_used(path):
-            yield Unused(path, path.stat().st_size if frees else 0, reason)
+        raise store_error(error, path) from None
 
 
 def _used_by(loaded: LoadedConfig, store: Store) -> set[str]:
     """Return the SHA-256 of every model file of a config."""
-    artifacts = artifacts_of(loaded, loaded.config.models)
-    return {each.spec.sha256 or store.recall(each.origin) for each in artifacts}
+    return {store.known_sha256(each) for each in artifacts_of(loaded, loaded.config.models)}
 
 
 def _used_in(root: Path, store: Store, environment: Mapping[str, str]) -> set[str]:
     """Return the SHA-256 of every model file of any variant of a checkout."""
-    variants = load(root=root, environment=environment).config.variants
-    configs = (load(variant, root=root, environment=environment) for variant in variants)
-    return {sha256 for config in configs for sha256 in _used_by(config, store)}
+    variants = load_variants(root=root, environment=environment)
+    return {sha256 for loaded in variants for sha256 in _used_by(loaded, store)}

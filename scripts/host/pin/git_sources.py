@@ -1,7 +1,5 @@
 """Look up commits and files of git repositories on their hosts."""
 
-from __future__ import annotations
-
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,25 +1,31 @@
 """Look up what config.yaml names in registries, git hosts and the Hub, and write the lock."""
 
-from __future__ import annotations
-
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from scripts.common.concurrently import run_concurrently
 from scripts.common.diagnostics.error import UserError
-from scripts.common.fetch.spec import redact_url
-from scripts.host.build.inputs import resolve_base, resolve_source
+from scripts.common.fetch.spec import RetryPolicy, redact_url
+from scripts.common.fetch.transfer import fetch_verified
 from scripts.host.config.load import LoadedConfig
-from scripts.host.config.lock import Lock, LockedModel, update_lock
-from scripts.host.config.schema import Model
+from scripts.host.config.lock import (
+    Lock,
+    LockedFile,
+    LockedModel,
+    resolve_base,
+    resolve_source,
+    update_lock,
+)
+from scripts.host.config.model_schema import Model
 from scripts.host.console import note, warn
 from scripts.host.engine.client import client, docker_errors
-from scripts.host.models.hub_metadata import Hub
+from scripts.host.models.artifacts import Artifact, model_artifacts
+from scripts.host.models.hub_client import Hub, find_token, resolve_at_hub
 from scripts.host.models.store import Store
 from scripts.host.pin.git_sources import GitHosts
-from scripts.host.pin.model_files import find_model_files
 
 Pin = str | LockedModel
 Lookups = dict[tuple[str, str], Callable[[], Pin]]
@@ -64,7 +70,7 @@ def find_pins(variants: Iterable[LoadedConfig]) -> Lock:
     """Look up every pin of some variants, several at a time.
 
     Raises:
-        UserError: something cannot be found, or disagrees with config.yaml; each is shown.
+        UserError: one cannot be found or disagrees with config.yaml; others are warned of.
     """
     pins: dict[tuple[str, str], Pin] = {}
     errors = []
@@ -76,16 +82,10 @@ def find_pins(variants: Iterable[LoadedConfig]) -> Lock:
             else:
                 note(f"{kind:<6} {key}: {_describe(pin)}")
                 pins[kind, key] = pin
-    if len(errors) == 1:
-        raise errors[0]
+    for other in errors[1:]:
+        warn(str(other))
     if errors:
-        for error in errors:
-            warn(str(error))
-        raise UserError(
-            f"{len(errors)} things cannot be pinned",
-            location="the warnings above",
-            hint="correct them and run it again; nothing was written",
-        )
+        raise errors[0]
     return Lock.model_validate(
         {
             f"{kind}s": {key: pins[kind, key] for each, key in lookups if each == kind}
@@ -148,26 +148,85 @@ def find_digest(name: str, registry: str | None) -> str:
         return str(client().images.get_registry_data(reference).id)
 
 
+def find_model_files(model: Model, hub: Hub, store: Store) -> LockedModel:
+    """Ask a model's source for revision, SHA-256 and size of its files now.
+
+    The Hub's own record is enough for a large file. Small files and plain URLs come without a
+    SHA-256: they are downloaded into the store, where a prefetch finds them later.
+
+    Args:
+        model: the model.
+        hub: the Hub.
+        store: keeps files that had to be downloaded.
+
+    Raises:
+        UserError: a file cannot be had, or differs from what config.yaml says of it.
+    """
+    unpinned = model.model_copy(update={"sha256": None, "size": None})
+    artifacts = model_artifacts(unpinned, None, hub.endpoint)
+    commit, files = None, {}
+    for artifact in artifacts:
+        if artifact.repo:  # all files at the first one's commit: a branch may move in between
+            asked = replace(artifact, revision=commit or artifact.revision)
+            artifact = resolve_at_hub(asked, hub)
+            commit = artifact.revision
+        files[artifact.file] = _lock_file(artifact, hub, store)
+    locked = LockedModel(source=model.source.lock_key, revision=commit, files=files)
+    _check_config(model, artifacts[0], locked)
+    return locked
+
+
+def _check_config(model: Model, first: Artifact, locked: LockedModel) -> None:
+    """Compare a model of one file with the checksum and size that config.yaml gives."""
+    if len(locked.files) != 1:
+        return
+    [file] = locked.files.values()
+    for key, expected, found in (
+        ("sha256", model.sha256, file.sha256),
+        ("size", model.size, file.size),
+    ):
+        if expected is not None and expected != found:
+            raise UserError(
+                f"model {model.name}: config.yaml says {key} {expected}, the source has {found}",
+                location=first.source,
+                hint="find out which is right before you correct config.yaml",
+            )
+
+
+def _lock_file(artifact: Artifact, hub: Hub, store: Store) -> LockedFile:
+    """Return a file's properties; download it into the store where the Hub does not give them."""
+    spec = artifact.spec
+    if spec.sha256 and spec.size is not None:
+        return LockedFile(sha256=spec.sha256, size=spec.size)
+    incoming = store.incoming_path(f"pin {spec.url}")
+    incoming.unlink(missing_ok=True)  # what an earlier run left proves nothing about now
+    policy = RetryPolicy(ca_bundle=hub.ca_bundle)
+    file = fetch_verified(spec, incoming, policy=policy, token=find_token(spec))
+    store.adopt(file.path, file.sha256)
+    return LockedFile(sha256=file.sha256, size=file.size)
+
+
 def _compare(before: Lock, after: Lock) -> tuple[str, ...]:
     """Return what differs between two locks, one line each."""
-    return (
-        *_compare_entries("base image", before.images, after.images),
-        *_compare_entries("source", before.sources, after.sources),
-        *_compare_entries("model", before.models, after.models),
-    )
-
-
-def _compare_entries(kind: str, before: Mapping[str, Pin], after: Mapping[str, Pin]) -> list[str]:
+    old, new = _entries(before), _entries(after)
     lines = []
-    for key in sorted(before.keys() | after.keys()):
-        if key not in after:
-            lines.append(f"{kind} {key}: no longer named in config.yaml")
-        elif key not in before:
-            lines.append(f"{kind} {key}: new, {_describe(after[key])}")
-        elif before[key] != after[key]:
-            old, new = _describe(before[key]), _describe(after[key])
-            lines.append(f"{kind} {key}: was {old}, is {new}")
-    return lines
+    for name in sorted(old.keys() | new.keys()):
+        if name not in new:
+            lines.append(f"{name}: no longer named in config.yaml")
+        elif name not in old:
+            lines.append(f"{name}: new, {_describe(new[name])}")
+        elif old[name] != new[name]:
+            lines.append(f"{name}: was {_describe(old[name])}, is {_describe(new[name])}")
+    return tuple(lines)
+
+
+def _entries(lock: Lock) -> dict[str, Pin]:
+    """Return a lock's entries by kind and key, as people read them."""
+    return {
+        **{f"base image {key}": digest for key, digest in lock.images.items()},
+        **{f"source {key}": commit for key, commit in lock.sources.items()},
+        **{f"model {key}": model for key, model in lock.models.items()},
+    }
 
 
 def _describe(pin: Pin) -> str:

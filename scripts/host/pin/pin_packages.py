@@ -4,8 +4,6 @@ uv resolves. Everything is compiled in a scratch copy of `requirements/` and cop
 so a failed run changes no lock.
 """
 
-from __future__ import annotations
-
 import shutil
 import sys
 import tempfile
@@ -16,10 +14,9 @@ from pathlib import Path
 from scripts.common.diagnostics.error import UserError
 from scripts.common.files import write_atomically
 from scripts.common.run import run_program
-from scripts.host.build.inputs import resolve_source
 from scripts.host.certificates import FILE, certificate_context
 from scripts.host.config.load import LoadedConfig
-from scripts.host.config.lock import lock_write_error
+from scripts.host.config.lock import ResolvedSource, lock_write_error, resolve_source
 from scripts.host.console import note
 from scripts.host.pin.git_sources import GitHosts
 
@@ -33,70 +30,6 @@ _GROUPS = ("--group=host", "--group=test", "--group=lint", "--group=bench")  # o
 
 
 @dataclass(frozen=True)
-class PackageIndexes:
-    """Where uv finds packages, and whom it trusts there.
-
-    Args:
-        default: `mirrors.python`; None for the index that uv is configured for.
-        pytorch: `mirrors.pytorch`; None for no second index.
-        ca_bundle: certificates to trust besides the public ones; None for uv's own.
-    """
-
-    default: str | None
-    pytorch: str | None
-    ca_bundle: Path | None
-
-    @classmethod
-    def of(cls, loaded: LoadedConfig) -> PackageIndexes:
-        """Return those of a config."""
-        mirrors = loaded.config.mirrors
-        return cls(mirrors.python, mirrors.pytorch, loaded.ca_bundle)
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """Variables that configure uv."""
-        variables = {"UV_PYTHON_DOWNLOADS": "never"}  # metadata of another Python needs no Python
-        if self.default:
-            variables["UV_DEFAULT_INDEX"] = self.default
-        if self.pytorch:
-            # It also has old copies of common packages, so both indexes are asked for each.
-            variables |= {"UV_INDEX": self.pytorch, "UV_INDEX_STRATEGY": "unsafe-best-match"}
-        return variables
-
-
-@dataclass(frozen=True)
-class WebuiList:
-    """The WebUI's list of requirements at one commit.
-
-    Args:
-        path: where uv finds it in the scratch folder, and names it in the lock's comments.
-        repo: the WebUI's repository.
-        ref: tag of the release.
-        commit: empty to take the tag's.
-        hosts: where the repository is.
-    """
-
-    path: str
-    repo: str
-    ref: str
-    commit: str
-    hosts: GitHosts = field(compare=False)
-
-    def save(self, scratch: Path) -> None:
-        """Write the list into the scratch folder.
-
-        Two variants may build different commits of one release: the later list replaces the first.
-
-        Raises:
-            UserError: the repository cannot be reached, or has no such commit or file.
-        """
-        commit = self.commit or self.hosts.find_commit(self.repo, self.ref)
-        text = self.hosts.read_file(self.repo, commit, WEBUI_LIST, scratch)
-        (scratch / self.path).parent.mkdir(exist_ok=True)
-        (scratch / self.path).write_text(text, encoding="utf-8")
-
-
-@dataclass(frozen=True)
 class PackageLock:
     """A lock and what it is compiled from; paths are relative to the checkout.
 
@@ -104,15 +37,15 @@ class PackageLock:
         path: the lock.
         inputs: lists of requirements; none where groups of pyproject.toml are options.
         options: of uv, such as the Python version.
-        indexes: where packages are found.
-        webui: the WebUI's list, for a lock of the image; None for the others.
+        loaded: config that says where packages and git repositories are found.
+        webui: for a lock of the image, the WebUI, whose own list is one of the inputs.
     """
 
     path: str
     inputs: tuple[str, ...]
     options: tuple[str, ...]
-    indexes: PackageIndexes = field(compare=False)
-    webui: WebuiList | None = None
+    loaded: LoadedConfig = field(compare=False)
+    webui: ResolvedSource | None = None
 
 
 def pin_packages(
@@ -155,11 +88,11 @@ def plan_locks(variants: Sequence[LoadedConfig]) -> tuple[PackageLock, ...]:
     Raises:
         UserError: variants with different packages share a lock.
     """
-    indexes = PackageIndexes.of(variants[0])
+    first = variants[0]
     common = [
-        PackageLock(f"{FOLDER}/dev.txt", (), (*_FOR_HOST, *_GROUPS), indexes),
+        PackageLock(f"{FOLDER}/dev.txt", (), (*_FOR_HOST, *_GROUPS), first),
         *(
-            PackageLock(f"{FOLDER}/{name}.txt", (f"{FOLDER}/{name}.in",), _FOR_IMAGE, indexes)
+            PackageLock(f"{FOLDER}/{name}.txt", (f"{FOLDER}/{name}.in",), _FOR_IMAGE, first)
             for name in ("runpod", "tools")
         ),
     ]
@@ -178,22 +111,15 @@ def plan_locks(variants: Sequence[LoadedConfig]) -> tuple[PackageLock, ...]:
 def _image_lock(loaded: LoadedConfig) -> PackageLock:
     """Return the lock of a variant's packages: the WebUI's list at its release, and additions."""
     config = loaded.config
-    source = resolve_source(
+    webui = resolve_source(
         "webui", config.a1111.sources["webui"], config.a1111.release, loaded.lock
-    )
-    webui = WebuiList(
-        path=f"{source.ref}/{WEBUI_LIST}",
-        repo=source.repo,
-        ref=source.ref,
-        commit=source.commit,
-        hosts=GitHosts(config.mirrors.github, loaded.ca_bundle),
     )
     cuda = [f"{FOLDER}/image-cuda.in"] if config.build.accelerator == "cuda" else []
     return PackageLock(
         path=config.build.requirements,
-        inputs=(webui.path, f"{FOLDER}/image.in", *cuda),
+        inputs=(f"{webui.ref}/{WEBUI_LIST}", f"{FOLDER}/image.in", *cuda),
         options=(*_FOR_IMAGE, f"--constraints={BASE_PACKAGES}"),
-        indexes=PackageIndexes.of(loaded),
+        loaded=loaded,
         webui=webui,
     )
 
@@ -212,15 +138,38 @@ def _compile(scratch: Path, lock: PackageLock, *, upgrade: bool) -> None:
     then again without them, so that neither they nor what only they require is installed.
     """
     if lock.webui:
-        lock.webui.save(scratch)
+        _save_webui_list(scratch, lock.loaded, lock.webui)
     _run_uv(scratch, lock, *(["--upgrade"] if upgrade else []))
     if lock.webui:
         _run_uv(scratch, lock, f"--excludes={BASE_PACKAGES}")
 
 
+def _save_webui_list(scratch: Path, loaded: LoadedConfig, webui: ResolvedSource) -> None:
+    """Write the WebUI's list into the scratch folder, where uv names it in the lock's comments.
+
+    Two variants may build different commits of one release: the later list replaces the first.
+
+    Raises:
+        UserError: the repository cannot be reached, or has no such commit or file.
+    """
+    hosts = GitHosts(loaded.config.mirrors.github, loaded.ca_bundle)
+    commit = webui.commit or hosts.find_commit(webui.repo, webui.ref)
+    path = scratch / webui.ref / WEBUI_LIST
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(hosts.read_file(webui.repo, commit, WEBUI_LIST, scratch), encoding="utf-8")
+
+
 def _run_uv(scratch: Path, lock: PackageLock, *options: str) -> None:
-    with certificate_context(lock.indexes.ca_bundle) as certificates:
-        trust = {"SSL_CERT_FILE": str(certificates / FILE)} if certificates else {}
+    mirrors = lock.loaded.config.mirrors
+    variables = {"UV_PYTHON_DOWNLOADS": "never"}  # metadata of another Python needs no Python
+    if mirrors.python:
+        variables["UV_DEFAULT_INDEX"] = mirrors.python
+    if mirrors.pytorch:
+        # It also has old copies of common packages, so both indexes are asked for each.
+        variables |= {"UV_INDEX": mirrors.pytorch, "UV_INDEX_STRATEGY": "unsafe-best-match"}
+    with certificate_context(lock.loaded.ca_bundle) as certificates:
+        if certificates:
+            variables["SSL_CERT_FILE"] = str(certificates / FILE)
         done = run_program(
             [
                 *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--generate-hashes"),
@@ -228,7 +177,7 @@ def _run_uv(scratch: Path, lock: PackageLock, *options: str) -> None:
                 *(*lock.options, *options, f"--output-file={lock.path}", *lock.inputs),
             ],
             cwd=scratch,
-            env={**lock.indexes.environment, **trust},
+            env=variables,
         )
     if done.returncode != 0:
         raise UserError(

@@ -1,11 +1,7 @@
 """Push a tested image: immutable tags first, each digest compared with the registry's."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TypeVar
 
 import docker
 import tenacity
@@ -18,22 +14,21 @@ from scripts.common.records import Record
 from scripts.host.build.inputs import BuildInputs
 from scripts.host.console import note, warn
 from scripts.host.engine.client import client, docker_errors, get_image
-from scripts.host.registry.registry_api import (
-    TransientRegistryError,
-    classify,
-    read_digest,
-    read_image_id,
-)
+from scripts.host.registry.registry_api import LOST, classify, read_digest, read_image_id
 from scripts.host.registry.upload_progress import UploadProgress, show_uploads
-
-T = TypeVar("T")
 
 # Seconds before each further attempt. The engine itself retries a broken layer for about 50 s.
 PAUSES = (1.0, 4.0, 15.0)
 
 
 class PushedReference(Record):
-    """A reference, the registry's digest of it, and whether it was there before the push."""
+    """One pushed reference.
+
+    Args:
+        reference: repository and tag.
+        digest: of its manifest, read back from the registry.
+        was_there: True if the registry had it before the push.
+    """
 
     reference: str
     digest: str
@@ -41,7 +36,14 @@ class PushedReference(Record):
 
 
 class PushRecord(Record):
-    """Content of `reports/push-VARIANT.json`: the last complete push."""
+    """Content of `reports/push-VARIANT.json`: the last complete push.
+
+    Args:
+        image_id: ID of the image.
+        variant: name of the variant.
+        untested: True if it was pushed without a passing smoke report.
+        references: in the order they were pushed.
+    """
 
     image_id: str
     variant: str
@@ -77,7 +79,7 @@ def push(
         if not untested:
             raise untested_error
         warn(f"pushing an untested image: {untested_error.message}")
-    pusher = _Pusher(engine, image, tuple(pauses), plain)
+    pusher = _Pusher(engine, image, _retrying(pauses), plain)
     present = {reference: pusher.find(reference) for reference in inputs.tags}
     references = (*inputs.references, *further)
     for reference in references:
@@ -106,7 +108,7 @@ def check_tested(inputs: BuildInputs, image_id: str) -> UserError | None:
     kernels.
     """
     path = inputs.root / "reports" / f"smoke-{inputs.variant}.json"
-    on_gpu = inputs.build.accelerator == "cuda"
+    on_gpu = inputs.config.build.accelerator == "cuda"
     message = ""
     try:
         report = SmokeReport.model_validate_json(path.read_text(encoding="utf-8"))
@@ -140,13 +142,13 @@ class _Pusher:
     Args:
         client: the engine.
         image: the SDK's image.
-        pauses: seconds before each further attempt.
+        retry: calls a function, again while the registry is lost.
         plain: show progress as lines, on a terminal too.
     """
 
     client: docker.DockerClient
     image: Image
-    pauses: tuple[float, ...]
+    retry: tenacity.Retrying
     plain: bool
 
     def find(self, reference: str) -> str | None:
@@ -156,7 +158,7 @@ class _Pusher:
             UserError: it is another image.
         """
         try:
-            found = self._retry(partial(read_digest, self.client, reference), reference)
+            found = self.retry(read_digest, self.client, reference)
         except UserError as error:
             # A registry may refuse to show what does not exist yet; the push itself will tell.
             if error.code == "registry-refused":
@@ -181,8 +183,8 @@ class _Pusher:
             note(f"{reference} is there already")
             return PushedReference(reference=reference, digest=present, was_there=True)
         note(f"pushing {reference}")
-        sent = self._retry(partial(self._send, reference), reference)
-        held = self._retry(partial(read_digest, self.client, reference), reference)
+        sent = self.retry(self._send, reference)
+        held = self.retry(read_digest, self.client, reference)
         if held != sent:
             raise UserError(
                 f"the registry has {held or 'nothing'}, not the {sent} that was sent",
@@ -206,23 +208,18 @@ class _Pusher:
         note(f"  {progress.line}")
         return progress.digest
 
-    def _retry(self, action: Callable[[], T], reference: str) -> T:
-        """Repeat an action after each pause while it raises transient errors."""
 
-        def announce(state: tenacity.RetryCallState) -> None:
-            error = state.outcome.exception() if state.outcome else ""
-            warn(f"{error} - next try in {state.upcoming_sleep:.0f} s")
+def _retrying(pauses: Sequence[float]) -> tenacity.Retrying:
+    """Return what calls a function again after each pause while the registry is lost."""
 
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(TransientRegistryError),
-            wait=tenacity.wait_chain(*map(tenacity.wait_fixed, self.pauses)),
-            stop=tenacity.stop_after_attempt(len(self.pauses) + 1),
-            before_sleep=announce,
-            reraise=True,
-        )
-        try:
-            return retrying(action)
-        except TransientRegistryError as error:
-            raise UserError(
-                f"the registry cannot be reached: {error}", location=reference, code="registry-lost"
-            ) from None
+    def announce(state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        warn(f"{getattr(error, 'message', error)} - next try in {state.upcoming_sleep:.0f} s")
+
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_exception(lambda error: getattr(error, "code", "") == LOST),
+        wait=tenacity.wait_chain(*map(tenacity.wait_fixed, pauses)),
+        stop=tenacity.stop_after_attempt(len(pauses) + 1),
+        before_sleep=announce,
+        reraise=True,
+    )

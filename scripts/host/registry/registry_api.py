@@ -3,8 +3,6 @@
 Digests are asked through the engine: it has the credentials, proxies and certificates of the push.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from typing import Final
@@ -15,6 +13,9 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.diagnostics.table import diagnostics
 from scripts.common.run import run_program
 from scripts.host.engine.client import explanation
+
+LOST: Final = "registry-lost"
+"""Code of a failure that another attempt may not meet."""
 
 # Errors of Go's net, net/http and http2 packages and of registries that another attempt may not
 # meet, by kind. The engine passes them on as text.
@@ -29,16 +30,11 @@ _TRANSIENT: Final = re.compile(
 )
 
 
-class TransientRegistryError(Exception):
-    """The registry failed in a way that another attempt may not meet."""
-
-
 def read_digest(client: docker.DockerClient, reference: str) -> str | None:
     """Return the digest of the manifest that a registry has under a reference; None without one.
 
     Raises:
-        TransientRegistryError: another attempt may succeed.
-        UserError: it will not.
+        UserError: the registry refuses or does not answer, see `classify`.
     """
     try:
         return str(client.images.get_registry_data(reference).id)
@@ -60,8 +56,8 @@ def read_image_id(reference: str) -> str | None:
     return manifest.get("config", {}).get("digest") if isinstance(manifest, dict) else None
 
 
-def classify(error: Exception | str, reference: str) -> TransientRegistryError | UserError:
-    """Return the exception to raise for an error of a push or a look-up.
+def classify(error: Exception | str, reference: str) -> UserError:
+    """Return the error to raise for one of a push or a look-up; with LOST another try may help.
 
     Args:
         error: of the SDK, or the engine's message; it holds no credentials.
@@ -86,7 +82,9 @@ def classify(error: Exception | str, reference: str) -> TransientRegistryError |
             hint=f"log in: docker login {host(reference)}",
         )
     if _TRANSIENT.search(message):
-        return TransientRegistryError(message)
+        return UserError(
+            f"the registry cannot be reached: {message}", location=reference, code=LOST
+        )
     return UserError(
         f"the registry did not accept it: {message}",
         location=reference,

@@ -1,14 +1,13 @@
 """Add up the layers of a push and show them as one line."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from scripts.host.console import Throttle, console, is_live, note, size
+from scripts.common.units import size
+from scripts.host.console import Throttle, is_live, live, note
 
 QUIET_SECONDS = 10.0  # between two lines where no line can be updated
 _DIGEST = re.compile(r": digest: (sha256:[0-9a-f]{64}) size: ")
@@ -21,11 +20,6 @@ class UploadedLayer:
     status: str = ""
     sent: int = 0
     total: int = 0
-
-    @property
-    def is_reused(self) -> bool:
-        """Whether the registry has the layer already."""
-        return self.status == "Layer already exists" or self.status.startswith("Mounted from")
 
 
 class UploadProgress:
@@ -60,7 +54,8 @@ class UploadProgress:
     def line(self) -> str:
         """One line with the number of layers and bytes sent."""
         layers = self.layers.values()
-        reused = sum(layer.is_reused for layer in layers)
+        in_registry = ("Layer already exists", "Mounted from")
+        reused = sum(layer.status.startswith(in_registry) for layer in layers)
         pushed = sum(layer.status == "Pushed" for layer in layers) + reused
         retried = sum(layer.status.startswith("Retrying") for layer in layers)
         sent = sum(min(layer.sent, layer.total) for layer in layers)
@@ -82,14 +77,7 @@ def show_uploads(progress: UploadProgress, *, plain: bool = False) -> Iterator[C
         A function to call after each event.
     """
     if is_live() and not plain:
-        from rich.live import Live
-
-        with Live(
-            get_renderable=lambda: progress.line,
-            console=console(),
-            refresh_per_second=5,
-            transient=True,
-        ):
+        with live(lambda: progress.line):
             yield lambda: None
         return
     throttle = Throttle(QUIET_SECONDS)

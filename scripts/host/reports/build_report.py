@@ -1,28 +1,27 @@
 """Define the build report, and render it for a terminal."""
 
-from __future__ import annotations
-
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
-from scripts.host.console import size, table
+from scripts.common.records import Record
+from scripts.common.units import size
+from scripts.host.console import table
 
 _SLOWEST = 5
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True)
+class LayerRecord(Record):
+    """One layer.
 
-
-class LayerRecord(_Record):
-    """One layer: its size in bytes and the instruction that made it."""
+    Args:
+        size: bytes.
+        instruction: of the Dockerfile, that made it.
+    """
 
     size: int
     instruction: str
 
 
-class StepRecord(_Record):
+class StepRecord(Record):
     """One step of a build.
 
     Args:
@@ -40,8 +39,22 @@ class StepRecord(_Record):
     ahead: bool = False
 
 
-class BuildReport(_Record):
-    """Content of `reports/build.json`; sizes in bytes."""
+class BuildReport(Record):
+    """Content of `reports/build.json`.
+
+    Args:
+        image_id: ID of the image.
+        tags: references that it was given.
+        variant: name of the variant.
+        target: stage that was built.
+        size: bytes of all layers.
+        seconds: duration, downloads included.
+        context_bytes: bytes sent to the builder.
+        cache_hit_ratio: share of the steps that were cached.
+        unpinned: inputs that may change between two builds.
+        layers: base first.
+        steps: in the order they ended.
+    """
 
     image_id: str
     tags: tuple[str, ...]

@@ -1,27 +1,21 @@
-"""NVIDIA devices and drivers, and the rules by which compiled GPU code runs on a device.
-
-A cubin (`sm_XY`) runs on devices of its own major version and the same or a later minor one; PTX
-(`compute_XY`) is compiled by the driver for that device or any newer one. So an RTX 6000 Ada (8.9)
-runs a wheel that lists only `sm_80` and `sm_86`.
-
-Source: https://docs.nvidia.com/cuda/ada-compatibility-guide/ (application compatibility), and for
-the suffixes `a` (that device only) and `f` (its family) the CUDA C++ Programming Guide, section
-"Compute capabilities", feature sets.
-"""
-
-from __future__ import annotations
+"""Facts about NVIDIA devices, their driver, and torch."""
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Final
 
 from scripts.common.units import size
 
-_ARCH: Final = re.compile(r"(sm|compute)_(\d+)(\d)([af]?)")
+PROBE: Final = Path(__file__).with_name("torch_probe.py")
+"""Script that prints `TorchFacts`, for the WebUI's Python."""
 
 Capability = tuple[int, int]
 """Major and minor version of a device, (8, 9) for an RTX 6000 Ada."""
+
+Kernels = Mapping[str, Mapping[str, float | str]]
+"""Largest relative difference from the CPU's result, or the error: by computation and data type."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +79,51 @@ class Driver:
         return tuple(Device(gpu.name, gpu.total, gpu.capability, self.version) for gpu in self.gpus)
 
 
+@dataclass(frozen=True)
+class TorchFacts:
+    """Facts about torch and xformers, and the results of computations.
+
+    Args:
+        version: such as 2.7.0+cu128.
+        cuda: CUDA version it was built for, empty for a build without CUDA.
+        cudnn: as torch counts it: 90701 for 9.7.1; 0 without.
+        archs: what it carries machine code or PTX for.
+        xformers: version, empty when not installed.
+        xformers_torch: version of torch that xformers was built for, empty when unknown.
+        devices: GPUs that torch sees; empty where it was not asked to compute.
+        kernels: results of the computations that were asked for.
+        error: why torch cannot be imported; all else is then empty.
+        seconds: duration of the import.
+    """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    version: str = ""
+    cuda: str = ""
+    cudnn: int = 0
+    archs: tuple[str, ...] = ()
+    xformers: str = ""
+    xformers_torch: str = ""
+    devices: tuple[Device, ...] = ()
+    kernels: Kernels = field(default_factory=dict)
+    error: str = ""
+    seconds: float = 0.0
+
+
+def parse_facts(output: str) -> TorchFacts:
+    """Parse the output of the probe, whose last line counts: libraries print before it.
+
+    Raises:
+        ValueError: the probe has not printed its facts.
+    """
+    from pydantic import TypeAdapter
+
+    try:
+        return TypeAdapter(TorchFacts).validate_json(output.splitlines()[-1])
+    except (IndexError, ValueError) as error:
+        raise ValueError(f"no facts about torch: {output[-200:]}") from error
+
+
 def parse_capability(text: str) -> Capability:
     """Parse `8.9`.
 
@@ -100,32 +139,3 @@ def parse_capability(text: str) -> Capability:
 def dotted(version: tuple[int, ...]) -> str:
     """Format a version: 8.9 for (8, 9)."""
     return ".".join(map(str, version))
-
-
-def best_arch(device: Capability, archs: Iterable[str]) -> str:
-    """Choose the architecture whose code a device runs; machine code before PTX.
-
-    Args:
-        device: its compute capability.
-        archs: of a library, as `torch.cuda.get_arch_list()` lists them; unknown ones are ignored.
-
-    Returns:
-        The architecture; empty when the device runs none of them.
-    """
-    usable = [(rank, arch) for arch in archs if (rank := _rank(device, arch))]
-    return max(usable)[1] if usable else ""
-
-
-def _rank(device: Capability, arch: str) -> tuple[bool, Capability] | None:
-    """Rank an architecture for a device, higher is better; None when it does not run there."""
-    match = _ARCH.fullmatch(arch)
-    if not match:
-        return None
-    kind, suffix, target = match[1], match[4], (int(match[2]), int(match[3]))
-    if suffix == "a":
-        runs = target == device
-    elif kind == "sm" or suffix == "f":
-        runs = target[0] == device[0] and target[1] <= device[1]
-    else:
-        runs = target <= device
-    return (kind == "sm", target) if runs else None

@@ -1,4 +1,4 @@
-"""Downloads that are killed, crowded, short of disk, proxied or distrusted."""
+"""Download through kills, concurrency, full disks, proxies and untrusted certificates."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from scripts.host.config.load import ROOT
 from tests.support.checkout import from_url, make_checkout
 from tests.support.downloading import CONTENT, HALF, QUICK, fetch, leftovers, sha, spec_of
 from tests.support.fault_server import Behaviour, FaultServer, misbehaving
-from tests.support.small_world import in_small_world, needs_namespaces
+from tests.support.namespaces import needs_namespaces, run_with_mount
 from tests.support.tls import serve_tls
 
 
@@ -32,7 +32,7 @@ def dest(tmp_path: Path) -> Path:
     return tmp_path / "store" / "file"
 
 
-def test_two_at_once_share_one_download(dest: Path) -> None:
+def test_concurrent_fetches_share_one_download(dest: Path) -> None:
     found: list[VerifiedFile] = []
     waiting = threading.Event()
 
@@ -60,7 +60,7 @@ def test_two_at_once_share_one_download(dest: Path) -> None:
     assert leftovers(dest) == ["file.stamp"]
 
 
-def test_a_changed_file_in_the_store_is_reported_not_used(dest: Path) -> None:
+def test_changed_file_is_refused(dest: Path) -> None:
     with misbehaving(CONTENT) as server:
         fetch(server, dest)
         with dest.open("r+b") as stream:
@@ -81,8 +81,8 @@ url, dest, sha256, size = sys.argv[1:]
 def watch(state, *_):
     print(state, flush=True)
 try:
-    wanted = ArtifactSpec(url, "file.dat", sha256, int(size) or None)
-    print(fetch_verified(wanted, Path(dest), policy=RetryPolicy(attempts=2, pause=0.01),
+    spec = ArtifactSpec(url, "file.dat", sha256, int(size) or None)
+    print(fetch_verified(spec, Path(dest), policy=RetryPolicy(attempts=2, pause=0.01),
         on_progress=watch).state)
 except UserError as failure:
     print(failure)
@@ -91,11 +91,11 @@ except UserError as failure:
 
 
 def command(server: FaultServer, dest: Path, size: int = len(CONTENT)) -> list[str]:
-    words = (f"{server.url}/file", str(dest), sha(CONTENT), str(size))
-    return [sys.executable, "-c", FETCH, *words]
+    arguments = (f"{server.url}/file", str(dest), sha(CONTENT), str(size))
+    return [sys.executable, "-c", FETCH, *arguments]
 
 
-def test_killed_at_twenty_random_moments_the_final_name_is_never_wrong(dest: Path) -> None:
+def test_final_name_is_verified_after_any_kill(dest: Path) -> None:
     moments = random.Random(3)  # noqa: S311 - moments, not secrets
     with misbehaving(CONTENT, Behaviour(rate=12_000_000)) as server:
         survived = 0
@@ -123,30 +123,30 @@ def test_killed_at_twenty_random_moments_the_final_name_is_never_wrong(dest: Pat
 
 @needs_namespaces
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
-def test_a_full_disk_is_one_clear_line_and_no_file(tmp_path: Path, chunked: bool) -> None:
+def test_full_disk_is_one_line_and_no_file(tmp_path: Path, chunked: bool) -> None:
     keep = tmp_path / "listing"
     mount = f"mount -t tmpfs -o size=1m none {tmp_path / 'store'}"
     (tmp_path / "store").mkdir()
     with misbehaving(CONTENT, Behaviour(chunked=chunked)) as server:
-        words = command(server, tmp_path / "store" / "file", 0)
+        arguments = command(server, tmp_path / "store" / "file", 0)
         look = f'"$@"; code=$?; ls {tmp_path}/store >{keep}; exit $code'
-        done = in_small_world(mount, ["sh", "-c", look, "sh", *words])
+        done = run_with_mount(mount, ["sh", "-c", look, "sh", *arguments])
     assert done.returncode == 1, done.stderr
     assert "[disk-full]" in done.stdout.splitlines()[-1]
     assert "file" not in keep.read_text().split()
 
 
 @needs_namespaces
-def test_a_read_only_store_is_one_clear_line(tmp_path: Path) -> None:
+def test_read_only_store_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     mount = f"mount -t tmpfs -o ro none {tmp_path / 'store'}"
     with misbehaving(CONTENT) as server:
-        done = in_small_world(mount, command(server, tmp_path / "store" / "file"))
+        done = run_with_mount(mount, command(server, tmp_path / "store" / "file"))
     assert done.returncode == 1, done.stderr
     assert "[store-unwritable]" in done.stdout.splitlines()[-1]
 
 
-def test_memory_stays_small_whatever_the_size(dest: Path) -> None:
+def test_memory_is_independent_of_the_file_size(dest: Path) -> None:
     content = bytes(200_000_000)
     measured = FETCH + (
         # not ru_maxrss: that begins with what the forking test itself had
@@ -154,16 +154,14 @@ def test_memory_stays_small_whatever_the_size(dest: Path) -> None:
         "print(int(re.search(r'VmHWM:\\s+(\\d+)', status)[1]) // 1024)\n"
     )
     with misbehaving(content) as server:
-        words = (f"{server.url}/file", str(dest), sha(content), str(len(content)))
+        arguments = (f"{server.url}/file", str(dest), sha(content), str(len(content)))
         done = subprocess.run(
-            [sys.executable, "-c", measured, *words], capture_output=True, text=True, check=True
+            [sys.executable, "-c", measured, *arguments], capture_output=True, text=True, check=True
         )
     assert int(done.stdout.split()[-1]) < 100  # MB, of which Python itself is about 25
 
 
-def test_an_untrusted_certificate_is_named_and_a_bundle_cures_it(
-    dest: Path, tmp_path: Path
-) -> None:
+def test_untrusted_certificate_needs_a_ca_bundle(dest: Path, tmp_path: Path) -> None:
     with misbehaving(CONTENT) as server:
         cert = serve_tls(server, tmp_path)
         asked = ArtifactSpec(
@@ -177,7 +175,7 @@ def test_an_untrusted_certificate_is_named_and_a_bundle_cures_it(
     assert dest.read_bytes() == CONTENT
 
 
-def test_a_certificate_out_of_its_time_points_at_the_clock(dest: Path, tmp_path: Path) -> None:
+def test_expired_certificate_hints_at_the_clock(dest: Path, tmp_path: Path) -> None:
     with misbehaving(CONTENT) as server:
         cert = serve_tls(server, tmp_path, days=0)
         asked = ArtifactSpec(
@@ -189,7 +187,7 @@ def test_a_certificate_out_of_its_time_points_at_the_clock(dest: Path, tmp_path:
     assert not dest.exists()
 
 
-def test_a_proxy_in_the_environment_is_used(dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_of_the_environment_is_used(dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with misbehaving(CONTENT) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
         monkeypatch.delenv("no_proxy", raising=False)
@@ -200,7 +198,7 @@ def test_a_proxy_in_the_environment_is_used(dest: Path, monkeypatch: pytest.Monk
     assert dest.read_bytes() == CONTENT
 
 
-def test_a_file_system_without_locks_still_gets_a_verified_file(
+def test_file_system_without_locks_gets_a_verified_file(
     dest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_locks(*_: object) -> None:  # no file system at hand is really without
@@ -217,7 +215,7 @@ PREFETCH = [sys.executable, "-m", "invoke", "models.prefetch", "--json"]
 
 
 def behind_url(server: FaultServer, root: Path) -> dict[str, str]:
-    """A checkout with one model of that server, and the environment that chooses it."""
+    """Make a checkout with one model of that server; return the environment that selects it."""
     made = make_checkout(
         root, from_url(f"{server.url}/file.dat", path="/file.dat", sha256=sha(CONTENT))
     )
@@ -225,7 +223,7 @@ def behind_url(server: FaultServer, root: Path) -> dict[str, str]:
 
 
 def interrupted(environment: dict[str, str], state: str) -> subprocess.Popen[str]:
-    """A prefetch that was interrupted in a state, and how it ended."""
+    """Interrupt a prefetch in a state and return the ended process."""
     with subprocess.Popen(
         PREFETCH,
         cwd=ROOT,
@@ -243,7 +241,7 @@ def interrupted(environment: dict[str, str], state: str) -> subprocess.Popen[str
     return run
 
 
-def test_an_interrupt_ends_at_once_and_the_next_run_resumes(tmp_path: Path) -> None:
+def test_interrupt_ends_at_once_and_the_next_run_resumes(tmp_path: Path) -> None:
     with misbehaving(CONTENT, Behaviour(stop_at=HALF, how="stall"), Behaviour()) as server:
         environment = behind_url(server, tmp_path / "c")
         assert interrupted(environment, "fetching").returncode == 130
@@ -255,7 +253,7 @@ def test_an_interrupt_ends_at_once_and_the_next_run_resumes(tmp_path: Path) -> N
     assert '"state": "resumed"' in done.stdout
 
 
-def test_an_interrupt_ends_a_run_that_waits_for_another_one(tmp_path: Path) -> None:
+def test_interrupt_ends_a_run_that_waits_for_another(tmp_path: Path) -> None:
     with misbehaving(CONTENT, Behaviour(stop_at=HALF, how="stall")) as server:
         environment = behind_url(server, tmp_path / "c")
         first = subprocess.Popen(
@@ -272,7 +270,7 @@ def test_an_interrupt_ends_a_run_that_waits_for_another_one(tmp_path: Path) -> N
             first.communicate()
 
 
-def test_a_prefetch_killed_at_any_moment_leaves_only_whole_files_under_final_names(
+def test_killed_prefetch_leaves_only_verified_final_names(
     tmp_path: Path,
 ) -> None:
     moments = random.Random(4)  # noqa: S311 - moments, not secrets

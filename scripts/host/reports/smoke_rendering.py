@@ -1,19 +1,81 @@
-"""Print the smoke report on one screen of a terminal, and write its files."""
+"""Render the smoke report as a page and for a terminal, and write its files."""
 
-from __future__ import annotations
-
+import base64
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from scripts.common.checks.check_result import CheckResult, format_results, printable, shorten
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from scripts.common.checks.check import CheckResult, format_results, printable, shorten
 from scripts.common.checks.smoke_report import SmokeReport
 from scripts.common.files import write_atomically
+from scripts.common.units import size
 from scripts.host.console import painted
-from scripts.host.reports.smoke_page import render_page
 
 _COLOURS: Final = {"passed": "32", "failed": "31", "warned": "33"}
+_GROUPS: Final = {
+    "image": "The image itself",
+    "start": "The container's start",
+    "gpu": "The GPU",
+    "serving": "The API",
+    "end": "After the jobs",
+    "": "Others",
+}
+
+
+def render_page(report: SmokeReport, images: Mapping[str, bytes], log: str = "") -> str:
+    """Render one HTML page that needs nothing else: no script, no other file.
+
+    Args:
+        report: of the run.
+        images: PNGs by file name.
+        log: of the container; the page holds the end of a long one.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    groups = {
+        title: [check for check in report.checks if check.group == group]
+        for group, title in _GROUPS.items()
+    }
+    return environment.get_template("smoke_page.html.j2").render(
+        report=report,
+        images={name: base64.b64encode(png).decode() for name, png in images.items()},
+        groups=groups,
+        durations=[
+            (title, sum(each.seconds or 0 for each in group)) for title, group in groups.items()
+        ],
+        spans=phase_spans(report.phases),
+        log_lines=log.strip().splitlines(),
+        size=size,
+        spaced=_spaced,
+    )
+
+
+def phase_spans(phases: Mapping[str, float]) -> list[tuple[str, float]]:
+    """Return the seconds of each phase, from the end of the one before it.
+
+    Args:
+        phases: seconds at which each phase ended.
+    """
+    starts = (0.0, *phases.values())
+    return [(name, end - start) for (name, end), start in zip(phases.items(), starts, strict=False)]
+
+
+def _spaced(phases: Mapping[str, float], end: float) -> list[tuple[str, float]]:
+    """Choose the phases whose names have room beside each other; of near ones the later."""
+    kept: list[tuple[str, float]] = []
+    for name, seconds in phases.items():
+        if kept and seconds - kept[-1][1] < 0.18 * end:
+            kept.pop()
+        kept.append((name, seconds))
+    return kept
 
 
 def write_report(report: SmokeReport, folder: Path, log: str) -> Path:
@@ -49,14 +111,14 @@ def format_summary(report: SmokeReport, width: int = 80) -> str:
         report: of the run.
         width: columns of the terminal; longer evidence is cut, the report has all of it.
     """
-    rows = [record.result for record in report.ran]
+    rows = [*report.ran]
     rows += [
         CheckResult(f"{count} check{'s' if count > 1 else ''}", "skipped", reason)
         for reason, count in report.skipped.items()
     ]
     blocks = [*_subject(report, width), "", format_results(rows, width, brief=True, paint=_paint)]
     for record in report.failures:
-        blocks += ["", format_results([record.result], width, paint=_paint)]
+        blocks += ["", format_results([record], width, paint=_paint)]
         blocks += [
             shorten(f"      | {printable(line)}", width) for line in record.excerpt.splitlines()
         ]

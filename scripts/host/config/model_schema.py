@@ -1,0 +1,182 @@
+"""Define the keys of one model in `config.yaml`, and what all sections of it share."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from scripts.common.models.kinds import Kind
+from scripts.host.config import addresses, model_place
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+ModelPath = Annotated[str, StringConstraints(pattern=model_place.PATH_PATTERN)]
+
+
+class Section(BaseModel):
+    """A frozen part of the config; an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class HubSource(Section):
+    """Files of a Hugging Face Hub repository."""
+
+    hub: Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$")]
+    """owner/repo"""
+    file: str | None = None
+    """One file of the repository."""
+    files: tuple[str, ...] = ()
+    """Several files of the repository."""
+    revision: str = "main"
+    """Branch, tag or commit."""
+
+    @model_validator(mode="after")
+    def _one_or_many(self) -> HubSource:
+        if (self.file is None) == (not self.files):
+            raise ValueError("exactly one of `file` and `files`")
+        return self
+
+    @property
+    def id(self) -> str:
+        """The repository, without a revision."""
+        return f"hub:{self.hub}"
+
+    @property
+    def lock_key(self) -> str:
+        """The source as the lock records it."""
+        return f"{self.id}@{self.revision}"
+
+
+class UrlSource(Section):
+    """A file behind a URL: https:, http: or file:."""
+
+    url: Annotated[
+        str,
+        StringConstraints(pattern=r"^(https?|file)://[^\s]+$"),
+        AfterValidator(addresses.check_credentials),
+    ]
+    """Address of the file; its host's token is in TOKEN_<HOST>."""
+
+    @property
+    def id(self) -> str:
+        """The address."""
+        return self.url
+
+    @property
+    def lock_key(self) -> str:
+        """The source as the lock records it."""
+        return self.url
+
+
+def _kind(source: Any) -> str:  # noqa: ANN401 - raw YAML, or a section already made
+    """Return which source a map describes, so that errors concern that one only."""
+    names = source if isinstance(source, dict) else type(source).model_fields
+    return "url" if "url" in names else "hub"
+
+
+Source = Annotated[
+    Annotated[HubSource, Tag("hub")] | Annotated[UrlSource, Tag("url")], Discriminator(_kind)
+]
+
+
+class Model(Section):
+    """A model file of any kind, or a folder of small files, and where it goes."""
+
+    name: Name
+    """Name of the model in tasks."""
+    source: Source
+    """{hub: owner/repo, file or files, revision}, or {url: …}; https, http or file."""
+    kind: Kind | None = None
+    """What it is for the WebUI, which decides where it goes."""
+    family: str | None = None
+    """Architecture of an upscaler or face restorer, such as SwinIR; null: by name."""
+    path: ModelPath | None = None
+    """File in the container; with a kind optional, or relative to the kind's folder; with layout
+    hub-cache, the Hub cache folder."""
+    layout: Literal["file", "hub-cache"] = "file"
+    """One file at `path`, or the Hub's cache layout below it."""
+    placement: model_place.Placement = "image"
+    """Baked into the image, or fetched by the worker at start."""
+    sha256: Sha256 | None = None
+    """Expected SHA-256."""
+    size: int | None = Field(default=None, ge=1)
+    """Expected size in bytes."""
+    allow_pickle: bool = False
+    """Accept .ckpt and .pt (they run code)."""
+    licence: Annotated[str, StringConstraints(min_length=1)] | None = None
+    """Licence of the model, for models.list and the image's label."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of its files: in the repository, at the end of the URL, or in the image."""
+        if isinstance(self.source, HubSource):
+            return (self.source.file,) if self.source.file else self.source.files
+        return (addresses.file_name(self.source.url) or PurePosixPath(self.path or "").name,)
+
+    @property
+    def location(self) -> model_place.Location:
+        """Its place in the container, and its name in the WebUI."""
+        kind, family, path = self.kind, self.family or "", self.path or ""
+        return model_place.locate(kind, family, path, self.files[0], self.placement)
+
+    @property
+    def target(self) -> str:
+        """Absolute path in the container: of the file, or of the Hub cache folder."""
+        return self.location.path
+
+    @property
+    def filled_path(self) -> str:
+        """Path that no other model may have: its file, or its repository in the Hub cache."""
+        if self.layout == "hub-cache" and isinstance(self.source, HubSource):
+            return f"{self.target}/models--{self.source.hub.replace('/', '--')}"
+        return self.target
+
+    @property
+    def actual_kind(self) -> Kind:
+        """Its kind; without a configured one a checkpoint at the checkpoint's path, else other."""
+        at_start = self.target == model_place.CHECKPOINT_PATH
+        return self.kind or ("checkpoint" if at_start else "other")
+
+    @field_validator("path")
+    @classmethod
+    def _absolute_without_kind(cls, path: str | None, info: ValidationInfo) -> str | None:
+        is_relative = path and not path.startswith("/")
+        if is_relative and info.data.get("kind", "other") is None:
+            raise ValueError("expected an absolute path, or a kind")
+        return path
+
+    @model_validator(mode="after")
+    def _files_fit_the_layout(self) -> Model:
+        if len(self.files) > 1 and (self.layout == "file" or self.sha256 or self.size):
+            raise ValueError("several files need `layout: hub-cache`, and no `sha256` or `size`")
+        if self.layout == "hub-cache" and not isinstance(self.source, HubSource):
+            raise ValueError("`layout: hub-cache` needs a Hub source")
+        return self
+
+    @model_validator(mode="after")
+    def _visible_to_the_webui(self) -> Model:
+        if self.kind is None:
+            if self.path is None:
+                raise ValueError(f"expected a kind ({', '.join(get_args(Kind))}), or a path")
+            if self.family is not None:
+                raise ValueError(f"family {self.family} needs a kind")
+            return self
+        if self.layout == "hub-cache" or (self.kind == "other" and self.path is None):
+            needed = "no kind" if self.layout == "hub-cache" else "a path"
+            raise ValueError(f"kind {self.kind}, layout {self.layout}: expected {needed}")
+        model_place.check_kind(self.kind, self.family or "", self.location, self.placement)
+        return self
