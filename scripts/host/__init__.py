@@ -1,1 +1,1 @@
-"""What runs on the builder's machine."""
+"""Run on the builder's machine: config, models, builds, registries and reports."""

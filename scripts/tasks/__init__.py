@@ -10,8 +10,7 @@ import inspect
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, get_origin
 
 from invoke.parser.argument import Argument
@@ -34,7 +33,26 @@ _CONFIG_OPTIONS = (
 
 
 class _Task(Task[Any]):
-    """A task whose `define` is spelled `-D`; invoke would make it `-d`."""
+    """A task that prints its errors, and whose `define` is spelled `-D`, not `-d`."""
+
+    def __call__(self, *args: Any, **values: Any) -> None:  # noqa: ANN401 - whatever the task takes
+        """Run the task; print an error and exit, or with `invoke --debug` show its traceback."""
+        try:
+            super().__call__(*args, **values)
+        except KeyboardInterrupt:
+            note("interrupted")
+            sys.exit(130)
+        except BrokenPipeError:  # the reader ended first: `invoke ... | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(141)  # a shell's exit status for SIGPIPE
+        except Exception as error:
+            if logging.getLogger("invoke").isEnabledFor(logging.DEBUG):
+                raise
+            if not isinstance(error, UserError):
+                unexpected = f"unexpected {type(error).__name__}: {error}"
+                error = UserError(unexpected, hint="see more with: invoke --debug ...")
+            print_error(error)
+            sys.exit(1)
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
         help = dict(self.help)
@@ -49,7 +67,7 @@ class _Task(Task[Any]):
 def task(
     *, name: str | None = None, positional: Sequence[str] = ()
 ) -> Callable[[Callable[..., None]], Any]:
-    """Make an invoke task of a function; its errors are printed and end with exit code 1.
+    """Make an invoke task of a function; an error ends it with exit code 1.
 
     The function's parameters are the options: `Annotated` holds the help, lists can be repeated. A
     first parameter `loaded` is the config, loaded with two more options, `--variant` and `-D`, and
@@ -68,16 +86,15 @@ def task(
 
         @functools.wraps(body)
         def run(context: Any, **values: Any) -> None:  # noqa: ANN401 - whatever the task takes
-            with _errors_printed():
-                if needs_config:
-                    from scripts.host.config.load import load
+            if needs_config:
+                from scripts.host.config.load import load
 
-                    context = load(values.pop("variant"), values.pop("define"))
-                if first.name == "inputs":
-                    from scripts.host.build.inputs import resolve
+                context = load(values.pop("variant"), values.pop("define"))
+            if first.name == "inputs":
+                from scripts.host.build.inputs import resolve
 
-                    context = resolve(context)
-                body(context, **values)
+                context = resolve(context)
+            body(context, **values)
 
         keywords = [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in options]
         run.__signature__ = inspect.Signature([first, *keywords])  # type: ignore[attr-defined]  # read by inspect.signature
@@ -94,24 +111,3 @@ def task(
         )
 
     return decorate
-
-
-@contextmanager
-def _errors_printed() -> Iterator[None]:
-    """Print an error and exit; with `invoke --debug` its traceback is shown instead."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        note("interrupted")
-        sys.exit(130)
-    except BrokenPipeError:  # the reader ended first: `invoke ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)  # a shell's exit status for SIGPIPE
-    except Exception as error:
-        if logging.getLogger("invoke").isEnabledFor(logging.DEBUG):
-            raise
-        if not isinstance(error, UserError):
-            unexpected = f"unexpected {type(error).__name__}: {error}"
-            error = UserError(unexpected, hint="see more with: invoke --debug ...")
-        print_error(error)
-        sys.exit(1)

@@ -1,1 +1,1 @@
-"""Examines the builder's machine: facts are gathered, judged by a table of checks, then shown."""
+"""Examine the builder's machine: facts are gathered, judged by a table of checks, then shown."""

@@ -1,1 +1,1 @@
-"""Inspect an image: layers, packages, SBOM and rules."""
+"""Inspect an image: layers, packages and SBOM, and rules for them."""

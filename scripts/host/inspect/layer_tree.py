@@ -24,7 +24,7 @@ _BINARY_HEAD: Final = 1024
 
 @dataclass
 class LayerTree:
-    """What one layer adds to and removes from the layers below it.
+    """Changes that one layer makes to the layers below it.
 
     Attributes:
         files: sizes in bytes of what it writes, by path; of links and devices 0.
@@ -54,7 +54,7 @@ class Overlay:
 
     Args:
         shown: the layer of each path that a container sees.
-        hidden: layer and path of each file whose bytes no container can read.
+        hidden: layer and path of each file that no container can read.
     """
 
     shown: Mapping[str, int]

@@ -55,7 +55,7 @@ class Package(Record):
 
 
 class Manifest(Record):
-    """What is installed in an image; sizes in bytes.
+    """Packages and folders of an image; sizes in bytes.
 
     Args:
         system: ID and version of the distribution, as in /etc/os-release.

@@ -27,7 +27,7 @@ def make_sbom(image: Inspection, sources: Iterable[ResolvedSource]) -> str:
 
     Args:
         image: what is installed in it.
-        sources: git repositories whose commits may be in it.
+        sources: git repositories; their commits may be in it.
     """
     repositories = {source.commit: source.repo for source in sources}
     # To the second: engines give up to nine digits of it, Python 3.10 reads six.

@@ -44,7 +44,7 @@ class ImageLayer(Record):
 
 
 class Structure(Record):
-    """What an image is made of, with sizes in bytes.
+    """Layers and labels of an image, and violations in it; sizes in bytes.
 
     Args:
         image: the reference that was asked for.

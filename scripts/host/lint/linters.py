@@ -30,7 +30,7 @@ LintFiles = Mapping[Literal["dockerfiles", "shell", "workflows"], Sequence[str]]
 
 @dataclass(frozen=True)
 class LintResult:
-    """What one linter printed.
+    """Outcome and output of one linter.
 
     Args:
         linter: its name.

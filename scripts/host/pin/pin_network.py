@@ -29,7 +29,7 @@ from scripts.host.pin.git_sources import GitHosts
 
 Pin = str | LockedModel
 Lookups = dict[tuple[str, str], Callable[[], Pin]]
-"""What to look up, by kind (`image`, `source`, `commit`, `model`) and key in the lock."""
+"""Look-ups by kind (`image`, `source`, `commit`, `model`) and key in the lock."""
 
 _WORKERS = 4
 
