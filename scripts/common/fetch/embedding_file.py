@@ -4,8 +4,6 @@ Source: `load_from_file` and `create_embedding_from_data` in
 `modules/textual_inversion/textual_inversion.py`, alike in A1111 v1.9.3 and v1.10.1.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import zlib

@@ -3,8 +3,6 @@
 Such an answer often has status 200, and becomes a file whose only fault shows when it is loaded.
 """
 
-from __future__ import annotations
-
 import html
 import json
 import re

@@ -4,8 +4,6 @@ This shows every import that the WebUI would meet, also one whose name no scanne
 the tensors that the file holds.
 """
 
-from __future__ import annotations
-
 import pickle
 from collections import OrderedDict
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Allow lists of imports in pickled models: those of the code that loads each kind."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from typing import Final

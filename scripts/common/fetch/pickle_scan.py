@@ -7,8 +7,6 @@ picklescan rather than fickling: it reads both forms of torch's files without to
 dependency, and lists imports; fickling decompiles a whole pickle to judge it by lists of its own.
 """
 
-from __future__ import annotations
-
 import io
 import logging
 import pickletools

@@ -7,8 +7,6 @@ WebUI are relative to its data folder (`--data-dir`). Sources, alike in A1111 v1
 `extensions-builtin/Lora/networks.py`. ComfyUI's names are those of its `folder_paths.py`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final, Literal

@@ -6,8 +6,6 @@
 - `image`: the WebUI's again, made by the build, so that every file in it counts.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final, Literal

@@ -5,8 +5,6 @@ in it: nothing else in it is replaced or removed. Where a link cannot be made, t
 without that model and says so.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Iterator, Mapping

@@ -5,8 +5,6 @@ is listed with one call, many at once, and no file is opened. Links to folders a
 folder once, so that a loop of links ends.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import time

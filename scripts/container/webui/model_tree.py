@@ -5,8 +5,6 @@ into it (`model_links.py`). Of two models that the WebUI cannot tell apart one s
 file in the data folder comes first, then MODEL_DIR, the volume and the image.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields

@@ -5,8 +5,6 @@ links that too, after which the WebUI's routes `refresh-checkpoints`, `refresh-l
 it.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 from collections.abc import Mapping, Sequence

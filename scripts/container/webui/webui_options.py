@@ -1,7 +1,5 @@
 """Write A1111's own options into the settings file that it reads at start."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

@@ -4,8 +4,6 @@ A model with a kind lies below `/opt/a1111` in the image, or below `/runpod-volu
 volume; the worker links both into the WebUI's data folder.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass

@@ -105,8 +105,7 @@ class Model(Section):
     family: str | None = None
     """Architecture of an upscaler or face restorer, such as SwinIR; null: by name."""
     path: ModelPath | None = None
-    """File in the container; with a kind optional, or relative to the kind's folder; with layout
-    hub-cache, the Hub cache folder."""
+    """File; with a kind optional or relative to its folder; with hub-cache the cache's folder."""
     layout: Literal["file", "hub-cache"] = "file"
     """One file at `path`, or the Hub's cache layout below it."""
     placement: model_place.Placement = "image"
