@@ -18,6 +18,7 @@ from scripts.common.run import last_line, run_program
 from scripts.container import paths
 from scripts.container.settings import Settings
 from scripts.container.webui import environment
+from scripts.container.webui.model_check import check_models
 from scripts.container.webui.model_links import read_own_links
 from scripts.container.webui.model_sources import Problem, measure_files
 from scripts.container.webui.model_tree import ModelTree, build_model_tree, load_tree
@@ -25,6 +26,7 @@ from scripts.container.webui.webui_options import count_checkpoints_in_memory
 
 _DTYPE: Final = "float16"  # what the WebUI draws with by default
 _TIMEOUT: Final = 120.0  # seconds; a cold page cache makes the import of torch slow, not this slow
+_CHECK_TIMEOUT: Final = 20.0  # seconds in which as many of the volume's models are read as can be
 _CPU_MEMORY: Final = 5_500_000_000  # measured with an SD 1.5 checkpoint, A1111 v1.9.3
 _CUDA_MEMORY: Final = 1_000_000_000  # beside the checkpoint, which passes through main memory
 _CPU_GROWTH: Final = 2  # half-precision weights become single precision on the CPU (--no-half)
@@ -100,8 +102,10 @@ class Facts:
 
     @cached_property
     def model_problems(self) -> list[str]:
-        """Models and folders of models that could not be read or linked, with the reasons."""
-        return [f"{problem.path}: {problem.reason}" for problem in self._tree.problems]
+        """Models and folders of models that cannot be read, linked or used, with the reasons."""
+        damaged = check_models(self._settings, self._tree.entries, _CHECK_TIMEOUT)
+        problems = (*self._tree.problems, *damaged)
+        return [f"{problem.path}: {problem.reason}" for problem in problems]
 
     @cached_property
     def model(self) -> str:
