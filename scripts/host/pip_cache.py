@@ -7,8 +7,8 @@ from pathlib import Path
 from scripts.common.diagnostics.error import UserError
 from scripts.host.build.inputs import resolve
 from scripts.host.config.load import load
+from scripts.host.worker_command import WORKER
 
-WORKER = ("/opt/runpod/bin/python", "-m", "scripts.container")
 MOUNT = "/runpod-volume"
 NOT_RUN = 125  # of `docker run`: the engine made no container, see its manual's "Exit status"
 

@@ -76,8 +76,17 @@ def verify(
 
 
 @task(name="list")
-def list_(loaded: "LoadedConfig") -> None:
+def list_(
+    loaded: "LoadedConfig",
+    container: Annotated[str, "name of a running worker: show what its WebUI sees instead"] = "",
+    json: Annotated[bool, "print JSON, with --container"] = False,
+) -> None:
     """Show every model: source, place, and whether it is here."""
+    if container:
+        from scripts.host.worker_command import run_in_worker
+
+        run_in_worker(container, ["models", *(["--json"] if json else [])])
+        return
     from scripts.host.models.models_display import models_table
     from scripts.host.models.store import Store
 

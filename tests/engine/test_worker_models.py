@@ -15,6 +15,8 @@ from tests.support.running import build_image, container, eventually
 IMAGE = "a1111-worker-test:with-models"
 WORKER = ["/opt/runpod/bin/python", "-m", "scripts.container"]
 QUICK = {"STANDIN_TORCH": "0", "METRICS_PORT": "9090"}
+METRICS = """/opt/runpod/bin/python -c 'import urllib.request as url
+print(url.urlopen("http://127.0.0.1:9090/metrics").read().decode())'"""
 VOLUME = {
     "models/lora/style.safetensors": "lora",
     "stable-diffusion-webui/models/Lora/people/face.pt": "lora",
@@ -72,11 +74,10 @@ def test_models_of_image_and_volume_are_listed_by_the_webui(
             "/runpod-volume/models/Lora/baked.safetensors"
         )
         assert {path: rows[f"/runpod-volume/{path}"]["kind"] for path in VOLUME} == VOLUME
-        metrics = _run(running, "wget -qO- http://127.0.0.1:9090/metrics || true")
-        assert not metrics or 'a1111_worker_models{kind="lora"} 4.0' in metrics
+        assert 'a1111_worker_models{kind="lora"} 4.0' in _run(running, METRICS)
         results = json.loads(_run(running, "preflight", "--json"))["verdicts"]
         [line] = [row for row in results if row["check"] == "models"]
-        assert line["level"] == "pass"
+        assert line["level"] == "ok"
         assert "4 lora" in line["evidence"]
         assert "1 shadowed" in line["evidence"]
     assert _files(tmp_path) == before, "nothing on the volume changes, owners included"

@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,13 @@ from scripts.container.preflight.preflight_facts import gather_facts
 from scripts.container.settings import Settings
 from scripts.container.webui import model_sources
 from scripts.container.webui.flags import webui_command
+from scripts.container.webui.model_check import check_models, find_release
 from scripts.container.webui.model_links import link_models, prepare_models, read_own_links
 from scripts.container.webui.model_tree import ModelTree, build_model_tree, load_tree
 from scripts.container.webui.webui_options import options_path, worker_options, write_options
 from scripts.host.config.load import ROOT
+from scripts.host.worker_command import run_in_worker
 from tests.support.namespaces import needs_namespaces, run_with_mount
-
-SAFETENSORS = (2).to_bytes(8, "little") + b"{}"
 
 
 class World:
@@ -429,6 +430,7 @@ def test_slow_folders_are_listed_at_once(world: World, monkeypatch: pytest.Monke
 
 FULL = """
 import os, sys
+from contextlib import nullcontext
 from pathlib import Path
 from scripts.container.settings import Settings
 from scripts.container.webui.model_links import prepare_models
@@ -591,7 +593,47 @@ def test_the_command_links_what_came_since_the_start(
     assert "models/Lora/x.safetensors" in world.seen()
     (world.volume / "models/lora/gone.pt").symlink_to("/nowhere")
     assert worker(["models"]) == 1
-    assert "not seen: " in capsys.readouterr().out
+    assert "problem: " in capsys.readouterr().out
+
+
+def safetensors(path: Path, *names: str) -> Path:
+    """A whole file with tensors of these names."""
+    rows = {
+        name: {"dtype": "F16", "shape": [4, 4], "data_offsets": [32 * at, 32 * at + 32]}
+        for at, name in enumerate(names)
+    }
+    header = json.dumps(rows).encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(32 * len(names)))
+    return path
+
+
+UNET = "model.diffusion_model.input_blocks.0.0.weight"
+LORA = ("lora_unet_mid_block_x.lora_down.weight", "lora_unet_mid_block_x.lora_up.weight")
+
+
+def test_files_on_the_volume_that_are_something_else_are_named(world: World) -> None:
+    loras = world.volume / "models/lora"
+    safetensors(loras / "good.safetensors", *LORA)
+    checkpoint = safetensors(
+        loras / "checkpoint.safetensors", UNET, "first_stage_model.decoder.conv_in.weight"
+    )
+    page = write(loras / "page.safetensors", "<!DOCTYPE html><html><title>Log in</title></html>")
+    write(world.image / "models/Lora/checked-by-the-build.safetensors")
+    settings = world.settings()
+    prepare_models(settings)
+    found = {
+        problem.path: problem.reason for problem in check_models(settings, world.tree().entries, 10)
+    }
+    assert set(found) == {checkpoint, page}
+    assert "checkpoint" in found[checkpoint]
+    assert len(gather_facts(settings).model_problems) == 2
+
+
+def test_a_pickle_is_checked_for_the_release_that_loads_it(world: World) -> None:
+    write(world.tmp / "webui/CHANGELOG.md", "## 1.9.3\n\n### Bug Fixes:\n")
+    assert find_release(world.settings()) == "v1.9.3"
+    assert find_release(world.settings(WEBUI_DIR=str(world.tmp))) == ""
 
 
 def test_other_processes_read_the_tree_of_the_running_worker(world: World) -> None:
@@ -663,3 +705,19 @@ def test_memory_is_needed_for_the_largest_checkpoints(world: World) -> None:
     assert needed == {"0": 1000, "1": 1000, "2": 7000, "10": 8000}
     write(options_path(world.settings()), '{"sd_checkpoints_limit": 2}')
     assert gather_facts(world.settings()).checkpoint_sizes == [4000, 3000]
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_the_builders_machine_shows_the_models_of_a_container(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    status: int,
+) -> None:
+    docker = write(tmp_path / "docker", f'#!/bin/sh\necho "$@"\nexit {status}\n')
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(UserError, match="models failed") if status else nullcontext():
+        run_in_worker("mine", ["models", "--json"])
+    words = "exec mine /opt/runpod/bin/python -m scripts.container models --json"
+    assert capfd.readouterr().out.strip() == words

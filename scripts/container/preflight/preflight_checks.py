@@ -140,7 +140,7 @@ def check_model(facts: Facts) -> Judgement:
 
 
 def check_models(facts: Facts) -> Judgement:
-    """Expect that every model that was found can be read and is linked."""
+    """Expect that every model that was found can be read, is linked and is what it should be."""
     counts = ", ".join(f"{count} {kind}" for kind, count in facts.models.items()) or "none"
     if facts.models_shadowed:
         counts += f"; {facts.models_shadowed} shadowed"

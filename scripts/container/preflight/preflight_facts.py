@@ -15,6 +15,7 @@ from scripts.common.run import last_line, run_program
 from scripts.container import paths
 from scripts.container.settings import Settings
 from scripts.container.webui import environment
+from scripts.container.webui.model_check import check_models
 from scripts.container.webui.model_links import read_own_links
 from scripts.container.webui.model_sources import Problem, measure_files
 from scripts.container.webui.model_tree import ModelTree, build_model_tree, load_tree
@@ -22,6 +23,7 @@ from scripts.container.webui.webui_options import count_checkpoints_in_memory
 
 _DTYPE: Final = "float16"  # what the WebUI draws with by default
 _TIMEOUT: Final = 120.0  # seconds; a cold page cache makes the import of torch slow, not this slow
+_CHECK_TIMEOUT: Final = 20.0  # seconds in which as many of the volume's models are read as can be
 _CPU_MEMORY: Final = 5_500_000_000  # measured with an SD 1.5 checkpoint, A1111 v1.9.3
 _CUDA_MEMORY: Final = 1_000_000_000  # beside the checkpoint, which passes through main memory
 _CPU_GROWTH: Final = 2  # half-precision weights become single precision on the CPU (--no-half)
@@ -45,7 +47,7 @@ class Facts:
         model_error: fault of the checkpoint, as far as its header shows; empty without a fault.
         models: number of models that the WebUI sees, by kind.
         models_shadowed: number of models that are hidden by others of the same name.
-        model_problems: models and folders that could not be read or linked, with the reasons.
+        model_problems: models and folders that cannot be read, linked or used, with the reasons.
         volume: mount point of the network volume.
         volume_there: the network volume is mounted.
         volume_error: reason why the volume cannot be written to, empty when it can or is not
@@ -103,6 +105,7 @@ def gather_facts(settings: Settings) -> Facts:
         model_missing, model_error = _check_model(tree.checkpoint)
         loaded = count_checkpoints_in_memory(settings)
         sizes = _measure_checkpoints(tree, loaded)
+        unusable = check_models(settings, tree.entries, _CHECK_TIMEOUT)
         return Facts(
             accelerator=settings.accelerator,
             driver=driver,
@@ -113,7 +116,7 @@ def gather_facts(settings: Settings) -> Facts:
             model_error=model_error,
             models={kind: count for kind, count in tree.count_by_kind().items() if count},
             models_shadowed=len(tree.entries) - len(tree.visible),
-            model_problems=[f"{problem.path}: {problem.reason}" for problem in tree.problems],
+            model_problems=[f"{each.path}: {each.reason}" for each in (*tree.problems, *unusable)],
             volume=str(settings.volume_dir),
             volume_there=settings.volume_dir.is_dir(),
             volume_error=_find_volume_error(settings),
