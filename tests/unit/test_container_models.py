@@ -20,7 +20,7 @@ from scripts.container import paths
 from scripts.container.__main__ import main as worker
 from scripts.container.preflight.preflight_facts import gather_facts
 from scripts.container.settings import Settings
-from scripts.container.webui import model_sources
+from scripts.container.webui import folder_listing
 from scripts.container.webui.flags import webui_command
 from scripts.container.webui.model_check import check_models, find_release
 from scripts.container.webui.model_links import link_models, prepare_models, read_own_links
@@ -375,16 +375,16 @@ def test_a_folder_that_vanishes_meanwhile_is_reported(
 ) -> None:
     gone = write(world.volume / "models/lora/sub/x.safetensors").parent
     write(world.volume / "models/lora/y.safetensors")
-    real = model_sources._list_folder
+    real = folder_listing.list_folder
 
-    def list_and_remove(folder: Path) -> model_sources.Listing:
+    def list_and_remove(folder: Path) -> folder_listing.Listing:
         listing = real(folder)
         if folder == gone.parent:
             (gone / "x.safetensors").unlink()
             gone.rmdir()
         return listing
 
-    monkeypatch.setattr(model_sources, "_list_folder", list_and_remove)
+    monkeypatch.setattr(folder_listing, "list_folder", list_and_remove)
     tree = world.start()
     assert set(world.seen()) == {"models/Lora/y.safetensors"}
     assert [(each.path, each.reason) for each in tree.problems] == [(gone, "vanished meanwhile")]
@@ -395,14 +395,14 @@ def test_a_volume_that_does_not_answer_costs_its_models_and_the_time_limit(
 ) -> None:
     silent = write(world.volume / "models/lora/x.safetensors").parent
     write(world.image / "models/Lora/y.safetensors")
-    real, never = model_sources._list_folder, threading.Event()
+    real, never = folder_listing.list_folder, threading.Event()
 
-    def list_or_wait(folder: Path) -> model_sources.Listing:
+    def list_or_wait(folder: Path) -> folder_listing.Listing:
         if folder == silent:
             never.wait()
         return real(folder)
 
-    monkeypatch.setattr(model_sources, "_list_folder", list_or_wait)
+    monkeypatch.setattr(folder_listing, "list_folder", list_or_wait)
     started = time.monotonic()
     tree = world.start(MODEL_SCAN_TIMEOUT="0.3")
     assert time.monotonic() - started < 5
@@ -414,14 +414,14 @@ def test_a_volume_that_does_not_answer_costs_its_models_and_the_time_limit(
 def test_slow_folders_are_listed_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(64):
         write(world.volume / f"models/lora/folder{number}/{number}.safetensors")
-    calls, real = [], model_sources._list_folder
+    calls, real = [], folder_listing.list_folder
 
-    def list_slowly(folder: Path) -> model_sources.Listing:
+    def list_slowly(folder: Path) -> folder_listing.Listing:
         calls.append(folder)
         time.sleep(0.05)
         return real(folder)
 
-    monkeypatch.setattr(model_sources, "_list_folder", list_slowly)
+    monkeypatch.setattr(folder_listing, "list_folder", list_slowly)
     started = time.monotonic()
     assert len(world.tree().visible) == 64
     assert time.monotonic() - started < 1.5, "one after the other they take more than 3 s"

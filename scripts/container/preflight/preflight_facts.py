@@ -15,9 +15,10 @@ from scripts.common.run import last_line, run_program
 from scripts.container import paths
 from scripts.container.settings import Settings
 from scripts.container.webui import environment
+from scripts.container.webui.folder_listing import Problem
 from scripts.container.webui.model_check import check_models
 from scripts.container.webui.model_links import read_own_links
-from scripts.container.webui.model_sources import Problem, measure_files
+from scripts.container.webui.model_sources import measure_files
 from scripts.container.webui.model_tree import ModelTree, build_model_tree, load_tree
 from scripts.container.webui.webui_options import count_checkpoints_in_memory
 

@@ -13,7 +13,7 @@ from typing import Final
 from scripts.common.concurrently import run_concurrently
 from scripts.common.diagnostics.error import UserError
 from scripts.container.settings import Settings
-from scripts.container.webui.model_sources import Problem
+from scripts.container.webui.folder_listing import Problem
 from scripts.container.webui.model_tree import ModelEntry
 
 _LIMIT: Final = 4  # files at once; of most only the beginning is read

@@ -18,7 +18,7 @@ from scripts.common.concurrently import run_concurrently
 from scripts.common.files import write_atomically
 from scripts.container.log import log
 from scripts.container.settings import Settings
-from scripts.container.webui.model_sources import Problem
+from scripts.container.webui.folder_listing import Problem
 from scripts.container.webui.model_tree import (
     ModelTree,
     build_model_tree,

@@ -1,12 +1,8 @@
 """Find model files: in the data folder, on the volume by its layout, and in the image.
 
-Folders may lie on a slow network file system, be unreadable, vanish meanwhile or never answer. Each
-is listed with one call, many at once, and no file is opened. Links to folders are followed, each
-folder once, so that a loop of links ends.
+Links to folders are followed, each folder once, so that a loop of links ends.
 """
 
-import os
-import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,25 +22,22 @@ from scripts.common.models.layouts import (
     place_model,
 )
 from scripts.container.settings import Settings
+from scripts.container.webui.folder_listing import (
+    LIMIT,
+    Identity,
+    Problem,
+    describe_error,
+    list_folder,
+    list_folders,
+    natural_key,
+)
 
 Rule = Literal["data-folder", "model-path", "model-dir", "worker", "a1111", "comfyui", "image"]
 """Why a file counts as a model: the setting that names it, or the layout of its folder."""
 
-_LIMIT: Final = 16  # folders that are listed at once; network file systems answer in parallel
 _IMAGES: Final = (".png", ".webp", ".jxl", ".avif")
 
 _RULES: Final = get_args(Rule)
-
-Identity = tuple[int, int]
-"""Device and inode of a folder."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something that was not read or not linked; `reason` continues the path in a sentence."""
-
-    path: Path
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -97,16 +90,6 @@ class ModelBase:
         if self.known_only and f"models/{name}" not in A1111_FOLDERS:
             return None
         return self.layout
-
-
-@dataclass
-class Listing:
-    """What a folder holds, without hidden names."""
-
-    identity: Identity | None = None
-    files: list[str] = field(default_factory=list)
-    folders: list[str] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
 
 
 @dataclass
@@ -172,7 +155,7 @@ def discover(
 def measure_files(paths: Iterable[Path], timeout: float = 10.0) -> dict[Path, int]:
     """Return the sizes of files, without those that are not there or do not answer in time."""
     results = run_concurrently(
-        {path: partial(_measure, path) for path in paths}, _LIMIT, timeout=timeout
+        {path: partial(_measure, path) for path in paths}, LIMIT, timeout=timeout
     )
     return {path: size for path, size in results if isinstance(size, int)}
 
@@ -185,12 +168,6 @@ def _measure(path: Path) -> int | None:
     return stat.st_size if S_ISREG(stat.st_mode) else None
 
 
-def natural_key(path: str) -> list[tuple[int, str]]:
-    """Return a key that sorts as the WebUI does: numbers by value, letters without case."""
-    parts = re.split(r"(\d+)", path.lower())
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
-
-
 def _discover(base: ModelBase, own_links: frozenset[Path], deadline: float) -> Discovery:
     result = Discovery()
     try:
@@ -198,7 +175,7 @@ def _discover(base: ModelBase, own_links: frozenset[Path], deadline: float) -> D
     except FileNotFoundError:
         return result
     except OSError as error:
-        result.problems.append(Problem(base.folder, _reason(error)))
+        result.problems.append(Problem(base.folder, describe_error(error)))
         return result
     result.identity = (stat.st_dev, stat.st_ino)
     starts, result.problems = _choose_starts(base)
@@ -218,7 +195,7 @@ def _choose_starts(base: ModelBase) -> tuple[dict[PurePosixPath, Layout], list[P
     """Return the folders below a base that hold models, with the layout of each."""
     if base.inside is not None:
         return {PurePosixPath(): "a1111"}, []
-    listing = _list_folder(base.folder / "models")
+    listing = list_folder(base.folder / "models")
     starts = {
         PurePosixPath("models", name): layout
         for name in sorted(listing.folders)
@@ -261,7 +238,7 @@ def _walk(
     level = {start: start for start in starts}  # a folder, and the start that it is below
     seen: set[tuple[PurePosixPath, Identity]] = set()
     while level:
-        listings = _list_within([base / path for path in level], deadline)
+        listings = list_folders([base / path for path in level], deadline)
         below: dict[PurePosixPath, PurePosixPath] = {}
         for path, start in level.items():
             listing = listings.get(base / path)
@@ -276,51 +253,3 @@ def _walk(
                 for name in sorted(listing.folders, key=natural_key):
                     below[path / name] = start
         level = below
-
-
-def _list_within(folders: Sequence[Path], deadline: float) -> dict[Path, Listing]:
-    """List folders at once; without those that have not answered before the deadline."""
-    work = {folder: partial(_list_folder, folder) for folder in folders}
-    left = max(deadline - time.monotonic(), 0.0)
-    results = run_concurrently(work, _LIMIT, timeout=left)
-    return {folder: listing for folder, listing in results if isinstance(listing, Listing)}
-
-
-def _list_folder(folder: Path) -> Listing:
-    listing = Listing()
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return listing
-    except OSError as error:
-        listing.problems.append(Problem(folder, _reason(error)))
-        return listing
-    try:
-        stat = os.fstat(descriptor)
-        listing.identity = (stat.st_dev, stat.st_ino)
-        with os.scandir(descriptor) as entries:
-            for entry in entries:
-                if not entry.name.startswith("."):
-                    _add(listing, entry, folder)
-    except OSError as error:
-        listing.problems.append(Problem(folder, _reason(error)))
-    finally:
-        os.close(descriptor)
-    return listing
-
-
-def _add(listing: Listing, entry: os.DirEntry[str], folder: Path) -> None:
-    """Sort an entry into files and folders; only links cost a further call."""
-    try:
-        if entry.is_dir():
-            listing.folders.append(entry.name)
-        elif entry.is_file():
-            listing.files.append(entry.name)
-        elif entry.is_symlink():
-            listing.problems.append(Problem(folder / entry.name, "a link to nothing"))
-    except OSError as error:
-        listing.problems.append(Problem(folder / entry.name, _reason(error)))
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()

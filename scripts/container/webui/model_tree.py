@@ -17,14 +17,13 @@ from scripts.common.models.kinds import KINDS, Kind, data_path, identify
 from scripts.common.models.layouts import PlacedModel
 from scripts.container.paths import list_volume_models
 from scripts.container.settings import VARIABLES, Settings
+from scripts.container.webui.folder_listing import Problem, natural_key
 from scripts.container.webui.model_sources import (
     FoundModel,
-    Problem,
     Rule,
     discover,
     list_bases,
     measure_files,
-    natural_key,
 )
 
 _FILE: Final = "models.json"  # in WORKER_DIR, for preflight, metrics and the command
