@@ -33,7 +33,7 @@ SETUP_SECONDS = pytest.StashKey[float]()
 
 @dataclass
 class Run:
-    """What is tested, and what has been found so far.
+    """Subject of a run, and its results so far.
 
     Args:
         target: see Target.

@@ -20,7 +20,7 @@ _WITHOUT_GPU: Final = "cpu"
 
 @dataclass(frozen=True)
 class Target:
-    """What is tested.
+    """Subject of a run.
 
     Args:
         loaded: config that says what is expected of it.

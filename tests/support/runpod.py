@@ -33,7 +33,7 @@ class Platform:
         self._count = 0
 
     def environment(self) -> dict[str, str]:
-        """What RunPod sets in a serverless worker."""
+        """Variables that RunPod sets in a serverless worker."""
         base = f"http://127.0.0.1:{self.port}"
         return {
             "RUNPOD_ENDPOINT_ID": "endpoint",

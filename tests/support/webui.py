@@ -25,7 +25,7 @@ from typing import Any
 
 
 def fault() -> str:
-    """What goes wrong in this process."""
+    """Faults of this process."""
     once = os.environ.get("STANDIN_ONCE")
     if not once:
         return os.environ.get("STANDIN_FAULT", "")

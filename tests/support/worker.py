@@ -79,7 +79,7 @@ class Worker:
 
     @property
     def seen(self) -> dict[str, Any]:
-        """What the WebUI was started with."""
+        """Arguments and environment that the WebUI was started with."""
         found: dict[str, Any] = json.loads((self.dir / "data" / "seen.json").read_text())
         return found
 

@@ -53,7 +53,7 @@ class World:
         return build_model_tree(self.settings(**environment), read_own_links(self.data))
 
     def start(self, **environment: str) -> ModelTree:
-        """What a worker does before it starts the WebUI."""
+        """Do what a worker does before it starts the WebUI."""
         return prepare_models(self.settings(**environment))
 
     def seen(self) -> dict[str, str]:

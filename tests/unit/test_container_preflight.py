@@ -60,7 +60,7 @@ def check(**changes: object) -> tuple[CheckResult, ...]:
 
 
 def findings(**changes: object) -> dict[str, tuple[str, Outcome]]:
-    """What has not passed: check to code and outcome."""
+    """Return what has not passed: check to code and outcome."""
     results = check(**changes)
     return {each.name: (each.code, each.outcome) for each in results if each.outcome != "passed"}
 

@@ -82,9 +82,8 @@ def wait_for_api(client: WebuiClient, seconds: float) -> None:
             if error.code == "api-locked":
                 raise
             if time.monotonic() > deadline:
-                raise UserError(
-                    error.message, location=error.location, code="port-closed"
-                ) from None
+                lost = {"location": error.location, "code": "port-closed"}
+                raise UserError(error.message, **lost) from None
             time.sleep(_POLL)
 
 
@@ -173,12 +172,8 @@ class ApiSubject:
 
     def img2img(self, image: Png) -> DrawnImage:
         """Draw on an image."""
-        return self._draw(
-            "img2img",
-            prompt="night",
-            init_images=[base64.b64encode(image.data).decode()],
-            denoising_strength=0.9,
-        )
+        encoded = base64.b64encode(image.data).decode()
+        return self._draw("img2img", prompt="night", init_images=[encoded], denoising_strength=0.9)
 
     def chosen_checkpoint(self) -> str:
         """Return the checkpoint of the WebUI's options, without its hash."""

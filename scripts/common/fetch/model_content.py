@@ -51,7 +51,7 @@ _CONTROLNET: Final = re.compile(
 
 @dataclass(frozen=True)
 class ModelContent:
-    """What a model file holds.
+    """Content of a model file.
 
     Args:
         kind: kind of model; empty if the names of its tensors do not show it.

@@ -17,7 +17,7 @@ PickleForm = Literal["pickle", "pickle-newer", "torchscript", "data"]
 
 @dataclass(frozen=True)
 class PickleContent:
-    """What a pickle holds, as far as it was looked for.
+    """Content of a pickle, as far as it was read.
 
     Args:
         form: `pickle`; `pickle-newer` for a file of newer torch, which A1111 reads from v1.10

@@ -27,7 +27,7 @@ A1111_IMPORTS: Final = frozenset(
         ("__builtin__", "set"),
     }
 )
-"""What `RestrictedUnpickler.find_class` of `modules/safe.py` allows in v1.9.3 and v1.10.1."""
+"""Imports that `modules/safe.py` (`RestrictedUnpickler.find_class`) allows in both releases."""
 
 _SPANDREL_IMPORTS: Final = frozenset(
     {
@@ -36,7 +36,7 @@ _SPANDREL_IMPORTS: Final = frozenset(
         *(("torch", f"{name}Storage") for name in _STORAGES if name != "Byte"),
     }
 )
-"""What spandrel 0.1.6 and 0.3.4, which loads upscalers, allows of them (`unpickler.py`)."""
+"""Those of them that spandrel 0.1.6 and 0.3.4, which loads upscalers, allows (`unpickler.py`)."""
 
 _ULTRALYTICS: Final = re.compile(
     r"ultralytics\.nn\.(tasks|modules(\.\w+)?)|ultralytics(\.yolo)?\.utils\.(loss|tal)"

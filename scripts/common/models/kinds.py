@@ -39,7 +39,7 @@ COMPANION_SUFFIXES: Final = (".yaml", ".json", ".txt")
 
 @dataclass(frozen=True)
 class KindRow:
-    """What is known about one kind of models.
+    """One kind of models.
 
     Args:
         meaning: what the models are, for the reference.

@@ -33,7 +33,7 @@ from scripts.container.webui.folder_listing import (
 )
 
 Rule = Literal["data-folder", "model-path", "model-dir", "worker", "a1111", "comfyui", "image"]
-"""Why a file counts as a model: the setting that names it, or the layout of its folder."""
+"""Reason why a file counts as a model: the setting that names it, or its folder's layout."""
 
 _IMAGES: Final = (".png", ".webp", ".jxl", ".avif")
 

@@ -10,9 +10,12 @@ from scripts.container.log import log
 from scripts.container.settings import Settings
 
 CHECKPOINTS_LIMIT: Final = "sd_checkpoints_limit"
-"""How many checkpoints stay loaded, by default 1. Those that are not in use stay in main memory,
-since `sd_checkpoints_keep_in_cpu` is on by default (`reuse_model_from_already_loaded` in
-`modules/sd_models.py`). Alike in v1.9.3 and v1.10.1, where `sd_checkpoint_cache` is obsolete."""
+"""Option: number of checkpoints that stay loaded, by default 1.
+
+Those that are not in use stay in main memory, since `sd_checkpoints_keep_in_cpu` is on by default
+(`reuse_model_from_already_loaded` in `modules/sd_models.py`). Alike in v1.9.3 and v1.10.1, where
+`sd_checkpoint_cache` is obsolete.
+"""
 
 _FLAG: Final = "--ui-settings-file"
 

@@ -29,7 +29,7 @@ CHECKPOINT_PATH: Final = "/model.safetensors"
 WEBUI_FOLDER: Final = PurePosixPath("/stable-diffusion-webui")
 
 VOLUME_MOUNTS: Final = (PurePosixPath("/runpod-volume"), PurePosixPath("/workspace"))
-"""Where RunPod mounts a network volume in a serverless worker, and in a pod."""
+"""Mount points of RunPod's network volume in a serverless worker, and in a pod."""
 
 # Below the folder of a kind names may hold spaces, which the WebUI shows: `SwinIR 4x.pth`.
 _PART: Final = r"[^/\\.\s]([^/\\\r\n\t]*[^/\\\s])?"

@@ -101,7 +101,7 @@ class Model(Section):
     source: Source
     """{hub: owner/repo, file or files, revision}, or {url: …}; https, http or file."""
     kind: Kind | None = None
-    """What it is for the WebUI, which decides where it goes."""
+    """Its use in the WebUI, such as lora or vae, which decides where it goes."""
     family: str | None = None
     """Architecture of an upscaler or face restorer, such as SwinIR; null: by name."""
     path: ModelPath | None = None

@@ -64,7 +64,7 @@ class A1111(Section):
 
 
 class Mirrors(Section):
-    """Where outside sources are reached."""
+    """Addresses of outside sources."""
 
     github: Url = "https://github.com"
     """Prefix of owner/name sources."""

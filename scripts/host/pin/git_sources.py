@@ -20,7 +20,7 @@ def source_url(github: str, repo: str) -> str:
 
 @dataclass(frozen=True)
 class GitHosts:
-    """Where repositories are, and whom to trust there.
+    """Addresses of repositories, and the certificates to trust there.
 
     Every method raises UserError when the host cannot be reached or lacks what is asked for.
 
