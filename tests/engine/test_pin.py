@@ -17,6 +17,7 @@ from scripts.common.diagnostics.error import UserError
 from scripts.host.config.lock import Lock, resolve_base
 from scripts.host.engine.client import client as connect
 from scripts.host.pin.pin_network import find_digest
+from tests.support.errors import user_error
 from tests.support.registry import PASSWORD, USER, Registry, registry
 
 pytestmark = pytest.mark.engine
@@ -79,10 +80,9 @@ def test_moved_tag_gives_its_new_digest(mirror: Registry) -> None:
 
 
 def test_missing_image_is_one_line_with_its_full_name(mirror: Registry) -> None:
-    with pytest.raises(UserError) as failed:
-        find_digest("alpine/git:gone", mirror.address)
-    assert f"{mirror.address}/alpine/git:gone" in str(failed.value)
-    assert "\n" not in str(failed.value)
+    error = user_error(find_digest, "alpine/git:gone", mirror.address)
+    assert f"{mirror.address}/alpine/git:gone" in str(error)
+    assert "\n" not in str(error)
 
 
 def test_registry_gets_the_credentials_of_docker_login(

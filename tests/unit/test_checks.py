@@ -32,6 +32,7 @@ from scripts.common.diagnostics.table import diagnostics
 from scripts.common.gpu.judge import LEFT_OVER, Judgement
 from scripts.common.webui_client import Response, WebuiClient
 from scripts.host.config.load import ROOT
+from tests.support.errors import user_error
 from tests.support.smoke_reports import png
 from tests.support.webui import png as noise
 
@@ -177,9 +178,8 @@ def test_memory_that_jobs_leave_behind_is_found() -> None:
     ("answer", "code"), [((401, {}), "api-locked"), (ConnectionResetError(), "port-closed")]
 )
 def test_waiting_for_an_api_that_does_not_answer_ends(answer: Any, code: str) -> None:
-    with pytest.raises(UserError) as caught:
-        wait_for_api(RecordedClient(answers={"sd-models": answer}), 0.01)
-    assert caught.value.code == code
+    error = user_error(wait_for_api, RecordedClient(answers={"sd-models": answer}), 0.01)
+    assert error.code == code
 
 
 DRIVER = json.dumps(

@@ -9,6 +9,7 @@ import pytest
 from scripts.common.diagnostics.error import UserError
 from scripts.host.config.describe import SCHEMA_NAME, render_config, schema_text
 from scripts.host.config.load import ROOT, load
+from tests.support.errors import user_error
 
 
 @pytest.fixture
@@ -86,10 +87,9 @@ def test_a_wrong_config_is_located_by_file_line_and_key(
     checkout: Path, text: str, expected: str
 ) -> None:
     (checkout / "config.local.yaml").write_text(text)
-    with pytest.raises(UserError) as caught:
-        load(root=checkout)
-    assert expected in str(caught.value)
-    assert "\n" not in str(caught.value)
+    error = user_error(load, root=checkout)
+    assert expected in str(error)
+    assert "\n" not in str(error)
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 
 from scripts.common.diagnostics.error import UserError
 from scripts.container.serverless.job_input import ENDPOINTS, FIELD_RULES, parse_job_input
+from tests.support.errors import user_error
 
 TIME_LIMIT = 600.0
 
 
 def refused(value: object) -> str:
-    with pytest.raises(UserError) as caught:
-        parse_job_input(value, TIME_LIMIT)
-    assert caught.value.code == "input-invalid"
-    return str(caught.value)
+    error = user_error(parse_job_input, value, TIME_LIMIT)
+    assert error.code == "input-invalid"
+    return str(error)
 
 
 def test_plain_fields_are_a_txt2img() -> None:

@@ -28,6 +28,7 @@ from scripts.host.inspect.structure import (
 )
 from scripts.host.inspect.violations import Violation
 from scripts.host.models.artifacts import image_artifacts
+from tests.support.errors import user_error
 
 COMMIT = "1c0a0c4c26f78c32095ebc7f8af82f5c04fca8c0"
 LISTING = f"""\
@@ -127,11 +128,10 @@ def test_image_without_violations_passes_every_check() -> None:
 def test_violation_fails_its_own_check_and_is_located() -> None:
     image = GOOD.model_copy(update={"found": (GIT_FOLDER,) * 7})
     assert failed_checks(image, NO_LIMITS) == ("leftovers",)
-    with pytest.raises(UserError) as caught:
-        require("leftovers", image, NO_LIMITS)
-    assert caught.value.code == "leftovers"
-    assert "/srv/.git (history of git, layer 2, deleted later)" in caught.value.message
-    assert caught.value.message.endswith("and 2 more")
+    error = user_error(require, "leftovers", image, NO_LIMITS)
+    assert error.code == "leftovers"
+    assert "/srv/.git (history of git, layer 2, deleted later)" in error.message
+    assert error.message.endswith("and 2 more")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from scripts.host.config.lock import (
     update_lock,
 )
 from scripts.host.engine.containers import session_label
+from tests.support.errors import user_error
 from tests.support.namespaces import needs_namespaces, run_with_mount
 
 DIGEST = "sha256:" + "b" * 64
@@ -98,11 +99,10 @@ def test_a_broken_lock_is_located_with_a_hint(
     tmp_path: Path, text: str, expected: str, location: str
 ) -> None:
     (tmp_path / LOCK_NAME).write_text(text)
-    with pytest.raises(UserError) as caught:
-        read_lock(tmp_path)
-    message = str(caught.value)
+    error = user_error(read_lock, tmp_path)
+    message = str(error)
     assert expected in message
-    assert caught.value.location == location
+    assert error.location == location
     assert "delete it, then run: invoke pin" in message
     assert "\n" not in message
 

@@ -16,6 +16,7 @@ from scripts.common.fetch.partial import partial_path
 from scripts.common.fetch.spec import ArtifactSpec, RetryPolicy
 from scripts.common.fetch.transfer import fetch_verified
 from tests.support.downloading import CONTENT, HALF, OTHER, QUICK, fetch, leftovers, sha, spec_of
+from tests.support.errors import user_error
 from tests.support.fault_server import Behaviour, misbehaving
 from tests.support.tls import serve_tls
 
@@ -59,30 +60,27 @@ def test_broken_connection_is_resumed_where_it_broke(dest: Path, how: str, chunk
 
 
 def test_corrupted_bytes_are_discarded_with_one_line(dest: Path) -> None:
-    with misbehaving(CONTENT, Behaviour(flip=True)) as server, pytest.raises(UserError) as caught:
-        fetch(server, dest)
-    assert caught.value.code == "wrong-bytes"
-    assert "discarded" in str(caught.value)
-    assert "\n" not in str(caught.value)
+    with misbehaving(CONTENT, Behaviour(flip=True)) as server:
+        error = user_error(fetch, server, dest)
+    assert error.code == "wrong-bytes"
+    assert "discarded" in str(error)
+    assert "\n" not in str(error)
     assert list(dest.parent.iterdir()) == []
 
 
 @pytest.mark.parametrize("length", [len(CONTENT) - 7, len(CONTENT) + 7])
 def test_wrong_content_length_never_makes_a_file(dest: Path, length: int) -> None:
-    with (
-        misbehaving(CONTENT, Behaviour(length=length)) as server,
-        pytest.raises(UserError) as caught,
-    ):
-        fetch(server, dest)
-    assert caught.value.code == "wrong-bytes"
+    with misbehaving(CONTENT, Behaviour(length=length)) as server:
+        error = user_error(fetch, server, dest)
+    assert error.code == "wrong-bytes"
     assert not dest.exists()
 
 
 def test_wrong_content_length_fails_without_a_pin(dest: Path) -> None:
     act = Behaviour(length=len(CONTENT) + 7, ranges=False)
-    with misbehaving(CONTENT, act) as server, pytest.raises(UserError) as caught:
-        fetch(server, dest, sha256="", size=None)
-    assert caught.value.code == "download-broken"
+    with misbehaving(CONTENT, act) as server:
+        error = user_error(fetch, server, dest, sha256="", size=None)
+    assert error.code == "download-broken"
     assert not dest.exists()
 
 
@@ -139,11 +137,10 @@ def test_too_long_retry_after_fails(dest: Path) -> None:
 @pytest.mark.parametrize(("status", "hint"), [(401, "token"), (403, "token"), (404, "address")])
 def test_refusal_is_not_retried_and_has_a_hint(dest: Path, status: int, hint: str) -> None:
     with misbehaving(CONTENT, Behaviour(status=status)) as server:
-        with pytest.raises(UserError) as caught:
-            fetch(server, dest)
+        error = user_error(fetch, server, dest)
         assert len(server.asked) == 1
-    assert caught.value.code == "download-refused"
-    assert hint in caught.value.hint
+    assert error.code == "download-refused"
+    assert hint in error.hint
 
 
 def test_file_that_changed_between_attempts_is_fetched_again(dest: Path) -> None:
@@ -220,11 +217,15 @@ def test_server_that_ignores_ranges_restarts_the_file(dest: Path) -> None:
 def test_body_longer_than_expected_is_discarded(dest: Path, chunked: bool) -> None:
     act = Behaviour(content=CONTENT * 20, chunked=chunked)
     taken: list[int] = []
-    with misbehaving(CONTENT, act) as server, pytest.raises(UserError) as caught:
-        fetch_verified(
-            spec_of(server), dest, policy=QUICK, on_progress=lambda _, done, *__: taken.append(done)
+    with misbehaving(CONTENT, act) as server:
+        error = user_error(
+            fetch_verified,
+            spec_of(server),
+            dest,
+            policy=QUICK,
+            on_progress=lambda _, done, *__: taken.append(done),
         )
-    assert caught.value.code == "wrong-bytes"
+    assert error.code == "wrong-bytes"
     assert max(taken) < 2 * len(CONTENT)
     assert list(dest.parent.iterdir()) == []
 
@@ -260,9 +261,9 @@ def test_token_goes_to_its_own_host_only(dest: Path) -> None:
 def test_redirect_to_a_local_file_is_refused(dest: Path, tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(CONTENT)
     away = Behaviour(status=302, headers={"Location": (tmp_path / "secret").as_uri()})
-    with misbehaving(b"", away) as server, pytest.raises(UserError) as caught:
-        fetch(server, dest)
-    assert caught.value.code == "download-refused"
+    with misbehaving(b"", away) as server:
+        error = user_error(fetch, server, dest)
+    assert error.code == "download-refused"
 
 
 def test_redirect_from_https_to_http_is_refused(dest: Path, tmp_path: Path) -> None:
@@ -288,6 +289,5 @@ def test_netrc_is_not_used(dest: Path, tmp_path: Path, monkeypatch: pytest.Monke
 def test_messages_never_show_a_query(dest: Path) -> None:
     with misbehaving(CONTENT, Behaviour(status=404)) as server:
         asked = ArtifactSpec(f"{server.url}/file?token=secret", "file.dat")
-        with pytest.raises(UserError) as caught:
-            fetch_verified(asked, dest, policy=QUICK)
-    assert "secret" not in str(caught.value)
+        error = user_error(fetch_verified, asked, dest, policy=QUICK)
+    assert "secret" not in str(error)

@@ -26,6 +26,7 @@ from tests.support.checkout import (
     sha,
     store_of,
 )
+from tests.support.errors import user_error
 from tests.support.fault_server import Behaviour, misbehaving
 from tests.support.hub import HubServer, commit_of, hub
 from tests.support.tls import serve_tls
@@ -86,17 +87,15 @@ def test_small_hub_file_must_match_its_git_blob(tmp_path: Path) -> None:
         liar.RequestHandlerClass.do_HEAD = liar.RequestHandlerClass.do_GET  # type: ignore[attr-defined]  # answers HEAD alike
         model = {**tokenizer(), "source": {**tokenizer()["source"], "files": ["config.json"]}}
         root = make_checkout(tmp_path / "c", model, mirrors={"huggingface": liar.url})
-        with pytest.raises(UserError) as caught:
-            prefetched(root)
-    assert caught.value.code == "wrong-bytes"
-    assert "git blob" in str(caught.value)
+        error = user_error(prefetched, root)
+    assert error.code == "wrong-bytes"
+    assert "git blob" in str(error)
 
 
 def test_file_must_match_its_pin(tmp_path: Path, server: HubServer) -> None:
     root = checkout(tmp_path, server, checkpoint(sha256="0" * 64))
-    with pytest.raises(UserError) as caught:
-        prefetched(root)
-    assert caught.value.code == "wrong-bytes"
+    error = user_error(prefetched, root)
+    assert error.code == "wrong-bytes"
     assert not [path for path in (root / "models").rglob("*") if path.is_file()]
 
 
@@ -135,13 +134,11 @@ def test_stamp_is_trusted_until_the_file_changes_and_never_by_rehash(
         stream.write(b"0123456789")
     os.utime(path, ns=(time, time))  # as if nothing had happened: only reading can tell
     assert prefetched(root)[0].state == "cached"
-    with pytest.raises(UserError) as caught:
-        prefetched(root, rehash=True)
-    assert caught.value.code == "model-damaged"
+    error = user_error(prefetched, root, rehash=True)
+    assert error.code == "model-damaged"
     os.utime(path, (1, 1))
-    with pytest.raises(UserError) as caught:
-        prefetched(root)
-    assert caught.value.code == "model-damaged"
+    error = user_error(prefetched, root)
+    assert error.code == "model-damaged"
 
 
 def test_rehash_of_an_intact_file_verifies_it(tmp_path: Path, server: HubServer) -> None:
@@ -240,9 +237,8 @@ def test_ca_bundle_is_trusted_by_hub_client_and_download(tmp_path: Path, server:
     server.cdn = url = server.url.replace("http:", "https:")
     hub_of = {"huggingface": url}
     root = make_checkout(tmp_path / "c", checkpoint(), mirrors=hub_of)
-    with pytest.raises(UserError) as caught:
-        prefetched(root)
-    assert caught.value.code == "certificate"
+    error = user_error(prefetched, root)
+    assert error.code == "certificate"
     hub_of["ca_bundle"] = str(cert)
     root = make_checkout(tmp_path / "c", checkpoint(), mirrors=hub_of)
     assert prefetched(root, policy=None)[0].state == "fetched"

@@ -22,6 +22,7 @@ from scripts.common.fetch.transfer import fetch_verified
 from scripts.host.config.load import ROOT
 from tests.support.checkout import from_url, make_checkout
 from tests.support.downloading import CONTENT, HALF, QUICK, fetch, leftovers, sha, spec_of
+from tests.support.errors import user_error
 from tests.support.fault_server import Behaviour, FaultServer, misbehaving
 from tests.support.namespaces import needs_namespaces, run_with_mount
 from tests.support.tls import serve_tls
@@ -65,9 +66,8 @@ def test_changed_file_is_refused(dest: Path) -> None:
         fetch(server, dest)
         with dest.open("r+b") as stream:
             stream.write(b"damage")
-        with pytest.raises(UserError) as caught:
-            fetch(server, dest)
-    assert caught.value.code == "model-damaged"
+        error = user_error(fetch, server, dest)
+    assert error.code == "model-damaged"
 
 
 FETCH = """
@@ -167,10 +167,9 @@ def test_untrusted_certificate_needs_a_ca_bundle(dest: Path, tmp_path: Path) -> 
         asked = ArtifactSpec(
             f"{server.url.replace('http:', 'https:')}/file", "file.dat", sha(CONTENT)
         )
-        with pytest.raises(UserError) as caught:
-            fetch_verified(asked, dest, policy=QUICK)
-        assert caught.value.code == "certificate"
-        assert "ca_bundle" in caught.value.hint
+        error = user_error(fetch_verified, asked, dest, policy=QUICK)
+        assert error.code == "certificate"
+        assert "ca_bundle" in error.hint
         fetch_verified(asked, dest, policy=RetryPolicy(ca_bundle=str(cert)))
     assert dest.read_bytes() == CONTENT
 

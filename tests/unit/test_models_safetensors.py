@@ -16,13 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import SafetensorError, deserialize
 
-from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.file_format import (
     MAX_HEADER,
     check_header,
     check_safetensors,
     header_length,
 )
+from tests.support.errors import user_error
 
 TENSOR = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
 VALID: dict[str, Any] = {
@@ -114,9 +114,8 @@ def test_file_length_must_match_its_header(tmp_path: Path) -> None:
     assert (metadata, data) == (VALID["__metadata__"], DATA)
     with path.open("ab") as stream:
         stream.write(b"\0")
-    with pytest.raises(UserError) as caught:
-        check_safetensors(path)
-    assert caught.value.code == "not-safetensors"
+    error = user_error(check_safetensors, path)
+    assert error.code == "not-safetensors"
 
 
 @pytest.mark.parametrize(

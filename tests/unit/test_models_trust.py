@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from scripts.common.diagnostics.error import UserError
 from scripts.host.config.lock import read_lock
 from scripts.host.models.artifacts import image_artifacts
 from scripts.host.models.prefetch import verified_path
@@ -20,6 +19,7 @@ from tests.support.checkout import (
     sha,
     store_of,
 )
+from tests.support.errors import user_error
 from tests.support.fault_server import Behaviour, misbehaving
 from tests.support.pickles import Global, tensor, torch_legacy, torch_zip
 
@@ -29,10 +29,9 @@ CHECKPOINT = safetensors_bytes()
 def test_unpinned_url_is_refused_then_trusted_once_and_pinned(tmp_path: Path) -> None:
     with misbehaving(CHECKPOINT) as server:
         root = make_checkout(tmp_path / "c", from_url(f"{server.url}/m.safetensors?key=secret"))
-        with pytest.raises(UserError) as caught:
-            prefetched(root)
-        assert caught.value.code == "unpinned-url"
-        assert "secret" not in str(caught.value)
+        error = user_error(prefetched, root)
+        assert error.code == "unpinned-url"
+        assert "secret" not in str(error)
         assert server.asked == []
         prefetched(root, trust_on_first_use=True)
         locked = read_lock(root).models["u"].files["m.safetensors"]
@@ -46,9 +45,8 @@ def test_url_that_changed_after_it_was_trusted_is_refused(tmp_path: Path) -> Non
         path = prefetched(root, trust_on_first_use=True)[0].path
         path.unlink()
         server.content = safetensors_bytes(seed=2)
-        with pytest.raises(UserError) as caught:
-            prefetched(root)
-    assert caught.value.code == "wrong-bytes"
+        error = user_error(prefetched, root)
+    assert error.code == "wrong-bytes"
 
 
 def test_token_of_a_host_comes_from_the_environment(
@@ -65,10 +63,9 @@ def test_token_of_a_host_comes_from_the_environment(
 def test_pickle_name_is_refused_before_the_download(tmp_path: Path, name: str) -> None:
     with misbehaving(b"") as server:
         root = make_checkout(tmp_path / "c", from_url(f"{server.url}/{name}", path=f"/{name}"))
-        with pytest.raises(UserError) as caught:
-            prefetched(root)
+        error = user_error(prefetched, root)
         assert server.asked == []
-    assert caught.value.code == "pickle-refused"
+    assert error.code == "pickle-refused"
 
 
 @pytest.mark.parametrize(
@@ -78,17 +75,15 @@ def test_pickle_name_is_refused_before_the_download(tmp_path: Path, name: str) -
 def test_pickle_with_another_name_is_refused_unless_allowed(tmp_path: Path, content: bytes) -> None:
     with misbehaving(content) as server:
         model = from_url(f"{server.url}/download/7", path="/embedding", sha256=sha(content))
-        with pytest.raises(UserError) as caught:
-            prefetched(make_checkout(tmp_path / "1", model))
-        assert caught.value.code == "pickle-refused"
+        error = user_error(prefetched, make_checkout(tmp_path / "1", model))
+        assert error.code == "pickle-refused"
         allowed = make_checkout(tmp_path / "2", {**model, "allow_pickle": True})
         assert prefetched(allowed)[0].state == "fetched"
         # Another checkout that shares the store still refuses it.
         (tmp_path / "1" / "models").rename(tmp_path / "gone")
         (tmp_path / "1" / "models").symlink_to(allowed / "models")
-        with pytest.raises(UserError) as caught:
-            prefetched(tmp_path / "1")
-        assert caught.value.code == "pickle-refused"
+        error = user_error(prefetched, tmp_path / "1")
+        assert error.code == "pickle-refused"
 
 
 def test_pickle_name_sent_by_the_server_is_refused(tmp_path: Path) -> None:
@@ -96,10 +91,9 @@ def test_pickle_name_sent_by_the_server_is_refused(tmp_path: Path) -> None:
     sent = {"Content-Disposition": 'attachment; filename="evil.ckpt"'}
     with misbehaving(content, Behaviour(headers=sent)) as server:
         model = from_url(f"{server.url}/download/7", path="/embedding", sha256=sha(content))
-        with pytest.raises(UserError) as caught:
-            prefetched(make_checkout(tmp_path / "c", model))
-    assert caught.value.code == "pickle-refused"
-    assert "evil.ckpt" in str(caught.value)
+        error = user_error(prefetched, make_checkout(tmp_path / "c", model))
+    assert error.code == "pickle-refused"
+    assert "evil.ckpt" in str(error)
 
 
 def test_invalid_safetensors_file_never_gets_its_name(tmp_path: Path) -> None:
@@ -107,9 +101,8 @@ def test_invalid_safetensors_file_never_gets_its_name(tmp_path: Path) -> None:
     with misbehaving(broken) as server:
         model = from_url(f"{server.url}/m.safetensors", sha256=sha(broken))
         root = make_checkout(tmp_path / "c", model)
-        with pytest.raises(UserError) as caught:
-            prefetched(root)
-    assert caught.value.code == "not-safetensors"
+        error = user_error(prefetched, root)
+    assert error.code == "not-safetensors"
     assert not list((root / "models").rglob("*.safetensors"))
 
 
@@ -118,9 +111,8 @@ def test_server_that_names_a_safetensors_file_must_send_one(tmp_path: Path) -> N
     sent = {"Content-Disposition": 'attachment; filename="lora.safetensors"'}
     with misbehaving(content, Behaviour(headers=sent)) as server:
         model = from_url(f"{server.url}/download/7", path="/lora", sha256=sha(content))
-        with pytest.raises(UserError) as caught:
-            prefetched(make_checkout(tmp_path / "c", model))
-    assert caught.value.code == "not-safetensors"
+        error = user_error(prefetched, make_checkout(tmp_path / "c", model))
+    assert error.code == "not-safetensors"
 
 
 def test_url_without_file_name_is_named_by_its_path_in_the_image(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from scripts.host.config.load import ROOT, LoadedConfig, load
 from scripts.host.config.lock import LOCK_NAME, read_lock
 from scripts.host.pin.pin_network import pin_network
 from tests.support.checkout import prefetched
+from tests.support.errors import user_error
 from tests.support.git_server import RELEASES, WEBUI, repositories, serving
 from tests.support.hub import commit_of, hub
 from tests.support.running import error_line, invoke
@@ -236,9 +237,8 @@ def test_everything_that_cannot_be_pinned_is_shown(
 ) -> None:
     (world.hub / CHECKPOINT_REPO / CHECKPOINT_FILE).unlink()
     (world.hub / TOKENIZER_REPO / "config.json").unlink()
-    with pytest.raises(UserError) as caught:
-        pin_network(world.variants("cuda128"))
-    said = f"{capsys.readouterr().err}{caught.value}"
+    error = user_error(pin_network, world.variants("cuda128"))
+    said = f"{capsys.readouterr().err}{error}"
     assert CHECKPOINT_FILE in said
     assert "config.json" in said
 

@@ -17,6 +17,7 @@ import pytest
 from scripts.common.diagnostics.error import UserError
 from scripts.host.config.load import ROOT, LoadedConfig, load
 from scripts.host.pin.pin_packages import pin_packages
+from tests.support.errors import user_error
 from tests.support.namespaces import needs_namespaces, run_with_mount
 from tests.support.serving import Server, running
 
@@ -228,7 +229,6 @@ def test_lock_that_cannot_be_written_is_one_line(place: Place) -> None:
 def test_unreachable_index_is_one_line(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     loaded = load("cpu", ["mirrors.python=http://127.0.0.1:9/simple"], root=place.root)
-    with pytest.raises(UserError) as failed:
-        pin_packages([loaded])
-    assert "mirrors.python" in str(failed.value)
-    assert "\n" not in str(failed.value)
+    error = user_error(pin_packages, [loaded])
+    assert "mirrors.python" in str(error)
+    assert "\n" not in str(error)
