@@ -138,9 +138,8 @@ def test_upscaler_that_is_a_pickle_is_fetched_after_its_imports_were_checked(
         assert prefetched(root)[0].state == "cached"
         server.content = torch_zip({"params": Global("os", "system", ("true",))})
         evil = {**model, "kind": "upscaler", "sha256": sha(server.content)}
-        with pytest.raises(UserError) as caught:
-            prefetched(make_checkout(tmp_path / "d", evil))
-    assert caught.value.code == "pickle-unsafe"
+        error = user_error(prefetched, make_checkout(tmp_path / "d", evil))
+    assert error.code == "pickle-unsafe"
     assert not list((tmp_path / "d" / "models").rglob("*.partial"))
 
 
@@ -149,7 +148,6 @@ def test_page_in_place_of_a_model_never_gets_its_name(tmp_path: Path) -> None:
     with misbehaving(page) as server:
         model = from_url(f"{server.url}/lora", path="/lora", sha256=sha(page))
         root = make_checkout(tmp_path / "c", model)
-        with pytest.raises(UserError) as caught:
-            prefetched(root)
-    assert caught.value.code == "not-a-model"
-    assert "(Log in)" in str(caught.value)
+        error = user_error(prefetched, root)
+    assert error.code == "not-a-model"
+    assert "(Log in)" in str(error)
