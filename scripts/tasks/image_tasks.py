@@ -23,7 +23,7 @@ def build(
     prefetch: Annotated[bool, "fetch models here; --no-prefetch: in the Dockerfile"] = True,
     cache: Annotated[bool, "reuse layers; --no-cache runs every step"] = True,
     push: Annotated[bool, "push afterwards, with a passing smoke report only"] = False,
-    load: Annotated[bool, "keep the image in the local engine, which is always so"] = True,  # noqa: ARG001 - an option that users of buildx know
+    load: Annotated[bool, "no effect: the image is always kept in the local engine"] = True,  # noqa: ARG001 - an option that users of buildx know
     progress: Annotated[str, "auto, plain or quiet"] = "auto",
     builder: Annotated[str, "buildx builder, over build.builder"] = "",
     locked: Annotated[bool, "fail when anything is not pinned"] = False,
