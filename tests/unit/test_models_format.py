@@ -6,6 +6,7 @@ import base64
 import json
 import math
 import pickle
+import random
 import struct
 import zipfile
 import zlib
@@ -468,6 +469,13 @@ def test_stamp_for_a_newer_release_does_not_count_for_an_older(tmp_path: Path) -
     with pytest.raises(UserError) as caught:
         verify_file(older, path)
     assert caught.value.code == "pickle-unreadable"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_bin_file_that_is_no_pickle_is_data(tmp_path: Path, seed: int) -> None:
+    path = tmp_path / "m.bin"
+    path.write_bytes(b"\x01" + random.Random(seed).randbytes(5000))  # noqa: S311 - content, no secret
+    assert check_structure(path, "m.bin", allow_pickle=True) == "data"
 
 
 def test_pickle_writer_of_these_tests_writes_what_python_reads() -> None:

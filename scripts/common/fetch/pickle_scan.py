@@ -73,10 +73,20 @@ def reads_newer_zips(release: str) -> bool:
 
 
 def _scan_any(path: Path) -> PickleContent:
-    """Scan a file whose loader is unknown with picklescan's own list."""
+    """Scan a file whose loader is unknown with picklescan's own list.
+
+    A `.bin` may hold anything: one that neither begins as a pickle nor reads as one is data.
+    """
     scanner = _scanner()
     with path.open("rb") as stream:
-        result = scanner.scan_bytes(stream, path.name, ".pt")
+        starts_as_pickle = stream.read(1) in (b"P", b"\x80")
+        stream.seek(0)
+        try:
+            result = scanner.scan_bytes(stream, path.name, ".pt")
+        except Exception:
+            if starts_as_pickle:
+                raise
+            return PickleContent("data")
     dangerous = [
         (found.module, found.name)
         for found in result.globals
@@ -86,10 +96,8 @@ def _scan_any(path: Path) -> PickleContent:
         raise RefusedError(
             f"the pickle would import {_named(dangerous)}, which can run any program"
         )
-    if result.scan_err:
+    if result.scan_err and starts_as_pickle:
         raise RefusedError("the pickle breaks off", "pickle-unreadable")
-    with path.open("rb") as stream:
-        starts_as_pickle = stream.read(2)[:1] in (b"P", b"\x80")
     if _is_script(path):
         return PickleContent("torchscript")
     return PickleContent("pickle" if result.globals or starts_as_pickle else "data")
