@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from scripts.common.fetch.volume_models import as_json
 from scripts.container import paths
 from scripts.container.__main__ import main as worker
 from scripts.container.preflight.preflight_facts import gather_facts
-from scripts.container.settings import Settings
+from scripts.container.settings import VARIABLES, Settings
 from scripts.container.webui import folder_listing
 from scripts.container.webui.flags import webui_command
 from scripts.container.webui.model_check import check_models, find_release
@@ -431,8 +432,9 @@ def test_slow_folders_are_listed_at_once(world: World, monkeypatch: pytest.Monke
 FULL = """
 import os, sys
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
-from scripts.container.settings import Settings
+from scripts.container.settings import VARIABLES, Settings
 from scripts.container.webui.model_links import prepare_models
 data = Path(os.environ["DATA_DIR"])
 data.mkdir(exist_ok=True)
@@ -493,6 +495,23 @@ def test_the_checkpoint_of_the_start_is_named_by_path_file_or_stem(world: World)
     command = webui_command(world.settings(), tree)
     assert command[command.index("--ckpt") + 1] == str(image)
     assert "--disable-safe-unpickle" in command
+
+
+def test_jobs_may_still_choose_the_baked_checkpoint(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    baked = write(world.tmp / "model.safetensors")
+    variable = replace(VARIABLES["MODEL_PATH"], default=str(baked))
+    monkeypatch.setitem(VARIABLES, "MODEL_PATH", variable)
+    other = write(world.volume / "models/checkpoint/x.safetensors")
+    tree = world.start(MODEL_PATH="x")
+    assert world.seen() == {
+        "models/Stable-diffusion/model.safetensors": str(baked),
+        "models/Stable-diffusion/x.safetensors": str(other),
+    }
+    assert tree.checkpoint.name == "x.safetensors"
+    assert world.start(MODEL_PATH="model").checkpoint.read_text() == str(baked)
+    assert world.start().checkpoint == baked
 
 
 def test_the_checkpoint_that_a_path_names_is_shadowed_by_none(world: World) -> None:

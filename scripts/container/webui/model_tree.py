@@ -28,6 +28,7 @@ from scripts.container.webui.model_sources import (
 
 _FILE: Final = "models.json"  # in WORKER_DIR, for preflight, metrics and the command
 _UNLINKED_RULES: Final = ("data-folder", "model-dir", "model-path")  # the WebUI sees these itself
+_LAST: Final = 1_000_000  # rank after all folders
 _LISTED: Final = 5  # names that a message lists
 _MOVING_FLAGS: Final[Mapping[str, tuple[Kind, str]]] = {
     "--lora-dir": ("lora", ""),
@@ -128,17 +129,25 @@ def build_model_tree(settings: Settings, own_links: frozenset[Path] = frozenset(
     """
     timeout = settings.model_scan_timeout
     found, problems = discover(list_bases(settings), own_links, timeout)
+    baked = Path(VARIABLES["MODEL_PATH"].default)
+    if settings.model_path != baked and measure_files([baked], timeout):
+        found.append(_place_checkpoint(baked, "image"))  # jobs may still choose it
     checkpoints = [model for model in found if model.placed.kind == "checkpoint"]
     wanted = _find_named_path(settings, checkpoints)
     is_found = any(model.path == wanted for model in checkpoints)
     if wanted and not is_found and measure_files([wanted], timeout):
-        place = data_path("checkpoint", wanted.name)
-        placed = PlacedModel("checkpoint", "", wanted.name, place)
-        found.append(FoundModel(placed, wanted, "model-path", wanted.parent))
+        found.append(_place_checkpoint(wanted, "model-path"))
     entries = _resolve(found, wanted)
     problems += _find_moved_folders(settings, entries)
     checkpoint = choose_checkpoint(settings, entries)
     return ModelTree(tuple(entries), tuple(problems), checkpoint)
+
+
+def _place_checkpoint(path: Path, rule: Rule) -> FoundModel:
+    """Return a checkpoint that lies in no folder of models; those that do come before it."""
+    place = data_path("checkpoint", path.name)
+    placed = PlacedModel("checkpoint", "", path.name, place)
+    return FoundModel(placed, path, rule, path.parent, rank=_LAST)
 
 
 def _find_named_path(settings: Settings, checkpoints: Iterable[FoundModel]) -> Path | None:
