@@ -478,6 +478,15 @@ def test_bin_file_that_is_no_pickle_is_data(tmp_path: Path, seed: int) -> None:
     assert check_structure(path, "m.bin", allow_pickle=True) == "data"
 
 
+def test_import_before_what_the_scanner_cannot_follow_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "m.bin"
+    # A loader stops behind the first pickle; the scanner fails at the second.
+    path.write_bytes(b"cos\nsystem\n)R." + b"\x93.")
+    with pytest.raises(UserError) as caught:
+        check_structure(path, "m.bin", allow_pickle=True)
+    assert caught.value.code == "pickle-unsafe"
+
+
 def test_pickle_writer_of_these_tests_writes_what_python_reads() -> None:
     assert pickle.loads(pickled({"a": [1, (2,)]})) == {"a": [1, (2,)]}  # noqa: S301 - our own
     assert Storage().type == "FloatStorage"

@@ -9,9 +9,11 @@ dependency, and lists imports; fickling decompiles a whole pickle to judge it by
 
 import io
 import logging
+import pickle
 import pickletools
 import re
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -26,6 +28,10 @@ from scripts.common.fetch.pickle_dry_run import (
 from scripts.common.fetch.pickle_imports import AllowImport, allow_list
 
 _PICKLES: Final = 5  # in a file of torch.save before 1.6 (`safe.py`, `check_pt`)
+_READ_ERRORS: Final = (  # of an unpickler that meets bytes which are no pickle
+    *(pickle.UnpicklingError, EOFError, ValueError, LookupError),
+    *(TypeError, AttributeError, OverflowError, MemoryError),
+)
 _MAX_PICKLE: Final = 256 << 20  # bytes of `data.pkl`, which holds no tensor data
 
 # `allowed_zip_names_re` of v1.9.3; v1.10.1 accepts the second, too
@@ -75,7 +81,8 @@ def reads_newer_zips(release: str) -> bool:
 def _scan_any(path: Path) -> PickleContent:
     """Scan a file whose loader is unknown with picklescan's own list.
 
-    A `.bin` may hold anything: one that neither begins as a pickle nor reads as one is data.
+    A `.bin` may hold anything: one that neither begins as a pickle nor reads as one is data. The
+    pickles of protocols 0 and 1 have no such beginning, so what the scanner cannot follow is read.
     """
     scanner = _scanner()
     with path.open("rb") as stream:
@@ -83,9 +90,11 @@ def _scan_any(path: Path) -> PickleContent:
         stream.seek(0)
         try:
             result = scanner.scan_bytes(stream, path.name, ".pt")
-        except Exception:
+        except Exception:  # bytes that no opcode fits, or a name that the scanner cannot follow
             if starts_as_pickle:
                 raise
+            stream.seek(0)
+            _refuse_imports(stream)
             return PickleContent("data")
     dangerous = [
         (found.module, found.name)
@@ -101,6 +110,13 @@ def _scan_any(path: Path) -> PickleContent:
     if _is_script(path):
         return PickleContent("torchscript")
     return PickleContent("pickle" if result.globals or starts_as_pickle else "data")
+
+
+def _refuse_imports(stream: IO[bytes]) -> None:
+    """Read pickles as a loader would, as far as the bytes are pickles, and refuse every import."""
+    with suppress(*_READ_ERRORS):
+        for _ in range(_PICKLES):
+            DryRun(stream, lambda _module, _name: False).load()
 
 
 def _scan_listed(path: Path, name: str, kind: str, release: str) -> PickleContent:
