@@ -17,9 +17,8 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.embedding_file import check_embedding_image, check_embedding_tensors
 from scripts.common.fetch.impostors import refuse_impostor
 from scripts.common.fetch.model_content import check_content, refuse_misfit
+from scripts.common.models.kinds import IMAGE_SUFFIXES, PICKLE_SUFFIXES
 
-PICKLE_SUFFIXES: Final = (".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle")
-IMAGE_SUFFIXES: Final = (".png", ".webp", ".jxl", ".avif")
 PICKLED_KINDS: Final = (
     "embedding",
     "hypernetwork",

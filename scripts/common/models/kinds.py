@@ -33,6 +33,10 @@ IMAGE_TREE: Final = PurePosixPath("/opt/a1111")
 VAE_SUFFIXES: Final = (".vae.safetensors", ".vae.ckpt", ".vae.pt")
 """Endings of a VAE that lies beside its checkpoint; the WebUI does not list it as a checkpoint."""
 
+PICKLE_SUFFIXES: Final = (".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle")
+IMAGE_SUFFIXES: Final = (".png", ".webp", ".jxl", ".avif")
+"""Suffixes of images, which may hold an embedding."""
+
 COMPANION_SUFFIXES: Final = (".yaml", ".json", ".txt")
 """Suffixes of files that belong to the model of the same stem: configuration and metadata."""
 
@@ -88,7 +92,7 @@ KINDS: Final[dict[Kind, KindRow]] = {
     "embedding": KindRow(
         "a textual inversion, used by its name in a prompt",
         "embeddings",
-        (".safetensors", ".pt", ".bin", ".png", ".webp", ".jxl", ".avif"),
+        (".safetensors", ".pt", ".bin", *IMAGE_SUFFIXES),
         "stem",
         comfyui=("embeddings",),
     ),

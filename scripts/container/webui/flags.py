@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from scripts.common.fetch.file_format import PICKLE_SUFFIXES
+from scripts.common.models.kinds import PICKLE_SUFFIXES
 from scripts.container.paths import list_volume_models
 from scripts.container.settings import Settings
 from scripts.container.webui.model_tree import ModelTree

@@ -12,7 +12,7 @@ from stat import S_ISREG
 from typing import Final, Literal, get_args
 
 from scripts.common.concurrently import run_concurrently
-from scripts.common.models.kinds import COMPANION_SUFFIXES, KINDS
+from scripts.common.models.kinds import COMPANION_SUFFIXES, IMAGE_SUFFIXES, KINDS
 from scripts.common.models.layouts import (
     A1111_FOLDERS,
     COMFYUI_FOLDERS,
@@ -34,8 +34,6 @@ from scripts.container.webui.folder_listing import (
 
 Rule = Literal["data-folder", "model-path", "model-dir", "worker", "a1111", "comfyui", "image"]
 """Reason why a file counts as a model: the setting that names it, or its folder's layout."""
-
-_IMAGES: Final = (".png", ".webp", ".jxl", ".avif")
 
 _RULES: Final = get_args(Rule)
 
@@ -228,7 +226,7 @@ def _place_files(
 
 
 def _is_image(name: str) -> bool:
-    return name.lower().endswith(_IMAGES)
+    return name.lower().endswith(IMAGE_SUFFIXES)
 
 
 def _walk(
