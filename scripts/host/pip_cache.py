@@ -1,13 +1,12 @@
 """Run `pip-cache` in a worker, in a container over a volume, or on a folder of this machine."""
 
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 from scripts.common.diagnostics.error import UserError
 from scripts.host.build.inputs import resolve
 from scripts.host.config.load import load
-from scripts.host.worker_command import WORKER
+from scripts.host.worker_command import WORKER, run_docker
 
 MOUNT = "/runpod-volume"
 NOT_RUN = 125  # of `docker run`: the engine made no container, see its manual's "Exit status"
@@ -50,11 +49,7 @@ def run_pip_cache(
         return
     image = resolve(load(variant)).references[0] if volume else ""
     argv = docker_argv(arguments, container=container, volume=volume, image=image)
-    try:
-        status = subprocess.run(argv, check=False).returncode
-    except FileNotFoundError:
-        raise UserError("there is no docker command", code="engine-missing") from None
-    if status:
+    if status := run_docker(argv[1:]):
         hint = "see its message above"
         if volume and status == NOT_RUN:
             hint = f"{hint}; if the image does not exist: invoke build --variant {variant}"

@@ -18,13 +18,21 @@ def run_in_worker(container: str, arguments: Sequence[str]) -> None:
     Raises:
         UserError: the command failed, or there is no docker.
     """
-    try:
-        run = subprocess.run(["docker", "exec", container, *WORKER, *arguments], check=False)
-    except FileNotFoundError:
-        raise UserError("there is no docker command", code="engine-missing") from None
-    if run.returncode:
+    if run_docker(["exec", container, *WORKER, *arguments]):
         raise UserError(
             f"the worker's command {arguments[0]} failed",
             location=container,
             hint="see its message above",
         )
+
+
+def run_docker(arguments: Sequence[str]) -> int:
+    """Run a docker command whose output goes to the terminal, and return its exit code.
+
+    Raises:
+        UserError: there is no docker.
+    """
+    try:
+        return subprocess.run(["docker", *arguments], check=False).returncode
+    except FileNotFoundError:
+        raise UserError("there is no docker command", code="engine-missing") from None

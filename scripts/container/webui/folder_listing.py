@@ -89,6 +89,6 @@ def natural_key(path: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
-def describe_error(error: OSError) -> str:
+def describe_error(error: Exception) -> str:
     """Return the system's message in lower case, to follow a path in a sentence."""
-    return (error.strerror or str(error)).lower()
+    return (getattr(error, "strerror", None) or str(error)).lower()

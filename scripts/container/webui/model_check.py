@@ -13,7 +13,7 @@ from typing import Final
 from scripts.common.concurrently import run_concurrently
 from scripts.common.diagnostics.error import UserError
 from scripts.container.settings import Settings
-from scripts.container.webui.folder_listing import Problem
+from scripts.container.webui.folder_listing import Problem, describe_error
 from scripts.container.webui.model_tree import ModelEntry
 
 _LIMIT: Final = 4  # files at once; of most only the beginning is read
@@ -57,5 +57,5 @@ def _find_damage(entry: ModelEntry, release: str) -> str:
     except UserError as error:
         return error.message
     except OSError as error:
-        return f"it cannot be read: {(error.strerror or str(error)).lower()}"
+        return f"it cannot be read: {describe_error(error)}"
     return ""

@@ -18,7 +18,7 @@ from scripts.common.concurrently import run_concurrently
 from scripts.common.files import write_atomically
 from scripts.container.log import log
 from scripts.container.settings import Settings
-from scripts.container.webui.folder_listing import Problem
+from scripts.container.webui.folder_listing import Problem, describe_error
 from scripts.container.webui.model_tree import (
     ModelTree,
     build_model_tree,
@@ -44,7 +44,7 @@ def prepare_models(settings: Settings) -> ModelTree:
     try:
         save_tree(settings.worker_dir, tree)
     except OSError as error:  # the WebUI can serve without it
-        log("models-not-saved", level="warning", reason=_reason(error))
+        log("models-not-saved", level="warning", reason=describe_error(error))
     for problem in tree.problems[:_LOGGED]:
         log("model-problem", level="warning", path=problem.path, reason=problem.reason)
     log(
@@ -85,7 +85,7 @@ def link_models(settings: Settings, tree: ModelTree) -> list[Problem]:
         # Before the first link: one that is on no list would never be removed.
         _write_list(data_dir, {**before, **wanted})
     except OSError as error:
-        problems.append(Problem(data_dir / _LIST, _reason(error)))
+        problems.append(Problem(data_dir / _LIST, describe_error(error)))
     for place in before.keys() - wanted.keys():
         with suppress(OSError):
             if _read_link(data_dir / place) == before[place]:
@@ -131,7 +131,7 @@ def _make_folder(root: Path, folder: Path) -> str:
             return "leads out of the data folder, so no models are linked there"
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
-        return f"no models are linked there: {_reason(error)}"
+        return f"no models are linked there: {describe_error(error)}"
     return ""
 
 
@@ -153,7 +153,7 @@ def _make_link(link: Path, target: str, replaceable: str | None) -> str:
     except FileExistsError:
         return "something else has this name, so the model is not linked"
     except OSError as error:
-        return f"the model is not linked: {_reason(error)}"
+        return f"the model is not linked: {describe_error(error)}"
     return ""
 
 
@@ -177,7 +177,3 @@ def _read_list(data_dir: Path) -> dict[str, str]:
 def _write_list(data_dir: Path, links: Mapping[str, str]) -> None:
     text = json.dumps(links, indent=0, sort_keys=True) + "\n"
     write_atomically(data_dir / _LIST, text)
-
-
-def _reason(error: Exception) -> str:
-    return (getattr(error, "strerror", None) or str(error)).lower()

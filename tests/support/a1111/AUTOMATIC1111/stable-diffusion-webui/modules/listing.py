@@ -1,4 +1,4 @@
-"""Which model files the WebUI lists, by upstream's rules: folders, suffixes, order and names."""
+"""List model files as the WebUI does, by upstream's rules: folders, suffixes, order and names."""
 
 from __future__ import annotations
 
