@@ -95,7 +95,9 @@ def test_jobs_of_runpods_queue_are_drawn_or_refused(tmp_path: Path, runpod_pytho
             assert (drawn.width, drawn.height, drawn.colours == 1) == (64, 64, False)
             steps = [report["step"] for report in platform.progress[slow]]
             assert steps
-            assert steps == sorted(steps)
+            # The SDK sends each report from a thread of its own: they may overtake one another.
+            assert sorted(set(steps)) == sorted(steps)
+            assert set(steps) <= set(range(6))
             assert "input.steps" in platform.do({"steps": "many"})["error"]
             assert "Sampler not found" in platform.do({**JOB, "sampler_name": "none"})["error"]
             assert platform.do({"api": "options"})["output"]["samples_format"] == "png"

@@ -78,8 +78,8 @@ def torch_has_code_for_targets(run: Run) -> Judgement:
 def attention_library_fits(run: Run) -> Judgement:
     """Load the library of xformers, and compare the torch it was built for with the image's."""
     if run.loaded.config.build.accelerator == "cpu":
-        find = "import importlib.util as u; print(bool(u.find_spec('xformers')))"
-        found = output(run, WEBUI, "-c", find) != "False"
+        find = "import importlib.util as u; print(u.find_spec('xformers') is not None)"
+        found = output(run, WEBUI, "-c", find).splitlines()[-1] == "True"
         return judge("xformers" if found else "no xformers", "it breaks the CPU" if found else "")
     code = (
         "import json, torch, xformers, xformers.ops, xformers._cpp_lib as lib;"

@@ -6,6 +6,7 @@ the checkout's folder, which the kernel drops however the process ends.
 
 import platform
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -84,12 +85,21 @@ def container_output(
         requests.RequestException: the command takes longer than `timeout`.
     """
     options = {"entrypoint": "", "network_mode": "none", **options}
-    with run_container(client, image, command, **options) as container:
+    # Attached before the start, as `docker run` does: the engine's log may lack the end of what a
+    # short command printed, and some log drivers cannot be read at all. The container goes first
+    # at the end, which ends the stream.
+    with (
+        ThreadPoolExecutor(1) as reader,
+        run_container(client, image, command, start=False, **options) as container,
+    ):
+        stream = container.attach(stream=True, demux=True)
+        pieces = reader.submit(list, stream)
+        container.start()
         code = container.wait(timeout=timeout)["StatusCode"]
         if code:
-            stderr = container.logs(stdout=False)
+            stderr = b"".join(err for _, err in pieces.result() if err)
             raise docker.errors.ContainerError(container, code, list(command), image, stderr)
-        printed: bytes = container.logs(stderr=False)
+        printed = b"".join(out for out, _ in pieces.result() if out)
         return printed.decode("utf-8", "replace")
 
 
