@@ -1,10 +1,15 @@
-"""Choose folders that the worker can write to, started as root, as any user or read-only."""
+"""Choose folders: those that are searched for models, and those that the worker can write to.
+
+It may have been started as root, as any user or read-only.
+"""
 
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from scripts.common.diagnostics.error import UserError
+from scripts.common.models.kinds import KINDS
+from scripts.common.models.model_search import ModelBase, list_volume_bases
 from scripts.common.pip_cache.log_statistics import RUNS
 from scripts.container.log import log
 from scripts.container.settings import Settings
@@ -46,6 +51,23 @@ def _find_volume(folder: Path, settings: Settings) -> Path | None:
     """Return the mount point of the volume that a folder belongs to."""
     volumes = (settings.volume_dir, settings.pod_volume_dir)
     return next((volume for volume in volumes if folder.is_relative_to(volume)), None)
+
+
+def list_bases(settings: Settings) -> list[ModelBase]:
+    """Return the folders to search for models; of a name the first one is used."""
+    data, model_dir = settings.data_dir, settings.model_dir
+    bases = [ModelBase(data, data, "a1111", "data-folder")]
+    if model_dir:
+        inside = PurePosixPath(KINDS["checkpoint"].folder)
+        bases.append(ModelBase(model_dir, model_dir, "a1111", "model-dir", inside=inside))
+    for root in dict.fromkeys((settings.volume_dir, settings.pod_volume_dir)):
+        bases += list_volume_bases(root)
+    image, webui = settings.image_models, settings.webui_dir
+    bases += [
+        ModelBase(image, image, "image", "image"),
+        ModelBase(webui, webui, "a1111", "image", known_only=True),
+    ]
+    return bases
 
 
 def list_volume_models(settings: Settings) -> list[Path]:

@@ -17,11 +17,11 @@ import pytest
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.spec import ArtifactSpec
 from scripts.common.fetch.volume_models import as_json
+from scripts.common.models import folder_listing
 from scripts.container import paths
 from scripts.container.__main__ import main as worker
 from scripts.container.preflight.preflight_facts import gather_facts
 from scripts.container.settings import VARIABLES, Settings
-from scripts.container.webui import folder_listing
 from scripts.container.webui.flags import webui_command
 from scripts.container.webui.model_check import check_models, find_release
 from scripts.container.webui.model_links import link_models, prepare_models, read_own_links

@@ -11,14 +11,14 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.gpu.gpu_facts import PROBE, Driver, TorchFacts, parse_facts
 from scripts.common.gpu.judge import kernel_error
 from scripts.common.gpu.nvml import NvmlError, read_driver
+from scripts.common.models.folder_listing import Problem
+from scripts.common.models.model_search import measure_files
 from scripts.common.run import last_line, run_program
 from scripts.container import paths
 from scripts.container.settings import Settings
 from scripts.container.webui import environment
-from scripts.container.webui.folder_listing import Problem
 from scripts.container.webui.model_check import check_models
 from scripts.container.webui.model_links import read_own_links
-from scripts.container.webui.model_sources import measure_files
 from scripts.container.webui.model_tree import ModelTree, build_model_tree, load_tree
 from scripts.container.webui.webui_options import count_checkpoints_in_memory
 

@@ -12,8 +12,8 @@ from typing import Final
 
 from scripts.common.concurrently import run_concurrently
 from scripts.common.diagnostics.error import UserError
+from scripts.common.models.folder_listing import Problem, describe_error
 from scripts.container.settings import Settings
-from scripts.container.webui.folder_listing import Problem, describe_error
 from scripts.container.webui.model_tree import ModelEntry
 
 _LIMIT: Final = 4  # files at once; of most only the beginning is read

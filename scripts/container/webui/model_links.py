@@ -16,9 +16,9 @@ from typing import Final
 
 from scripts.common.concurrently import run_concurrently
 from scripts.common.files import write_atomically
+from scripts.common.models.folder_listing import Problem, describe_error
 from scripts.container.log import log
 from scripts.container.settings import Settings
-from scripts.container.webui.folder_listing import Problem, describe_error
 from scripts.container.webui.model_tree import (
     ModelTree,
     build_model_tree,

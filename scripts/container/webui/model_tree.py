@@ -13,18 +13,17 @@ from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.files import write_atomically
+from scripts.common.models.folder_listing import Problem, natural_key
 from scripts.common.models.kinds import KINDS, Kind, data_path, identify
 from scripts.common.models.layouts import PlacedModel
-from scripts.container.paths import list_volume_models
-from scripts.container.settings import VARIABLES, Settings
-from scripts.container.webui.folder_listing import Problem, natural_key
-from scripts.container.webui.model_sources import (
+from scripts.common.models.model_search import (
     FoundModel,
     Rule,
     discover,
-    list_bases,
     measure_files,
 )
+from scripts.container.paths import list_bases, list_volume_models
+from scripts.container.settings import VARIABLES, Settings
 
 _FILE: Final = "models.json"  # in WORKER_DIR, for preflight, metrics and the command
 _UNLINKED_RULES: Final = ("data-folder", "model-dir", "model-path")  # the WebUI sees these itself
@@ -128,7 +127,8 @@ def build_model_tree(settings: Settings, own_links: frozenset[Path] = frozenset(
             (code `model-missing`), or several (code `model-ambiguous`).
     """
     timeout = settings.model_scan_timeout
-    found, problems = discover(list_bases(settings), own_links, timeout)
+    search = discover(list_bases(settings), own_links, timeout)
+    found, problems = search.found, search.problems
     baked = Path(VARIABLES["MODEL_PATH"].default)
     if settings.model_path != baked and measure_files([baked], timeout):
         found.append(_place_checkpoint(baked, "image"))  # jobs may still choose it

@@ -12,12 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from scripts.common.models.model_search import measure_files
 from scripts.common.units import size
 from scripts.container import privileges
 from scripts.container.settings import Settings
 from scripts.container.webui.model_check import check_models
 from scripts.container.webui.model_links import prepare_models, read_own_links
-from scripts.container.webui.model_sources import measure_files
 from scripts.container.webui.model_tree import ModelEntry, ModelTree, build_model_tree
 
 _CHECK_TIMEOUT: Final = 3600.0  # seconds

@@ -159,7 +159,7 @@ def _is_of_kind(placed: PlacedModel | None, kind: Kind, family: str) -> bool:
 def _find_model(path: PurePosixPath, placement: Placement) -> PlacedModel | None:
     """Return the model that the worker takes a file for, by its absolute path.
 
-    The worker searches the same folders (`scripts.container.webui.model_sources`, `list_bases`). A
+    The worker searches the same folders (`list_bases` in `scripts.container.paths`). A
     volume may be mounted elsewhere too, where any folder may be its root.
     """
     bases: list[tuple[PurePosixPath, Layout | None]]

@@ -1,4 +1,4 @@
-"""Find model files: in the data folder, on the volume by its layout, and in the image.
+"""Find model files by the layouts of the folders that they lie in.
 
 Links to folders are followed, each folder once, so that a loop of links ends.
 """
@@ -12,17 +12,7 @@ from stat import S_ISREG
 from typing import Final, Literal, get_args
 
 from scripts.common.concurrently import run_concurrently
-from scripts.common.models.kinds import COMPANION_SUFFIXES, IMAGE_SUFFIXES, KINDS
-from scripts.common.models.layouts import (
-    A1111_FOLDERS,
-    COMFYUI_FOLDERS,
-    Layout,
-    PlacedModel,
-    find_layout,
-    place_model,
-)
-from scripts.container.settings import Settings
-from scripts.container.webui.folder_listing import (
+from scripts.common.models.folder_listing import (
     LIMIT,
     Identity,
     Problem,
@@ -30,6 +20,15 @@ from scripts.container.webui.folder_listing import (
     list_folder,
     list_folders,
     natural_key,
+)
+from scripts.common.models.kinds import COMPANION_SUFFIXES, IMAGE_SUFFIXES
+from scripts.common.models.layouts import (
+    A1111_FOLDERS,
+    COMFYUI_FOLDERS,
+    Layout,
+    PlacedModel,
+    find_layout,
+    place_model,
 )
 
 Rule = Literal["data-folder", "model-path", "model-dir", "worker", "a1111", "comfyui", "image"]
@@ -92,37 +91,31 @@ class ModelBase:
 
 @dataclass
 class Discovery:
-    """Models and problems of one base, in a fixed order; no identity where there is no folder."""
+    """Result of a search, in a fixed order.
+
+    Args:
+        identity: of the folder, for a search of one base; None where there is no folder.
+        found: models.
+        problems: what could not be read.
+        unplaced: files in the folders of models that are no models by their names.
+    """
 
     identity: Identity | None = None
     found: list[FoundModel] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    unplaced: list[Path] = field(default_factory=list)
 
 
-def list_bases(settings: Settings) -> list[ModelBase]:
-    """Return the folders to search, in order of precedence: the first of a name is used."""
-    data, model_dir = settings.data_dir, settings.model_dir
-    bases = [ModelBase(data, data, "a1111", "data-folder")]
-    if model_dir:
-        inside = PurePosixPath(KINDS["checkpoint"].folder)
-        bases.append(ModelBase(model_dir, model_dir, "a1111", "model-dir", inside=inside))
-    for root in dict.fromkeys((settings.volume_dir, settings.pod_volume_dir)):
-        bases += [
-            ModelBase(root, root, None),
-            ModelBase(root / "stable-diffusion-webui", root, "a1111"),
-            ModelBase(root / "ComfyUI", root, "comfyui"),
-        ]
-    image, webui = settings.image_models, settings.webui_dir
-    bases += [
-        ModelBase(image, image, "image", "image"),
-        ModelBase(webui, webui, "a1111", "image", known_only=True),
+def list_volume_bases(root: Path) -> list[ModelBase]:
+    """Return the folders of a volume that may hold models, in order of precedence."""
+    return [
+        ModelBase(root, root, None),
+        ModelBase(root / "stable-diffusion-webui", root, "a1111"),
+        ModelBase(root / "ComfyUI", root, "comfyui"),
     ]
-    return bases
 
 
-def discover(
-    bases: Sequence[ModelBase], own_links: frozenset[Path], timeout: float
-) -> tuple[list[FoundModel], list[Problem]]:
+def discover(bases: Sequence[ModelBase], own_links: frozenset[Path], timeout: float) -> Discovery:
     """Search all folders at once.
 
     Args:
@@ -134,20 +127,23 @@ def discover(
     work = {base: partial(_discover, base, own_links, deadline) for base in bases}
     # The margin lets each search report for itself what did not answer.
     results = dict(run_concurrently(work, len(work), timeout=timeout + 1.0))
-    found: list[FoundModel] = []
-    problems: list[Problem] = []
+    search = Discovery()
     searched: set[Identity] = set()
     for number, base in enumerate(bases):
         result = results.get(base)
         if not isinstance(result, Discovery):
-            problems.append(Problem(base.folder, f"no answer within {timeout:.0f} s"))
+            search.problems.append(Problem(base.folder, f"no answer within {timeout:.0f} s"))
         elif result.identity not in searched:
             if result.identity:
                 searched.add(result.identity)
             ranks = len(_RULES) * number
-            found += [replace(each, rank=ranks + _RULES.index(each.rule)) for each in result.found]
-            problems += result.problems
-    return found, list(dict.fromkeys(problems))
+            search.found += [
+                replace(each, rank=ranks + _RULES.index(each.rule)) for each in result.found
+            ]
+            search.problems += result.problems
+            search.unplaced += result.unplaced
+    search.problems = list(dict.fromkeys(search.problems))
+    return search
 
 
 def measure_files(paths: Iterable[Path], timeout: float = 10.0) -> dict[Path, int]:
@@ -181,7 +177,9 @@ def _discover(base: ModelBase, own_links: frozenset[Path], deadline: float) -> D
         result.problems += problems
         layout = starts[next(start for start in starts if path.is_relative_to(start))]
         rule: Rule = base.rule or ("image" if layout == "image" else layout)
-        placed = _place_files((base.inside or PurePosixPath()) / path, names, layout)
+        placed = list(_place_files((base.inside or PurePosixPath()) / path, names, layout))
+        known = {each for _, name, companions in placed for each in (name, *companions)}
+        result.unplaced += [base.folder / path / name for name in names if name not in known]
         for model, name, companions in placed:
             file = base.folder / path / name
             if file not in own_links:
