@@ -92,9 +92,9 @@ def open_url(url: str, *, headers: Mapping[str, str], token: str, policy: RetryP
         RetryableError: another attempt may succeed.
         UserError: none will.
     """
-    if urlsplit(url).scheme == "file":
+    if urlsplit(url).scheme == "file" and not policy.public_only:
         return _open_file(url)
-    session = _Session(policy.ca_bundle)
+    session = _Session(policy)
     sent = {**headers, "Authorization": f"Bearer {token}"} if token else dict(headers)
     try:
         response = session.get(url, headers=sent, timeout=policy.stall_timeout)
@@ -138,16 +138,24 @@ class _Session(requests.Session):
     """A session that follows redirects, but not from https to http, nor with the token elsewhere.
 
     Args:
-        ca_bundle: PEM file trusted besides the usual ones; empty for none.
+        policy: certificates, and whether only public addresses may be reached.
     """
 
-    def __init__(self, ca_bundle: str) -> None:
+    def __init__(self, policy: RetryPolicy) -> None:
         super().__init__()
         self.headers.update({"User-Agent": AGENT, "Connection": "close"})
         self.max_redirects = 10
         self.stream = True
         self.auth = lambda request: request  # with no `auth`, requests would read ~/.netrc
-        self.mount("https://", TrustingAdapter(ca_bundle))
+        adapters = {"http://": HTTPAdapter(), "https://": TrustingAdapter(policy.ca_bundle)}
+        for prefix, adapter in adapters.items():
+            self.mount(prefix, adapter)
+        if policy.public_only:
+            from scripts.common.fetch.public_address import connect_to_public
+
+            self.trust_env = False  # a proxy would connect elsewhere on its own
+            for adapter in adapters.values():
+                connect_to_public(adapter)
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         """Return where a response redirects to; None if it must not be followed."""

@@ -86,6 +86,8 @@ class RetryPolicy:
         stall_timeout: seconds of silence, or of less than `min_rate`, that end a connection.
         min_rate: bytes per second.
         ca_bundle: PEM file trusted besides the system's; empty for the environment's only.
+        public_only: refuse addresses that are not on the internet, also after a redirect; no
+            proxy is used.
     """
 
     attempts: int = 6
@@ -94,6 +96,7 @@ class RetryPolicy:
     stall_timeout: float = 30.0
     min_rate: int = 1024
     ca_bundle: str = ""
+    public_only: bool = False
 
 
 def redact_url(url: str) -> str:
