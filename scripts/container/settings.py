@@ -51,11 +51,14 @@ class Variable:
 
 @dataclass(frozen=True)
 class Warmup:
-    """Size in pixels and sampling steps of the image that proves readiness."""
+    """Size in pixels and sampling steps of an image that is drawn before the worker is ready."""
 
     width: int
     height: int
     steps: int
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
 
 
 def _parse_number(text: str) -> float:
@@ -87,13 +90,21 @@ def _parse_checkpoint_count(text: str) -> int:
     return int(text)
 
 
-def _parse_warmup(text: str) -> Warmup | None:
+def _parse_warmup(text: str) -> tuple[Warmup, ...]:
     if text.lower() in ("off", "0", "no", "false"):
-        return None
-    match = re.fullmatch(r"(\d{2,4})x(\d{2,4})x(\d{1,3})", text)
-    if not match or int(match[1]) % 8 or int(match[2]) % 8 or not int(match[3]):
-        raise ValueError("set it to 64x64x1 with sides in multiples of 8, or to off")
-    return Warmup(int(match[1]), int(match[2]), int(match[3]))
+        return ()
+    return tuple(_parse_warmup_size(part.strip()) for part in text.split(","))
+
+
+def _parse_warmup_size(text: str) -> Warmup:
+    match = re.fullmatch(r"(\d{2,4})x(\d{2,4})(?:x(\d{1,3}))?", text)
+    sides = (int(match[1]), int(match[2])) if match else ()
+    steps = int(match[3] or 1) if match else 0
+    if not sides or any(side % 8 or not side for side in sides) or not steps:
+        form = "width x height or width x height x steps, sides in multiples of 8"
+        example = "512x512,832x1216 or 64x64x1, or off"
+        raise ValueError(f"{text!r} is not {form}; for example {example}")
+    return Warmup(*sides, steps)
 
 
 _PARSERS: Final[dict[str, Parser]] = {
@@ -155,10 +166,13 @@ class Settings:
         "the container's self-checks: strict refuses to serve, warn logs, off skips them",
         ("strict", "warn", "off"),
     )
-    warmup: Warmup | None = _env(
-        "64x64x1", "width x height x steps of the image that proves readiness", parse=_parse_warmup
+    warmup: tuple[Warmup, ...] = _env(
+        "64x64x1",
+        "images that are drawn before the worker is ready, as width x height, or with x steps: "
+        "512x512,832x1216; off: none",
+        parse=_parse_warmup,
     )
-    ready_timeout: float = _env("600", "seconds until that image must be there")
+    ready_timeout: float = _env("600", "seconds until those images must be there")
     stop_timeout: float = _env("25", "seconds that running jobs get to end at a stop")
     restarts: int = _env("3", "times in a row that a dead WebUI is started again")
     restart_pause: float = _env("1", "seconds before the first restart; doubles up to a minute")

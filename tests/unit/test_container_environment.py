@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import subprocess
 import sys
 from contextlib import suppress
@@ -294,6 +295,15 @@ def test_secrets_are_replaced_in_every_log_field(secret: str) -> None:
     assert "count=1" in line
 
 
-def test_the_warmup_can_be_larger_or_off() -> None:
-    assert settings(WARMUP="512x768x2").warmup == Warmup(512, 768, 2)
-    assert settings(WARMUP="off").warmup is None
+def test_the_warmup_can_be_larger_several_or_off() -> None:
+    assert settings().warmup == (Warmup(64, 64, 1),)
+    assert settings(WARMUP="512x768x2").warmup == (Warmup(512, 768, 2),)
+    sizes = settings(WARMUP="512x512, 832x1216x4").warmup
+    assert sizes == (Warmup(512, 512, 1), Warmup(832, 1216, 4))
+    assert settings(WARMUP="off").warmup == ()
+
+
+@pytest.mark.parametrize("size", ["832*1216", "830x1216", "00x64", "64x64x0", "", "off"])
+def test_a_warmup_size_that_is_invalid_is_named(size: str) -> None:
+    with pytest.raises(UserError, match=f"'{re.escape(size)}' is not width x height"):
+        settings(WARMUP=f"512x512,{size}")

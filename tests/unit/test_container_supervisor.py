@@ -41,6 +41,24 @@ def test_ready_means_an_image_was_drawn(start: Start) -> None:
     assert worker.draw().status == 200
 
 
+def test_every_warmup_size_is_drawn_before_ready(start: Start) -> None:
+    worker = start(WARMUP="64x64,72x128x2")
+    worker.ready()
+    before_ready = worker.log_text.partition("event=ready")[0]
+    sizes = [
+        line.rpartition("size=")[2].split()[0]
+        for line in before_ready.splitlines()
+        if "warmed-up" in line
+    ]
+    assert sizes == ["64x64", "72x128"]
+
+
+def test_the_size_that_cannot_be_drawn_is_named(start: Start) -> None:
+    worker = start(WARMUP="72x128", STANDIN_FAULT="wrong-size", RESTARTS="0")
+    assert worker.ended() == 4
+    assert "image of 72x128: the picture is 64x128" in worker.log_text
+
+
 @pytest.mark.parametrize("fault", ["no-model", "garbage", "flat", "wrong-size"])
 def test_a_webui_that_cannot_draw_is_never_ready(start: Start, fault: str) -> None:
     worker = start(STANDIN_FAULT=fault, RESTARTS="0")

@@ -2,7 +2,7 @@
 
 Only an image of the requested size proves that the model is loaded: an open port or a list of
 models is also there after loading has failed. The same image warms the GPU up, so that the first
-job is as fast as the second.
+job is as fast as the second; an image of each size that customers use does so for all of them.
 """
 
 import threading
@@ -13,6 +13,7 @@ from typing import Final
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.webui_client import PROGRESS, WebuiClient
+from scripts.container.log import log
 from scripts.container.settings import Settings, Warmup
 
 _POLL: Final = 0.05  # seconds between two requests to a port that is still closed
@@ -35,7 +36,7 @@ def monitor(
         settings: its address and all time limits.
         ended: set when the process has ended.
         on_api_up: called when the API first answers; the model may be missing.
-        on_warmed_up: called when an image was drawn.
+        on_warmed_up: called when every image of WARMUP was drawn.
         on_unhealthy: called with reason and code when it cannot draw, or answers no more.
     """
     client = WebuiClient.local(settings.webui_host, settings.webui_port, settings.api_auth)
@@ -47,8 +48,8 @@ def monitor(
         try:
             _wait_for_port(client, deadline, ended)
             on_api_up()
-            if settings.warmup:
-                _warm_up(client, settings.warmup, deadline, ended)
+            for warmup in settings.warmup:
+                _warm_up(client, warmup, deadline, ended)
         except UserError as error:
             return on_unhealthy(error.message, error.code)
         on_warmed_up()
@@ -95,15 +96,17 @@ def _warm_up(client: WebuiClient, warmup: Warmup, deadline: float, ended: thread
     }
     for tries_left in reversed(range(_TRIES)):
         try:
-            timeout = max(deadline - time.monotonic(), 0.1)
+            started = time.monotonic()
+            timeout = max(deadline - started, 0.1)
             image = draw(client, "/sdapi/v1/txt2img", fields, timeout=timeout).png
             judgement = judge_image(image, warmup.width, warmup.height)
             if judgement.outcome == "passed":
+                log("warmed-up", size=warmup, seconds=round(time.monotonic() - started, 2))
                 return
             raise UserError(judgement.evidence, code=judgement.code)
-        except UserError:
+        except UserError as error:
             if not tries_left or ended.wait(_PAUSE) or time.monotonic() > deadline:
-                raise
+                raise UserError(f"image of {warmup}: {error.message}", code=error.code) from None
 
 
 def _wait_for_silence(client: WebuiClient, limit: float, ended: threading.Event) -> None:
