@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from scripts.common.diagnostics.table import Diagnostic, match
+from scripts.common.diagnostics.table import Diagnostic, diagnostics, match
 from scripts.container.supervisor.process import ChildProcess
 
 HEALED_AFTER: Final = 600.0
@@ -57,10 +57,14 @@ def find_exit_reason(process: ChildProcess, *, oom_killed: bool) -> ExitReason:
         process: a process that has ended.
         oom_killed: the kernel has killed for memory since the last exit.
     """
+    known = match("\n".join(process.last_lines))
+    if not known and (earlier := process.read_findings()):
+        # A checkpoint that does not load is reported hundreds of lines before the end.
+        known = diagnostics().get(earlier[-1].code)
     return ExitReason(
         status=_describe(process.returncode),
         out_of_memory=process.returncode == -signal.SIGKILL and oom_killed,
-        diagnostic=match("\n".join(process.last_lines)),
+        diagnostic=known,
         last_lines=tuple(process.last_lines),
     )
 

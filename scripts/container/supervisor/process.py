@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections import deque
@@ -22,16 +25,20 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from scripts.container.status.log_findings import Finding, find_in_line
+
 _KEPT_LINES: Final = 20
+_KEPT_FINDINGS: Final = 100
 _KEPT_CHARACTERS: Final = 10_000  # of each line
 _POLL: Final = 0.01
+_READ_POLL: Final = 0.0002
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _PRCTL: Final = ctypes.CDLL(None).prctl  # looked up here: between fork and exec nothing may wait
 
 
 class ChildProcess(subprocess.Popen[bytes]):
-    """A process in a group of its own, and the end of its output.
+    """A process in a group of its own, the end of its output, and the known failures in it.
 
     Args:
         name: its name in the log.
@@ -58,6 +65,8 @@ class ChildProcess(subprocess.Popen[bytes]):
         self.ended = threading.Event()
         self._on_exit = on_exit
         self.last_lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._findings: deque[Finding] = deque(maxlen=_KEPT_FINDINGS)
+        self._is_reading = False
         super().__init__(
             command,
             env=dict(env),
@@ -77,6 +86,24 @@ class ChildProcess(subprocess.Popen[bytes]):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
+    def read_findings(self, timeout: float = 1.0) -> list[Finding]:
+        """Return the known failures in its output, oldest first, up to what it has printed by now.
+
+        Args:
+            timeout: seconds after which output that never pauses is waited for no longer.
+        """
+        deadline = time.monotonic() + timeout
+        while self._has_unread_output() and time.monotonic() < deadline:
+            time.sleep(_READ_POLL)
+        return list(self._findings)
+
+    def _has_unread_output(self) -> bool:
+        """Return whether something it has printed is not in the findings yet."""
+        assert self.stdout is not None  # noqa: S101 - requested above
+        size = fcntl.ioctl(self.stdout.fileno(), termios.FIONREAD, bytes(4))
+        # In this order: what has left the pipe is being read until the flag says otherwise.
+        return any(size) or self._is_reading
+
     def _report_exit(self) -> None:
         self.wait()
         # What it started may keep the pipe open; its own output is there at once.
@@ -88,15 +115,27 @@ class ChildProcess(subprocess.Popen[bytes]):
         """Copy its output as it comes, progress bars included, and keep the last lines."""
         assert self.stdout is not None  # noqa: S101 - requested above
         source, rest = self.stdout.fileno(), ""
-        while chunk := os.read(source, 65536):
+        poll = select.poll()
+        poll.register(source, select.POLLIN)
+        while poll.poll():
+            self._is_reading = True
+            if not (chunk := os.read(source, 65536)):
+                break
             with contextlib.suppress(OSError, ValueError):
                 sys.stdout.buffer.write(chunk)
                 sys.stdout.buffer.flush()
             *lines, rest = re.split(r"[\r\n]+", rest + chunk.decode("utf-8", "replace"))
-            self.last_lines.extend(line[-_KEPT_CHARACTERS:] for line in lines if line.strip())
+            self._keep(lines)
             rest = rest[-_KEPT_CHARACTERS:]
-        if rest.strip():
-            self.last_lines.append(rest)
+            self._is_reading = False
+        self._keep([rest])
+        self._is_reading = False
+
+    def _keep(self, lines: Sequence[str]) -> None:
+        """Keep the last lines, and what they show."""
+        kept = [line[-_KEPT_CHARACTERS:] for line in lines if line.strip()]
+        self.last_lines.extend(kept)
+        self._findings.extend(found for line in kept if (found := find_in_line(line)))
 
 
 def become_subreaper() -> None:

@@ -21,6 +21,7 @@ from scripts.common.diagnostics.error import UserError
 from scripts.container.log import log
 from scripts.container.settings import CONTAINER_PATH, Settings
 from scripts.container.status import state
+from scripts.container.status.log_findings import serve_findings
 from scripts.container.supervisor import exit_reason, process
 from scripts.container.supervisor.process import ChildProcess
 from scripts.container.webui.environment import common_environment, webui_environment
@@ -100,6 +101,7 @@ class Supervisor:
         """Start everything, the WebUI first."""
         self._tree = tree
         self._start("webui")
+        serve_findings(self._settings.worker_dir, lambda: self._processes["webui"].read_findings())
         if self._settings.preflight != "off":
             self._start("preflight")
         from scripts.container.status import http_server

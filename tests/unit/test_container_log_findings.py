@@ -1,0 +1,146 @@
+"""Known failures in the WebUI's output reach the handler: every one, at once, by code."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from scripts.container.status.log_findings import find_in_line, read_findings, serve_findings
+from scripts.container.supervisor.exit_reason import find_exit_reason
+from scripts.container.supervisor.process import ChildProcess
+
+# Lines as A1111 v1.9.3 and v1.10.1 print them; the file and line of each is its source.
+LINES = {
+    # modules/esrgan_model.py:34, realesrgan_model.py:39, dat_model.py:30
+    "*** Unable to load ESRGAN model https://github.com/x/ESRGAN.pth": "weights-not-loaded",
+    "*** Unable to load RealESRGAN model https://github.com/x.pth": "weights-not-loaded",
+    "*** Unable to load DAT model https://github.com/x.pth": "weights-not-loaded",
+    # extensions-builtin/SwinIR/scripts/swinir_model.py:49, ScuNET/scripts/scunet_model.py:45
+    "Failed loading SwinIR model /x.pth: not a zip": "weights-not-loaded",
+    "ScuNET: Unable to load model from https://x.pth: <urlopen error>": "weights-not-loaded",
+    # modules/hat_model.py:29, extensions-builtin/LDSR/scripts/ldsr_model.py:60
+    "Unable to load HAT model /x.pth: Model file not found": "weights-not-loaded",
+    "*** Failed loading LDSR model None": "weights-not-loaded",
+    # modules/face_restoration_utils.py:152, 92; modules/gfpgan_model.py:59
+    "2026-11-27 10:00:00 WARNING [modules.face_restoration_utils] Unable to load face-restoration"
+    " model": "weights-not-loaded",
+    "*** Failed face-restoration inference": "weights-not-loaded",
+    # modules/hypernetworks/hypernetwork.py:331, extensions-builtin/Lora/networks.py:285
+    "*** Error loading hypernetwork /models/hypernetworks/x.pt": "weights-not-loaded",
+    "loading network /models/Lora/x.safetensors: SafetensorError": "weights-not-loaded",
+    # modules/images.py:276, modules/sd_vae.py:141, modules/sd_models.py:228
+    "could not find upscaler named 8x, using None as a fallback": "fallback-used",
+    "Couldn't find VAE named x.pt; using None instead": "fallback-used",
+    "Checkpoint x.ckpt not found; loading fallback y.safetensors": "fallback-used",
+    # modules/extra_networks.py:130
+    "activating extra network lora with arguments [<x>]: ValueError": "fallback-used",
+    # modules/scripts.py:827
+    "*** Error running process: /extensions/sd-webui-controlnet/scripts/controlnet.py": (
+        "script-failed"
+    ),
+}
+
+
+@pytest.mark.parametrize(("line", "code"), LINES.items())
+def test_a_line_about_something_else_being_used_has_a_code(line: str, code: str) -> None:
+    found = find_in_line(line)
+    assert found
+    assert found.code == code
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Loading weights [None] from /models/x.safetensors",
+        "100%|██████████| 20/20 [00:01<00:00, 11.1it/s]",
+        'INFO: "POST /sdapi/v1/txt2img HTTP/1.1" 200 OK',
+        'Sampler Scheduler autocorrection: "Euler" -> "Euler", "None" -> "Automatic"',
+    ],
+)
+def test_an_ordinary_line_is_no_finding(line: str) -> None:
+    assert find_in_line(line) is None
+
+
+def test_a_progress_bar_before_the_message_is_left_out() -> None:
+    found = find_in_line("  0%|   | 0/1 [00:00<?, ?it/s]*** Unable to load DAT model /x.pth")
+    assert found
+    assert found.text == "Unable to load DAT model /x.pth"
+
+
+def run(tmp_path: Path, script: str) -> ChildProcess:
+    command = [sys.executable, "-u", "-c", script, str(tmp_path / "printed")]
+    return ChildProcess("webui", command, env={}, cwd=tmp_path, on_exit=lambda _: None)
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 20
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+NOISE_THEN_FALLBACK = """
+import pathlib, sys, time
+for _ in range(2000):
+    print("x" * 500)
+print("could not find upscaler named 8x, using None as a fallback")
+pathlib.Path(sys.argv[1]).touch()
+time.sleep(20)
+"""
+
+
+def test_a_line_is_found_as_soon_as_it_is_printed(tmp_path: Path) -> None:
+    child = run(tmp_path, NOISE_THEN_FALLBACK)
+    try:
+        wait_for(tmp_path / "printed")
+        assert [found.code for found in child.read_findings()] == ["fallback-used"]
+    finally:
+        child.kill_group()
+        child.wait()
+
+
+def test_findings_are_asked_for_through_a_long_path(tmp_path: Path) -> None:
+    worker_dir = tmp_path / ("long" * 30)  # a socket's own path is limited to 107 bytes
+    worker_dir.mkdir()
+    lines = ("could not find upscaler named 8x", "CUDA out of memory.")
+    known = [found for line in lines if (found := find_in_line(line))]
+    serve_findings(worker_dir, lambda: known)
+    answer = read_findings(worker_dir, 0.0)
+    assert [row.code for row in answer] == ["fallback-used", "out-of-memory"]
+    assert read_findings(worker_dir, time.monotonic()) == ()
+
+
+def test_without_a_supervisor_asking_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read_findings(tmp_path, 0.0)
+
+
+CAUSE_FAR_ABOVE = """
+print("safetensors_rust.SafetensorError: Error while deserializing header: HeaderTooLarge")
+for number in range(300):
+    print(f"    line {number} of tracebacks")
+print("AttributeError: 'NoneType' object has no attribute 'lowvram'")
+"""
+
+
+def test_an_exit_is_explained_by_a_cause_300_lines_above(tmp_path: Path) -> None:
+    child = run(tmp_path, CAUSE_FAR_ABOVE)
+    child.wait()
+    assert child.ended.wait(20)
+    reason = find_exit_reason(child, oom_killed=False)
+    assert reason.log_fields()["finding"] == "model-corrupt"
+    assert "lowvram" in reason.log_fields()["last"]
+
+
+def test_asking_costs_little(tmp_path: Path) -> None:
+    serve_findings(tmp_path, tuple)
+    read_findings(tmp_path, 0.0)
+    durations = []
+    for _ in range(50):
+        began = time.monotonic()
+        read_findings(tmp_path, 0.0)
+        durations.append(time.monotonic() - began)
+    assert sorted(durations)[10] < 0.005
