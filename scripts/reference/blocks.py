@@ -83,6 +83,8 @@ def _describe_machine(facts: dict[str, Any]) -> str:
 BLOCKS: Final[dict[str, Callable[[], str]]] = {
     "comparison": comparison,
     "config-keys": tables.config_keys,
+    "features": tables.feature_list,
+    "weights": tables.weight_list,
     "tasks": tables.task_list,
     "sessions": tables.sessions,
     "smoke-options": tables.smoke_options,

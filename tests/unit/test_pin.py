@@ -246,7 +246,7 @@ def test_everything_that_cannot_be_pinned_is_shown(
 def test_nothing_is_unpinned_after_a_pin(world: World) -> None:
     assert resolve(*world.variants("cuda128")).unpinned
     pin_network(world.variants())
-    assert [resolve(loaded).unpinned for loaded in world.variants()] == [(), (), ()]
+    assert {resolve(loaded).unpinned for loaded in world.variants()} == {()}
 
 
 def test_check_passes_after_a_pin(world: World) -> None:

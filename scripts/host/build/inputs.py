@@ -115,7 +115,7 @@ def resolve(loaded: LoadedConfig) -> BuildInputs:
     sources = tuple(
         resolve_source(name, source, release, lock) for name, source in config.a1111.sources.items()
     )
-    artifacts = artifacts_of(loaded, config.models)
+    artifacts = artifacts_of(loaded, config.all_models)
     revision, created = read_revision(loaded.root)
     short = revision[:12] + ("-dirty" if revision.endswith("-dirty") else "")
     fields = {"release": release, "variant": loaded.variant, "revision": short}
@@ -125,7 +125,7 @@ def resolve(loaded: LoadedConfig) -> BuildInputs:
         return tuple(f"{config.image.repository}:{tag}" for tag in filled)
 
     digest = {BASE_DIGEST_LABEL: runtime.digest} if runtime.digest else {}
-    baked = [model for model in config.models if model.placement == "image"]
+    baked = [model for model in config.all_models if model.placement == "image"]
     licences = {model.name: model.licence or "unknown" for model in baked}
     labels = {
         VARIANT_LABEL: loaded.variant,

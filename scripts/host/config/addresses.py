@@ -7,7 +7,10 @@ password.
 
 import re
 from pathlib import PurePosixPath
+from typing import Final
 from urllib.parse import unquote, urlsplit
+
+GITHUB: Final = "https://github.com"
 
 _REGISTRY = re.compile(r"[^\s/@]+(/[^\s/@]+)*/*")
 
@@ -53,6 +56,12 @@ def check_credentials(url: str) -> str:
             "expected an address without user and password, which the image's history would show"
         )
     return url
+
+
+def apply_mirror(url: str, github: str) -> str:
+    """Return the address of a file below github.com on the mirror of it; any other unchanged."""
+    below = url.removeprefix(f"{GITHUB}/")
+    return url if below == url else f"{github}/{below}"
 
 
 def file_name(url: str) -> str:

@@ -120,23 +120,23 @@ def check_kind(kind: Kind, family: str, location: Location, placement: Placement
         )
 
 
-def check_clashes(places: Iterable[tuple[str, Kind | None, Location, str]]) -> None:
+def check_clashes(places: Iterable[tuple[str, Kind | None, Location, Iterable[str]]]) -> None:
     """Check that no two models take one place, and that the WebUI can tell them apart.
 
     Args:
-        places: name of each model, its kind, its location, and the path that it fills, which for
-            a Hub cache is the folder of its repository.
+        places: name of each model, its kind, its location, and the paths that it fills.
 
     Raises:
         ValueError: with the names of both models.
     """
     seen: dict[Hashable, str] = {}
     files: dict[PurePosixPath, str] = {}
-    for name, kind, location, filled in places:
-        if filled in seen:
-            raise ValueError(f"models: path used twice: {filled} by {seen[filled]} and {name}")
-        seen[filled] = name
-        files[PurePosixPath(filled)] = name
+    for name, kind, location, filled_paths in places:
+        for filled in filled_paths:
+            if filled in seen:
+                raise ValueError(f"models: path used twice: {filled} by {seen[filled]} and {name}")
+            seen[filled] = name
+            files[PurePosixPath(filled)] = name
         if kind in (None, "other") or location.name.lower().endswith(COMPANION_SUFFIXES):
             continue
         identity = (kind, location.family, identify(kind, location.name))

@@ -35,8 +35,8 @@ class Section(BaseModel):
 class HubSource(Section):
     """Files of a Hugging Face Hub repository."""
 
-    hub: Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$")]
-    """owner/repo"""
+    hub: Annotated[str, StringConstraints(pattern=r"^[\w.-]+(/[\w.-]+)?$")]
+    """owner/repo; a few old repositories have no owner"""
     file: str | None = None
     """One file of the repository."""
     files: tuple[str, ...] = ()
@@ -138,11 +138,22 @@ class Model(Section):
         return self.location.path
 
     @property
-    def filled_path(self) -> str:
-        """Path that no other model may have: its file, or its repository in the Hub cache."""
-        if self.layout == "hub-cache" and isinstance(self.source, HubSource):
-            return f"{self.target}/models--{self.source.hub.replace('/', '--')}"
-        return self.target
+    def cache_folder(self) -> str:
+        """Folder of its repository in the Hub cache, for layout `hub-cache`; else empty."""
+        if self.layout == "file" or not isinstance(self.source, HubSource):
+            return ""
+        return f"{self.target}/models--{self.source.hub.replace('/', '--')}"
+
+    @property
+    def filled_paths(self) -> tuple[str, ...]:
+        """Paths that no other model may have: its file, or its files in the Hub cache."""
+        folder = self.cache_folder
+        return tuple(f"{folder}/{file}" for file in self.files) if folder else (self.target,)
+
+    @property
+    def declared_in(self) -> str:
+        """Where its source and checksum are written."""
+        return "config.yaml"
 
     @property
     def actual_kind(self) -> Kind:

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema, model_validator
 
 from scripts.host.config import addresses, model_place
-from scripts.host.config.model_schema import Model, Name, Section
+from scripts.host.config.features import ChosenFeature, expand_features
+from scripts.host.config.model_schema import HubSource, Model, Name, Section
 
 Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
@@ -66,8 +67,8 @@ class A1111(Section):
 class Mirrors(Section):
     """Addresses of outside sources."""
 
-    github: Url = "https://github.com"
-    """Prefix of owner/name sources."""
+    github: Url = addresses.GITHUB
+    """Prefix of owner/name sources, and of the files of features."""
     huggingface: Url = "https://huggingface.co"
     """Hub endpoint."""
     pytorch: Url | None = None
@@ -155,12 +156,20 @@ class Config(Section):
     mirrors: Mirrors = Field(default_factory=Mirrors)
     models: tuple[Model, ...]
     """Model files to download and verify."""
+    features: tuple[ChosenFeature, ...] = ()
+    """Sets of files that A1111 would fetch at first use; a name, or {name, placement}."""
     store: Store = Field(default_factory=Store)
     build: Build
     smoke: Smoke = Field(default_factory=Smoke)
     ci: Ci = Field(default_factory=Ci)
     variants: dict[Name, dict[str, Any]]
     """Named overrides of any key above; one variant is one image."""
+
+    @property
+    def all_models(self) -> tuple[Model, ...]:
+        """The configured models, and those of the features."""
+        added = expand_features(self.features, self.a1111.release, self.models)
+        return (*self.models, *added)
 
     @model_validator(mode="after")
     def _unique_models(self) -> Config:
@@ -169,6 +178,17 @@ class Config(Section):
         if twice:
             raise ValueError(f"models: name used twice: {', '.join(sorted(twice))}")
         model_place.check_clashes(
-            (model.name, model.kind, model.location, model.filled_path) for model in self.models
+            (model.name, model.kind, model.location, model.filled_paths)
+            for model in self.all_models
         )
+        revisions: dict[str, tuple[str, str]] = {}
+        for model in self.all_models:
+            if model.cache_folder and isinstance(model.source, HubSource):
+                revision = model.source.revision
+                name, other = revisions.setdefault(model.cache_folder, (model.name, revision))
+                if other != revision:
+                    raise ValueError(
+                        f"models: {name} and {model.name} take {model.source.hub} at two revisions,"
+                        " and the Hub's cache has one"
+                    )
         return self

@@ -10,9 +10,12 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.file_format import refuse_pickle
 from scripts.common.fetch.spec import ArtifactSpec, redact_url
 from scripts.common.models.kinds import COMPANION_SUFFIXES
+from scripts.host.config.addresses import apply_mirror
+from scripts.host.config.features import FeatureModel
 from scripts.host.config.load import LoadedConfig
 from scripts.host.config.lock import LockedFile, LockedModel
 from scripts.host.config.model_schema import HubSource, Model
+from scripts.host.config.schema import Mirrors
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class Artifact:
     @property
     def cache_folder(self) -> PurePosixPath:
         """Folder of its repository in the image, for layout `hub-cache`."""
-        return PurePosixPath(self.model.filled_path)
+        return PurePosixPath(self.model.cache_folder)
 
     @property
     def image_path(self) -> PurePosixPath:
@@ -95,7 +98,7 @@ def image_artifacts(loaded: LoadedConfig, names: Collection[str] = ()) -> tuple[
     Raises:
         UserError: a name is unknown, a pickle is not allowed, or config and lock disagree.
     """
-    models = loaded.config.models
+    models = loaded.config.all_models
     unknown = set(names) - {model.name for model in models}
     if unknown:
         raise UserError(
@@ -109,23 +112,23 @@ def image_artifacts(loaded: LoadedConfig, names: Collection[str] = ()) -> tuple[
 
 def artifacts_of(loaded: LoadedConfig, models: Iterable[Model]) -> tuple[Artifact, ...]:
     """List the files of some models of a config."""
-    endpoint, release = loaded.config.mirrors.huggingface, loaded.config.a1111.release
+    mirrors, release = loaded.config.mirrors, loaded.config.a1111.release
     return tuple(
         artifact
         for model in models
-        for artifact in model_artifacts(model, loaded.pin_of(model), endpoint, release)
+        for artifact in model_artifacts(model, loaded.pin_of(model), mirrors, release)
     )
 
 
 def model_artifacts(
-    model: Model, locked: LockedModel | None, endpoint: str, release: str = ""
+    model: Model, locked: LockedModel | None, mirrors: Mirrors, release: str = ""
 ) -> list[Artifact]:
     """List the files of one model.
 
     Args:
         model: the model.
         locked: its pin; None if unpinned.
-        endpoint: address of the Hub.
+        mirrors: addresses of outside sources.
         release: A1111 release that will load it; empty if unknown.
 
     Raises:
@@ -134,11 +137,14 @@ def model_artifacts(
     source, revision = model.source, ""
     if isinstance(source, HubSource):
         revision, variable = (locked and locked.revision) or source.revision, "HF_TOKEN"
+        endpoint = mirrors.huggingface
         urls = {file: hub_url(endpoint, source.hub, revision, file) for file in model.files}
     else:
-        host = urlsplit(source.url).hostname or ""
+        is_ours = isinstance(model, FeatureModel)  # an address in config.yaml is used as it is
+        address = apply_mirror(source.url, mirrors.github) if is_ours else source.url
+        host = urlsplit(address).hostname or ""
         variable = "TOKEN_" + re.sub(r"[^A-Z0-9]", "_", host.upper())
-        urls = dict.fromkeys(model.files, source.url)
+        urls = dict.fromkeys(model.files, address)
     artifacts = []
     for file, url in urls.items():
         name = file if model.layout == "hub-cache" else PurePosixPath(model.target).name

@@ -243,7 +243,7 @@ def models_table(loaded: LoadedConfig, store: Store) -> str:
     from scripts.host.models.artifacts import artifacts_of
 
     rows = []
-    for model in loaded.config.models:
+    for model in loaded.config.all_models:
         artifacts = artifacts_of(loaded, [model])
         sizes = [each.spec.size for each in artifacts]
         total = size(sum(each or 0 for each in sizes)) if all(sizes) else "-"

@@ -136,7 +136,7 @@ def delete(paths: Iterable[Path]) -> None:
 
 def _used_by(loaded: LoadedConfig, store: Store) -> set[str]:
     """Return the SHA-256 of every model file of a config."""
-    return {store.known_sha256(each) for each in artifacts_of(loaded, loaded.config.models)}
+    return {store.known_sha256(each) for each in artifacts_of(loaded, loaded.config.all_models)}
 
 
 def _used_in(root: Path, store: Store, environment: Mapping[str, str]) -> set[str]:

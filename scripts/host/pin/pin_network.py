@@ -10,6 +10,7 @@ from scripts.common.concurrently import run_concurrently
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.spec import RetryPolicy, redact_url
 from scripts.common.fetch.transfer import fetch_verified
+from scripts.host.config.features import FeatureModel
 from scripts.host.config.load import LoadedConfig
 from scripts.host.config.lock import (
     Lock,
@@ -20,16 +21,20 @@ from scripts.host.config.lock import (
     update_lock,
 )
 from scripts.host.config.model_schema import Model
+from scripts.host.config.schema import Mirrors
 from scripts.host.console import note, warn
 from scripts.host.engine.client import client, docker_errors
-from scripts.host.models.artifacts import Artifact, model_artifacts
+from scripts.host.models.artifacts import Artifact, artifacts_of, model_artifacts
 from scripts.host.models.hub_client import Hub, find_token, resolve_at_hub
 from scripts.host.models.store import Store
 from scripts.host.pin.git_sources import GitHosts
 
 Pin = str | LockedModel
 Lookups = dict[tuple[str, str], Callable[[], Pin]]
-"""Look-ups by kind (`image`, `source`, `commit`, `model`) and key in the lock."""
+"""Look-ups by kind (`image`, `source`, `model`) and key in the lock.
+
+Those of kind `commit` and `weight` only confirm what config and table say: no lock holds them.
+"""
 
 _WORKERS = 4
 
@@ -42,7 +47,8 @@ def pin_network(
     Args:
         variants: the config of each; at least one.
         check: write nothing.
-        partly: keep the lock's entries that these variants do not name.
+        partly: keep the lock's entries that these variants do not name, and download each file of
+            their features once to confirm its checksum.
 
     Returns:
         What changed, or with `check` would, one line each.
@@ -50,7 +56,7 @@ def pin_network(
     Raises:
         UserError: something cannot be found, or disagrees with config.yaml; nothing was written.
     """
-    found = find_pins(variants)
+    found = find_pins(variants, confirm=partly)
 
     def change(before: Lock) -> Lock:
         if not partly:
@@ -66,8 +72,12 @@ def pin_network(
     return _compare(*update_lock(variants[0].root, change))
 
 
-def find_pins(variants: Iterable[LoadedConfig]) -> Lock:
+def find_pins(variants: Iterable[LoadedConfig], *, confirm: bool = False) -> Lock:
     """Look up every pin of some variants, several at a time.
+
+    Args:
+        variants: the config of each.
+        confirm: look up files of features with a known checksum, too.
 
     Raises:
         UserError: one cannot be found or disagrees with config.yaml; others are warned of.
@@ -75,7 +85,7 @@ def find_pins(variants: Iterable[LoadedConfig]) -> Lock:
     pins: dict[tuple[str, str], Pin] = {}
     errors = []
     with tempfile.TemporaryDirectory(prefix="pin-", ignore_cleanup_errors=True) as scratch:
-        lookups = plan_lookups(variants, Path(scratch))
+        lookups = plan_lookups(variants, Path(scratch), confirm=confirm)
         for (kind, key), pin in run_concurrently(lookups, _WORKERS):
             if isinstance(pin, UserError):
                 errors.append(pin)
@@ -94,12 +104,15 @@ def find_pins(variants: Iterable[LoadedConfig]) -> Lock:
     )
 
 
-def plan_lookups(variants: Iterable[LoadedConfig], scratch: Path) -> Lookups:
+def plan_lookups(
+    variants: Iterable[LoadedConfig], scratch: Path, *, confirm: bool = False
+) -> Lookups:
     """Return what some variants need looked up, each thing once.
 
     Args:
         variants: the config of each.
         scratch: a folder for git, removed afterwards or at an interrupt.
+        confirm: look up files of features with a known checksum, too, unless the store has them.
 
     Raises:
         UserError: two of them use one model name for different files.
@@ -126,9 +139,15 @@ def plan_lookups(variants: Iterable[LoadedConfig], scratch: Path) -> Lookups:
             else:
                 lookup = partial(hosts.verify_commit, repo, commit, scratch)
                 lookups["commit", f"{repo}@{commit}"] = lookup
-        for model in config.models:
+        for model in config.all_models:
             _refuse_other_file(models.setdefault(model.name, model), model)
-            lookups["model", model.name] = partial(find_model_files, model, hub, store)
+            kind = "model"
+            if isinstance(model, FeatureModel) and model.is_pinned:
+                if not confirm or store.find_stored(artifacts_of(loaded, [model])):
+                    continue
+                kind = "weight"
+            lookup_files = partial(find_model_files, model, config.mirrors, hub, store)
+            lookups[kind, model.name] = lookup_files
     return lookups
 
 
@@ -148,7 +167,7 @@ def find_digest(name: str, registry: str | None) -> str:
         return str(client().images.get_registry_data(reference).id)
 
 
-def find_model_files(model: Model, hub: Hub, store: Store) -> LockedModel:
+def find_model_files(model: Model, mirrors: Mirrors, hub: Hub, store: Store) -> LockedModel:
     """Ask a model's source for revision, SHA-256 and size of its files now.
 
     The Hub's own record is enough for a large file. Small files and plain URLs come without a
@@ -156,14 +175,15 @@ def find_model_files(model: Model, hub: Hub, store: Store) -> LockedModel:
 
     Args:
         model: the model.
+        mirrors: addresses of outside sources.
         hub: the Hub.
         store: keeps files that had to be downloaded.
 
     Raises:
-        UserError: a file cannot be had, or differs from what config.yaml says of it.
+        UserError: a file cannot be had, or differs from what the config says of it.
     """
     unpinned = model.model_copy(update={"sha256": None, "size": None})
-    artifacts = model_artifacts(unpinned, None, hub.endpoint)
+    artifacts = model_artifacts(unpinned, None, mirrors)
     commit, files = None, {}
     for artifact in artifacts:
         if artifact.repo:  # all files at the first one's commit: a branch may move in between
@@ -177,7 +197,7 @@ def find_model_files(model: Model, hub: Hub, store: Store) -> LockedModel:
 
 
 def _check_config(model: Model, first: Artifact, locked: LockedModel) -> None:
-    """Compare a model of one file with the checksum and size that config.yaml gives."""
+    """Compare a model of one file with the checksum and size that the config gives."""
     if len(locked.files) != 1:
         return
     [file] = locked.files.values()
@@ -187,9 +207,10 @@ def _check_config(model: Model, first: Artifact, locked: LockedModel) -> None:
     ):
         if expected is not None and expected != found:
             raise UserError(
-                f"model {model.name}: config.yaml says {key} {expected}, the source has {found}",
+                f"model {model.name}: {model.declared_in} says {key} {expected},"
+                f" the source has {found}",
                 location=first.source,
-                hint="find out which is right before you correct config.yaml",
+                hint="find out which is right before you change config.yaml",
             )
 
 

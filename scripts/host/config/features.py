@@ -1,0 +1,103 @@
+"""Expand the features of a config into models: the files that A1111 would fetch at first use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+from scripts.common.models.weights import AuxiliaryWeight, Feature, features, weights_of
+from scripts.host.config.model_place import Placement
+from scripts.host.config.model_schema import HubSource, Model, Section, Source, UrlSource
+
+
+class FeatureChoice(Section):
+    """A feature, and where its files go."""
+
+    name: Feature
+    """The feature."""
+    placement: Placement = "image"
+    """Baked into the image, or fetched by the worker at start."""
+
+
+def _from_name(value: Any) -> Any:  # noqa: ANN401 - raw YAML
+    return {"name": value} if isinstance(value, str) else value
+
+
+ChosenFeature = Annotated[
+    FeatureChoice, BeforeValidator(_from_name, json_schema_input_type=Feature | FeatureChoice)
+]
+"""A feature by its name, or with a placement."""
+
+
+class FeatureModel(Model):
+    """A model that a feature adds to those of the config."""
+
+    feature: Feature
+    """The feature that adds it."""
+
+    @property
+    def declared_in(self) -> str:
+        """Where its source and checksum are written."""
+        return f"feature {self.feature}"
+
+    @property
+    def is_pinned(self) -> bool:
+        """Return whether the table of weights decides its bytes, so that it needs no lock."""
+        is_fixed = isinstance(self.source, UrlSource) or self.source.revision != "main"
+        return self.sha256 is not None and is_fixed
+
+
+def expand_features(
+    chosen: Iterable[FeatureChoice], release: str, configured: Iterable[Model]
+) -> tuple[FeatureModel, ...]:
+    """Return the models of some features, each once.
+
+    A configured model of the same name or place takes the place of a feature's.
+
+    Args:
+        chosen: the features; of two with the same file the first decides where it goes.
+        release: A1111 release.
+        configured: models of the config.
+
+    Raises:
+        ValueError: the release does not have a feature.
+    """
+    named = {model.name for model in configured}
+    taken = {path for model in configured for path in model.filled_paths}
+    found: dict[str, FeatureModel] = {}
+    for choice in chosen:
+        rows = weights_of(choice.name, release)
+        if not rows:
+            known = ", ".join(features(release))
+            raise ValueError(f"features: A1111 {release} has no {choice.name}; one of {known}")
+        for row in rows:
+            if row.name not in named and row.name not in found:
+                model = _make_model(row, choice)
+                if taken.isdisjoint(model.filled_paths):
+                    found[row.name] = model
+    return tuple(found.values())
+
+
+def _make_model(row: AuxiliaryWeight, choice: FeatureChoice) -> FeatureModel:
+    """Return a row as a model; what A1111 looks for outside of its data folder is always baked."""
+    source: Source = (
+        HubSource(hub=row.hub, file=row.file, revision=row.revision)
+        if row.hub
+        else UrlSource(url=row.url)
+    )
+    return FeatureModel(
+        name=row.name,
+        source=source,
+        kind=row.kind,
+        family=row.family or None,
+        path=row.path,
+        layout="hub-cache" if row.is_hub_cache else "file",
+        placement=choice.placement if row.kind else "image",
+        sha256=row.sha256 or None,
+        size=row.size,
+        allow_pickle=True,  # most are; their imports are checked all the same
+        licence=row.licence or None,
+        feature=choice.name,
+    )
