@@ -514,6 +514,27 @@ def test_jobs_may_still_choose_the_baked_checkpoint(
     assert world.start().checkpoint == baked
 
 
+def test_a_configuration_beside_a_checkpoint_comes_along(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It says what the tensors do not show, such as v-prediction.
+    baked = write(world.tmp / "model.safetensors")
+    variable = replace(VARIABLES["MODEL_PATH"], default=str(baked))
+    monkeypatch.setitem(VARIABLES, "MODEL_PATH", variable)
+    beside = write(world.tmp / "model.yaml")
+    for name in ("models/checkpoint/sub/a", "models/Stable-diffusion/b"):
+        write(world.volume / f"{name}.safetensors")
+        write(world.volume / f"{name}.yaml")
+    write(world.image / "models/Stable-diffusion/v2.safetensors")
+    write(world.image / "models/Stable-diffusion/v2.yaml")
+    tree = world.start(MODEL_PATH="v2")
+    place = "models/Stable-diffusion"
+    assert world.seen()[f"{place}/model.yaml"] == str(beside)
+    for entry in tree.visible:
+        assert world.data.joinpath(entry.place).with_suffix(".yaml").is_symlink()
+    assert len(tree.visible) == 4
+
+
 def test_the_checkpoint_that_a_path_names_is_shadowed_by_none(world: World) -> None:
     image = write(world.image / "models/Stable-diffusion/x.safetensors")
     write(world.volume / "models/checkpoint/x.safetensors")

@@ -40,6 +40,7 @@ HEALTHY: dict[str, Any] = {
     "model": "/model.safetensors",
     "model_missing": False,
     "model_error": "",
+    "model_base": "SD1",
     "models": {"checkpoint": 1},
     "models_shadowed": 0,
     "model_problems": [],
@@ -50,6 +51,9 @@ HEALTHY: dict[str, Any] = {
     "volume_there": True,
     "memory": 32_000_000_000,
     "memory_needed": 3_000_000_000,
+    "memory_weights": 0,
+    "gpu_weights": 2_300_000_000,
+    "gpu_memory_needed": 3_800_000_000,
     "shm": 67_108_864,
 }
 
@@ -110,6 +114,14 @@ def test_an_rtx_6000_ada_with_the_shipped_stack_has_no_finding() -> None:
         ({"model_problems": ["/v/x: a link to nothing"]}, "models", "models-unseen", "warned"),
         ({"volume_error": "read-only"}, "volume", "volume-unwritable", "warned"),
         ({"memory": 2_000_000_000}, "memory", "memory-low", "warned"),
+        ({"memory": 2, "memory_weights": 3}, "memory", "memory-low", "failed"),
+        ({"gpu_memory_needed": 52_000_000_000}, "gpu-memory", "gpu-memory-low", "warned"),
+        (
+            {"gpu_weights": 52_000_000_000, "gpu_memory_needed": 56_000_000_000},
+            "gpu-memory",
+            "gpu-memory-low",
+            "failed",
+        ),
         ({"shm": 1_000_000}, "shm", "shm-small", "warned"),
     ],
 )

@@ -134,7 +134,7 @@ def check_kernels(facts: Facts) -> Judgement | None:
 def check_model(facts: Facts) -> Judgement:
     """Expect a whole checkpoint, as far as its header shows."""
     if not facts.model_error:
-        return conclude(facts.model)
+        return conclude(f"{facts.model}{facts.model_base and f', {facts.model_base}'}")
     code = "model-missing" if facts.model_missing else "model-corrupt"
     return conclude(f"{facts.model}: {facts.model_error}", code)
 
@@ -166,12 +166,33 @@ def check_volume(facts: Facts) -> Judgement:
 
 
 def check_memory(facts: Facts) -> Judgement:
-    """Expect enough main memory for the checkpoints that may be loaded at once."""
+    """Expect enough main memory for the checkpoints that may be loaded at once.
+
+    Less than their weights take ends in a kill; what else is needed is an estimate.
+    """
     evidence = f"{facts.memory / 1e9:.1f} GB, needs about {facts.memory_needed / 1e9:.1f} GB"
     if len(facts.checkpoint_sizes) > 1:
         evidence += f" for {len(facts.checkpoint_sizes)} checkpoints"
-    is_low = facts.memory < facts.memory_needed
-    return conclude(evidence, "memory-low" if is_low else "", "warned")
+    code = "memory-low" if facts.memory < facts.memory_needed else ""
+    return conclude(evidence, code, "failed" if facts.memory < facts.memory_weights else "warned")
+
+
+def check_gpu_memory(facts: Facts) -> Judgement | None:
+    """Expect that the checkpoint, and one image of its own size, fit into the GPU's memory.
+
+    The WebUI loads it onto the first GPU. Flags such as --medvram make it take less.
+    """
+    gpus = facts.driver.gpus if facts.driver else ()
+    if facts.accelerator == "cpu" or not gpus or not facts.gpu_memory_needed:
+        return None
+    total, weights = gpus[0].total, facts.gpu_weights
+    evidence = (
+        f"{total / 1e9:.1f} GB, needs about {facts.gpu_memory_needed / 1e9:.1f} GB,"
+        f" {weights / 1e9:.1f} GB of it for weights"
+    )
+    if total >= facts.gpu_memory_needed:
+        return conclude(evidence)
+    return conclude(evidence, "gpu-memory-low", "failed" if total < weights else "warned")
 
 
 def check_shm(facts: Facts) -> Judgement:
@@ -193,5 +214,6 @@ CHECKS: Final[dict[str, Check]] = {
     "tcmalloc": check_tcmalloc,
     "volume": check_volume,
     "memory": check_memory,
+    "gpu-memory": check_gpu_memory,
     "shm": check_shm,
 }

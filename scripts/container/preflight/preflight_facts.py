@@ -1,7 +1,6 @@
 """Determine facts about this container and its machine."""
 
 import os
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,14 @@ from scripts.common.run import last_line, run_program
 from scripts.container import paths
 from scripts.container.settings import Settings
 from scripts.container.webui import environment
+from scripts.container.webui.checkpoint_memory import (
+    CheckpointWeights,
+    estimate_gpu_memory,
+    estimate_main_memory,
+    estimate_resident_weights,
+    read_weights,
+    saves_gpu_memory,
+)
 from scripts.container.webui.model_check import check_models
 from scripts.container.webui.model_links import read_own_links
 from scripts.container.webui.model_tree import ModelTree, build_model_tree, load_tree
@@ -25,9 +32,6 @@ from scripts.container.webui.webui_options import count_checkpoints_in_memory
 _DTYPE: Final = "float16"  # what the WebUI draws with by default
 _TIMEOUT: Final = 120.0  # seconds; a cold page cache makes the import of torch slow, not this slow
 _CHECK_TIMEOUT: Final = 20.0  # seconds in which as many of the volume's models are read as can be
-_CPU_MEMORY: Final = 5_500_000_000  # measured with an SD 1.5 checkpoint, A1111 v1.9.3
-_CUDA_MEMORY: Final = 1_000_000_000  # beside the checkpoint, which passes through main memory
-_CPU_GROWTH: Final = 2  # half-precision weights become single precision on the CPU (--no-half)
 _MEMORY_LIMITS: Final = (
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
@@ -46,6 +50,7 @@ class Facts:
         model: path of the checkpoint.
         model_missing: there is no checkpoint.
         model_error: fault of the checkpoint, as far as its header shows; empty without a fault.
+        model_base: base model of the checkpoint, such as SD1 or SDXL; empty if unknown.
         models: number of models that the WebUI sees, by kind.
         models_shadowed: number of models that are hidden by others of the same name.
         model_problems: models and folders that cannot be read, linked or used, with the reasons.
@@ -56,6 +61,10 @@ class Facts:
         memory: memory that this container may use: its own limit, or the machine's.
         memory_needed: memory that serving is known to need, with all checkpoints that are to stay
             loaded.
+        memory_weights: part of it that weights take for as long as they are loaded.
+        gpu_weights: GPU memory that the checkpoint's weights take.
+        gpu_memory_needed: GPU memory that they and one image of the checkpoint's own size take; 0
+            where it is not known, because flags of the WebUI keep parts of it in main memory.
         checkpoints_in_memory: number of checkpoints that may be loaded at once.
         checkpoint_sizes: sizes of the largest checkpoints that may be loaded at once, largest
             first.
@@ -70,6 +79,7 @@ class Facts:
     model: str
     model_missing: bool
     model_error: str
+    model_base: str
     models: dict[str, int]
     models_shadowed: int
     model_problems: list[str]
@@ -78,6 +88,9 @@ class Facts:
     volume_error: str
     memory: int
     memory_needed: int
+    memory_weights: int
+    gpu_weights: int
+    gpu_memory_needed: int
     checkpoints_in_memory: int
     checkpoint_sizes: list[int]
     shm: int
@@ -105,7 +118,8 @@ def gather_facts(settings: Settings) -> Facts:
         tree = _find_models(settings)
         model_missing, model_error = _check_model(tree.checkpoint)
         loaded = count_checkpoints_in_memory(settings)
-        sizes = _measure_checkpoints(tree, loaded)
+        first, largest = _read_checkpoints(tree, loaded)
+        saves = saves_gpu_memory(settings.webui_args, first.base)
         unusable = check_models(settings, tree.entries, _CHECK_TIMEOUT)
         return Facts(
             accelerator=settings.accelerator,
@@ -115,6 +129,7 @@ def gather_facts(settings: Settings) -> Facts:
             model=str(tree.checkpoint),
             model_missing=model_missing,
             model_error=model_error,
+            model_base=first.base,
             models={kind: count for kind, count in tree.count_by_kind().items() if count},
             models_shadowed=len(tree.entries) - len(tree.visible),
             model_problems=[f"{each.path}: {each.reason}" for each in (*tree.problems, *unusable)],
@@ -122,9 +137,12 @@ def gather_facts(settings: Settings) -> Facts:
             volume_there=settings.volume_dir.is_dir(),
             volume_error=_find_volume_error(settings),
             memory=_read_memory_limit(),
-            memory_needed=_estimate_memory(settings.accelerator, sizes),
+            memory_needed=estimate_main_memory(settings.accelerator, largest),
+            memory_weights=estimate_resident_weights(settings.accelerator, largest),
+            gpu_weights=first.mixed_size,
+            gpu_memory_needed=0 if saves else estimate_gpu_memory(first),
             checkpoints_in_memory=loaded,
-            checkpoint_sizes=sizes,
+            checkpoint_sizes=[each.file_size for each in largest],
             shm=_measure_shm(),
             torch=torch.result() if torch else None,
         )
@@ -180,16 +198,18 @@ def _read_memory_limit() -> int:
     return machine
 
 
-def _measure_checkpoints(tree: ModelTree, count: int) -> list[int]:
-    """Return the sizes of the largest checkpoints of which `count` may be loaded at once."""
-    paths = tree.list_checkpoints() if count > 1 else [tree.checkpoint]
-    return sorted(measure_files(paths).values(), reverse=True)[:count]
-
-
-def _estimate_memory(accelerator: str, sizes: Sequence[int]) -> int:
-    if accelerator == "cpu":  # the first one is part of the measured memory
-        return _CPU_MEMORY + _CPU_GROWTH * sum(sizes[1:])
-    return _CUDA_MEMORY + sum(sizes)
+def _read_checkpoints(
+    tree: ModelTree, count: int
+) -> tuple[CheckpointWeights, list[CheckpointWeights]]:
+    """Return the checkpoint that is loaded at start, and the `count` largest ones."""
+    sizes = measure_files({tree.checkpoint, *(tree.list_checkpoints() if count > 1 else ())})
+    first = read_weights(tree.checkpoint, sizes.get(tree.checkpoint, 0))
+    if count == 1:
+        return first, [first] if tree.checkpoint in sizes else []
+    # The checkpoint itself is among these, maybe by another path.
+    listed = [(sizes[path], path) for path in tree.list_checkpoints() if path in sizes]
+    listed.sort(key=lambda each: each[0], reverse=True)
+    return first, [read_weights(path, size) for size, path in listed[:count]]
 
 
 def _measure_shm() -> int:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from scripts.common.diagnostics.error import UserError
 from scripts.common.files import write_atomically
 from scripts.common.models.folder_listing import Problem, natural_key
-from scripts.common.models.kinds import KINDS, Kind, data_path, identify
+from scripts.common.models.kinds import COMPANION_SUFFIXES, KINDS, Kind, data_path, identify
 from scripts.common.models.layouts import PlacedModel
 from scripts.common.models.model_search import (
     FoundModel,
@@ -130,8 +130,11 @@ def build_model_tree(settings: Settings, own_links: frozenset[Path] = frozenset(
     search = discover(list_bases(settings), own_links, timeout)
     found, problems = search.found, search.problems
     baked = Path(VARIABLES["MODEL_PATH"].default)
-    if settings.model_path != baked and measure_files([baked], timeout):
-        found.append(_place_checkpoint(baked, "image"))  # jobs may still choose it
+    beside = [baked.with_suffix(suffix) for suffix in COMPANION_SUFFIXES]
+    there = measure_files([baked, *beside], timeout)
+    if settings.model_path != baked and baked in there:  # jobs may still choose it
+        companions = tuple(path.name for path in beside if path in there)
+        found.append(_place_checkpoint(baked, "image", companions))
     checkpoints = [model for model in found if model.placed.kind == "checkpoint"]
     wanted = _find_named_path(settings, checkpoints)
     is_found = any(model.path == wanted for model in checkpoints)
@@ -143,11 +146,11 @@ def build_model_tree(settings: Settings, own_links: frozenset[Path] = frozenset(
     return ModelTree(tuple(entries), tuple(problems), checkpoint)
 
 
-def _place_checkpoint(path: Path, rule: Rule) -> FoundModel:
+def _place_checkpoint(path: Path, rule: Rule, companions: tuple[str, ...] = ()) -> FoundModel:
     """Return a checkpoint that lies in no folder of models; those that do come before it."""
     place = data_path("checkpoint", path.name)
     placed = PlacedModel("checkpoint", "", path.name, place)
-    return FoundModel(placed, path, rule, path.parent, rank=_LAST)
+    return FoundModel(placed, path, rule, path.parent, companions, rank=_LAST)
 
 
 def _find_named_path(settings: Settings, checkpoints: Iterable[FoundModel]) -> Path | None:

@@ -1,0 +1,127 @@
+"""Estimate the memory that checkpoints take, from the headers of their files.
+
+The WebUI loads half-precision weights on a GPU, but for the VAE (`--no-half-vae`), and
+single-precision ones on the processor (`load_model_weights` in `modules/sd_models.py`), whatever
+the file holds. Alike in A1111 v1.9.3 and v1.10.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from scripts.common.diagnostics.error import UserError
+
+if TYPE_CHECKING:
+    from scripts.common.fetch.model_content import Base
+
+_HALF: Final = 2  # bytes of a weight
+_SINGLE: Final = 4
+_CPU_MEMORY: Final = 1_250_000_000  # beside the weights; measured with SD 1.5, A1111 v1.9.3: 5.5 GB
+_CUDA_MEMORY: Final = 1_000_000_000  # beside the checkpoint, which passes through main memory
+_EMA: Final = "model_ema."  # weights of training that the WebUI does not load
+_VAE: Final = "first_stage_model."
+_DRAWING: Final[dict[Base, int]] = {"SD1": 1_500_000_000, "SD2": 1_500_000_000}
+_DRAWING_LARGE: Final = 4_000_000_000
+"""Bytes of GPU memory beside the weights, for one image of the size that the model was made for.
+
+Chosen, not measured, so that the outcome is that of A1111's own advice: 4 GB suffice for SD 1
+(README.md), 12 GB for SDXL, and 8 GB need `--medvram-sdxl` (wiki, "Optimum SDXL Usage").
+"""
+_MEMORY_FLAGS: Final = ("--medvram", "--lowvram")
+_MEMORY_FLAG_SDXL: Final = "--medvram-sdxl"
+
+
+@dataclass(frozen=True)
+class CheckpointWeights:
+    """Weights of a checkpoint that the WebUI loads.
+
+    Args:
+        base: base model; empty if its tensors do not show it.
+        file_size: length of the file in bytes.
+        model: number of weights outside of the VAE.
+        vae: number of the VAE's weights.
+    """
+
+    base: Base
+    file_size: int
+    model: int
+    vae: int = 0
+
+    @property
+    def single_size(self) -> int:
+        """Return the bytes of all weights in single precision."""
+        return _SINGLE * (self.model + self.vae)
+
+    @property
+    def mixed_size(self) -> int:
+        """Return the bytes of all weights in half precision, the VAE's in single precision."""
+        return _HALF * self.model + _SINGLE * self.vae
+
+
+def read_weights(path: Path, file_size: int) -> CheckpointWeights:
+    """Count a checkpoint's weights by its header.
+
+    One without a readable header, such as a pickle, counts as a file of half-precision weights.
+
+    Args:
+        path: the file.
+        file_size: its length in bytes.
+    """
+    from scripts.common.fetch.file_format import check_safetensors, claims_safetensors
+    from scripts.common.fetch.model_content import describe
+
+    shapes: dict[str, tuple[int, ...]] = {}
+    if claims_safetensors(path.name):
+        try:
+            shapes, _, _ = check_safetensors(path)
+        except (UserError, OSError):
+            shapes = {}  # the check of the checkpoint reports it
+    if not shapes:
+        return CheckpointWeights("", file_size, file_size // _HALF)
+    loaded = {name: prod(shape) for name, shape in shapes.items() if not name.startswith(_EMA)}
+    vae = sum(count for name, count in loaded.items() if name.startswith(_VAE))
+    return CheckpointWeights(describe(shapes).base, file_size, sum(loaded.values()) - vae, vae)
+
+
+def estimate_main_memory(accelerator: str, checkpoints: Sequence[CheckpointWeights]) -> int:
+    """Return the main memory in bytes that serving takes.
+
+    Args:
+        accelerator: cuda or cpu.
+        checkpoints: those that are loaded at once, largest first.
+    """
+    weights = estimate_resident_weights(accelerator, checkpoints)
+    if accelerator == "cpu":
+        return _CPU_MEMORY + weights
+    return _CUDA_MEMORY + sum(each.file_size for each in checkpoints[:1]) + weights
+
+
+def estimate_resident_weights(accelerator: str, checkpoints: Sequence[CheckpointWeights]) -> int:
+    """Return the main memory in bytes that loaded weights take; arguments as above.
+
+    With a GPU one checkpoint is there, and the others wait in main memory.
+    """
+    if accelerator == "cpu":
+        return sum(each.single_size for each in checkpoints)
+    return sum(each.mixed_size for each in checkpoints[1:])
+
+
+def estimate_gpu_memory(checkpoint: CheckpointWeights) -> int:
+    """Return the GPU memory in bytes that a checkpoint takes to draw one image of its own size."""
+    return checkpoint.mixed_size + _DRAWING.get(checkpoint.base, _DRAWING_LARGE)
+
+
+def saves_gpu_memory(arguments: Sequence[str], base: Base) -> bool:
+    """Return whether flags of the WebUI keep parts of a checkpoint out of the GPU's memory.
+
+    Args:
+        arguments: of the WebUI.
+        base: base model of the checkpoint.
+    """
+    if base.startswith("SDXL") and _MEMORY_FLAG_SDXL in arguments:
+        return True
+    return any(flag in arguments for flag in _MEMORY_FLAGS)
