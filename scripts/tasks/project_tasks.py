@@ -70,6 +70,45 @@ def pin(
         say(f"wrote {LOCK_NAME}")
 
 
+@task(name="import", positional=["path"])
+def import_(
+    loaded: "LoadedConfig",
+    path: Annotated[str, "folder of a WebUI, or a mounted volume with its models"],
+    new_variant: Annotated[str, "write a variant of this name to config.yaml instead"] = "",
+    dry_run: Annotated[bool, "show the change, write nothing"] = False,
+    offline: Annotated[bool, "do not look for sources at the Hub and Civitai"] = False,
+    allow_pickle: Annotated[bool, "import .ckpt and .pt, too, which run code when loaded"] = False,
+    rehash: Annotated[bool, "read every file, also those that were hashed before"] = False,
+) -> None:
+    """Make config of an existing WebUI folder, which is only read.
+
+    Its models, flags, settings and extensions go to config.local.yaml.
+    """
+    from scripts.host.importer.config_write import change_local, change_shared
+    from scripts.host.importer.import_install import ImportOptions, plan_import, render_plan
+    from scripts.host.models.models_display import open_display
+
+    with open_display() as display:
+        plan = plan_import(
+            Path(path).expanduser(),
+            loaded,
+            ImportOptions(offline=offline, allow_pickle=allow_pickle, rehash=rehash),
+            on_progress=display.labelled("models", {}),
+            warn=display.warn,
+        )
+    say(render_plan(plan, terminal_width()))
+    change = change_shared(plan, loaded, new_variant) if new_variant else change_local(plan, loaded)
+    if not (diff := change.diff()):
+        say("nothing changed")
+        return
+    say(f"\n{diff}")
+    if dry_run:
+        note(f"dry run: {change.path.name} was not written")
+        return
+    change.write()
+    say(f"wrote {change.path.name}")
+
+
 @task()
 def lint(
     _: Context,

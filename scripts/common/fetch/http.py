@@ -7,7 +7,7 @@ and to no other that a redirect leads to.
 import email.utils
 import os
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from email.message import Message
@@ -76,7 +76,14 @@ class Response:
         return header.get_filename("")
 
 
-def open_url(url: str, *, headers: Mapping[str, str], token: str, policy: RetryPolicy) -> Response:
+def open_url(
+    url: str,
+    *,
+    headers: Mapping[str, str],
+    token: str,
+    policy: RetryPolicy,
+    accepted: Collection[int] = (_RANGE_NOT_SATISFIABLE,),
+) -> Response:
     """Request a URL.
 
     Args:
@@ -84,9 +91,10 @@ def open_url(url: str, *, headers: Mapping[str, str], token: str, policy: RetryP
         headers: sent to every host on the way.
         token: bearer token for the URL's own host; empty for none.
         policy: timeout and certificates.
+        accepted: statuses that are no error, besides 2xx.
 
     Returns:
-        A response with status 2xx, or 416.
+        A response with one of these statuses.
 
     Raises:
         RetryableError: another attempt may succeed.
@@ -105,7 +113,7 @@ def open_url(url: str, *, headers: Mapping[str, str], token: str, policy: RetryP
         raise _refused(url, "the address, or that of a proxy, cannot be used", hint) from None
     except (requests.RequestException, HTTPError, OSError) as error:
         raise _explain_connection(error, url) from None
-    if 200 <= response.status_code < 300 or response.status_code == _RANGE_NOT_SATISFIABLE:
+    if 200 <= response.status_code < 300 or response.status_code in accepted:
         read_some = partial(_read_some, response)
         return Response(response.status_code, response.headers, read_some, response.close)
     response.close()

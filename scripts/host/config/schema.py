@@ -71,6 +71,8 @@ class Mirrors(Section):
     """Prefix of owner/name sources, and of the files of features."""
     huggingface: Url = "https://huggingface.co"
     """Hub endpoint."""
+    civitai: Url = "https://civitai.com"
+    """Site that is asked for imported models by their SHA-256."""
     pytorch: Url | None = None
     """Extra package index for xformers, such as PyTorch's cu128 one."""
     python: Url | None = None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,19 +78,43 @@ def add_model(root: Path, entry: dict[str, object]) -> None:
     Raises:
         UserError: the config would not be valid with it.
     """
-    config = _Config.read(root)
+    _write(root, insert_models(ConfigText.read(root), [entry]))
+
+
+def insert_models(config: ConfigText, entries: Sequence[Mapping[str, object]]) -> str:
+    """Return the text of a config with further models at the end of its list."""
     text, models, end = config.text, config.models, config.models.end_mark.index
-    last = models.value[-1] if models.value else None
+    last, is_block = models.value[-1] if models.value else None, not config.document.flow_style
     if last and not models.flow_style:
-        text = _insert_lines(text, config.line_end(last), config.dash(last).column, entry)
-    elif config.is_block and text[end - 2 : end] == "[]":
+        return _insert_lines(
+            text, config.line_end(last), config.dash(last).column, dump_lines(entries)
+        )
+    if is_block and text[end - 2 : end] == "[]":
         start = len(text[: end - 2].rstrip(" "))
         text = text[:start] + text[end:]
-        text = _insert_lines(text, _line_end(text, start), 2, entry)
-    else:
-        at = last.end_mark.index if last else end - 1
-        text = text[:at] + (", " if last else "") + _dump(entry, is_flow=True) + text[at:]
-    _write(root, text)
+        return _insert_lines(text, _line_end(text, start), 2, dump_lines(entries))
+    at = last.end_mark.index if last else end - 1
+    items = ", ".join(_dump_flow(entry) for entry in entries)
+    return text[:at] + (", " if last else "") + items + text[at:]
+
+
+def insert_variant(config: ConfigText, lines: Sequence[str]) -> str:
+    """Return the text of a config with further lines at the end of its variants.
+
+    Args:
+        config: the config.
+        lines: a variant as `dump_lines` gives it, and comments.
+
+    Raises:
+        UserError: the variants are not written one below the other.
+    """
+    variants = config.value_of("variants")
+    if not isinstance(variants, yaml.MappingNode) or variants.flow_style or not variants.value:
+        raise UserError(
+            "the variants are not written one below the other", location=config.name, hint=_BY_HAND
+        )
+    (first, _), (_, last) = variants.value[0], variants.value[-1]
+    return _insert_lines(config.text, config.line_end(last), first.start_mark.column, lines)
 
 
 def remove_model(root: Path, name: str) -> None:
@@ -98,7 +123,7 @@ def remove_model(root: Path, name: str) -> None:
     Raises:
         UserError: there is no such model.
     """
-    config = _Config.read(root)
+    config = ConfigText.read(root)
     if name not in config.names:
         hint = f"one of: {', '.join(config.names)}"
         raise UserError(f"there is no model {name}", location=_NAME, hint=hint)
@@ -123,43 +148,48 @@ def _write(root: Path, text: str) -> None:
 
 
 @dataclass(frozen=True)
-class _Config:
-    """The text of `config.yaml`, and the place of each model in it.
+class ConfigText:
+    """The text of a config file, and the place of each model in it.
 
     Args:
+        name: name of the file.
         text: the text; line ends are as in the file.
         names: names of the models.
         models: the list of models.
-        is_block: True if the file is not one `{...}`.
+        document: the whole file.
         tokens: all tokens that have a text.
     """
 
+    name: str
     text: str
     names: list[str]
     models: yaml.SequenceNode
-    is_block: bool
+    document: yaml.MappingNode
     tokens: list[yaml.Token]
 
     @classmethod
-    def read(cls, root: Path) -> _Config:
-        """Read the config below `root`.
+    def read(cls, root: Path, name: str = _NAME) -> ConfigText:
+        """Read a config file below `root`.
 
         Raises:
             UserError: the file is not valid YAML, or has no list of models of its own.
         """
-        tree = read_layer(root / _NAME, _NAME).tree
-        text = (root / _NAME).read_bytes().decode()
+        tree = read_layer(root / name, name).tree
+        text = (root / name).read_bytes().decode()
         document = yaml.compose(text, Loader=yaml.SafeLoader)
-        pairs = document.value if isinstance(document, yaml.MappingNode) else []
-        models = next((value for key, value in pairs if key.value == "models"), None)
+        models = _find_value(document, "models")
         if not isinstance(document, yaml.MappingNode) or not isinstance(models, yaml.SequenceNode):
-            raise UserError("the config has no list of models", location=_NAME, hint=_BY_HAND)
+            raise UserError("the config has no list of models", location=name, hint=_BY_HAND)
         start, end = models.start_mark.index, models.end_mark.index
         if not all(start <= model.start_mark.index < end for model in models.value):
-            raise UserError("a model stands elsewhere in the file", location=_NAME, hint=_BY_HAND)
+            raise UserError("a model stands elsewhere in the file", location=name, hint=_BY_HAND)
         names = [str(model["name"]) for model in tree["models"]]
         tokens = [each for each in yaml.scan(text) if each.end_mark.index > each.start_mark.index]
-        return cls(text, names, models, not document.flow_style, tokens)
+        return cls(name, text, names, models, document, tokens)
+
+    def value_of(self, key: str) -> yaml.Node | None:
+        """Return the value of a key of the whole file; None without one."""
+        return _find_value(self.document, key)
 
     def dash(self, item: yaml.Node) -> yaml.Mark:
         """Return the position of a block item's dash."""
@@ -174,19 +204,43 @@ class _Config:
         return _line_end(self.text, last.end_mark.index - is_block_scalar)
 
 
-def _dump(entry: dict[str, object] | list[dict[str, object]], *, is_flow: bool | None) -> str:
-    flow = yaml.safe_dump(entry, sort_keys=False, default_flow_style=is_flow, width=10**6)
-    return flow.strip()
+def _find_value(document: yaml.Node | None, key: str) -> yaml.Node | None:
+    pairs = document.value if isinstance(document, yaml.MappingNode) else []
+    return next((value for name, value in pairs if name.value == key), None)
 
 
-def _insert_lines(text: str, at: int, indent: int, entry: dict[str, object]) -> str:
+class _Dumper(yaml.SafeDumper):
+    """Writes lists with their dashes below the key, two blanks to the right."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002 - PyYAML's own
+        super().increase_indent(flow, indentless=False)
+
+
+def dump_lines(value: Mapping[str, object] | Sequence[object]) -> list[str]:
+    """Return a value as lines of YAML, in which maps and lists without others are one line."""
+    text = yaml.dump(
+        value,
+        Dumper=_Dumper,
+        sort_keys=False,
+        default_flow_style=None,
+        width=10**6,
+        allow_unicode=True,
+    )
+    return str(text).splitlines()
+
+
+def _dump_flow(entry: Mapping[str, object]) -> str:
+    text = yaml.safe_dump(entry, sort_keys=False, default_flow_style=True, width=10**6)
+    return str(text).strip()
+
+
+def _insert_lines(text: str, at: int, indent: int, lines: Sequence[str]) -> str:
     """Insert a block item at the end of a line."""
     newline = ("\r\n" if "\r\n" in text else "\n") + " " * indent
-    lines = _dump([entry], is_flow=None).splitlines()
     return text[:at] + "".join(newline + line for line in lines) + text[at:]
 
 
-def _cut_block_item(config: _Config, node: yaml.Node) -> str:
+def _cut_block_item(config: ConfigText, node: yaml.Node) -> str:
     """Cut the lines of a block item; the last one leaves an empty list."""
     text, dash = config.text, config.dash(node).index
     start = text.rfind("\n", 0, dash) + 1
@@ -197,7 +251,7 @@ def _cut_block_item(config: _Config, node: yaml.Node) -> str:
     return text[:key_end] + " []" + text[key_end:start] + text[end:]
 
 
-def _cut_flow_item(config: _Config, node: yaml.Node) -> str:
+def _cut_flow_item(config: ConfigText, node: yaml.Node) -> str:
     """Cut a flow item and a comma, and the line if nothing else is on it."""
     text, start, end = config.text, node.start_mark.index, node.end_mark.index
     following = next(each for each in config.tokens if each.start_mark.index >= end)

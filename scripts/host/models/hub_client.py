@@ -28,6 +28,8 @@ from scripts.host.models.artifacts import Artifact, hub_url
 
 _LOCK = threading.Lock()
 
+_TIMEOUT = 30.0  # seconds for a list of files
+
 SMALLEST = 10_000_000
 """Bytes below which one request is as fast."""
 
@@ -86,6 +88,25 @@ def resolve_at_hub(artifact: Artifact, hub: Hub) -> Artifact:
         git_blob=etag if re.fullmatch(r"[0-9a-f]{40}", etag) else "",
     )
     return replace(artifact, revision=commit, spec=spec)
+
+
+def list_lfs_files(repo: str, revision: str, hub: Hub) -> dict[str, str]:
+    """Return the name of each large file of a repository, by its SHA-256.
+
+    Raises:
+        UserError: the Hub refuses, has no such revision, or cannot be reached.
+    """
+    with _LOCK:
+        _trust(hub.ca_bundle)
+    from huggingface_hub import HfApi, get_token
+
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    api = HfApi(endpoint=hub.endpoint, token=get_token() or False)
+    try:
+        found = api.model_info(repo, revision=revision, files_metadata=True, timeout=_TIMEOUT)
+    except Exception as error:
+        raise _explain(error, f"{repo} at {revision}", hub.endpoint) from None
+    return {file.lfs.sha256: file.rfilename for file in found.siblings or () if file.lfs}
 
 
 def _fetch_metadata(artifact: Artifact, hub: Hub, *, is_patient: bool = True) -> Any:  # noqa: ANN401 - the client's HfFileMetadata

@@ -90,13 +90,7 @@ class Store:
 
     def known_sha256(self, artifact: Artifact) -> str:
         """Return the SHA-256 of a file, if necessary as `remember` recorded it; empty if none."""
-        if artifact.spec.sha256:
-            return artifact.spec.sha256
-        try:
-            stored = json.loads(self._known(artifact.origin).read_text(encoding="utf-8"))
-            return str(stored["sha256"]) if stored["origin"] == artifact.origin else ""
-        except (OSError, ValueError, KeyError, TypeError):
-            return ""
+        return artifact.spec.sha256 or self.recall(artifact.origin)
 
     def object_path(self, sha256: str) -> Path:
         """Return the path for content of that SHA-256."""
@@ -168,6 +162,14 @@ class Store:
     def remember(self, origin: str, sha256: str) -> None:
         """Record the SHA-256 of an immutable address."""
         _record(self._known(origin), json.dumps({"origin": origin, "sha256": sha256}))
+
+    def recall(self, origin: str) -> str:
+        """Return the SHA-256 of an address as `remember` recorded it; empty if it did not."""
+        try:
+            stored = json.loads(self._known(origin).read_text(encoding="utf-8"))
+            return str(stored["sha256"]) if stored["origin"] == origin else ""
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
 
     def _known(self, origin: str) -> Path:
         return self.root / "known" / _short(origin)

@@ -1,0 +1,1 @@
+"""Import of an existing WebUI folder: its models, flags, settings and extensions become config."""

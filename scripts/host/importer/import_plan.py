@@ -1,0 +1,230 @@
+"""Turn what was found in an install into values of the config."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from scripts.common.models.kinds import (
+    COMPANION_SUFFIXES,
+    IMAGE_TREE,
+    VAE_SUFFIXES,
+    Kind,
+    choose_family,
+    data_path,
+    identify,
+)
+from scripts.common.models.layouts import PlacedModel
+from scripts.host.config.addresses import file_name
+from scripts.host.config.layers import Layer, validation_error
+from scripts.host.config.model_place import CHECKPOINT_PATH
+from scripts.host.config.model_schema import Model
+from scripts.host.importer.found_extensions import Extension
+from scripts.host.importer.installed_models import InstalledModel
+from scripts.host.importer.model_origins import Origin
+from scripts.host.importer.user_flags import LeftOut
+
+Entry = dict[str, Any]
+
+_LOCAL: Final = "file"  # an origin on this machine only
+
+
+@dataclass(frozen=True)
+class PlannedModel:
+    """A model that becomes an entry of the config.
+
+    Args:
+        model: the file.
+        entry: the entry.
+        found_at: where its source was found, as in `Origin`, or `file`.
+    """
+
+    model: InstalledModel
+    entry: Entry
+    found_at: str
+
+    @property
+    def is_local(self) -> bool:
+        """True if its only known source is the file itself."""
+        return self.found_at == _LOCAL
+
+
+@dataclass(frozen=True)
+class ImportPlan:
+    """What an import adds to the config.
+
+    Args:
+        models: new models.
+        kept: models of the config that stay.
+        known: names of models of the config that the install has too.
+        flags: of the WebUI.
+        settings: of the WebUI.
+        extensions: to be listed in a comment.
+        start: name of the checkpoint that is loaded at start, as the install calls it; empty where
+            the config's stays.
+        left_out: what is not imported.
+    """
+
+    models: tuple[PlannedModel, ...] = ()
+    kept: tuple[Model, ...] = ()
+    known: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    extensions: tuple[Extension, ...] = ()
+    start: str = ""
+    left_out: tuple[LeftOut, ...] = ()
+
+
+def plan_models(
+    models: Sequence[InstalledModel],
+    origins: Mapping[str, Origin],
+    configured: Sequence[Model],
+    hashes: Mapping[str, Collection[str]],
+    last_checkpoint: str,
+) -> ImportPlan:
+    """Make an entry of each model that the config does not have yet.
+
+    Args:
+        models: of the install, each content once.
+        origins: where they come from, by SHA-256.
+        configured: models of the config.
+        hashes: known SHA-256 of their files, by name of the model.
+        last_checkpoint: name of the checkpoint that the install has loaded last; empty if unknown.
+    """
+    start = choose_start(models, last_checkpoint)
+    kept = [model for model in configured if not (start and model.target == CHECKPOINT_PATH)]
+    if start:  # a model that is configured for the start stays if it is the same
+        kept += [
+            model
+            for model in configured
+            if model.target == CHECKPOINT_PATH and start.sha256 in hashes.get(model.name, ())
+        ]
+    names = {model.name for model in kept}
+    taken = {_identity(model): model for model in kept}
+    planned: list[PlannedModel] = []
+    known: list[str] = []
+    left_out: list[LeftOut] = []
+    for found in models:
+        origin = origins.get(found.sha256) or Origin({"url": found.path.as_uri()}, _LOCAL)
+        name = _choose_name(found, names)
+        path = _choose_start_path(found, start) or _choose_path(found.placed, origin)
+        entry = make_entry(name, found, origin, path)
+        try:
+            model = Model.model_validate(entry)
+        except ValidationError as error:
+            reason = validation_error(error, Layer(entry), name="model", hint="").message
+            left_out.append(LeftOut(str(found.path), reason))
+            continue
+        if other := taken.get(_identity(model)):
+            if found.sha256 in hashes.get(other.name, ()):
+                known.append(other.name)
+            else:
+                reason = f"{other.name} of the config has its place, with other content"
+                left_out.append(LeftOut(str(found.path), reason))
+            continue
+        taken[_identity(model)] = model
+        names.add(name)
+        planned.append(PlannedModel(found, entry, origin.found_at))
+    return ImportPlan(
+        tuple(planned),
+        tuple(kept),
+        tuple(known),
+        start=start.placed.name if start else "",
+        left_out=tuple(left_out),
+    )
+
+
+def choose_start(models: Sequence[InstalledModel], last: str) -> InstalledModel | None:
+    """Return the checkpoint to load at start: the one that was loaded last, else the first.
+
+    The image has it as `/model.safetensors`, so it must be safetensors.
+    """
+    usable = [
+        model
+        for model in models
+        if model.placed.kind == "checkpoint" and model.path.suffix.lower() == ".safetensors"
+    ]
+    named = (
+        each for each in usable if last in (each.placed.name, PurePosixPath(each.placed.name).name)
+    )
+    return next(named, usable[0] if usable else None)
+
+
+def make_entry(name: str, found: InstalledModel, origin: Origin, path: str) -> Entry:
+    """Return a model as the config holds it, without default values.
+
+    Args:
+        name: name of the model in tasks.
+        found: the file.
+        origin: where it comes from.
+        path: as in the config; empty where kind and source give the place.
+    """
+    placed = found.placed
+    family = placed.family if placed.family != choose_family(placed.kind, placed.name) else ""
+    return {
+        "name": name,
+        "source": dict(origin.source),
+        "kind": placed.kind,
+        **({"family": family} if family else {}),
+        **({"path": path} if path else {}),
+        "sha256": found.sha256,
+        "size": found.size,
+        **({"allow_pickle": True} if found.is_pickle else {}),
+        **({"licence": origin.licence} if origin.licence else {}),
+    }
+
+
+def _choose_start_path(found: InstalledModel, start: InstalledModel | None) -> str:
+    """Return `path` of the checkpoint that is loaded at start, or of a file that goes with it.
+
+    The WebUI finds a checkpoint's configuration and VAE by the checkpoint's own name
+    (`find_checkpoint_config_near_filename` in `modules/sd_models_config.py`,
+    `find_vae_near_checkpoint` in `modules/sd_vae.py`), which is another one in the image.
+    """
+    if start is None:
+        return ""
+    if found is start:
+        return CHECKPOINT_PATH
+    place, stem = found.placed.place, start.placed.place.with_suffix("")
+    renamed = PurePosixPath(CHECKPOINT_PATH).with_suffix("")
+    if place == stem.with_name(f"{stem.name}.yaml"):
+        return str(renamed.with_name(f"{renamed.name}.yaml"))
+    for suffix in VAE_SUFFIXES:
+        if place == stem.with_name(f"{stem.name}{suffix}"):
+            return str(IMAGE_TREE / data_path("checkpoint", f"{renamed.name}{suffix}"))
+    return ""
+
+
+def _choose_path(placed: PlacedModel, origin: Origin) -> str:
+    """Return `path` of an entry; empty where kind and source give the same place."""
+    beside_checkpoint = placed.kind == "vae" and placed.place.is_relative_to(
+        data_path("checkpoint", "")
+    )
+    if beside_checkpoint:  # the WebUI takes it for the checkpoint of the same name
+        return str(IMAGE_TREE / placed.place)
+    file = PurePosixPath(origin.source.get("file", "")).name
+    file = file or file_name(origin.source.get("url", ""))
+    return placed.name if placed.kind == "other" or file != placed.name else ""
+
+
+def _choose_name(found: InstalledModel, taken: Collection[str]) -> str:
+    """Return a name for tasks that no other model has."""
+    path = PurePosixPath(found.placed.name)
+    stem = path.name if path.suffix.lower() in COMPANION_SUFFIXES else path.stem
+    name = re.sub(r"[^A-Za-z0-9._]+", "-", stem).strip("-._") or found.placed.kind
+    wanted = (name, f"{name}-{found.placed.kind}")
+    numbered = (f"{name}-{number}" for number in range(2, len(taken) + 4))
+    return next(each for each in (*wanted, *numbered) if each not in taken)
+
+
+def _identity(model: Model) -> tuple[Kind | str, ...]:
+    """Return what no two models of a config may share."""
+    name = model.location.name
+    if model.kind in (None, "other") or name.lower().endswith(COMPANION_SUFFIXES):
+        return (model.filled_path,)
+    if model.target == CHECKPOINT_PATH:
+        return (model.target,)
+    return (model.actual_kind, model.location.family, identify(model.actual_kind, name))
