@@ -80,9 +80,9 @@ def import_(
     allow_pickle: Annotated[bool, "import .ckpt and .pt, too, which run code when loaded"] = False,
     rehash: Annotated[bool, "read every file, also those that were hashed before"] = False,
 ) -> None:
-    """Make config of an existing WebUI folder, which is only read.
+    """Make config of an existing WebUI folder or volume.
 
-    Its models, flags, settings and extensions go to config.local.yaml.
+    Its models, flags, settings and extensions go to config.local.yaml; the folder is only read.
     """
     from scripts.host.importer.config_write import change_local, change_shared
     from scripts.host.importer.import_install import ImportOptions, plan_import, render_plan

@@ -72,11 +72,12 @@ def plan_import(
     )
     hashes = [model.sha256 for model in models]
     origins = find_origins(hashes, loaded, offline=options.offline, warn=warn)
+    configured = loaded.config.all_models
     known = {
         model.name: {store.known_sha256(each) for each in artifacts_of(loaded, [model])}
-        for model in loaded.config.models
+        for model in configured
     }
-    plan = plan_models(models, origins, loaded.config.models, known, settings.checkpoint)
+    plan = plan_models(models, origins, configured, known, settings.checkpoint)
     extensions = find_extensions(install.data, settings.disabled_extensions)
     unknown = [LeftOut("settings of extensions", ", ".join(settings.unknown))]
     plan = replace(

@@ -19,6 +19,7 @@ from scripts.common.models.kinds import (
 )
 from scripts.common.models.layouts import PlacedModel
 from scripts.host.config.addresses import file_name
+from scripts.host.config.features import FeatureModel
 from scripts.host.config.layers import Layer, validation_error
 from scripts.host.config.model_place import CHECKPOINT_PATH
 from scripts.host.config.model_schema import Model
@@ -90,18 +91,18 @@ def plan_models(
     Args:
         models: of the install, each content once.
         origins: where they come from, by SHA-256.
-        configured: models of the config.
+        configured: models of the config, and of its features.
         hashes: known SHA-256 of their files, by name of the model.
         last_checkpoint: name of the checkpoint that the install has loaded last; empty if unknown.
     """
     start = choose_start(models, last_checkpoint)
-    kept = [model for model in configured if not (start and model.target == CHECKPOINT_PATH)]
-    if start:  # a model that is configured for the start stays if it is the same
-        kept += [
-            model
-            for model in configured
-            if model.target == CHECKPOINT_PATH and start.sha256 in hashes.get(model.name, ())
-        ]
+    kept = [
+        model
+        for model in configured
+        if start is None
+        or model.target != CHECKPOINT_PATH
+        or start.sha256 in hashes.get(model.name, ())
+    ]
     names = {model.name for model in kept}
     taken = {_identity(model): model for model in kept}
     planned: list[PlannedModel] = []
@@ -130,7 +131,7 @@ def plan_models(
         planned.append(PlannedModel(found, entry, origin.found_at))
     return ImportPlan(
         tuple(planned),
-        tuple(kept),
+        tuple(model for model in kept if not isinstance(model, FeatureModel)),
         tuple(known),
         start=start.placed.name if start else "",
         left_out=tuple(left_out),
@@ -224,7 +225,7 @@ def _identity(model: Model) -> tuple[Kind | str, ...]:
     """Return what no two models of a config may share."""
     name = model.location.name
     if model.kind in (None, "other") or name.lower().endswith(COMPANION_SUFFIXES):
-        return (model.filled_path,)
+        return model.filled_paths
     if model.target == CHECKPOINT_PATH:
         return (model.target,)
     return (model.actual_kind, model.location.family, identify(model.actual_kind, name))

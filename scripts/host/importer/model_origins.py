@@ -16,6 +16,7 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.http import RetryableError, open_url
 from scripts.common.fetch.spec import RetryPolicy, redact_url
 from scripts.common.models.weights import AuxiliaryWeight, auxiliary_weights
+from scripts.host.config.addresses import apply_mirror
 from scripts.host.config.load import LoadedConfig, load_variants
 from scripts.host.config.model_schema import HubSource, Model
 from scripts.host.models.artifacts import Artifact, artifacts_of
@@ -63,7 +64,8 @@ def find_origins(
         warn: called with what could not be asked.
     """
     variants = load_variants(root=loaded.root)
-    found = {**_from_weights(), **_from_config([*variants, loaded])}
+    github = loaded.config.mirrors.github
+    found = {**_from_weights(github), **_from_config([*variants, loaded])}
     found = {sha256: found[sha256] for sha256 in hashes if sha256 in found}
     if not offline and (unknown := [each for each in hashes if each not in found]):
         listed = _from_hub(loaded, warn)
@@ -73,11 +75,11 @@ def find_origins(
     return found
 
 
-def _from_weights() -> dict[str, Origin]:
+def _from_weights(github: str) -> dict[str, Origin]:
     def source(weight: AuxiliaryWeight) -> Source:
         if weight.hub:
             return {"hub": weight.hub, "file": weight.file, "revision": weight.revision}
-        return {"url": weight.url}
+        return {"url": apply_mirror(weight.url, github)}
 
     rows = (row for row in auxiliary_weights() if row.sha256)
     return {row.sha256: Origin(source(row), "weights", row.licence) for row in rows}
@@ -111,7 +113,9 @@ def _from_hub(loaded: LoadedConfig, warn: Callable[[str], None]) -> dict[str, Or
         (repo, revision): partial(list_lfs_files, repo, revision, hub) for repo, revision in models
     }
     found: dict[str, Origin] = {}
-    for (repo, revision), files in run_concurrently(work, _AT_ONCE):
+    answers = dict(run_concurrently(work, _AT_ONCE))
+    for repo, revision in work:
+        files = answers[repo, revision]
         if isinstance(files, UserError):
             warn(f"{repo} was not searched: {files.message}")
             continue
