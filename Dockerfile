@@ -225,8 +225,13 @@ COPY --link --from=webui /stable-diffusion-webui /stable-diffusion-webui
 COPY --link --from=checked /opt/webui /opt/webui
 
 # What the worker reads. PIP_CACHE_DIR is for run time: RunPod mounts its volume at /runpod-volume.
+# IMAGE_FLAGS and IMAGE_SETTINGS are webui.flags and webui.settings of config.yaml, as JSON.
 ARG ACCELERATOR=cuda
+ARG IMAGE_FLAGS=
+ARG IMAGE_SETTINGS=
 ENV ACCELERATOR=${ACCELERATOR} \
+    IMAGE_FLAGS=${IMAGE_FLAGS} \
+    IMAGE_SETTINGS=${IMAGE_SETTINGS} \
     PATH=/opt/webui/bin:$PATH \
     WEBUI_PYTHON=/opt/webui/bin/python \
     PYTHONPATH=/opt/worker \

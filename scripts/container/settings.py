@@ -5,20 +5,27 @@ The reference of variables is generated from `VARIABLES`.
 
 from __future__ import annotations
 
-import re
-import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
+from scripts.common.webui_settings import parse_settings
+from scripts.container import setting_parsers as parsers
+from scripts.container.setting_parsers import ImageFlags, Warmup
 
 CONTAINER_PATH: Final = Path("/opt/worker")
 """Folder of this code in the image; never on the WebUI's own import path."""
 
-Parser = Callable[[str], Any]
-"""Turns a variable's text into a setting. Raises ValueError with a hint, or UserError."""
+_PARSERS: Final[Mapping[str, parsers.Parser]] = {
+    "str": str,
+    "int": lambda text: int(parsers.parse_number(text)),
+    "float": parsers.parse_number,
+    "Path": Path,
+    "Path | None": lambda text: Path(text) if text else None,
+    "tuple[str, ...]": parsers.parse_arguments,
+}
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,7 @@ class Variable:
     default: str
     meaning: str
     choices: tuple[str, ...] = ()
-    parse: Parser | None = None
+    parse: parsers.Parser | None = None
 
     def read(self, name: str, environ: Mapping[str, str]) -> str:
         """Return the variable's text, in lower case where it is one of the choices.
@@ -47,74 +54,6 @@ class Variable:
         if self.choices and value.lower() not in self.choices:
             raise _invalid(name, value, f"one of: {', '.join(self.choices)}")
         return value.lower() if self.choices else value
-
-
-@dataclass(frozen=True)
-class Warmup:
-    """Size in pixels and sampling steps of an image that is drawn before the worker is ready."""
-
-    width: int
-    height: int
-    steps: int
-
-    def __str__(self) -> str:
-        return f"{self.width}x{self.height}"
-
-
-def _parse_number(text: str) -> float:
-    if not re.fullmatch(r"\d{1,9}(\.\d{1,6})?", text):
-        raise ValueError("set it to a number, or leave it out")
-    return float(text)
-
-
-def _parse_arguments(text: str) -> tuple[str, ...]:
-    try:
-        return tuple(shlex.split(text))
-    except ValueError:
-        raise ValueError("close every quote") from None
-
-
-def _parse_credentials(text: str) -> str:
-    # The WebUI splits them at commas, then at the one colon.
-    if text and not all(re.fullmatch(r"[^:]+:[^:]+", part) for part in text.split(",")):
-        hint = "set user:password, with no further colon or comma; several with commas"
-        # The value is not shown: it is a secret.
-        raise UserError("API_AUTH is not user:password", hint=hint, code="setting-invalid")
-    return text
-
-
-def _parse_checkpoint_count(text: str) -> int:
-    # The range of the WebUI's own option (modules/shared_options.py, sd_checkpoints_limit).
-    if not re.fullmatch(r"\d{1,2}", text) or int(text) > 10:
-        raise ValueError("set it to a whole number from 1 to 10, or to 0")
-    return int(text)
-
-
-def _parse_warmup(text: str) -> tuple[Warmup, ...]:
-    if text.lower() in ("off", "0", "no", "false"):
-        return ()
-    return tuple(_parse_warmup_size(part.strip()) for part in text.split(","))
-
-
-def _parse_warmup_size(text: str) -> Warmup:
-    match = re.fullmatch(r"(\d{2,4})x(\d{2,4})(?:x(\d{1,3}))?", text)
-    sides = (int(match[1]), int(match[2])) if match else ()
-    steps = int(match[3] or 1) if match else 0
-    if not sides or any(side % 8 or not side for side in sides) or not steps:
-        form = "width x height or width x height x steps, sides in multiples of 8"
-        example = "512x512,832x1216 or 64x64x1, or off"
-        raise ValueError(f"{text!r} is not {form}; for example {example}")
-    return Warmup(*sides, steps)
-
-
-_PARSERS: Final[dict[str, Parser]] = {
-    "str": str,
-    "int": lambda text: int(_parse_number(text)),
-    "float": _parse_number,
-    "Path": Path,
-    "Path | None": lambda text: Path(text) if text else None,
-    "tuple[str, ...]": _parse_arguments,
-}
 
 
 def _env(*args: Any, **options: Any) -> Any:  # noqa: ANN401 - a field of any type
@@ -136,10 +75,39 @@ class Settings:
     )
     accelerator: str = _env("cuda", "device that draws; set by the image", ("cuda", "cpu"))
     webui_args: tuple[str, ...] = _env("", "further flags for the WebUI, after the worker's own")
+    image_flags: ImageFlags = _env(
+        "",
+        "flags that the image adds or removes, as JSON; made by the build",
+        parse=parsers.parse_image_flags,
+    )
+    image_settings: Mapping[str, Any] = _env(
+        "",
+        "options of the WebUI that the image sets, as JSON; made by the build",
+        parse=parse_settings,
+    )
+    webui_settings: Mapping[str, Any] = _env(
+        "",
+        "options of the WebUI as JSON, over the image's and over saved ones: "
+        '{"CLIP_stop_at_last_layers": 2}',
+        parse=parse_settings,
+    )
+    gpu_memory: str = _env(
+        "auto",
+        "auto gives --lowvram, --medvram or --medvram-sdxl to the WebUI where the GPU is small for "
+        "the checkpoint, unless one of them is set by hand",
+        ("auto", "off"),
+    )
+    pytorch_cuda_alloc_conf: str = _env(
+        "",
+        "torch's CUDA allocator, such as expandable_segments:True; empty: torch's own defaults",
+        parse=parsers.parse_alloc_conf,
+    )
     webui_host: str = _env("", "address to serve on; empty: 0.0.0.0, in serverless mode 127.0.0.1")
     webui_port: int = _env("3000", "port of the WebUI's API")
     api_auth: str = _env(
-        "", "user:password that the API requires; several with commas", parse=_parse_credentials
+        "",
+        "user:password that the API requires; several with commas",
+        parse=parsers.parse_credentials,
     )
     model_path: Path = _env(
         "/model.safetensors",
@@ -155,7 +123,7 @@ class Settings:
     checkpoints_in_memory: int = _env(
         "0",
         "checkpoints that stay in memory when jobs switch between them; 0: as the WebUI is set up",
-        parse=_parse_checkpoint_count,
+        parse=parsers.parse_checkpoint_count,
     )
     data_dir: Path = _env("", "folder of the WebUI's settings; empty: below WORKER_DIR")
     log_level: str = _env(
@@ -170,7 +138,7 @@ class Settings:
         "64x64x1",
         "images that are drawn before the worker is ready, as width x height, or with x steps: "
         "512x512,832x1216; off: none",
-        parse=_parse_warmup,
+        parse=parsers.parse_warmup,
     )
     ready_timeout: float = _env("600", "seconds until those images must be there")
     stop_timeout: float = _env("25", "seconds that running jobs get to end at a stop")
@@ -202,6 +170,11 @@ class Settings:
     def is_serverless(self) -> bool:
         """Return whether the worker takes RunPod's jobs."""
         return self.worker_mode == "serverless"
+
+    @property
+    def further_flags(self) -> tuple[str, ...]:
+        """Return the WebUI's arguments after the worker's own: the image's, then WEBUI_ARGS."""
+        return (*self.image_flags.add, *self.webui_args)
 
     @staticmethod
     def from_environment(environ: Mapping[str, str]) -> Settings:

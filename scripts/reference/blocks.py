@@ -95,6 +95,7 @@ BLOCKS: Final[dict[str, Callable[[], str]]] = {
     "push-record": partial(tables.record_fields, PushRecord),
     "inspection": partial(tables.record_fields, Inspection),
     "worker-variables": tables.worker_variables,
+    "builtin-flags": tables.builtin_flags,
     "diagnostic-codes": tables.diagnostic_codes,
     "job-endpoints": tables.job_endpoints,
     "job-fields": tables.job_fields,

@@ -17,6 +17,7 @@ from scripts.common.checks.check import LEVELS, CheckResult
 from scripts.common.diagnostics.table import diagnostics
 from scripts.common.models.weights import FEATURES, auxiliary_weights, weights_of
 from scripts.common.units import size
+from scripts.common.webui_flags import BUILTIN_FLAGS, CONDITIONS, VARIABLE_FLAGS, BuiltinFlag
 from scripts.container.serverless.job_input import ENDPOINTS, FIELD_RULES, MISNAMED
 from scripts.container.settings import VARIABLES
 from scripts.host.config.load import ROOT
@@ -234,6 +235,20 @@ def _field_table(schema: dict[str, Any], *docstrings: str) -> str:
         (code(name), _type(node), meanings[name]) for name, node in schema["properties"].items()
     ]
     return table(("field", "type", "meaning"), rows)
+
+
+def builtin_flags() -> str:
+    """List the flags that the worker gives the WebUI by itself."""
+    rows = [
+        (code(" ".join(flag.arguments)), CONDITIONS[flag.condition], _purpose(flag))
+        for flag in BUILTIN_FLAGS
+    ]
+    made = [(code(f"{flag} …"), f"from {code(name)}", "") for flag, name in VARIABLE_FLAGS.items()]
+    return table(("flag", "given", "purpose"), [*rows, *made])
+
+
+def _purpose(flag: BuiltinFlag) -> str:
+    return f"{flag.reason}; cannot be removed" if flag.required else flag.reason
 
 
 def worker_variables() -> str:

@@ -35,7 +35,7 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned i, void **to) { *to = card; return 0;
 int nvmlDeviceGetName(void *d, char *to, unsigned n) {
   return d == card ? text(to, n, "NVIDIA RTX 6000 Ada Generation") : 2; }
 int nvmlDeviceGetMemoryInfo(void *d, memory *to) {
-  to->total = 51527024640ULL; to->used = 614400000ULL; to->free = to->total - to->used; return 0; }
+  to->total = TOTAL; to->used = 614400000ULL; to->free = to->total - to->used; return 0; }
 int nvmlDeviceGetCudaComputeCapability(void *d, int *x, int *y) {
   *x = MAJOR; *y = MINOR; return 0; }
 int nvmlDeviceGetUtilizationRates(void *d, utilisation *to) { to->gpu = 37; return UTILISATION; }
@@ -49,6 +49,7 @@ def library(
     count: int = 1,
     init: int = 0,
     utilisation: int = 0,
+    total: int = 51_527_024_640,
     is_old: bool = False,
 ) -> Path:
     """Build the library.
@@ -59,11 +60,12 @@ def library(
         count: number of GPUs.
         init: status of the first call; not 0 is a broken driver.
         utilisation: status of the call for it; not 0 is a slice of a GPU.
+        total: bytes of memory of each.
         is_old: leave out a function that later drivers have.
     """
     source, built = folder / "nvml.c", folder / "libnvidia-ml.so.1"
     source.write_text(SOURCE)
-    values = {"INIT": init, "UTILISATION": utilisation, "COUNT": count}
+    values = {"INIT": init, "UTILISATION": utilisation, "COUNT": count, "TOTAL": f"{total}ULL"}
     values |= {"MAJOR": capability[0], "MINOR": capability[1], **({"OLD": 1} if is_old else {})}
     switches = [f"-D{name}={value}" for name, value in values.items()]
     argv = [str(COMPILER), "-shared", "-fPIC", "-nostdlib", *switches, "-o", str(built)]

@@ -118,7 +118,9 @@ def main() -> None:
     parser.add_argument("--port", type=int)
     parser.add_argument("--server-name")
     parser.add_argument("--data-dir", type=Path)
-    flags, _ = parser.parse_known_args()
+    flags, others = parser.parse_known_args()
+    if "--no-such-flag" in others:
+        parser.error("unrecognized arguments: --no-such-flag")
     if FAULT == "crash-at-start":
         raise RuntimeError("the stand-in was asked to crash")
     seen = {"argv": sys.argv[1:], "env": dict(os.environ), "uid": os.getuid(), "pid": os.getpid()}

@@ -41,6 +41,18 @@ def test_dockerfile_defaults_equal_the_config() -> None:
     assert shipped().arguments == expected
 
 
+def test_flags_and_settings_are_baked_as_json() -> None:
+    inputs = shipped(
+        "webui.flags.add=['--lora-dir /my loras', --medvram-sdxl]",
+        "webui.flags.remove=['--xformers']",
+        "webui.settings={samples_format: jpg, CLIP_stop_at_last_layers: 2, tiling: false}",
+    )
+    flags = {"add": ["--lora-dir", "/my", "loras", "--medvram-sdxl"], "remove": ["--xformers"]}
+    assert json.loads(inputs.arguments["IMAGE_FLAGS"]) == flags
+    settings = '{"CLIP_stop_at_last_layers":2,"samples_format":"jpg","tiling":false}'
+    assert inputs.arguments["IMAGE_SETTINGS"] == settings
+
+
 @pytest.mark.parametrize(
     ("configured", "registry", "expected"),
     [

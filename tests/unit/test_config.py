@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -196,3 +197,24 @@ def test_settings_of_one_file_are_refused_for_several(checkout: Path, settings: 
 def test_the_lock_of_packages_lies_in_the_checkout(checkout: Path, path: str) -> None:
     with pytest.raises(UserError, match=r"build\.requirements"):
         load(define=[f"build.requirements={path}"], root=checkout)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("flags.add", "['--port 1']", "set its variable WEBUI_PORT"),
+        ("flags.add", "['--api-auth a:b']", "is a secret.* set API_AUTH instead"),
+        ("flags.add", "[medvram]", "does not begin with --"),
+        ("flags.add", '["--vae-dir \'/x"]', "open quote"),
+        ("flags.remove", "['--nowebui']", "the worker needs --nowebui"),
+        ("flags.remove", "['--medvram']", "not one of the worker's own flags: --no-hashing"),
+        ("settings", "{sd_model_checkpoint: x}", "MODEL_PATH"),
+        ("settings", "{outdir_samples: outputs}", "absolute path"),
+        ("settings", "{samples_format: null}", "samples_format is neither"),
+        ("settings", "{sd_vae: {a: b}}", "sd_vae is neither"),
+    ],
+)
+def test_what_the_webui_must_not_have_is_refused(key: str, value: str, expected: str) -> None:
+    error = user_error(load, "cpu", [f"webui.{key}={value}"])
+    assert f"webui.{key}" in error.message
+    assert re.search(expected, error.message)

@@ -20,12 +20,15 @@ from scripts.common.fetch.spec import ArtifactSpec
 from scripts.common.fetch.volume_models import as_json
 from scripts.container import paths
 from scripts.container.log import LogfmtFormatter, SecretFilter
-from scripts.container.settings import VARIABLES, Settings, Warmup
+from scripts.container.setting_parsers import Warmup
+from scripts.container.settings import VARIABLES, Settings
 from scripts.container.status.state import State, check_health, write_state
 from scripts.container.webui.environment import can_preload, find_tcmalloc, webui_environment
 from scripts.container.webui.flags import list_model_files, webui_flags
+from scripts.container.webui.model_flags import choose_memory_flags, choose_model_flags
 from scripts.container.webui.model_tree import build_model_tree
 from scripts.host.config.load import ROOT
+from tests.support.safetensors import write_safetensors
 
 
 def settings(**environ: str) -> Settings:
@@ -86,6 +89,77 @@ def test_cpu_uses_full_precision_without_xformers() -> None:
     made = " ".join(flags(ACCELERATOR="cpu"))
     assert "--use-cpu all --no-half --precision full" in made
     assert "xformers" not in made
+
+
+def test_config_adds_and_removes_flags_before_webui_args() -> None:
+    image = '{"add": ["--lora-dir", "/loras"], "remove": ["--xformers", "--no-hashing"]}'
+    made = flags(IMAGE_FLAGS=image, WEBUI_ARGS="--lora-dir /mine")
+    assert made[-4:] == ["--lora-dir", "/loras", "--lora-dir", "/mine"]
+    assert "--opt-sdp-attention" in made
+    assert not {"--xformers", "--no-hashing"} & set(made)
+
+
+@pytest.mark.parametrize(
+    ("base", "memory", "expected"),
+    [
+        ("SD1", 2, ["--lowvram"]),
+        ("SD1", 4, ["--medvram"]),
+        ("SD2", 8, ["--medvram-sdxl"]),
+        ("", 8, ["--medvram-sdxl"]),
+        ("SDXL", 6, ["--lowvram"]),
+        ("SDXL", 8, ["--medvram-sdxl"]),
+        ("SDXL", 10, ["--medvram-sdxl"]),
+        ("SDXL", 12, []),
+        ("SD1", 24, []),
+        ("SDXL", 0, []),
+    ],
+)
+def test_memory_flags_follow_the_size_of_the_card(
+    base: str, memory: int, expected: list[str]
+) -> None:
+    reported = int(memory * 0.97 * 2**30)
+    assert choose_memory_flags(reported, base) == expected
+
+
+def test_the_vae_keeps_full_precision_unless_the_header_shows_a_small_model(
+    tmp_path: Path,
+) -> None:
+    sd1, sdxl = "cond_stage_model.transformer.x", "conditioner.embedders.1.model.ln_final.weight"
+    unet = "model.diffusion_model.input_blocks.0.0.weight"
+    of_sd1 = write_safetensors(tmp_path / "sd1.safetensors", sd1, unet)
+    of_sdxl = write_safetensors(tmp_path / "sdxl.safetensors", sdxl, unet)
+    made = settings(GPU_MEMORY="off")
+    assert choose_model_flags(made, of_sd1) == ()
+    assert choose_model_flags(made, of_sdxl) == ("--no-half-vae",)
+    assert choose_model_flags(made, tmp_path / "missing.ckpt") == ("--no-half-vae",)
+    assert choose_model_flags(settings(ACCELERATOR="cpu"), of_sdxl) == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("[]", "JSON"),
+        ('{"add": "--medvram"}', "JSON"),
+        ('{"adds": []}', "no adds"),
+        ('{"remove": ["--api"]}', "needs --api"),
+        ('{"remove": ["--medvram"]}', "not one of the worker's own"),
+    ],
+)
+def test_invalid_image_flags_are_refused(text: str, hint: str) -> None:
+    with pytest.raises(UserError, match=hint):
+        settings(IMAGE_FLAGS=text)
+
+
+@pytest.mark.parametrize("text", ["expandable_segments", "a:b,", "a: b", "off"])
+def test_an_allocator_setting_of_another_form_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="PYTORCH_CUDA_ALLOC_CONF"):
+        settings(PYTORCH_CUDA_ALLOC_CONF=text)
+
+
+def test_allocator_settings_reach_the_webui() -> None:
+    text = "garbage_collection_threshold:0.8,roundup_power2_divisions:[256:1,>:4]"
+    environ = {"PYTORCH_CUDA_ALLOC_CONF": text}
+    assert webui_environment(environ, settings(**environ))["PYTORCH_CUDA_ALLOC_CONF"] == text
 
 
 def test_the_pickle_scan_is_off_only_without_pickles() -> None:

@@ -30,6 +30,7 @@ from scripts.container.webui.webui_options import options_path, worker_options, 
 from scripts.host.config.load import ROOT
 from scripts.host.worker_command import run_in_worker
 from tests.support.namespaces import needs_namespaces, run_with_mount
+from tests.support.safetensors import write_safetensors
 
 
 class World:
@@ -636,26 +637,14 @@ def test_the_command_links_what_came_since_the_start(
     assert "problem: " in capsys.readouterr().out
 
 
-def safetensors(path: Path, *names: str) -> Path:
-    """A whole file with tensors of these names."""
-    rows = {
-        name: {"dtype": "F16", "shape": [4, 4], "data_offsets": [32 * at, 32 * at + 32]}
-        for at, name in enumerate(names)
-    }
-    header = json.dumps(rows).encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(32 * len(names)))
-    return path
-
-
 UNET = "model.diffusion_model.input_blocks.0.0.weight"
 LORA = ("lora_unet_mid_block_x.lora_down.weight", "lora_unet_mid_block_x.lora_up.weight")
 
 
 def test_files_on_the_volume_that_are_something_else_are_named(world: World) -> None:
     loras = world.volume / "models/lora"
-    safetensors(loras / "good.safetensors", *LORA)
-    checkpoint = safetensors(
+    write_safetensors(loras / "good.safetensors", *LORA)
+    checkpoint = write_safetensors(
         loras / "checkpoint.safetensors", UNET, "first_stage_model.decoder.conv_in.weight"
     )
     page = write(loras / "page.safetensors", "<!DOCTYPE html><html><title>Log in</title></html>")

@@ -15,7 +15,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from scripts.common.webui_flags import MEMORY_FLAGS
 from scripts.container.supervisor.exit_reason import HEALED_AFTER, RestartPolicy
+from tests.support.nvml import library, needs_compiler
+from tests.support.safetensors import write_safetensors
 from tests.support.worker import Worker, alive
 
 Start = Callable[..., Worker]
@@ -73,6 +76,37 @@ def test_a_crash_at_start_is_logged_and_retried_within_limits(start: Start) -> N
     assert worker.log_text.count("event=webui-died") == 3
     assert "the stand-in was asked to crash" in worker.log_text
     assert "exit code 1" in worker.log_text
+
+
+def test_an_unknown_flag_ends_the_worker_without_a_restart(start: Start) -> None:
+    worker = start(WEBUI_ARGS="--no-such-flag")
+    assert worker.ended() == 4
+    assert worker.log_text.count("event=webui-died") == 1
+    assert "finding=flag-unknown" in worker.log_text
+    assert "unrecognized arguments: --no-such-flag" in worker.log_text
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, ["--no-half-vae", "--medvram-sdxl"]),
+        ({"GPU_MEMORY": "off"}, ["--no-half-vae"]),
+        ({"WEBUI_ARGS": "--lowvram"}, ["--no-half-vae", "--lowvram"]),
+        ({"IMAGE_FLAGS": '{"add": ["--medvram"], "remove": ["--no-half-vae"]}'}, ["--medvram"]),
+    ],
+)
+def test_memory_flags_fit_checkpoint_and_gpu_unless_set_by_hand(
+    start: Start, tmp_path: Path, environment: dict[str, str], expected: list[str]
+) -> None:
+    driver = library(tmp_path, total=8 * 2**30).parent
+    names = ("model.diffusion_model.x", "conditioner.embedders.1.model.ln_final.weight")
+    write_safetensors(tmp_path / "model.safetensors", *names)
+    worker = start(ACCELERATOR="cuda", LD_LIBRARY_PATH=str(driver), **environment)
+    worker.ready()
+    flags = {*MEMORY_FLAGS, "--no-half-vae"}
+    assert [flag for flag in worker.seen["argv"] if flag in flags] == expected
+    assert 'event=model-flags checkpoint=SDXL gpu_memory="8.0 GiB"' in worker.log_text
 
 
 def test_a_webui_that_dies_once_is_restarted(start: Start, tmp_path: Path) -> None:

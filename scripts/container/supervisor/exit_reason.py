@@ -19,6 +19,7 @@ _COUNTERS: Final = (
 _MAX_PAUSE: Final = 60.0
 _MAX_DOUBLINGS: Final = 20  # more of them would overflow a float
 _LOGGED_LINES: Final = 5
+_FINAL: Final = ("flag-unknown",)  # codes of failures that the same start would only repeat
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,11 @@ class ExitReason:
     out_of_memory: bool
     diagnostic: Diagnostic | None
     last_lines: tuple[str, ...]
+
+    @property
+    def is_final(self) -> bool:
+        """Whether another start would fail in the same way."""
+        return self.diagnostic is not None and self.diagnostic.code in _FINAL
 
     def log_fields(self) -> dict[str, str]:
         """Return the fields of a log line."""

@@ -25,11 +25,8 @@ from scripts.container.status.log_findings import serve_findings
 from scripts.container.supervisor import exit_reason, process
 from scripts.container.supervisor.process import ChildProcess
 from scripts.container.webui.environment import common_environment, webui_environment
-from scripts.container.webui.flags import webui_command
-from scripts.container.webui.model_links import prepare_models
-from scripts.container.webui.model_tree import ModelTree
+from scripts.container.webui.preparation import prepare_webui
 from scripts.container.webui.readiness import monitor
-from scripts.container.webui.webui_options import worker_options, write_options
 
 _POLL: Final = 0.05
 _KILL_TIME: Final = 2.0  # seconds that the kernel gets to end killed processes
@@ -64,7 +61,7 @@ class Supervisor:
         self._state = state.State(supervisor=os.getpid())
         self._oom_kills = exit_reason.count_oom_kills()
         self._ready_since = 0.0
-        self._tree = ModelTree()
+        self._webui_command: Callable[[], list[str]] = list
         self._needs_preflight = settings.preflight == "strict"
         self._exit_code: ExitCode | None = None
 
@@ -77,7 +74,7 @@ class Supervisor:
         try:
             self._env = common_environment(os.environ, self._settings)
             self._set_phase("starting", pip_cache=self._env["PIP_CACHE_DIR"])
-            threading.Thread(target=self._prepare_models, daemon=True).start()
+            threading.Thread(target=self._prepare, daemon=True).start()
             while self._exit_code is None:
                 self._calls.get()()
             return self._stop(self._exit_code)
@@ -97,9 +94,9 @@ class Supervisor:
         """Reap orphans (SIGCHLD); threads wait for the supervisor's own children."""
         process.reap_orphans(self._own_pids())
 
-    def on_models_ready(self, tree: ModelTree) -> None:
+    def on_models_ready(self, webui_command: Callable[[], list[str]]) -> None:
         """Start everything, the WebUI first."""
-        self._tree = tree
+        self._webui_command = webui_command
         self._start("webui")
         serve_findings(self._settings.worker_dir, lambda: self._processes["webui"].read_findings())
         if self._settings.preflight != "off":
@@ -153,24 +150,16 @@ class Supervisor:
     def _is_running(self, child: ChildProcess) -> bool:
         return self._processes.get(child.name) is child and not child.ended.is_set()
 
-    def _prepare_models(self) -> None:
-        """Fetch the models that belong on the volume, and link all models; runs in a thread."""
-        settings = self._settings
+    def _prepare(self) -> None:
+        """Prepare models, options and the WebUI's command; runs in a thread."""
         try:
-            if settings.volume_models.exists():
-                # An image without such models starts faster without TLS and the like.
-                from scripts.common.fetch.volume_models import fetch_all, read_list
-
-                for file in fetch_all(read_list(settings.volume_models)):
-                    log("model-on-volume", path=file.path, state=file.state, seconds=file.seconds)
-            write_options(settings, worker_options(settings))
-            tree = prepare_models(settings)
+            command = prepare_webui(self._settings)
         except Exception as error:  # whatever it is: the main thread waits for an answer
             if not isinstance(error, (UserError, OSError)):
                 log("bug", level="error", reason=repr(error))
             self._dispatch(self.on_no_models, str(error))
         else:
-            self._dispatch(self.on_models_ready, tree)
+            self._dispatch(self.on_models_ready, command)
 
     def _start(self, name: str) -> None:
         settings, on_exit = self._settings, partial(self._dispatch, self.on_process_exit)
@@ -199,7 +188,7 @@ class Supervisor:
         settings = self._settings
         if name == "webui":
             env = webui_environment(self._env, settings)
-            return webui_command(settings, self._tree), env, settings.webui_dir
+            return self._webui_command(), env, settings.webui_dir
         cwd = CONTAINER_PATH if CONTAINER_PATH.is_dir() else settings.worker_dir
         command = [sys.executable, "-m", "scripts.container", name]
         if name == "preflight":
@@ -232,7 +221,7 @@ class Supervisor:
         log(f"{child.name}-died", level="error", **reason.log_fields())
         policy, now = self._restart_policies[child.name], time.monotonic()
         pause = policy.next_pause(child.started_at, self._ready_since, now)
-        if pause is None:
+        if pause is None or reason.is_final:
             log("gave-up", level="error", child=child.name, restarts=self._settings.restarts)
             self._exit_code = ExitCode.GAVE_UP
             return

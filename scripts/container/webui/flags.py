@@ -1,57 +1,53 @@
 """Build the WebUI's command line from the settings."""
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final
 
 from scripts.common.models.kinds import PICKLE_SUFFIXES
+from scripts.common.webui_flags import Condition, select_builtin_flags
 from scripts.container.paths import list_volume_models
 from scripts.container.settings import Settings
 from scripts.container.webui.model_tree import ModelTree
 
-_ALWAYS: Final = (
-    "--api",
-    "--nowebui",
-    "--no-half-vae",
-    "--no-hashing",
-    "--no-download-sd-model",
-    "--skip-version-check",
-    # These act through launch.py only; webui.py accepts them too.
-    "--skip-python-version-check",
-    "--skip-torch-cuda-test",
-    "--skip-install",
-)
 
-_ACCELERATOR: Final = {
-    # The WebUI takes the available one of highest priority: xformers (100) on devices from 6.0 to
-    # 9.0, which includes the RTX 6000 Ada; torch's own attention (70) on all others, for which
-    # xformers has no kernel.
-    "cuda": ["--xformers", "--opt-sdp-attention"],
-    "cpu": ["--use-cpu", "all", "--no-half", "--precision", "full"],
-}
+def webui_command(
+    settings: Settings, tree: ModelTree, model_flags: Sequence[str] = ()
+) -> list[str]:
+    """Return the whole command line: Python, launcher, script and flags.
 
-
-def webui_command(settings: Settings, tree: ModelTree) -> list[str]:
-    """Return the whole command line: Python, launcher, script and flags."""
+    Args:
+        settings: the environment.
+        tree: all models that were found.
+        model_flags: those chosen for this checkpoint on this GPU.
+    """
     launcher = Path(__file__).with_name("launcher.py")
     heap, host, port = settings.worker_dir / "heap.json", settings.webui_host, settings.webui_port
     launch = map(str, (settings.webui_python, launcher, heap, host, port, "webui.py"))
     models = list_model_files(settings, tree)
-    return [*launch, *webui_flags(settings, tree.checkpoint, models)]
+    return [*launch, *webui_flags(settings, tree.checkpoint, models, model_flags)]
 
 
-def webui_flags(settings: Settings, checkpoint: Path, models: Iterable[str]) -> list[str]:
+def webui_flags(
+    settings: Settings,
+    checkpoint: Path,
+    models: Iterable[str],
+    model_flags: Sequence[str] = (),
+) -> list[str]:
     """Return the arguments of `webui.py`.
 
     Args:
         settings: the environment.
         checkpoint: the one that is loaded at start.
         models: names of all files the WebUI could load as a model, beside it.
+        model_flags: those chosen for this checkpoint on this GPU.
     """
+    conditions: list[Condition] = ["always", "cpu" if settings.accelerator == "cpu" else "cuda"]
+    if not _includes_pickle(checkpoint.name, models):
+        conditions.append("no-pickle")
     flags = [
-        *_ALWAYS,
-        *_ACCELERATOR[settings.accelerator],
+        *select_builtin_flags(conditions, settings.image_flags.remove),
+        *model_flags,
         *("--ckpt", str(checkpoint)),
         *("--data-dir", str(settings.data_dir)),
         # Without a name the server would listen on every interface.
@@ -60,9 +56,7 @@ def webui_flags(settings: Settings, checkpoint: Path, models: Iterable[str]) -> 
     ]
     if settings.model_dir:
         flags += ["--ckpt-dir", str(settings.model_dir)]
-    if not _includes_pickle(checkpoint.name, models):
-        flags.append("--disable-safe-unpickle")
-    return [*flags, *settings.webui_args]
+    return [*flags, *settings.further_flags]
 
 
 def secret_flags(settings: Settings) -> str:
@@ -76,7 +70,7 @@ def list_model_files(settings: Settings, tree: ModelTree) -> list[str]:
     The files of the WebUI itself are at a pinned commit and do not count.
     """
     # --vae-dir=/x, --vae-dir /x
-    arguments = [argument.rpartition("=")[2] for argument in settings.webui_args]
+    arguments = [argument.rpartition("=")[2] for argument in settings.further_flags]
     folders = [Path(argument) for argument in arguments if argument.startswith("/")]
     found = [path.name for folder in folders if folder.is_dir() for path in folder.rglob("*")]
     fetched = [path.name for path in list_volume_models(settings)]

@@ -286,7 +286,7 @@ def _entry(model: FoundModel, shadowed_by: str) -> ModelEntry:
 def _find_moved_folders(settings: Settings, entries: Iterable[ModelEntry]) -> list[Problem]:
     """Return the folders whose links the WebUI does not look at, because a flag names another."""
     moved = []
-    for argument in settings.webui_args:
+    for argument in settings.further_flags:
         flag = argument.partition("=")[0]
         if flag in _MOVING_FLAGS:
             kind, family = _MOVING_FLAGS[flag]

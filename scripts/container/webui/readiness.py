@@ -14,7 +14,8 @@ from typing import Final
 from scripts.common.diagnostics.error import UserError
 from scripts.common.webui_client import PROGRESS, WebuiClient
 from scripts.container.log import log
-from scripts.container.settings import Settings, Warmup
+from scripts.container.setting_parsers import Warmup
+from scripts.container.settings import Settings
 
 _POLL: Final = 0.05  # seconds between two requests to a port that is still closed
 _TRIES: Final = 3  # answers without an image until the WebUI counts as unable to draw

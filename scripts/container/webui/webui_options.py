@@ -62,7 +62,7 @@ def read_options(settings: Settings) -> dict[str, Any]:
 
 def options_path(settings: Settings) -> Path:
     """Return the settings file: `config.json` in the data folder, if no flag names another."""
-    arguments = list(settings.webui_args)
+    arguments = list(settings.further_flags)
     for number, argument in enumerate(arguments):
         name, _, value = argument.partition("=")
         if name == _FLAG:

@@ -10,12 +10,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.run import run_program
+from scripts.common.webui_flags import split_added
 from scripts.host.config.load import LoadedConfig
 from scripts.host.config.lock import ResolvedBase, ResolvedSource, resolve_base, resolve_source
 from scripts.host.config.model_place import CHECKPOINT_PATH
+from scripts.host.config.schema import WebuiFlags
 from scripts.host.models.artifacts import Artifact, artifacts_of
 
 FINAL_STAGE = "build_final_image"
@@ -145,6 +148,8 @@ def resolve(loaded: LoadedConfig) -> BuildInputs:
         "A1111_RELEASE": release,
         "ACCELERATOR": config.build.accelerator,
         "REQUIREMENTS": config.build.requirements,
+        "IMAGE_FLAGS": _as_json(_image_flags(config.webui.flags)),
+        "IMAGE_SETTINGS": _as_json(config.webui.settings),
         **_source_arguments(sources),
         **_model_arguments(artifacts),
     }
@@ -186,6 +191,16 @@ def read_revision(root: Path) -> tuple[str, int]:
     dirty = "-dirty" if commit and git("status", "--porcelain", "--untracked-files=no") else ""
     stamp = os.environ.get("SOURCE_DATE_EPOCH", "")
     return f"{commit}{dirty}" or "unknown", int(stamp or time or 0)
+
+
+def _image_flags(flags: WebuiFlags) -> dict[str, Sequence[str]]:
+    changes = {"add": split_added(flags.add), "remove": flags.remove}
+    return {name: change for name, change in changes.items() if change}
+
+
+def _as_json(value: Mapping[str, Any]) -> str:
+    """Return a map as the same text every time; nothing for an empty one."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":")) if value else ""
 
 
 def _source_arguments(sources: Sequence[ResolvedSource]) -> dict[str, str]:

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema, model_validator
 
+from scripts.common.webui_flags import check_removed, split_added
+from scripts.common.webui_settings import check_settings
 from scripts.host.config import addresses, model_place
 from scripts.host.config.features import ChosenFeature, expand_features
 from scripts.host.config.model_schema import HubSource, Model, Name, Section
@@ -62,6 +64,40 @@ class A1111(Section):
     """Tag of the WebUI."""
     sources: dict[str, GitSource]
     """The WebUI and its components, by name."""
+
+
+def _check_added(flags: tuple[str, ...]) -> tuple[str, ...]:
+    split_added(flags)
+    return flags
+
+
+def _check_removed(flags: tuple[str, ...]) -> tuple[str, ...]:
+    check_removed(flags)
+    return flags
+
+
+def _check_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    check_settings(settings)
+    return settings
+
+
+class WebuiFlags(Section):
+    """Changes of the WebUI's flags; WEBUI_ARGS comes after them."""
+
+    add: Annotated[tuple[str, ...], AfterValidator(_check_added)] = ()
+    """Further flags, each with its value."""
+    remove: Annotated[tuple[str, ...], AfterValidator(_check_removed)] = ()
+    """The worker's own flags that are left out."""
+
+
+class Webui(Section):
+    """Flags and options that the image gives the WebUI."""
+
+    flags: WebuiFlags = Field(default_factory=WebuiFlags)
+    settings: Annotated[dict[str, Any], AfterValidator(_check_settings)] = Field(
+        default_factory=dict
+    )
+    """The WebUI's options by the names in its config.json, such as CLIP_stop_at_last_layers."""
 
 
 class Mirrors(Section):
@@ -155,6 +191,7 @@ class Config(Section):
     image: Image
     base: Base
     a1111: A1111
+    webui: Webui = Field(default_factory=Webui)
     mirrors: Mirrors = Field(default_factory=Mirrors)
     models: tuple[Model, ...]
     """Model files to download and verify."""
