@@ -736,6 +736,26 @@ def test_memory_is_needed_for_the_largest_checkpoints(world: World) -> None:
     assert gather_facts(world.settings()).checkpoint_sizes == [4000, 3000]
 
 
+def test_an_sdxl_checkpoint_wants_its_weights_for_live_previews(world: World) -> None:
+    xl = "conditioner.embedders.1.model.ln_final.weight"
+    write_safetensors(world.volume / "models/checkpoint/xl.safetensors", UNET, xl)
+    write_safetensors(world.volume / "models/checkpoint/small.safetensors", UNET)
+
+    def missing(checkpoint: str) -> str:
+        world.start(MODEL_PATH=checkpoint)
+        return gather_facts(world.settings(MODEL_PATH=checkpoint)).previews_missing
+
+    place = "models/VAE-approx/vaeapprox-sdxl.pt"
+    assert missing("xl") == str(world.data / place)
+    assert missing("small") == ""
+    for options in ({"live_previews_enable": False}, {"show_progress_type": "Approx cheap"}):
+        write(options_path(world.settings()), json.dumps(options))
+        assert missing("xl") == ""
+    options_path(world.settings()).unlink()
+    write(world.image / place)
+    assert missing("xl") == ""
+
+
 @pytest.mark.parametrize("status", [0, 1])
 def test_the_builders_machine_shows_the_models_of_a_container(
     tmp_path: Path,

@@ -112,6 +112,11 @@ LINES = (
         f"{A1111}/11507",
     ),
     Line(
+        "previews-missing",
+        'File "/stable-diffusion-webui/modules/sd_vae_approx.py", line 39, in download_model',
+        "seen with A1111 v1.9.3 and v1.10.1, an SDXL checkpoint and no network",
+    ),
+    Line(
         "port-closed",
         'level=error event=webui-unusable reason="the API did not answer in time" code=port-closed',
         "scripts/container/webui/readiness.py, seen with the stand-in that never opens its port",

@@ -149,6 +149,14 @@ def check_models(facts: Facts) -> Judgement:
     return conclude(counts)
 
 
+def check_previews(facts: Facts) -> Judgement | None:
+    """Expect the weights that each job loads for live previews, where the checkpoint needs some."""
+    if not facts.previews_missing:
+        return None
+    evidence = f"{facts.model_base}: {facts.previews_missing} is not there"
+    return conclude(evidence, "previews-missing", "warned")
+
+
 def check_tcmalloc(facts: Facts) -> Judgement:
     """Expect an allocator that can be preloaded."""
     if facts.tcmalloc:
@@ -211,6 +219,7 @@ CHECKS: Final[dict[str, Check]] = {
     "kernels": check_kernels,
     "model": check_model,
     "models": check_models,
+    "previews": check_previews,
     "tcmalloc": check_tcmalloc,
     "volume": check_volume,
     "memory": check_memory,

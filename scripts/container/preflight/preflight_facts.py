@@ -12,6 +12,7 @@ from scripts.common.gpu.judge import kernel_error
 from scripts.common.gpu.nvml import NvmlError, read_driver
 from scripts.common.models.folder_listing import Problem
 from scripts.common.models.model_search import measure_files
+from scripts.common.models.weights import weights_for
 from scripts.common.run import last_line, run_program
 from scripts.container import paths
 from scripts.container.settings import Settings
@@ -27,7 +28,7 @@ from scripts.container.webui.checkpoint_memory import (
 from scripts.container.webui.model_check import check_models
 from scripts.container.webui.model_links import read_own_links
 from scripts.container.webui.model_tree import ModelTree, build_model_tree, load_tree
-from scripts.container.webui.webui_options import count_checkpoints_in_memory
+from scripts.container.webui.webui_options import count_checkpoints_in_memory, read_options
 
 _DTYPE: Final = "float16"  # what the WebUI draws with by default
 _TIMEOUT: Final = 120.0  # seconds; a cold page cache makes the import of torch slow, not this slow
@@ -51,6 +52,8 @@ class Facts:
         model_missing: there is no checkpoint.
         model_error: fault of the checkpoint, as far as its header shows; empty without a fault.
         model_base: base model of the checkpoint, such as SD1 or SDXL; empty if unknown.
+        previews_missing: file that each job with this checkpoint loads for live previews, and that
+            is not there; empty where all is well, or live previews are set up to need none.
         models: number of models that the WebUI sees, by kind.
         models_shadowed: number of models that are hidden by others of the same name.
         model_problems: models and folders that cannot be read, linked or used, with the reasons.
@@ -80,6 +83,7 @@ class Facts:
     model_missing: bool
     model_error: str
     model_base: str
+    previews_missing: str
     models: dict[str, int]
     models_shadowed: int
     model_problems: list[str]
@@ -130,6 +134,7 @@ def gather_facts(settings: Settings) -> Facts:
             model_missing=model_missing,
             model_error=model_error,
             model_base=first.base,
+            previews_missing=_find_missing_previews(settings, first.base),
             models={kind: count for kind, count in tree.count_by_kind().items() if count},
             models_shadowed=len(tree.entries) - len(tree.visible),
             model_problems=[f"{each.path}: {each.reason}" for each in (*tree.problems, *unusable)],
@@ -210,6 +215,29 @@ def _read_checkpoints(
     listed = [(sizes[path], path) for path in tree.list_checkpoints() if path in sizes]
     listed.sort(key=lambda each: each[0], reverse=True)
     return first, [read_weights(path, size) for size, path in listed[:count]]
+
+
+def _find_missing_previews(settings: Settings, base: str) -> str:
+    """Return the weights of the default live preview where the WebUI would have to fetch them.
+
+    It loads them in every job (`process_images_inner` in `modules/processing.py`), from one of two
+    folders (`modules/sd_vae_approx.py`).
+    """
+    try:
+        options = read_options(settings)
+    except (OSError, ValueError):
+        options = {}
+    is_on = options.get("live_previews_enable", True)
+    if not is_on or options.get("show_progress_type", "Approx NN") != "Approx NN":
+        return ""
+    places = [row.data_path for row in weights_for("preview", base) if row.data_path]
+    folders = (settings.data_dir, settings.webui_dir)
+    missing = (
+        str(settings.data_dir / place)
+        for place in places
+        if not any((folder / place).is_file() for folder in folders)
+    )
+    return next(missing, "")
 
 
 def _measure_shm() -> int:
