@@ -188,12 +188,12 @@ def check_memory(facts: Facts) -> Judgement:
 def check_gpu_memory(facts: Facts) -> Judgement | None:
     """Expect that the checkpoint, and one image of its own size, fit into the GPU's memory.
 
-    The WebUI loads it onto the first GPU. Flags such as --medvram make it take less.
+    With flags such as --medvram it takes less, which is not judged.
     """
     gpus = facts.driver.gpus if facts.driver else ()
     if facts.accelerator == "cpu" or not gpus or not facts.gpu_memory_needed:
         return None
-    total, weights = gpus[0].total, facts.gpu_weights
+    total, weights = min(gpu.total for gpu in gpus), facts.gpu_weights
     evidence = (
         f"{total / 1e9:.1f} GB, needs about {facts.gpu_memory_needed / 1e9:.1f} GB,"
         f" {weights / 1e9:.1f} GB of it for weights"

@@ -26,6 +26,7 @@ from scripts.container.webui.checkpoint_memory import (
     saves_gpu_memory,
 )
 from scripts.container.webui.model_check import check_models
+from scripts.container.webui.model_flags import select_memory_flags
 from scripts.container.webui.model_links import read_own_links
 from scripts.container.webui.model_tree import ModelTree, build_model_tree, load_tree
 from scripts.container.webui.webui_options import count_checkpoints_in_memory, read_options
@@ -123,7 +124,9 @@ def gather_facts(settings: Settings) -> Facts:
         model_missing, model_error = _check_model(tree.checkpoint)
         loaded = count_checkpoints_in_memory(settings)
         first, largest = _read_checkpoints(tree, loaded)
-        saves = saves_gpu_memory(settings.webui_args, first.base)
+        smallest = min((gpu.total for gpu in driver.gpus), default=0) if driver else 0
+        memory_flags = select_memory_flags(settings, smallest, first.base)
+        saves = saves_gpu_memory(memory_flags, first.base)
         unusable = check_models(settings, tree.entries, _CHECK_TIMEOUT)
         return Facts(
             accelerator=settings.accelerator,

@@ -31,8 +31,6 @@ _DRAWING_LARGE: Final = 4_000_000_000
 Chosen, not measured, so that the outcome is that of A1111's own advice: 4 GB suffice for SD 1
 (README.md), 12 GB for SDXL, and 8 GB need `--medvram-sdxl` (wiki, "Optimum SDXL Usage").
 """
-_MEMORY_FLAGS: Final = ("--medvram", "--lowvram")
-_MEMORY_FLAG_SDXL: Final = "--medvram-sdxl"
 
 
 @dataclass(frozen=True)
@@ -115,13 +113,11 @@ def estimate_gpu_memory(checkpoint: CheckpointWeights) -> int:
     return checkpoint.mixed_size + _DRAWING.get(checkpoint.base, _DRAWING_LARGE)
 
 
-def saves_gpu_memory(arguments: Sequence[str], base: Base) -> bool:
+def saves_gpu_memory(flags: Sequence[str], base: Base) -> bool:
     """Return whether flags of the WebUI keep parts of a checkpoint out of the GPU's memory.
 
     Args:
-        arguments: of the WebUI.
-        base: base model of the checkpoint.
+        flags: those for small GPUs.
+        base: base model of the checkpoint; --medvram-sdxl acts on SDXL only.
     """
-    if base.startswith("SDXL") and _MEMORY_FLAG_SDXL in arguments:
-        return True
-    return any(flag in arguments for flag in _MEMORY_FLAGS)
+    return any(flag != "--medvram-sdxl" or base.startswith("SDXL") for flag in flags)

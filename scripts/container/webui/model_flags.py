@@ -40,8 +40,7 @@ def choose_model_flags(settings: Settings, checkpoint: Path) -> tuple[str, ...]:
     base, memory = str(found.get("base", "")), int(str(found.get("memory", 0)))
     flags = [] if base in _HALF_VAE_BASES else select_builtin_flags(["sdxl"])
     given = {*list_flags(settings.further_flags), *settings.image_flags.remove}
-    if settings.gpu_memory == "auto" and not given & set(MEMORY_FLAGS):
-        flags += choose_memory_flags(memory, base)
+    flags += select_memory_flags(settings, memory, base)
     chosen = tuple(flag for flag in flags if flag not in given)
     log(
         "model-flags",
@@ -50,6 +49,17 @@ def choose_model_flags(settings: Settings, checkpoint: Path) -> tuple[str, ...]:
         flags=" ".join(chosen) or "none",
     )
     return chosen
+
+
+def select_memory_flags(settings: Settings, memory: int, base: str) -> list[str]:
+    """Return the flags for small GPUs that the WebUI gets: those set by hand, or chosen ones.
+
+    Other arguments are those of `choose_memory_flags`.
+    """
+    given = [flag for flag in list_flags(settings.further_flags) if flag in MEMORY_FLAGS]
+    if given or settings.gpu_memory != "auto":
+        return given
+    return choose_memory_flags(memory, base)
 
 
 def choose_memory_flags(memory: int, base: str) -> list[str]:
