@@ -105,6 +105,14 @@ def parse_checkpoint_count(text: str) -> int:
     return int(text)
 
 
+def parse_prefixes(text: str) -> tuple[str, ...]:
+    """Parse API_ALLOW: paths, separated by commas."""
+    prefixes = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not all(re.fullmatch(r"(/[\w.~-]+)+/?", prefix, re.ASCII) for prefix in prefixes):
+        raise ValueError("set it to paths such as /controlnet/, separated by commas")
+    return prefixes
+
+
 def parse_warmup(text: str) -> tuple[Warmup, ...]:
     """Parse the sizes of WARMUP; none where it is off."""
     if text.lower() in ("off", "0", "no", "false"):

@@ -146,6 +146,17 @@ class Settings:
     restart_pause: float = _env("1", "seconds before the first restart; doubles up to a minute")
     hang_timeout: float = _env("120", "seconds without an answer until it is replaced; 0: never")
     job_timeout: float = _env("600", "seconds that a job may take; a job may set a lower limit")
+    strict_input: str = _env(
+        "warn",
+        "fields of a job that the WebUI does not know: warn names them in the answer, refuse fails "
+        "the job",
+        ("warn", "refuse"),
+    )
+    api_allow: tuple[str, ...] = _env(
+        "",
+        "prefixes of routes that jobs may use beside /sdapi/v1/, with commas: /controlnet/",
+        parse=parsers.parse_prefixes,
+    )
     handler_args: tuple[str, ...] = _env("", "arguments for RunPod's SDK, such as --rp_serve_api")
     metrics_port: int = _env("9090", "loopback port of Prometheus metrics; 0: none")
     tcmalloc: str = _env("auto", "memory allocator of the WebUI: auto, off or a library's path")

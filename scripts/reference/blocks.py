@@ -97,8 +97,9 @@ BLOCKS: Final[dict[str, Callable[[], str]]] = {
     "worker-variables": tables.worker_variables,
     "builtin-flags": tables.builtin_flags,
     "diagnostic-codes": tables.diagnostic_codes,
-    "job-endpoints": tables.job_endpoints,
-    "job-fields": tables.job_fields,
+    "job-keys": tables.job_keys,
+    "route-names": tables.route_names,
+    "denied-routes": tables.denied_routes,
     "misnamed-fields": tables.misnamed_fields,
     **{f"results-{path.stem}": partial(results, path.stem) for path in RESULTS.glob("*.json")},
 }

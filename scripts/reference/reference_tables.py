@@ -18,7 +18,11 @@ from scripts.common.diagnostics.table import diagnostics
 from scripts.common.models.weights import FEATURES, auxiliary_weights, weights_of
 from scripts.common.units import size
 from scripts.common.webui_flags import BUILTIN_FLAGS, CONDITIONS, VARIABLE_FLAGS, BuiltinFlag
-from scripts.container.serverless.job_input import ENDPOINTS, FIELD_RULES, MISNAMED
+from scripts.container.serverless.job_fields import MISNAMED, OPTION_NAMES
+from scripts.container.serverless.job_input import OWN_KEYS
+from scripts.container.serverless.job_options import PATH_OPTIONS
+from scripts.container.serverless.job_routes import DENIED, NAMES
+from scripts.container.serverless.webui_api import PREFIX
 from scripts.container.settings import VARIABLES
 from scripts.host.config.load import ROOT
 from scripts.host.config.schema import Config
@@ -266,22 +270,31 @@ def diagnostic_codes() -> str:
     return table(("code", "what is wrong", "what to do"), rows)
 
 
-def job_endpoints() -> str:
-    """List the endpoints that jobs may use."""
-    rows = [
-        (code(name), f"{each.method} {each.path}", ", ".join(map(code, each.required)))
-        for name, each in ENDPOINTS.items()
-    ]
-    return table(("api", "request", "required fields"), rows)
+def job_keys() -> str:
+    """List the keys of a job's input that are the worker's own."""
+    return table(("key", "meaning"), [(code(key), text) for key, text in OWN_KEYS.items()])
 
 
-def job_fields() -> str:
-    """List the fields that are checked before a job runs."""
-    rows = [(code(name), str(rule)) for name, rule in FIELD_RULES.items()]
-    return table(("field", "must be"), rows)
+def route_names() -> str:
+    """List names of routes that differ from the route."""
+    rows = [(code(name), f"{method} {PREFIX}{path}") for name, (method, path) in NAMES.items()]
+    return table(("api", "request"), rows)
+
+
+def denied_routes() -> str:
+    """List what jobs may not use."""
+    routes = [(code(f"{PREFIX}{path}"), f"it {effect}") for path, effect in DENIED.items()]
+    options = ", ".join(map(code, PATH_OPTIONS))
+    return table(
+        ("what", "why"), [*routes, (f"options {options}", "they choose where files are written")]
+    )
 
 
 def misnamed_fields() -> str:
     """List names of fields in other programs, with the WebUI's own."""
-    rows = [(code(wrong), code(right)) for wrong, right in MISNAMED.items()]
-    return table(("field", "use instead"), rows)
+    rows = [(code(wrong), code(right), "a warning names it") for wrong, right in MISNAMED.items()]
+    options = OPTION_NAMES.items()
+    moved = [
+        (code(name), code(f"override_settings.{each}"), "moved there") for name, each in options
+    ]
+    return table(("field", "the WebUI's", "what happens"), [*rows, *moved])

@@ -17,10 +17,12 @@ import pytest
 import yaml
 
 import tasks
-from scripts.container.serverless.job_input import ENDPOINTS, parse_job_input
+from scripts.container.serverless.job_input import parse_job_input
+from scripts.container.serverless.job_request import InputPolicy, JobRequest, make_request
 from scripts.host.config.load import ROOT, load
 from scripts.reference import blocks
 from tests.support.ci import check, sessions
+from tests.support.releases import RecordedFacts
 from tests.support.serving import Quiet, Server, running
 
 README = ROOT / "README.md"
@@ -160,19 +162,24 @@ def test_every_config_loads(page: Path, tmp_path: Path) -> None:
             load(variant, environment={"IMAGE_CONFIG": str(file)})
 
 
+def request_for(given: Any) -> JobRequest:
+    return make_request(parse_job_input(given, 600), RecordedFacts(), InputPolicy())
+
+
 @each_page
 def test_every_job_is_valid(page: Path) -> None:
     for _, text in fenced(page, "json"):
         for line in text.splitlines():
-            assert not parse_job_input(json.loads(line)["input"], 600).warnings
+            assert not request_for(json.loads(line)["input"]).warnings
 
 
 class Txt2img(Quiet):
     """Answer a valid txt2img request with one image."""
 
     def do_POST(self) -> None:  # noqa: N802 - http.server's own name
-        assert self.path == ENDPOINTS["txt2img"].path
-        assert not parse_job_input(json.loads(self.drain()), 600).warnings
+        request = request_for(json.loads(self.drain()))
+        assert self.path == request.path
+        assert not request.warnings
         body = {"images": [base64.b64encode(b"image").decode()]}
         self.answer(200, json.dumps(body).encode())
 

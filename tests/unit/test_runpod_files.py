@@ -6,23 +6,28 @@ import json
 from typing import Any
 
 from scripts.container.serverless.job_input import parse_job_input
+from scripts.container.serverless.job_request import InputPolicy, JobRequest, make_request
 from scripts.container.settings import VARIABLES, Settings
 from scripts.host.config.load import ROOT
+from tests.support.releases import RecordedFacts
 
 
 def read(name: str) -> Any:
     return json.loads((ROOT / name).read_text(encoding="utf-8"))
 
 
+def request_for(given: Any) -> JobRequest:
+    return make_request(parse_job_input(given, 600), RecordedFacts(), InputPolicy())
+
+
 def test_the_worker_accepts_every_job_of_runpods_tests() -> None:
     for test in read(".runpod/tests.json")["tests"]:
-        request = parse_job_input(test["input"], 600)
-        assert not request.warnings
+        assert not request_for(test["input"]).warnings
         assert test["timeout"] >= 1000, "RunPod counts milliseconds"
 
 
 def test_the_worker_accepts_the_sdks_test_input() -> None:
-    assert parse_job_input(read("test_input.json")["input"], 600).name == "txt2img"
+    assert request_for(read("test_input.json")["input"]).name == "txt2img"
 
 
 def test_the_hubs_settings_are_variables_of_the_worker() -> None:

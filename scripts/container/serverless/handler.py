@@ -20,7 +20,9 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.webui_client import WebuiClient
 from scripts.container.log import log
 from scripts.container.serverless.job_output import JobResult
+from scripts.container.serverless.job_request import InputPolicy
 from scripts.container.serverless.jobs import Job, JobContext, run_job, stop_drawing
+from scripts.container.serverless.webui_facts import FactsCache
 from scripts.container.settings import Settings
 from scripts.container.status.state import JobCounts, read_state, write_job_counts
 
@@ -46,11 +48,14 @@ def main(settings: Settings) -> int:
 
 def make_context(settings: Settings) -> JobContext:
     """Return a context for jobs on this worker, without RunPod."""
+    client = WebuiClient.local(settings.webui_host, settings.webui_port, settings.api_auth)
     return JobContext(
-        client=WebuiClient.local(settings.webui_host, settings.webui_port, settings.api_auth),
+        client=client,
+        facts=FactsCache(client, partial(_identify_webui, settings)),
         wait_until_ready=partial(_wait_until_ready, settings),
         replace_webui=partial(_replace_webui, settings),
         time_limit=settings.job_timeout,
+        policy=InputPolicy(settings.strict_input == "refuse", settings.api_allow),
     )
 
 
@@ -163,6 +168,12 @@ def _wait_until_ready(settings: Settings, seconds: float) -> None:
             message = f"the WebUI is not ready: {state.reason or state.phase}"
             raise UserError(message, code="not-ready")
         time.sleep(_POLL)
+
+
+def _identify_webui(settings: Settings) -> tuple[int, int]:
+    """Return what is different for each process of the WebUI."""
+    state = read_state(settings.worker_dir)
+    return state.server, state.restarts
 
 
 def _replace_webui(settings: Settings) -> None:

@@ -3,30 +3,31 @@
 Independent of RunPod: progress and uploads are functions of the job's context.
 """
 
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from http.client import HTTPException
 from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.diagnostics.table import match
 from scripts.common.webui_client import PROGRESS, Response, WebuiClient
 from scripts.container.log import log
-from scripts.container.serverless.job_input import JobRequest, parse_job_input
+from scripts.container.serverless.image_download import fetch_image
+from scripts.container.serverless.input_images import prepare_images
+from scripts.container.serverless.job_input import parse_job_input
+from scripts.container.serverless.job_options import restored_options
 from scripts.container.serverless.job_output import JobResult, invalid_answer, return_images
+from scripts.container.serverless.job_request import DEFAULT, InputPolicy, JobRequest, make_request
+from scripts.container.serverless.webui_errors import PoisonedError, explain
+from scripts.container.serverless.webui_facts import FactsCache
 
 _QUICK: Final = 10.0  # seconds for requests that the WebUI answers at any time
 _INTERRUPT_TIME: Final = 10.0  # seconds that an interrupted image gets to end
 _POLL: Final = 0.05
 _PROGRESS_INTERVAL: Final = 1.0  # seconds between two progress reports
-# Other errors may quote the job: no prompt or name of a setting may have the worker replaced.
-_RAISED_BY_TORCH: Final = re.compile(r"\d+ (?:RuntimeError|AcceleratorError): ")
-_POISON: Final = ("cuda-error", "no-kernel-image", "kernel-failed")
 
 Job = dict[str, Any]
 """A job as RunPod sends it, with `id` and `input`."""
@@ -38,10 +39,12 @@ class JobContext:
 
     Args:
         client: of the WebUI.
+        facts: about the running WebUI.
         wait_until_ready: returns within the given seconds when images can be drawn, or raises
             UserError.
         replace_webui: has the supervisor start a new WebUI.
         time_limit: seconds that a job may take.
+        policy: what inputs may hold.
         report_progress: sends progress of a job; None when nobody receives it.
         upload: stores an image of a job, by the job's id, the file and its suffix, and returns
             its address; None to return base64.
@@ -49,16 +52,14 @@ class JobContext:
     """
 
     client: WebuiClient
+    facts: FactsCache
     wait_until_ready: Callable[[float], None]
     replace_webui: Callable[[], None]
     time_limit: float = 600.0
+    policy: InputPolicy = field(default_factory=InputPolicy)
     report_progress: Callable[[Job, JobResult], None] | None = None
     upload: Callable[[str, bytes, str], str] | None = None
     count_unsent: Callable[[], int] = lambda: 0
-
-
-class PoisonedError(UserError):
-    """Only a new process can draw again; RunPod should replace the worker."""
 
 
 def run_job(job: Job, context: JobContext) -> JobResult:
@@ -70,9 +71,13 @@ def run_job(job: Job, context: JobContext) -> JobResult:
     """
     name, started_at = str(job.get("id", "")), time.monotonic()
     try:
-        request = parse_job_input(job.get("input"), context.time_limit)
-        log("job-started", job=name, api=request.name)
-        result = _run(job, request, context, started_at + request.timeout)
+        given = parse_job_input(job.get("input"), context.time_limit)
+        log("job-started", job=name, api=given.endpoint or DEFAULT)
+        deadline = started_at + given.timeout
+        context.wait_until_ready(deadline - time.monotonic())
+        request = make_request(given, context.facts.current(), context.policy)
+        prepare_images(request.fields, fetch_image)
+        result = _run(job, request, context, deadline)
     except UserError as error:
         seconds = time.monotonic() - started_at
         log("job-failed", level="warning", job=name, seconds=seconds, reason=str(error))
@@ -99,28 +104,36 @@ def stop_drawing(client: WebuiClient) -> bool:
 
 
 def _run(job: Job, request: JobRequest, context: JobContext, deadline: float) -> JobResult:
-    context.wait_until_ready(deadline - time.monotonic())
-    with _restored_options(request, context.client), _reported_progress(job, request, context):
+    is_post = request.route.method == "POST"
+    changes = request.name == "options" or bool(request.fields.get("override_settings"))
+    with (
+        restored_options(context.client, changes=is_post and changes),
+        _reported_progress(job, request, context),
+    ):
         response = _send(request, context, deadline)
     if response.status != 200:
-        raise _explain(response)
+        raise explain(response, request)
     result = _parse(response)
     upload = partial(context.upload, str(job.get("id", ""))) if context.upload else None
-    if request.endpoint.draws:
-        required = (request.body or {}).get("send_images") is not False
+    if request.draws:
+        required = request.fields.get("send_images") is not False
         return return_images(result, field="images", upload=upload, required=required)
-    if request.name == "extras":
+    if request.name == "extra-single-image":
         return return_images(result, field="image", upload=upload)
-    if request.name == "interrogate" and str(result.get("caption")).endswith("<error>"):
+    if request.name == "extra-batch-images":
+        return return_images(result, field="images", upload=upload)
+    if request.name == "interrogate" and "<error>" in str(result.get("caption")):
         # The WebUI reports this error with status 200: modules/interrogate.py
         raise UserError("the WebUI could not describe the image", hint="see the worker's log")
     return result
 
 
 def _send(request: JobRequest, context: JobContext, deadline: float) -> Response:
-    endpoint, timeout = request.endpoint, max(deadline - time.monotonic(), 0.1)
+    timeout = max(deadline - time.monotonic(), 0.1)
     try:
-        return context.client.request(endpoint.method, endpoint.path, request.body, timeout=timeout)
+        return context.client.request(
+            request.route.method, request.path, request.body, timeout=timeout
+        )
     except TimeoutError:
         if not stop_drawing(context.client):
             context.replace_webui()
@@ -133,15 +146,6 @@ def _send(request: JobRequest, context: JobContext, deadline: float) -> Response
         raise UserError(f"the input cannot be sent: {error}", code="input-invalid") from None
 
 
-def _explain(response: Response) -> UserError:
-    """Return an error with the WebUI's message, and a code and hint if the failure is known."""
-    text = response.error()
-    known = match(text)
-    code = known.code if known else ""
-    poisoned = code in _POISON and _RAISED_BY_TORCH.match(text)
-    return (PoisonedError if poisoned else UserError)(text, code=code)
-
-
 def _parse(response: Response) -> JobResult:
     try:
         answer = response.json()
@@ -152,39 +156,10 @@ def _parse(response: Response) -> JobResult:
 
 
 @contextmanager
-def _restored_options(request: JobRequest, client: WebuiClient) -> Iterator[None]:
-    """Restore options that the WebUI did not, because the job was interrupted or failed."""
-    if not (request.body and request.body.get("override_settings")):
-        yield
-        return
-    before = _read_options(client)
-    try:
-        yield
-    finally:
-        after = _read_options(client)
-        changed = {key: before[key] for key in before if key in after and after[key] != before[key]}
-        if changed:
-            log("options-restored", level="warning", names=",".join(changed))
-            try:
-                client.request("POST", "/sdapi/v1/options", changed, timeout=_QUICK)
-            except (OSError, HTTPException) as error:
-                log("options-not-restored", level="error", reason=str(error))
-
-
-def _read_options(client: WebuiClient) -> dict[str, Any]:
-    """Read the WebUI's options; none if it does not answer."""
-    try:
-        options = client.request("GET", "/sdapi/v1/options", timeout=_QUICK).json()
-    except (OSError, HTTPException, ValueError):
-        return {}
-    return options if isinstance(options, dict) else {}
-
-
-@contextmanager
 def _reported_progress(job: Job, request: JobRequest, context: JobContext) -> Iterator[None]:
     """Report progress until the block ends; a failed report does not fail the job."""
     report = context.report_progress
-    if not (report and request.endpoint.draws):
+    if not (report and request.draws):
         yield
         return
     done = threading.Event()

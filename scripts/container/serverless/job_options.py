@@ -1,0 +1,87 @@
+"""Check the options that a job sets, and restore those that outlive it."""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.client import HTTPException
+from typing import Any, Final
+
+from scripts.common.diagnostics.error import UserError
+from scripts.common.webui_client import WebuiClient
+from scripts.container.log import log
+
+PATH_OPTIONS: Final = ("outdir_*", "temp_dir", "clean_temp_dir_at_start", "*filename_pattern")
+"""Options that no job may set: they choose where files are written (`restricted_opts` in
+`modules/shared_options.py`, and the same kind of names in extensions)."""
+
+_TIMEOUT: Final = 10.0
+_CODE: Final = "input-invalid"
+
+
+def check_options(where: str, settings: dict[str, Any], options: Mapping[str, Any]) -> list[str]:
+    """Check the names of options that a job sets; remove null where an option cannot be null.
+
+    Args:
+        where: what holds them, for messages.
+        settings: the options; changed.
+        options: of the running WebUI; empty if they are not known.
+
+    Returns:
+        Warnings for the customer.
+
+    Raises:
+        UserError: the WebUI has no such option, or jobs may not set it (code `input-invalid`).
+    """
+    warnings = []
+    for name in list(settings):
+        if any(_is_like(name, pattern) for pattern in PATH_OPTIONS):
+            hint = "it chooses where the worker writes files"
+            raise UserError(f"{where}.{name}: jobs may not set it", hint=hint, code=_CODE)
+        if settings[name] is None and options.get(name) is not None:
+            del settings[name]
+            warnings.append(f"{name}: null is no value of this option and was left out")
+        elif options and name not in options and settings[name] is not None:
+            near = difflib.get_close_matches(name, options, n=3, cutoff=0.6)
+            hint = f"did you mean {' or '.join(near)}?" if near else "list them with api: options"
+            raise UserError(f"{where}.{name[:60]} is no option of the WebUI", hint=hint, code=_CODE)
+    return warnings
+
+
+@contextmanager
+def restored_options(client: WebuiClient, *, changes: bool) -> Iterator[None]:
+    """Restore every option that a job changed and the WebUI did not restore itself.
+
+    Args:
+        client: of the WebUI.
+        changes: the job sets options; without it nothing is read.
+    """
+    if not changes:
+        yield
+        return
+    before = _read_options(client)
+    try:
+        yield
+    finally:
+        after = _read_options(client)
+        changed = {key: before[key] for key in before if key in after and after[key] != before[key]}
+        if changed:
+            log("options-restored", names=",".join(changed))
+            try:
+                client.request("POST", "/sdapi/v1/options", changed, timeout=_TIMEOUT)
+            except (OSError, HTTPException) as error:
+                log("options-not-restored", level="error", reason=str(error))
+
+
+def _is_like(name: str, pattern: str) -> bool:
+    if pattern.endswith("*"):
+        return name.startswith(pattern[:-1])
+    return name.endswith(pattern[1:]) if pattern.startswith("*") else name == pattern
+
+
+def _read_options(client: WebuiClient) -> dict[str, Any]:
+    """Read the WebUI's options; none if it does not answer."""
+    try:
+        options = client.request("GET", "/sdapi/v1/options", timeout=_TIMEOUT).json()
+    except (OSError, HTTPException, ValueError):
+        return {}
+    return options if isinstance(options, dict) else {}

@@ -1,0 +1,115 @@
+"""Which route of the WebUI a job is for, and whether jobs may use it.
+
+Jobs may use every route below `/sdapi/v1/` that is not in DENIED, and routes of extensions that
+`API_ALLOW` names: some extensions install packages or write files for everyone who can reach them.
+"""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from scripts.common.diagnostics.error import UserError
+from scripts.container.serverless.webui_api import PREFIX, FieldType, Route, WebuiApi
+
+NAMES: Final = {
+    "extras": ("POST", "extra-single-image"),
+    "extra": ("POST", "extra-single-image"),
+    "upscale": ("POST", "extra-single-image"),
+    "pnginfo": ("POST", "png-info"),
+    "getModels": ("GET", "sd-models"),
+    "getOptions": ("GET", "options"),
+    "setOptions": ("POST", "options"),
+    "getLoras": ("GET", "loras"),
+}
+"""Names of routes in other workers; every other name is the route's own, such as `txt2img`."""
+
+DENIED: Final = {
+    "server-kill": "stops the WebUI",
+    "server-restart": "restarts the WebUI",
+    "server-stop": "stops the WebUI",
+    "create/*": "writes files",
+    "train/*": "trains for hours, and writes files",
+}
+"""Routes below `/sdapi/v1/` that no job may use, and what they do."""
+
+_MODELS: Final = "models come with the image or its volume: see docs/how-to/models.md"
+_OTHER_WORKERS: Final = {"/v1/download": _MODELS, "/v1/sync": _MODELS}
+"""Functions of other workers that are no routes of the WebUI, and what to do instead."""
+
+_CODE: Final = "input-invalid"
+
+
+def find_route(
+    api: WebuiApi | None, method: str, endpoint: str, *, has_fields: bool, allowed: Sequence[str]
+) -> tuple[Route, Mapping[str, Any]]:
+    """Return the route that a job names, and the fields in the query of its address.
+
+    Args:
+        api: of the running WebUI; None where it is not described.
+        method: GET, POST, …; empty where the job names none.
+        endpoint: name or path, with or without a leading slash.
+        has_fields: the job has fields; without a method that decides between GET and POST.
+        allowed: prefixes of further routes that jobs may use.
+
+    Raises:
+        UserError: there is no such route, or jobs may not use it (code `input-invalid`).
+    """
+    if endpoint in NAMES:
+        usual, endpoint = NAMES[endpoint]
+        method = method or usual
+    address = urlsplit(endpoint.strip())
+    path = _find_path(api, unquote(address.path).rstrip("/"))
+    _refuse_denied(path, allowed)
+    query = dict(parse_qsl(address.query))
+    routes = api.find(path) if api else ()
+    if api and not routes and path.startswith(PREFIX):
+        raise _unknown(api, path)
+    # An application that an extension mounts is not in the description.
+    routes = routes or (Route(method or "POST", path, FieldType("object")),)
+    preferred = (method,) if method else ("POST", "GET") if has_fields else ("GET", "POST")
+    for each in preferred:
+        for route in routes:
+            if route.method == each:
+                return Route(each, path, route.body, route.query), query
+    methods = " or ".join(route.method for route in routes)
+    raise UserError(f"input.api: {path} takes {methods}, not {method}", code=_CODE)
+
+
+def _find_path(api: WebuiApi | None, path: str) -> str:
+    """Return the whole path of a name, or of a path with or without leading slash.
+
+    Raises:
+        UserError: it is no path.
+    """
+    if not re.fullmatch(r"/?[\w.~-]+(/[\w.~-]+)*", path, re.ASCII) or ".." in path:
+        raise UserError(f"input.api: {path[:60]!r} is no route of the WebUI", code=_CODE)
+    if path.startswith("/"):
+        return path
+    is_short = "/" not in path or (api is not None and bool(api.find(PREFIX + path)))
+    return PREFIX + path if is_short and path != PREFIX.strip("/") else f"/{path}"
+
+
+def _refuse_denied(path: str, allowed: Sequence[str]) -> None:
+    if path.startswith(PREFIX):
+        name = path.removeprefix(PREFIX)
+        for pattern, effect in DENIED.items():
+            if name == pattern or (pattern.endswith("*") and name.startswith(pattern[:-1])):
+                raise UserError(f"input.api: jobs may not use {path}: it {effect}", code=_CODE)
+        return
+    for prefix in allowed:
+        if path == prefix.rstrip("/") or path.startswith(f"{prefix.rstrip('/')}/"):
+            return
+    first = path.split("/")[1]
+    usual = f"set API_ALLOW=/{first}/ on the worker; without it jobs may use {PREFIX}* only"
+    hint = _OTHER_WORKERS.get(path, usual)
+    raise UserError(f"input.api: jobs may not use {path}", hint=hint, code=_CODE)
+
+
+def _unknown(api: WebuiApi, path: str) -> UserError:
+    names = sorted({route.name for route in api.routes})
+    own = [name for name in names if not name.startswith("/")]
+    near = difflib.get_close_matches(path.removeprefix(PREFIX), own, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(own)}"
+    return UserError(f"input.api: this WebUI has no {path}", hint=hint, code=_CODE)

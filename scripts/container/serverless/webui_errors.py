@@ -1,0 +1,123 @@
+"""Turn an error of the WebUI into one line that names the field and the reason.
+
+Its handler (`api_middleware` in `modules/api/api.py`, alike in v1.9.3 and v1.10.1) answers with
+`error`, the exception's class, and with `detail` of an HTTPException or `errors`, the text of any
+other. Neither names a field, and the text of an assertion without a message is empty. FastAPI
+answers 422 with a list of fields in `detail` when a value is of the wrong type.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from scripts.common.diagnostics.error import UserError
+from scripts.common.diagnostics.table import match
+from scripts.common.webui_client import Response
+from scripts.container.serverless.input_images import find_images
+from scripts.container.serverless.job_request import JobRequest
+
+_FIELDS_BY_TEXT: Final = {
+    "Init image not found": ("init_images",),
+    "Image not found": ("image",),
+    "Model not found": ("model",),
+    "Overflow when unpacking long": ("seed", "subseed"),
+    "Sampler not found": ("sampler_name", "sampler_index"),
+    "Cannot have a selectable script in the always on": ("alwayson_scripts",),
+}
+"""Texts of the WebUI (`modules/api/api.py`; of torch for too large seeds) that hold no value of
+the field that they are about."""
+
+_IMAGE_TEXTS: Final = ("Invalid encoded image", "Invalid image url", "cannot identify image file")
+_MIN_QUOTED: Final = 2  # characters; a shorter value is in many texts by chance
+_MAX_QUOTED: Final = 200
+_SIGNATURES: Final = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"BM", b"II*", b"MM\0*")
+# Other errors may quote the job: no prompt or name of a setting may have the worker replaced.
+_RAISED_BY_TORCH: Final = re.compile(r"\d+ (?:RuntimeError|AcceleratorError): ")
+_POISON: Final = ("cuda-error", "no-kernel-image", "kernel-failed")
+
+
+class PoisonedError(UserError):
+    """Only a new process can draw again; RunPod should replace the worker."""
+
+
+def explain(response: Response, request: JobRequest) -> UserError:
+    """Return the error for a response that is no success.
+
+    Its message names the field if the text shows which one it was; code and hint are those of a
+    known failure.
+    """
+    if response.status == 422 and (problems := _list_problems(response)):
+        return UserError("; ".join(problems), code="input-invalid")
+    text = _describe(response)
+    known = match(text)
+    code = known.code if known else ""
+    if code in _POISON and _RAISED_BY_TORCH.match(text):
+        return PoisonedError(text, code=code)
+    if known:
+        return UserError(text, code=code)
+    field = _find_field(text, request.fields)
+    code = "input-invalid" if field and response.status < 500 else ""
+    return UserError(f"{field}: {text}" if field else text, code=code)
+
+
+def _describe(response: Response) -> str:
+    """Return status, class and reason on one line."""
+    text = response.error()
+    if text.partition(" ")[2].endswith(("Error", "Exception")):
+        return f"{text} without a reason: the worker's log holds its traceback"
+    return text
+
+
+def _list_problems(response: Response) -> list[str]:
+    """Return one text for each field that FastAPI refused; none if it was not FastAPI."""
+    try:
+        rows = response.json()["detail"]
+        return [f"input.{_join(row['loc'][1:])}: {row['msg']}" for row in rows]
+    except (ValueError, KeyError, TypeError):
+        return []
+
+
+def _join(location: list[Any]) -> str:
+    parts = (f"[{each}]" if isinstance(each, int) else f".{each}" for each in location)
+    return "".join(parts).removeprefix(".")
+
+
+def _find_field(text: str, fields: Mapping[str, Any]) -> str:
+    """Return the field that a text is about, such as `input.hr_upscaler`; empty if none is."""
+    if any(each in text for each in _IMAGE_TEXTS):
+        broken = (path for path, image in find_images(fields) if not _is_image(image))
+        return next((f"input.{path} is no image in base64" for path in broken), "")
+    for known, names in _FIELDS_BY_TEXT.items():
+        if known in text:
+            given = [name for name in names if fields.get(name) is not None]
+            return f"input.{given[0]}" if given else f"input.{names[0]} is missing"
+    for path, value in _quotable(fields):
+        # A name ends where a word ends: `ddim` is not meant by a text about `ddim_cfgpp`.
+        if re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text.partition(" ")[2]):
+            return f"input.{path}"
+    return ""
+
+
+def _quotable(fields: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield path and text of each value, and of each key of an object, that a text may quote."""
+    for name, value in fields.items():
+        where = f"{path}{name}"
+        if name in ("prompt", "negative_prompt"):
+            continue
+        if path:
+            yield where, name
+        if isinstance(value, str) and _MIN_QUOTED <= len(value) <= _MAX_QUOTED:
+            yield where, value
+        elif isinstance(value, dict):
+            yield from _quotable(value, f"{where}.")
+
+
+def _is_image(text: str) -> bool:
+    """Return whether a text begins as base64 of an image file does."""
+    try:
+        start = base64.b64decode(text.rpartition(",")[2][:64])
+    except (binascii.Error, ValueError):
+        return False
+    return start.startswith(_SIGNATURES) or start[4:8] == b"ftyp"

@@ -1,0 +1,97 @@
+"""Facts about the running WebUI that jobs are checked against, read once for each process of it."""
+
+from collections.abc import Callable
+from functools import cached_property
+from http.client import HTTPException
+from typing import Any, Final
+
+from scripts.common.diagnostics.error import UserError
+from scripts.common.webui_client import WebuiClient
+from scripts.container.log import log
+from scripts.container.serverless.samplers import Samplers
+from scripts.container.serverless.webui_api import WebuiApi
+
+_TIMEOUT: Final = 30.0  # seconds; the WebUI builds its description at the first request for it
+
+
+class WebuiFacts:
+    """Facts about one process of the WebUI; each is read when it is first needed.
+
+    Args:
+        client: of the WebUI.
+
+    Raises:
+        UserError: when a fact is read and the WebUI does not answer (code `webui-died`), or
+            answers with an error (code `answer-garbage`).
+    """
+
+    def __init__(self, client: WebuiClient) -> None:
+        self._client = client
+
+    @cached_property
+    def api(self) -> WebuiApi | None:
+        """Routes and fields; None if the WebUI cannot describe them.
+
+        One model of an extension that pydantic cannot describe makes `/openapi.json` fail.
+        """
+        try:
+            return WebuiApi(self._request("/openapi.json"))
+        except ValueError as error:
+            log("api-not-described", level="warning", reason=str(error))
+            return None
+
+    @cached_property
+    def options(self) -> dict[str, Any]:
+        """The WebUI's options and their values when they were first read."""
+        found = self.read("/sdapi/v1/options")
+        return found if isinstance(found, dict) else {}
+
+    @cached_property
+    def samplers(self) -> Samplers:
+        """Names of samplers and schedulers."""
+        has_schedulers = not self.api or bool(self.api.find("/sdapi/v1/schedulers"))
+        schedulers = self.read("/sdapi/v1/schedulers") if has_schedulers else []
+        return Samplers.parse(self.read("/sdapi/v1/samplers"), schedulers)
+
+    def read(self, path: str) -> Any:  # noqa: ANN401 - any JSON
+        """Read a list or object of the WebUI, now.
+
+        Raises:
+            UserError: no answer (code `webui-died`), or an error (code `answer-garbage`).
+        """
+        try:
+            return self._request(path)
+        except ValueError as error:
+            raise UserError(
+                f"the WebUI cannot be asked for {error}", code="answer-garbage"
+            ) from None
+
+    def _request(self, path: str) -> Any:  # noqa: ANN401 - any JSON
+        try:
+            response = self._client.request("GET", path, timeout=_TIMEOUT)
+        except (OSError, HTTPException) as error:
+            raise UserError(f"the WebUI does not answer: {error}", code="webui-died") from None
+        if response.status != 200:
+            raise ValueError(f"{path}: {response.error()}")
+        return response.json()
+
+
+class FactsCache:
+    """Facts about whichever process of the WebUI runs.
+
+    Args:
+        client: of the WebUI.
+        identify_process: returns a value that changes with each new process.
+    """
+
+    def __init__(self, client: WebuiClient, identify_process: Callable[[], object]) -> None:
+        self._client, self._identify_process = client, identify_process
+        self._process: object = None
+        self._facts = WebuiFacts(client)
+
+    def current(self) -> WebuiFacts:
+        """Return the facts about the running process; read anew after a restart."""
+        process = self._identify_process()
+        if process != self._process:
+            self._process, self._facts = process, WebuiFacts(self._client)
+        return self._facts

@@ -1,0 +1,41 @@
+"""What A1111 releases answered about themselves: routes, fields, samplers, schedulers, options.
+
+Recorded from the running WebUI of each release, without extensions; of `/openapi.json` only what
+describes requests. Long texts in options are left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from scripts.common.webui_client import WebuiClient
+from scripts.container.serverless.webui_facts import WebuiFacts
+
+RELEASES = ("v1.9.3", "v1.10.1")
+
+
+@cache
+def recorded(release: str) -> dict[str, Any]:
+    """Answers of a release by path."""
+    path = Path(__file__).with_name(f"{release}.json")
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+class RecordedFacts(WebuiFacts):
+    """The facts of a release, without a WebUI."""
+
+    def __init__(
+        self, release: str = RELEASES[-1], changes: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(WebuiClient("http://recorded.invalid"))
+        self.answers = {**recorded(release), **(changes or {})}
+
+    def _request(self, path: str) -> Any:
+        if path not in self.answers:
+            raise ValueError(f"{path}: 404 Not Found")
+        return self.answers[path]
