@@ -8,9 +8,6 @@ from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
 
-MAX_IMAGE: Final = 32_000_000
-"""Bytes of an image that is fetched."""
-
 FETCH_TIME: Final = 30.0
 """Seconds that all images of a job together may take to fetch."""
 
@@ -19,6 +16,9 @@ OWN: Final = ("init_images", "mask", "image", "imageList")
 
 UNIT: Final = ("image", "input_image", "mask", "mask_image", "effective_region_mask")
 """Fields of a ControlNet unit that hold images."""
+
+_SIGNATURES: Final = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+"""First bytes of PNG, JPEG, WebP, GIF, BMP and TIFF files; AVIF and HEIF have `ftyp` at byte 4."""
 
 _ADDRESS: Final = re.compile("https?://", re.IGNORECASE)
 _DATA: Final = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
@@ -33,7 +33,22 @@ def find_images(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield path, holder[key]
 
 
-def prepare_images(fields: dict[str, Any], fetch: Callable[[str, float], bytes]) -> None:
+def is_image(data: bytes) -> bool:
+    """Return whether data begins as an image file does."""
+    return data.startswith(_SIGNATURES) or data[4:8] == b"ftyp"
+
+
+def is_base64_image(text: str) -> bool:
+    """Return whether a text begins as base64 of an image file does."""
+    try:
+        return is_image(base64.b64decode(text.rpartition(",")[2][:64]))
+    except ValueError:  # of the wrong length, or not ASCII
+        return False
+
+
+def prepare_images(
+    fields: dict[str, Any], fetch: Callable[[str, float], bytes], seconds: float
+) -> None:
     """Replace addresses of images by their content, and data URIs by plain base64.
 
     The WebUI takes only data URIs of one form, and some extensions take none.
@@ -41,25 +56,37 @@ def prepare_images(fields: dict[str, Any], fetch: Callable[[str, float], bytes])
     Args:
         fields: of a request; changed.
         fetch: returns the bytes behind an address within so many seconds.
+        seconds: until all must be there, at most FETCH_TIME.
 
     Raises:
-        UserError: an image cannot be fetched; names the field (code `input-invalid`).
+        UserError: an image cannot be fetched; names the field (code `input-invalid` or
+            `address-not-public`).
     """
-    deadline = time.monotonic() + FETCH_TIME
+    deadline = time.monotonic() + min(seconds, FETCH_TIME)
     for path, (holder, key) in list(_find_places(fields)):
         text = holder[key].strip()
         if _ADDRESS.match(text):
-            try:
-                content = fetch(text, max(deadline - time.monotonic(), 0.0))
-            except UserError as error:
-                code = error.code if error.code == "address-not-public" else "input-invalid"
-                message = f"input.{path} cannot be fetched: {error.message}"
-                raise UserError(
-                    message, location=error.location, hint=error.hint, code=code
-                ) from None
-            holder[key] = base64.b64encode(content).decode()
+            holder[key] = _fetch(path, text, fetch, deadline - time.monotonic())
         elif found := _DATA.match(text[:220]):
             holder[key] = text[found.end() :]
+
+
+def _fetch(path: str, url: str, fetch: Callable[[str, float], bytes], seconds: float) -> str:
+    """Return an image behind an address as base64.
+
+    Raises:
+        UserError: as `prepare_images`.
+    """
+    try:
+        content = fetch(url, seconds)
+        if not is_image(content):
+            raise UserError("the address holds no image")
+    except UserError as error:
+        code = error.code if error.code == "address-not-public" else "input-invalid"
+        message = f"input.{path} cannot be fetched: {error.message}"
+        hint = error.hint or "check the address, or send the image as base64"
+        raise UserError(message, location=error.location, hint=hint, code=code) from None
+    return base64.b64encode(content).decode()
 
 
 def _find_places(fields: Any) -> Iterator[tuple[str, Place]]:  # noqa: ANN401 - any JSON

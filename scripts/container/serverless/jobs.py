@@ -76,7 +76,7 @@ def run_job(job: Job, context: JobContext) -> JobResult:
         deadline = started_at + given.timeout
         context.wait_until_ready(deadline - time.monotonic())
         request = make_request(given, context.facts.current(), context.policy)
-        prepare_images(request.fields, fetch_image)
+        prepare_images(request.fields, fetch_image, deadline - time.monotonic())
         result = _run(job, request, context, deadline)
     except UserError as error:
         seconds = time.monotonic() - started_at

@@ -6,8 +6,6 @@ other. Neither names a field, and the text of an assertion without a message is 
 answers 422 with a list of fields in `detail` when a value is of the wrong type.
 """
 
-import base64
-import binascii
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -15,7 +13,7 @@ from typing import Any, Final
 from scripts.common.diagnostics.error import UserError
 from scripts.common.diagnostics.table import match
 from scripts.common.webui_client import Response
-from scripts.container.serverless.input_images import find_images
+from scripts.container.serverless.input_images import find_images, is_base64_image
 from scripts.container.serverless.job_request import JobRequest
 
 _FIELDS_BY_TEXT: Final = {
@@ -32,7 +30,6 @@ the field that they are about."""
 _IMAGE_TEXTS: Final = ("Invalid encoded image", "Invalid image url", "cannot identify image file")
 _MIN_QUOTED: Final = 2  # characters; a shorter value is in many texts by chance
 _MAX_QUOTED: Final = 200
-_SIGNATURES: Final = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"BM", b"II*", b"MM\0*")
 # Other errors may quote the job: no prompt or name of a setting may have the worker replaced.
 _RAISED_BY_TORCH: Final = re.compile(r"\d+ (?:RuntimeError|AcceleratorError): ")
 _POISON: Final = ("cuda-error", "no-kernel-image", "kernel-failed")
@@ -87,7 +84,7 @@ def _join(location: list[Any]) -> str:
 def _find_field(text: str, fields: Mapping[str, Any]) -> str:
     """Return the field that a text is about, such as `input.hr_upscaler`; empty if none is."""
     if any(each in text for each in _IMAGE_TEXTS):
-        broken = (path for path, image in find_images(fields) if not _is_image(image))
+        broken = (path for path, image in find_images(fields) if not is_base64_image(image))
         return next((f"input.{path} is no image in base64" for path in broken), "")
     for known, names in _FIELDS_BY_TEXT.items():
         if known in text:
@@ -112,12 +109,3 @@ def _quotable(fields: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, 
             yield where, value
         elif isinstance(value, dict):
             yield from _quotable(value, f"{where}.")
-
-
-def _is_image(text: str) -> bool:
-    """Return whether a text begins as base64 of an image file does."""
-    try:
-        start = base64.b64decode(text.rpartition(",")[2][:64])
-    except (binascii.Error, ValueError):
-        return False
-    return start.startswith(_SIGNATURES) or start[4:8] == b"ftyp"
