@@ -18,7 +18,7 @@ from xml.etree import ElementTree as Xml
 
 import pytest
 
-from scripts.common.checks.api_checks import wait_for_api
+from scripts.common.checks.api_requests import wait_for_api
 from scripts.common.checks.smoke_report import SmokeReport
 from scripts.common.gpu.gpu_facts import PROBE, parse_facts
 from scripts.common.gpu.judge import kernel_error
@@ -67,7 +67,9 @@ def test_a_sound_image_passes_with_a_full_report(cpu_image: str, tmp_path: Path)
     assert list(found.phases) == ["started", "answers", "drawn"]
     assert max(sample.memory for sample in found.memory) > 10**8
     assert [check.name for check in found.checks if not check.evidence] == []
-    assert {check.group for check in found.checks} == {"image", "start", "gpu", "serving", "end"}
+    assert {check.group for check in found.checks} == {
+        *("image", "start", "gpu", "serving", "models", "end")
+    }
     assert sorted(path.name for path in reports.iterdir()) == [
         "smoke-cpu-img2img.png",
         "smoke-cpu-txt2img.png",

@@ -15,7 +15,8 @@ from typing import TypeVar
 
 import pytest
 
-from scripts.common.checks.api_checks import GPU_NOISE, ApiSubject, wait_for_api
+from scripts.common.checks.api_checks import GPU_NOISE, ApiSubject
+from scripts.common.checks.api_requests import wait_for_api
 from scripts.common.checks.check import CheckSkipped, Prerequisite
 from scripts.common.checks.images import Png
 from scripts.common.diagnostics.error import UserError
@@ -39,7 +40,7 @@ from tests.smoke.recording import (
 from tests.smoke.target import select_address, select_image
 
 HERE = Path(__file__).parent
-ORDER = ("image", "start", "gpu", "serving", "end")
+ORDER = ("image", "start", "gpu", "serving", "models", "end")
 API_TIMEOUT = 15.0  # seconds until the API of a ready worker must answer
 
 T = TypeVar("T")

@@ -75,7 +75,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def group_of(item: pytest.Item) -> str:
-    """Return the group of a check, the name of its file: image, start, gpu, serving or end."""
+    """Return the group of a check, the name of its file: image, start and so on."""
     return item.path.stem.removeprefix("test_")
 
 

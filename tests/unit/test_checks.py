@@ -17,8 +17,8 @@ from scripts.common.checks.api_checks import (
     AFTER_JOBS_CHECKS,
     JOB_CHECKS,
     ApiSubject,
-    wait_for_api,
 )
+from scripts.common.checks.api_requests import wait_for_api
 from scripts.common.checks.check import (
     CheckSkipped,
     CommandError,

@@ -48,6 +48,11 @@ class Png:
         """Return the size for a person: `64x64`."""
         return f"{self.width}x{self.height}"
 
+    @property
+    def base64(self) -> str:
+        """Return the file as requests to the WebUI carry it."""
+        return base64.b64encode(self.data).decode()
+
     @cached_property
     def rgb(self) -> bytes:
         """Return red, green and blue of each pixel, 8 bits each; transparency is ignored."""

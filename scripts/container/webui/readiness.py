@@ -43,7 +43,7 @@ def monitor(
     client = WebuiClient.local(settings.webui_host, settings.webui_port, settings.api_auth)
 
     def watch() -> None:
-        import scripts.common.checks.api_checks  # noqa: F401 - now, while the WebUI is importing
+        import scripts.common.checks.api_requests  # noqa: F401 - now, while the WebUI is importing
 
         deadline = time.monotonic() + settings.ready_timeout
         try:
@@ -86,7 +86,7 @@ def _warm_up(client: WebuiClient, warmup: Warmup, deadline: float, ended: thread
     Raises:
         UserError: the WebUI cannot draw it.
     """
-    from scripts.common.checks.api_checks import draw, judge_image
+    from scripts.common.checks.api_requests import draw, judge_image
 
     fields = {
         "prompt": "a lighthouse at dawn",
