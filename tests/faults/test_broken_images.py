@@ -77,6 +77,18 @@ FAULTS = (
     ),
     Broken("dies-at-start", "webui-died", standin("crash-at-start"), "becomes_ready"),
     Broken(
+        "flag-unknown",
+        "flag-unknown",
+        ("ENV WEBUI_ARGS=--no-such-flag STANDIN_TORCH=0",),
+        "becomes_ready",
+    ),
+    Broken(
+        "option-unknown",
+        "option-invalid",
+        ("ENV IMAGE_SETTINGS='{\"clip_skip\":2}' STANDIN_TORCH=0",),
+        "test_options",
+    ),
+    Broken(
         "port-never-opens",
         "port-closed",
         standin("hang-at-start", "READY_TIMEOUT=3"),

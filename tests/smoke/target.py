@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from scripts.common.checks.smoke_report import SubjectRecord
 from scripts.common.diagnostics.error import UserError
+from scripts.common.webui_settings import parse_settings
 from scripts.host.build.inputs import VARIANT_LABEL, resolve
 from scripts.host.config.load import DEFAULT_VARIANT, LoadedConfig, load
 from scripts.host.engine.client import get_image
@@ -31,6 +33,15 @@ class Target:
     loaded: LoadedConfig
     subject: SubjectRecord
     image: Any = None
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The WebUI's options that image and config set; none for an address."""
+        if not self.image:
+            return {}
+        variables = dict(text.partition("=")[::2] for text in self.image.attrs["Config"]["Env"])
+        baked = parse_settings(variables.get("IMAGE_SETTINGS", ""))
+        return {**baked, **self.loaded.config.webui.settings}
 
 
 def select_address(url: str, variant: str) -> Target:

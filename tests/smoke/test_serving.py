@@ -8,6 +8,8 @@ import pytest
 
 from scripts.common.checks.api_checks import JOB_CHECKS, ApiSubject
 from scripts.common.checks.check import Check
+from scripts.common.checks.option_checks import OptionSubject, has_configured_options
+from tests.smoke.recording import Run
 
 
 @pytest.mark.parametrize("check", JOB_CHECKS, ids=str)
@@ -15,3 +17,7 @@ def test_serving(
     check: Check[ApiSubject], answering: ApiSubject, examine: Callable[..., None]
 ) -> None:
     examine(check, answering)
+
+
+def test_options(answering: ApiSubject, run: Run, examine: Callable[..., None]) -> None:
+    examine(has_configured_options, OptionSubject(answering.client, run.target.options))

@@ -21,7 +21,7 @@ import threading
 import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 
 def fault() -> str:
@@ -61,15 +61,29 @@ setsid sh -c 'echo $$ >"$0/short-lived"' "$0" &
 """
 
 
+OPTIONS = {"CLIP_stop_at_last_layers": 1, "samples_format": "png", "upscaler_for_img2img": None}
+"""Some of the WebUI's options with their defaults."""
+
+
 class Handler(BaseHTTPRequestHandler):
     """The few routes that the worker uses."""
 
     pictures = 0
+    options: ClassVar[dict[str, Any]] = {}
 
     def do_GET(self) -> None:
         if FAULT == "silent" and Handler.pictures:
             threading.Event().wait()
-        self.answer(200, {"progress": 0.0})
+        if self.path == "/openapi.json":
+            rows = {
+                name: {} if value is None else {"default": value} for name, value in OPTIONS.items()
+            }
+            return self.answer(200, {"components": {"schemas": {"Options": {"properties": rows}}}})
+        if self.path == "/sdapi/v1/options":
+            return self.answer(
+                200, {name: Handler.options.get(name, OPTIONS[name]) for name in OPTIONS}
+            )
+        return self.answer(200, {"progress": 0.0})
 
     def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -125,6 +139,8 @@ def main() -> None:
         raise RuntimeError("the stand-in was asked to crash")
     seen = {"argv": sys.argv[1:], "env": dict(os.environ), "uid": os.getuid(), "pid": os.getpid()}
     (flags.data_dir / "seen.json").write_text(json.dumps(seen))
+    if (flags.data_dir / "config.json").exists():
+        Handler.options = json.loads((flags.data_dir / "config.json").read_text())
     if FAULT == "daemons":  # one that stays, and one that ends as an orphan
         subprocess.run(["sh", "-c", DAEMONS, str(flags.data_dir)], check=True)
     if FAULT == "hang-at-start":

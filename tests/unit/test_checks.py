@@ -20,6 +20,7 @@ from scripts.common.checks.api_checks import (
 )
 from scripts.common.checks.api_requests import wait_for_api
 from scripts.common.checks.check import (
+    CheckResult,
     CheckSkipped,
     CommandError,
     Prerequisite,
@@ -27,6 +28,7 @@ from scripts.common.checks.check import (
     judge,
 )
 from scripts.common.checks.gpu_checks import GPU_CHECKS, GpuSubject
+from scripts.common.checks.option_checks import OptionSubject, has_configured_options
 from scripts.common.diagnostics.error import UserError
 from scripts.common.diagnostics.table import diagnostics
 from scripts.common.gpu.judge import LEFT_OVER, Judgement
@@ -307,3 +309,57 @@ print({{"PIL", "docker", "pytest", "yaml", "jinja2", "rich"}} & {{*sys.modules}}
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert output.stdout == "set()\n"
+
+
+DESCRIBED = {"CLIP_stop_at_last_layers": 1, "samples_format": "png", "tiling": False, "hide": []}
+
+
+def options_result(wanted: dict[str, Any], **answers: Any) -> CheckResult:
+    """Check options of a WebUI that has those above, and one without a default."""
+    rows = {name: {"default": value} for name, value in DESCRIBED.items()} | {"upscaler": {}}
+    usual = {
+        "openapi.json": {"components": {"schemas": {"Options": {"properties": rows}}}},
+        "options": {**DESCRIBED, "upscaler": None, **wanted},
+    }
+    client = RecordedClient(answers={**usual, **answers})
+    return has_configured_options.run(OptionSubject(client, wanted))
+
+
+def test_options_of_config_that_the_webui_has_pass() -> None:
+    wanted = {"CLIP_stop_at_last_layers": 2.5, "tiling": True, "upscaler": "x", "hide": ["a"]}
+    result = options_result(wanted)
+    assert (result.outcome, result.evidence) == ("passed", ", ".join(wanted))
+    assert options_result({}).outcome == "skipped"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "reason"),
+    [
+        ({"clip_stop_at_last_layer": 2}, "no option clip_stop_at_last_layer; near it: CLIP_stop"),
+        ({"unlike_any": 2}, "no option unlike_any"),
+        ({"CLIP_stop_at_last_layers": "2"}, "is '2', not a number such as 1"),
+        ({"CLIP_stop_at_last_layers": True}, "is True, not a number such as 1"),
+        ({"tiling": 1}, "is 1, not true or false such as False"),
+        ({"samples_format": ["png"]}, "not text such as 'png'"),
+        ({"hide": "a"}, "is 'a', not a list such as []"),
+    ],
+)
+def test_an_option_that_is_unknown_or_mistyped_fails(wanted: dict[str, Any], reason: str) -> None:
+    result = options_result(wanted)
+    assert (result.outcome, result.code) == ("failed", "option-invalid")
+    assert reason in result.evidence
+
+
+@pytest.mark.parametrize(
+    ("answers", "reason"),
+    [
+        ({"options": {**DESCRIBED, "tiling": False}}, "tiling is False in the WebUI, not True"),
+        ({"options": (500, {"error": "ValidationError"})}, "answered 500 ValidationError"),
+        ({"openapi.json": (404, {})}, "does not describe its options, but answered 404"),
+        ({"openapi.json": []}, "does not describe its options"),
+    ],
+)
+def test_a_webui_without_the_configured_value_fails(answers: dict[str, Any], reason: str) -> None:
+    result = options_result({"tiling": True}, **answers)
+    assert (result.outcome, result.code) == ("failed", "option-invalid")
+    assert reason in result.evidence

@@ -26,7 +26,7 @@ from scripts.container.webui.flags import webui_command
 from scripts.container.webui.model_check import check_models, find_release
 from scripts.container.webui.model_links import link_models, prepare_models, read_own_links
 from scripts.container.webui.model_tree import ModelTree, build_model_tree, load_tree
-from scripts.container.webui.webui_options import options_path, worker_options, write_options
+from scripts.container.webui.webui_options import apply_options, options_path, record_path
 from scripts.host.config.load import ROOT
 from scripts.host.worker_command import run_in_worker
 from tests.support.namespaces import needs_namespaces, run_with_mount
@@ -687,16 +687,101 @@ def test_links_that_could_not_be_made_do_not_stay_on_the_list(world: World) -> N
 def test_checkpoints_in_memory_is_written_beside_the_users_options(world: World) -> None:
     settings = world.settings(CHECKPOINTS_IN_MEMORY="3")
     path = write(options_path(settings), '{"CLIP_stop_at_last_layers": 2}')
-    write_options(settings, worker_options(settings))
+    apply_options(settings)
     assert json.loads(path.read_text()) == {
         "CLIP_stop_at_last_layers": 2,
         "sd_checkpoints_limit": 3,
     }
     before = path.stat()
-    write_options(settings, worker_options(settings))
+    apply_options(settings)
     assert path.stat() == before
-    write_options(world.settings(), worker_options(world.settings()))
-    assert path.stat() == before
+    apply_options(world.settings())
+    assert json.loads(path.read_text()) == {"CLIP_stop_at_last_layers": 2}
+
+
+class OptionsFile:
+    """The settings file of a world, as starts of the worker and its users change it."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.path = options_path(world.settings())
+
+    def start(self, image: str = "", environment: str = "") -> dict[str, Any]:
+        """Start a worker; return the options that the WebUI then reads."""
+        settings = self._world.settings(IMAGE_SETTINGS=image, WEBUI_SETTINGS=environment)
+        effective = apply_options(settings)
+        options = self.read()
+        assert effective.items() <= options.items()
+        return options
+
+    def save(self, **options: Any) -> None:
+        """Save options as the WebUI does: with all others."""
+        write(self.path, json.dumps({**self.read(), **options}))
+
+    def read(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.path.read_text()) if self.path.exists() else {}
+        return found
+
+
+def test_saved_options_win_over_the_images_and_lose_to_the_environments(world: World) -> None:
+    file = OptionsFile(world)
+    file.save(samples_format="webp")
+    assert file.start('{"samples_format": "jpg", "tiling": true}') == {
+        "samples_format": "webp",
+        "tiling": True,
+    }
+    assert file.start(environment='{"samples_format": "jpg"}') == {"samples_format": "jpg"}
+
+
+def test_options_that_the_worker_wrote_give_way_to_newer_ones(world: World) -> None:
+    file = OptionsFile(world)
+    file.start('{"tiling": true, "n_rows": 2}', '{"samples_format": "jpg"}')
+    file.save(sd_vae="None")
+    assert file.start('{"n_rows": 3}') == {"n_rows": 3, "sd_vae": "None"}
+    assert file.start() == {"sd_vae": "None"}
+
+
+def test_an_option_that_the_environment_replaced_comes_back(world: World) -> None:
+    file = OptionsFile(world)
+    file.save(samples_format="webp")
+    for _ in range(2):
+        assert file.start(environment='{"samples_format": "jpg"}') == {"samples_format": "jpg"}
+    assert file.start() == {"samples_format": "webp"}
+
+
+def test_what_a_user_saves_over_the_workers_option_stays(world: World) -> None:
+    file = OptionsFile(world)
+    file.start('{"n_rows": 2}')
+    file.save(n_rows=4)
+    assert file.start('{"n_rows": 2}') == {"n_rows": 4}
+    assert file.start() == {"n_rows": 4}
+
+
+@pytest.mark.parametrize("record", ["{", "[]", '{"n_rows": 2}', '{"n_rows": {"written": 9}}'])
+def test_a_damaged_record_loses_no_saved_option(world: World, record: str) -> None:
+    file = OptionsFile(world)
+    file.save(n_rows=4)
+    write(record_path(world.settings()), record)
+    apply_options(world.settings(IMAGE_SETTINGS='{"n_rows": 2}'))
+    assert file.read() == {"n_rows": 4}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        '{"a": null}',
+        '{"a": {}}',
+        '{"a": [1]}',
+        '{"a": NaN}',
+        '{"sd_model_checkpoint": "x"}',
+        '{"temp_dir": "here"}',
+    ],
+)
+def test_settings_that_no_webui_takes_are_refused(world: World, text: str) -> None:
+    with pytest.raises(UserError, match="WEBUI_SETTINGS"):
+        world.settings(WEBUI_SETTINGS=text)
 
 
 def test_options_go_to_the_file_that_a_flag_names(world: World) -> None:
@@ -710,7 +795,7 @@ def test_broken_options_are_left_to_the_webui(
 ) -> None:
     settings = world.settings(CHECKPOINTS_IN_MEMORY="2")
     path = write(options_path(settings), "{broken")
-    write_options(settings, worker_options(settings))
+    apply_options(settings)
     assert path.read_text() == "{broken"
     assert "event=options-not-written" in capfd.readouterr().err
 

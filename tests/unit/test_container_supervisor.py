@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from scripts.common.webui_client import WebuiClient
 from scripts.common.webui_flags import MEMORY_FLAGS
 from scripts.container.supervisor.exit_reason import HEALED_AFTER, RestartPolicy
 from tests.support.nvml import library, needs_compiler
@@ -76,6 +77,35 @@ def test_a_crash_at_start_is_logged_and_retried_within_limits(start: Start) -> N
     assert worker.log_text.count("event=webui-died") == 3
     assert "the stand-in was asked to crash" in worker.log_text
     assert "exit code 1" in worker.log_text
+
+
+def test_options_of_image_and_environment_reach_the_webui(start: Start) -> None:
+    image = '{"CLIP_stop_at_last_layers": 2, "samples_format": "jpg"}'
+    worker = start(IMAGE_SETTINGS=image, WEBUI_SETTINGS='{"samples_format": "webp"}')
+    worker.ready()
+    api = WebuiClient.local("127.0.0.1", worker.port)
+    options = api.request("GET", "/sdapi/v1/options").json()
+    assert (options["CLIP_stop_at_last_layers"], options["samples_format"]) == (2, "webp")
+    assert "option-wrong" not in worker.log_text
+
+
+def test_an_option_that_is_unknown_or_of_another_type_is_named(start: Start) -> None:
+    wrong = '{"clip_stop_at_last_layer": 2, "samples_format": 3, "upscaler_for_img2img": "x"}'
+    worker = start(WEBUI_SETTINGS=wrong)
+    worker.ready()
+    lines = [line for line in worker.log_text.splitlines() if "event=option-wrong" in line]
+    assert [line.partition("option=")[2].split()[0] for line in lines] == [
+        "clip_stop_at_last_layer",
+        "samples_format",
+    ]
+    assert "near it: CLIP_stop_at_last_layers" in lines[0]
+    assert "not text such as 'png'" in lines[1]
+
+
+def test_a_strict_preflight_refuses_wrong_options(start: Start) -> None:
+    worker = start(WEBUI_SETTINGS='{"no_such_option": 1}', PREFLIGHT="strict")
+    assert worker.ended() == 3
+    assert "event=option-wrong" in worker.log_text
 
 
 def test_an_unknown_flag_ends_the_worker_without_a_restart(start: Start) -> None:

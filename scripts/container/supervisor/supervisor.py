@@ -25,7 +25,7 @@ from scripts.container.status.log_findings import serve_findings
 from scripts.container.supervisor import exit_reason, process
 from scripts.container.supervisor.process import ChildProcess
 from scripts.container.webui.environment import common_environment, webui_environment
-from scripts.container.webui.preparation import prepare_webui
+from scripts.container.webui.preparation import PreparedWebui, prepare_webui
 from scripts.container.webui.readiness import monitor
 
 _POLL: Final = 0.05
@@ -61,7 +61,7 @@ class Supervisor:
         self._state = state.State(supervisor=os.getpid())
         self._oom_kills = exit_reason.count_oom_kills()
         self._ready_since = 0.0
-        self._webui_command: Callable[[], list[str]] = list
+        self._webui = PreparedWebui()
         self._needs_preflight = settings.preflight == "strict"
         self._exit_code: ExitCode | None = None
 
@@ -94,9 +94,9 @@ class Supervisor:
         """Reap orphans (SIGCHLD); threads wait for the supervisor's own children."""
         process.reap_orphans(self._own_pids())
 
-    def on_models_ready(self, webui_command: Callable[[], list[str]]) -> None:
+    def on_models_ready(self, webui: PreparedWebui) -> None:
         """Start everything, the WebUI first."""
-        self._webui_command = webui_command
+        self._webui = webui
         self._start("webui")
         serve_findings(self._settings.worker_dir, lambda: self._processes["webui"].read_findings())
         if self._settings.preflight != "off":
@@ -130,6 +130,12 @@ class Supervisor:
         if self._is_running(webui):
             self._replace_webui(reason, code)
 
+    def on_wrong_options(self) -> None:
+        """Refuse to serve with other options than those that were set, if preflight is strict."""
+        if self._settings.preflight == "strict":
+            log("refused", level="error", reason="the WebUI's options are wrong")
+            self._exit_code = ExitCode.REFUSED
+
     def on_process_exit(self, child: ChildProcess) -> None:
         """Act on the end of a process: restart it within limits, or end the worker."""
         if self._processes.get(child.name) is not child:
@@ -153,13 +159,13 @@ class Supervisor:
     def _prepare(self) -> None:
         """Prepare models, options and the WebUI's command; runs in a thread."""
         try:
-            command = prepare_webui(self._settings)
+            webui = prepare_webui(self._settings)
         except Exception as error:  # whatever it is: the main thread waits for an answer
             if not isinstance(error, (UserError, OSError)):
                 log("bug", level="error", reason=repr(error))
             self._dispatch(self.on_no_models, str(error))
         else:
-            self._dispatch(self.on_models_ready, command)
+            self._dispatch(self.on_models_ready, webui)
 
     def _start(self, name: str) -> None:
         settings, on_exit = self._settings, partial(self._dispatch, self.on_process_exit)
@@ -178,9 +184,11 @@ class Supervisor:
             monitor(
                 settings,
                 child.ended,
+                self._webui.options,
                 on_api_up=partial(self._dispatch, self.on_api_up, child),
                 on_warmed_up=partial(self._dispatch, self.on_warmed_up, child),
                 on_unhealthy=partial(self._dispatch, self.on_unhealthy, child),
+                on_wrong_options=partial(self._dispatch, self.on_wrong_options),
             )
 
     def _command(self, name: str) -> tuple[list[str], dict[str, str], Path]:
@@ -188,7 +196,7 @@ class Supervisor:
         settings = self._settings
         if name == "webui":
             env = webui_environment(self._env, settings)
-            return self._webui_command(), env, settings.webui_dir
+            return self._webui.command(), env, settings.webui_dir
         cwd = CONTAINER_PATH if CONTAINER_PATH.is_dir() else settings.worker_dir
         command = [sys.executable, "-m", "scripts.container", name]
         if name == "preflight":

@@ -7,9 +7,9 @@ job is as fast as the second; an image of each size that customers use does so f
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Final
+from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.webui_client import PROGRESS, WebuiClient
@@ -26,19 +26,23 @@ _CHECKS: Final = 12  # liveness checks within HANG_TIMEOUT
 def monitor(
     settings: Settings,
     ended: threading.Event,
+    options: Mapping[str, Any],
     *,
     on_api_up: Callable[[], None],
     on_warmed_up: Callable[[], None],
     on_unhealthy: Callable[[str, str], None],
+    on_wrong_options: Callable[[], None],
 ) -> None:
     """Watch one process of the WebUI from a thread; return at once.
 
     Args:
         settings: its address and all time limits.
         ended: set when the process has ended.
+        options: that the WebUI should have, by name.
         on_api_up: called when the API first answers; the model may be missing.
         on_warmed_up: called when every image of WARMUP was drawn.
         on_unhealthy: called with reason and code when it cannot draw, or answers no more.
+        on_wrong_options: called after the log has named options that are unknown or wrong.
     """
     client = WebuiClient.local(settings.webui_host, settings.webui_port, settings.api_auth)
 
@@ -49,6 +53,8 @@ def monitor(
         try:
             _wait_for_port(client, deadline, ended)
             on_api_up()
+            if options and not _has_options(client, options):
+                on_wrong_options()
             for warmup in settings.warmup:
                 _warm_up(client, warmup, deadline, ended)
         except UserError as error:
@@ -78,6 +84,20 @@ def _wait_for_port(client: WebuiClient, deadline: float, ended: threading.Event)
         if _is_alive(client, _PAUSE):
             return
     raise UserError("the API did not answer in time", code="port-closed")
+
+
+def _has_options(client: WebuiClient, options: Mapping[str, Any]) -> bool:
+    """Return whether the WebUI has these options; log those that it has not."""
+    from scripts.common.checks.option_checks import CODE, find_option_problems
+
+    try:
+        problems = find_option_problems(client, options)
+    except UserError as error:
+        log("options-unchecked", level="warning", reason=error.message, code=CODE)
+        return True
+    for name, reason in problems.items():
+        log("option-wrong", level="warning", option=name, reason=reason, code=CODE)
+    return not problems
 
 
 def _warm_up(client: WebuiClient, warmup: Warmup, deadline: float, ended: threading.Event) -> None:

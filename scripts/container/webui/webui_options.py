@@ -1,7 +1,11 @@
-"""Write A1111's own options into the settings file that it reads at start."""
+"""Write A1111's own options into the settings file that it reads at start.
+
+Of one option the value of the environment counts, then the one that a user has saved, then the
+image's. The WebUI saves all options in one file, so a second file beside it records which of them
+the worker has written: those are no user's choice, and give way when image or environment change.
+"""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,46 +22,99 @@ Those that are not in use stay in main memory, since `sd_checkpoints_keep_in_cpu
 """
 
 _FLAG: Final = "--ui-settings-file"
+_WRITTEN, _REPLACED = "written", "replaced"
+_NOTHING: Final = object()  # equal to no value of an option
+
+Options = dict[str, Any]
 
 
-def worker_options(settings: Settings) -> dict[str, Any]:
-    """Return the options that the environment asks for."""
-    count = settings.checkpoints_in_memory
-    return {CHECKPOINTS_LIMIT: count} if count else {}
-
-
-def write_options(settings: Settings, options: Mapping[str, Any]) -> None:
-    """Set options in the settings file; the others in it stay.
+def apply_options(settings: Settings) -> Options:
+    """Write the options of image and environment into the settings file; all others in it stay.
 
     A file that cannot be read as JSON is left alone, with a warning: A1111 moves it away itself.
+
+    Returns:
+        Those options, with the values that they now have in the file; also those not written.
     """
-    path = options_path(settings)
-    if not options:
-        return
+    wanted = {**settings.image_settings, **environment_options(settings)}
+    path, record = options_path(settings), record_path(settings)
     try:
-        before = read_options(settings)
-        if any(before.get(name) != value for name, value in options.items()):
-            write_atomically(path, json.dumps({**before, **options}, indent=4))
+        before, own = _read_object(path), _read_object(record)
+        saved = _restore(before, own)
+        options = {**settings.image_settings, **saved, **environment_options(settings)}
+        # In this order a worker that ends in between takes nothing of a user's for its own.
+        _write(record, own, _record(saved, options, wanted))
+        _write(path, before, options)
     except (OSError, ValueError) as error:
-        names = ", ".join(options)
-        log("options-not-written", level="warning", path=path, options=names, reason=str(error))
+        if wanted:
+            names = ", ".join(wanted)
+            log("options-not-written", level="warning", path=path, options=names, reason=str(error))
+        return wanted
+    effective = {name: options[name] for name in wanted}
+    if kept := [name for name, value in effective.items() if value != wanted[name]]:
+        log("options-saved-by-user", path=path, kept=", ".join(kept))
+    return effective
 
 
-def read_options(settings: Settings) -> dict[str, Any]:
+def environment_options(settings: Settings) -> Options:
+    """Return the options that the environment asks for; its own variables come first."""
+    count = settings.checkpoints_in_memory
+    limit = {CHECKPOINTS_LIMIT: count} if count else {}
+    return {**settings.webui_settings, **limit}
+
+
+def _restore(options: Options, own: Options) -> Options:
+    """Return a file's options without what the worker has written, as far as nobody changed it."""
+    restored = dict(options)
+    for name, entry in own.items():
+        if isinstance(entry, dict) and options.get(name, _NOTHING) == entry.get(_WRITTEN):
+            del restored[name]
+            if _REPLACED in entry:
+                restored[name] = entry[_REPLACED]
+    return restored
+
+
+def _record(saved: Options, options: Options, wanted: Options) -> Options:
+    """Return what the worker writes, by option, with the saved value that it replaces."""
+    return {
+        name: {
+            _WRITTEN: options[name],
+            **({_REPLACED: saved[name]} if name in saved else {}),
+        }
+        for name in wanted
+        if name not in saved or saved[name] != options[name]
+    }
+
+
+def _read_object(path: Path) -> Options:
+    """Return a file's JSON object; empty where there is none.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no JSON object.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    if not isinstance(found, dict):
+        raise ValueError(f"{path.name} is not a JSON object")
+    return found
+
+
+def _write(path: Path, before: Options, after: Options) -> None:
+    if before != after:
+        write_atomically(path, json.dumps(after, indent=4))
+
+
+def read_options(settings: Settings) -> Options:
     """Return the options in the settings file; empty where there is none.
 
     Raises:
         OSError: it cannot be read.
         ValueError: it is no JSON object.
     """
-    path = options_path(settings)
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    if not isinstance(found, dict):
-        raise ValueError("not a JSON object")
-    return found
+    return _read_object(options_path(settings))
 
 
 def options_path(settings: Settings) -> Path:
@@ -69,6 +126,12 @@ def options_path(settings: Settings) -> Path:
             following = arguments[number + 1] if number + 1 < len(arguments) else ""
             return settings.webui_dir / (value or following)
     return settings.data_dir / "config.json"
+
+
+def record_path(settings: Settings) -> Path:
+    """Return the file that records which options the worker has written."""
+    path = options_path(settings)
+    return path.with_name(f".{path.stem}-worker.json")
 
 
 def count_checkpoints_in_memory(settings: Settings) -> int:

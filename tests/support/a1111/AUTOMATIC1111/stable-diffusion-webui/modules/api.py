@@ -14,11 +14,12 @@ import psutil
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
+from pydantic import BaseModel, Field, create_model
 
 from modules import faults
 from modules.pictures import SAMPLERS, answer, decode
 from modules.schema import Extras, Img2Img, Interrogate, Txt2Img
-from modules.state import WebUI
+from modules.state import DEFAULTS, WebUI
 
 
 def make_app(webui: WebUI) -> FastAPI:
@@ -90,6 +91,16 @@ def _add_drawing(app: FastAPI, webui: WebUI) -> None:
         return {}
 
 
+def _options_model() -> type[BaseModel]:
+    """The answer of /options: known options only, typed by their default unless that is empty."""
+    fields: dict[str, Any] = {}
+    for name, default in DEFAULTS.items():
+        number = isinstance(default, int) and not isinstance(default, bool)
+        kind = (float if number else type(default)) if default else Any
+        fields[name] = (kind | None, Field(default=default))
+    return create_model("Options", **fields)
+
+
 def _add_state(app: FastAPI, webui: WebUI) -> None:
     """Routes that answer at any time."""
 
@@ -112,7 +123,7 @@ def _add_state(app: FastAPI, webui: WebUI) -> None:
         words = {"progress": progress, "eta_relative": 0.0, "state": state}
         return {**words, "current_image": None, "textinfo": None}
 
-    @app.get("/sdapi/v1/options")
+    @app.get("/sdapi/v1/options", response_model=_options_model())
     def get_options() -> dict[str, Any]:
         return webui.options
 

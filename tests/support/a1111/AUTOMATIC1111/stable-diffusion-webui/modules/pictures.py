@@ -43,6 +43,7 @@ def answer(webui: WebUI, name: str, asked: Txt2Img) -> dict[str, Any] | Response
     before = dict(webui.options)
     webui.override_options(asked.override_settings or {})
     model = webui.checkpoint.stem
+    clip_skip = int(str(webui.options["CLIP_stop_at_last_layers"]))
     try:
         seed, pictures = _plan(asked, fault)
         images = webui.draw(name, pictures, fault)
@@ -58,7 +59,7 @@ def answer(webui: WebUI, name: str, asked: Txt2Img) -> dict[str, Any] | Response
     return {
         "images": [base64.b64encode(image).decode() for image in images],
         "parameters": {**dict(asked), "init_images": None},
-        "info": json.dumps(_info(asked, sampler, seed, model)),
+        "info": json.dumps(_info(asked, sampler, seed, model, clip_skip)),
     }
 
 
@@ -86,12 +87,13 @@ def _plan(asked: Txt2Img, fault: str) -> tuple[int, list[Picture]]:
     return seed, pictures
 
 
-def _info(asked: Txt2Img, sampler: str, seed: int, model: str) -> dict[str, Any]:
+def _info(asked: Txt2Img, sampler: str, seed: int, model: str, clip_skip: int) -> dict[str, Any]:
     count = asked.batch_size * asked.n_iter
     size = f"Size: {asked.width}x{asked.height}"
     text = (
         f"{asked.prompt}\nSteps: {asked.steps}, Sampler: {sampler}, Seed: {seed}, {size}, "
-        f"Model: {model}, Version: {_version()}"
+        f"Model: {model}, {f'Clip skip: {clip_skip}, ' if clip_skip > 1 else ''}"
+        f"Version: {_version()}"
     )
     return {
         "prompt": asked.prompt,

@@ -19,6 +19,18 @@ from pathlib import Path
 from modules import faults, listing
 from modules.engines import Engine, Picture
 
+DEFAULTS: dict[str, object] = {
+    "sd_model_checkpoint": None,
+    "sd_checkpoint_hash": "",
+    "sd_checkpoints_limit": 1,
+    "sd_vae": "Automatic",
+    "CLIP_stop_at_last_layers": 1,
+    "samples_format": "png",
+    "eta_noise_seed_delta": 0,
+    "tiling": False,
+}
+"""Some of upstream's options. Whatever the settings file holds is kept, as there."""
+
 
 @dataclass
 class Job:
@@ -58,15 +70,7 @@ class WebUI:
     queue_lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        self.options = {
-            "sd_model_checkpoint": None,
-            "sd_checkpoint_hash": None,
-            "sd_checkpoints_limit": 1,
-            "sd_vae": "Automatic",
-            "CLIP_stop_at_last_layers": 1,
-            "samples_format": "png",
-            "eta_noise_seed_delta": 0,
-        }
+        self.options = dict(DEFAULTS)
         saved = Path(self.flags.ui_settings_file)
         if saved.exists():
             self.options.update(json.loads(saved.read_text()))

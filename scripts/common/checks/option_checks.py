@@ -1,0 +1,103 @@
+"""Compare options of config or environment with those that the running WebUI has.
+
+`/sdapi/v1/options` answers with every option that the release and its extensions have, whatever the
+settings file holds: unknown ones are left out, and a value of another type may make it fail
+(`OptionsModel` in `modules/api/models.py`). Their defaults, which show the types, are in the API's
+description.
+"""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from scripts.common.checks.api_requests import request
+from scripts.common.checks.check import CheckSkipped, check, judge
+from scripts.common.diagnostics.error import UserError
+from scripts.common.gpu.judge import Judgement
+from scripts.common.webui_client import WebuiClient
+
+CODE: Final = "option-invalid"
+_OPTIONS: Final = "/sdapi/v1/options"
+_DESCRIPTION: Final = "/openapi.json"
+_TIMEOUT: Final = 60.0  # seconds; a WebUI that loads a checkpoint is slow to describe itself
+
+
+@dataclass(frozen=True)
+class OptionSubject:
+    """A WebUI and the options that it should have.
+
+    Args:
+        client: of the WebUI.
+        options: values by name.
+    """
+
+    client: WebuiClient
+    options: Mapping[str, Any]
+
+
+@check("the WebUI has the configured options", CODE)
+def has_configured_options(subject: OptionSubject) -> Judgement:
+    """Compare names, types and values of `webui.settings` with the WebUI's options."""
+    if not subject.options:
+        raise CheckSkipped("webui.settings is empty")
+    problems = find_option_problems(subject.client, subject.options)
+    return judge(", ".join(subject.options), "; ".join(problems.values()))
+
+
+def find_option_problems(client: WebuiClient, wanted: Mapping[str, Any]) -> dict[str, str]:
+    """Return what is wrong with options, by name.
+
+    Args:
+        client: of the WebUI.
+        wanted: values by name.
+
+    Raises:
+        UserError: the API does not answer, or does not describe its options.
+    """
+    defaults = _read_defaults(client)
+    problems = {}
+    for name, value in wanted.items():
+        if name not in defaults:
+            problems[name] = _unknown(name, defaults)
+        elif defaults[name] is not None and _kind(defaults[name]) != _kind(value):
+            expected = f"{_kind(defaults[name])} such as {defaults[name]!r}"
+            problems[name] = f"{name} is {value!r}, not {expected}"
+    if problems:
+        return problems
+    response = request(client, _OPTIONS, timeout=_TIMEOUT)
+    if response.status != 200:
+        raise UserError(f"the WebUI answered {response.error()}", location=_OPTIONS, code=CODE)
+    actual = response.json()
+    return {
+        name: f"{name} is {actual.get(name)!r} in the WebUI, not {value!r}"
+        for name, value in wanted.items()
+        if actual.get(name) != value
+    }
+
+
+def _read_defaults(client: WebuiClient) -> dict[str, Any]:
+    """Return the default of every option; None for one that does not say."""
+    response = request(client, _DESCRIPTION, timeout=_TIMEOUT)
+    try:
+        properties = response.json()["components"]["schemas"]["Options"]["properties"]
+        return {name: schema.get("default") for name, schema in properties.items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        message = f"the WebUI does not describe its options, but answered {response.status}"
+        raise UserError(message, location=_DESCRIPTION, code=CODE) from None
+
+
+def _unknown(name: str, known: Mapping[str, Any]) -> str:
+    lower = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.6)
+    hint = f"; near it: {', '.join(lower[each] for each in near)}" if near else ""
+    return f"the WebUI has no option {name}{hint}"
+
+
+def _kind(value: object) -> str:
+    """Return the type of a value as A1111 compares it with the default's (`Options.same_type`)."""
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, (int, float)):
+        return "a number"
+    return "text" if isinstance(value, str) else "a list"
