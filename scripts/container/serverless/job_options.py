@@ -14,7 +14,11 @@ PATH_OPTIONS: Final = ("outdir_*", "temp_dir", "clean_temp_dir_at_start", "*file
 """Options that no job may set: they choose where files are written (`restricted_opts` in
 `modules/shared_options.py`, and the same kind of names in extensions)."""
 
+_NAMES: Final = ("sd_model_checkpoint", "sd_vae")
+"""Options that name a model; "" is none."""
+
 _TIMEOUT: Final = 10.0
+_RESTORE_TIMEOUT: Final = 120.0  # seconds; a checkpoint may have to be loaded again
 _CODE: Final = "input-invalid"
 
 
@@ -37,10 +41,11 @@ def check_options(where: str, settings: dict[str, Any], options: Mapping[str, An
         if any(_is_like(name, pattern) for pattern in PATH_OPTIONS):
             hint = "it chooses where the worker writes files"
             raise UserError(f"{where}.{name}: jobs may not set it", hint=hint, code=_CODE)
-        if settings[name] is None and options.get(name) is not None:
+        value = settings[name]
+        if (value is None and options.get(name) is not None) or (value == "" and name in _NAMES):
             del settings[name]
-            warnings.append(f"{name}: null is no value of this option and was left out")
-        elif options and name not in options and settings[name] is not None:
+            warnings.append(f"{name}: {value!r} is no value of this option and was left out")
+        elif options and name not in options and value is not None:
             near = difflib.get_close_matches(name, options, n=3, cutoff=0.6)
             hint = f"did you mean {' or '.join(near)}?" if near else "list them with api: options"
             raise UserError(f"{where}.{name[:60]} is no option of the WebUI", hint=hint, code=_CODE)
@@ -67,7 +72,7 @@ def restored_options(client: WebuiClient, *, changes: bool) -> Iterator[None]:
         if changed:
             log("options-restored", names=",".join(changed))
             try:
-                client.request("POST", "/sdapi/v1/options", changed, timeout=_TIMEOUT)
+                client.request("POST", "/sdapi/v1/options", changed, timeout=_RESTORE_TIMEOUT)
             except (OSError, HTTPException) as error:
                 log("options-not-restored", level="error", reason=str(error))
 

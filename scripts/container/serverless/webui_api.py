@@ -1,7 +1,7 @@
 """Routes, fields and types of the running WebUI's API, as its own `/openapi.json` describes them.
 
 The description holds for the running release and its extensions. FastAPI 0.94 writes it from
-pydantic v1 models, which cannot show that a field may be null.
+pydantic v1 models, which cannot show that a field may be null. Forks of the WebUI use pydantic v2.
 """
 
 import re
@@ -113,6 +113,7 @@ class WebuiApi:
     def _parse_type(self, schema: Mapping[str, Any], outer: tuple[str, ...] = ()) -> FieldType:
         """Parse a type; `outer` names the schemas around it, because one may hold itself."""
         default = schema.get("default", MISSING)
+        schema = _without_null(schema)
         while reference := _find_reference(schema):
             if reference in outer:
                 return FieldType()
@@ -129,6 +130,12 @@ class WebuiApi:
             fields=None if properties is None else fields,
             required=tuple(schema.get("required", ())),
         )
+
+
+def _without_null(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the type beside null in a choice of both, as pydantic v2 describes it."""
+    choices = [each for each in schema.get("anyOf", ()) if each.get("type") != "null"]
+    return choices[0] if len(choices) == 1 else schema
 
 
 def _find_reference(schema: Mapping[str, Any]) -> str:

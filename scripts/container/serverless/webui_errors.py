@@ -28,8 +28,7 @@ _FIELDS_BY_TEXT: Final = {
 the field that they are about."""
 
 _IMAGE_TEXTS: Final = ("Invalid encoded image", "Invalid image url", "cannot identify image file")
-_MIN_QUOTED: Final = 2  # characters; a shorter value is in many texts by chance
-_MAX_QUOTED: Final = 200
+_MAX_NAME: Final = 200  # characters; a longer value is a text or an image
 # Other errors may quote the job: no prompt or name of a setting may have the worker replaced.
 _RAISED_BY_TORCH: Final = re.compile(r"\d+ (?:RuntimeError|AcceleratorError): ")
 _POISON: Final = ("cuda-error", "no-kernel-image", "kernel-failed")
@@ -52,10 +51,9 @@ def explain(response: Response, request: JobRequest) -> UserError:
     code = known.code if known else ""
     if code in _POISON and _RAISED_BY_TORCH.match(text):
         return PoisonedError(text, code=code)
-    if known:
-        return UserError(text, code=code)
     field = _find_field(text, request.fields)
-    code = "input-invalid" if field and response.status < 500 else ""
+    if field and not known and response.status < 500:
+        code = "input-invalid"
     return UserError(f"{field}: {text}" if field else text, code=code)
 
 
@@ -90,22 +88,22 @@ def _find_field(text: str, fields: Mapping[str, Any]) -> str:
         if known in text:
             given = [name for name in names if fields.get(name) is not None]
             return f"input.{given[0]}" if given else f"input.{names[0]} is missing"
-    for path, value in _quotable(fields):
-        # A name ends where a word ends: `ddim` is not meant by a text about `ddim_cfgpp`.
-        if re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text.partition(" ")[2]):
+    for path, value in _list_names(fields):
+        # The WebUI quotes the value, or ends the text with it.
+        if f"'{value}'" in text or text.endswith((f" {value}", f" {value} not found")):
             return f"input.{path}"
     return ""
 
 
-def _quotable(fields: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
-    """Yield path and text of each value, and of each key of an object, that a text may quote."""
+def _list_names(fields: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield path and text of each value, and of each key of an object, that may be a name."""
     for name, value in fields.items():
         where = f"{path}{name}"
         if name in ("prompt", "negative_prompt"):
             continue
         if path:
             yield where, name
-        if isinstance(value, str) and _MIN_QUOTED <= len(value) <= _MAX_QUOTED:
+        if isinstance(value, str) and 0 < len(value) <= _MAX_NAME:
             yield where, value
         elif isinstance(value, dict):
-            yield from _quotable(value, f"{where}.")
+            yield from _list_names(value, f"{where}.")
