@@ -167,6 +167,63 @@ def test_images_go_to_a_configured_bucket(tmp_path: Path, runpod_python: Path) -
             assert "not-a-secret" not in worker.log_text
 
 
+UPLOAD = """
+import json, sys
+from scripts.common.diagnostics.error import UserError
+from scripts.container.serverless.bucket import open_bucket
+from scripts.container.serverless.output_settings import BucketAccess
+url, key = sys.argv[1:]
+try:
+    upload = open_bucket(BucketAccess(url, key, "not-a-secret", "pictures"), "job-1")
+    print(json.dumps([upload(b"image", suffix) for suffix in (".png", ".jpg", ".webp")]))
+except UserError as error:
+    print(error)
+"""
+
+
+def upload(python: Path, folder: Path, *arguments: str) -> str:
+    """Upload three images with the SDK's client; return what was printed."""
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    command = [str(python), "-c", UPLOAD, *arguments]
+    run = subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True, check=True)
+    assert "not-a-secret" not in run.stdout + run.stderr
+    return run.stdout
+
+
+def test_images_go_to_the_bucket_that_a_job_names(tmp_path: Path, runpod_python: Path) -> None:
+    with bucket.running() as store:
+        addresses = json.loads(upload(runpod_python, tmp_path, store.url, "key"))
+        paths = [each.removeprefix(store.url).partition("?")[0] for each in addresses]
+        assert [path.rpartition("/")[0] for path in paths] == ["/pictures/job-1"] * 3
+        assert [store.types[path] for path in paths] == ["image/png", "image/jpeg", "image/webp"]
+        assert all("X-Amz-Signature" in each for each in addresses)
+
+
+def test_a_refused_upload_is_an_error_and_no_local_file(
+    tmp_path: Path, runpod_python: Path
+) -> None:
+    """The SDK's own functions write a folder where they have no credentials, and call it done."""
+    with bucket.running() as store:
+        shown = upload(runpod_python, tmp_path, store.url, "wrong-key")
+    assert "InvalidAccessKeyId" in shown
+    assert "[upload-failed]" in shown
+    assert "[upload-failed]" in upload(runpod_python, tmp_path, "http://127.0.0.1:9", "key")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_job_cannot_upload_into_the_network(tmp_path: Path, runpod_python: Path) -> None:
+    with (
+        runpod.running() as platform,
+        bucket.running() as store,
+        serverless(tmp_path, runpod_python, **platform.environment()) as worker,
+    ):
+        access = {"accessId": "key", "accessSecret": "not-a-secret", "bucketName": "pictures"}
+        job = platform.send(JOB, s3Config={**access, "endpointUrl": store.url})
+        assert "[address-not-public]" in platform.result(job)["error"]
+        assert not store.stored
+        assert "not-a-secret" not in worker.log_text
+
+
 def test_a_cuda_error_replaces_worker_and_webui(tmp_path: Path, runpod_python: Path) -> None:
     with runpod.running() as platform:
         environment = {

@@ -7,12 +7,21 @@ from contextlib import contextmanager
 
 from tests.support import serving
 
+# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+_REFUSAL = b"<Error><Code>InvalidAccessKeyId</Code><Message>unknown key</Message></Error>"
+
 
 class Bucket(serving.Server):
-    """A bucket; `stored` holds uploads by path."""
+    """A bucket; `stored` holds uploads by path, `types` their media types.
 
-    def __init__(self) -> None:
+    Args:
+        key: the only access id that may upload.
+    """
+
+    def __init__(self, key: str = "key") -> None:
+        self.key = key
         self.stored: dict[str, bytes] = {}
+        self.types: dict[str, str] = {}
         super().__init__(("127.0.0.1", 0), _Handler)
 
     def environment(self) -> dict[str, str]:
@@ -28,7 +37,12 @@ class _Handler(serving.Quiet):
     server: Bucket
 
     def do_PUT(self) -> None:  # noqa: N802 - http.server's own name
-        self.server.stored[self.path] = self._body()
+        body = self._body()
+        if f"Credential={self.server.key}/" not in self.headers.get("Authorization", ""):
+            self.answer(403, _REFUSAL, {"Content-Type": "application/xml"})
+            return
+        self.server.stored[self.path] = body
+        self.server.types[self.path] = self.headers.get("Content-Type", "")
         self.answer(200, headers={"ETag": '"etag"'})
 
     def _body(self) -> bytes:

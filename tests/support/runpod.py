@@ -42,11 +42,11 @@ class Platform:
             "RUNPOD_WEBHOOK_POST_OUTPUT": f"{base}/job-done/$RUNPOD_POD_ID/$ID?gpu=none",
         }
 
-    def send(self, given: Any, name: str = "") -> str:
-        """Queue a job with this `input`; return its id."""
+    def send(self, given: Any, name: str = "", **beside: Any) -> str:
+        """Queue a job with this `input`, and fields beside it; return its id."""
         self._count += 1
         name = name or f"job-{self._count}"
-        self._jobs.put({"id": name, "input": given})
+        self._jobs.put({"id": name, "input": given, **beside})
         return name
 
     def result(self, name: str, timeout: float = 60.0) -> Any:

@@ -3,101 +3,22 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import itertools
-import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.webui_client import WebuiClient
-from scripts.container.serverless import job_output, jobs
+from scripts.container.serverless import jobs
 from scripts.container.serverless.jobs import JobContext, run_job
 from scripts.container.serverless.webui_facts import FactsCache
-from tests.support.releases import recorded
+from tests.support import scripted_webui
+from tests.support.scripted_webui import DRAWN, IDLE, IMAGE, Route, WebUI
 from tests.support.webui import png
-
-IMAGE = base64.b64encode(png(64, 64, 1)).decode()
-DRAWN = {"images": [IMAGE], "parameters": {}, "info": "{}"}
-IDLE = {"progress": 0.0, "eta_relative": 0.0, "state": {"job_count": 0}}
-
-RELEASE = "v1.10.1"
-
-Route = Callable[[Any], Any]
-
-
-def _answer(found: Any, _: Any) -> Any:
-    return found
-
-
-class WebUI:
-    """Answers each address with what a function returns; bytes are sent as they are."""
-
-    def __init__(self) -> None:
-        self.requests: list[tuple[str, Any]] = []
-        self.missing = 0  # bytes that an answer announces and does not have
-        self.routes: dict[str, Route] = {
-            "/sdapi/v1/progress": lambda _: IDLE,
-            **{path: partial(_answer, found) for path, found in recorded(RELEASE).items()},
-        }
-        webui = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.reply(None)
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                self.reply(json.loads(body) if body else None)
-
-            def reply(self, body: Any) -> None:
-                path = self.path.partition("?")[0]
-                if path not in recorded(RELEASE):
-                    webui.requests.append((path, body))
-                route = webui.routes.get(path)
-                answer = route(body) if route else {}
-                if answer is None:  # as a process that dies: no answer at all
-                    self.close_connection = True
-                    return
-                if isinstance(answer, Iterator):
-                    self.send_until_closed(answer)
-                    return
-                status, content = answer if isinstance(answer, tuple) else (200, answer)
-                data = content if isinstance(content, bytes) else json.dumps(content).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(data) + webui.missing))
-                self.end_headers()
-                with contextlib.suppress(OSError):  # the client may have given up
-                    self.wfile.write(data)
-
-            def send_until_closed(self, parts: Iterator[bytes]) -> None:
-                self.send_response(200)
-                self.end_headers()
-                with contextlib.suppress(OSError):
-                    for part in parts:
-                        self.wfile.write(part)
-
-            def log_message(self, *_: object) -> None:
-                """Print nothing."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
-        self.client = WebuiClient.local("127.0.0.1", self.server.server_port)
-
-    def on(self, name: str, answer: Any) -> None:
-        """Answer one part of the API: with a value, or with a function of the request."""
-        self.routes[f"/sdapi/v1/{name}"] = answer if callable(answer) else lambda _: answer
-
-    def paths(self) -> list[str]:
-        return [path.rpartition("/")[2] for path, _ in self.requests]
 
 
 def after(event: threading.Event) -> Route:
@@ -112,10 +33,8 @@ def set_and_answer(event: threading.Event) -> dict[str, Any]:
 
 @pytest.fixture
 def webui() -> Iterator[WebUI]:
-    made = WebUI()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
+    with scripted_webui.running() as running:
+        yield running
 
 
 @pytest.fixture
@@ -330,37 +249,6 @@ def test_options_are_not_read_for_jobs_without_settings(webui: WebUI, context: J
     webui.on("txt2img", DRAWN)
     run_job({"input": {}}, context)
     assert webui.paths() == ["txt2img"]
-
-
-def test_images_go_to_the_bucket_if_there_is_one(webui: WebUI, context: JobContext) -> None:
-    webui.on("txt2img", DRAWN)
-    kept: list[tuple[str, int, str]] = []
-
-    def upload(job: str, data: bytes, suffix: str) -> str:
-        kept.append((job, len(data), suffix))
-        return "https://bucket.example/1.png"
-
-    result = run_job({"id": "1", "input": {}}, replace(context, upload=upload))
-    assert result["images"] == ["https://bucket.example/1.png"]
-    assert kept == [("1", len(png(64, 64, 1)), ".png")]
-
-
-def test_a_failed_upload_is_an_error_without_secrets(webui: WebUI, context: JobContext) -> None:
-    def upload(*_: object) -> str:
-        raise ConnectionError("https://key:secret@bucket.example")
-
-    webui.on("txt2img", DRAWN)
-    result = run_job({"input": {}}, replace(context, upload=upload))
-    assert "[upload-failed]" in result["error"]
-    assert "secret" not in result["error"]
-
-
-def test_an_answer_over_runpods_limit_is_an_error(
-    webui: WebUI, context: JobContext, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(job_output, "MAX_ANSWER", 1000)
-    webui.on("txt2img", DRAWN)
-    assert "[answer-too-large]" in run_job({"input": {}}, context)["error"]
 
 
 def test_extras_return_one_image(webui: WebUI, context: JobContext) -> None:

@@ -9,7 +9,6 @@ import contextlib
 import os
 import signal
 import sys
-import tempfile
 import threading
 import time
 from dataclasses import replace
@@ -22,13 +21,16 @@ from scripts.container.log import log
 from scripts.container.serverless.job_output import JobResult
 from scripts.container.serverless.job_request import InputPolicy
 from scripts.container.serverless.jobs import Job, JobContext, run_job, stop_drawing
+from scripts.container.serverless.output_settings import BucketAccess
 from scripts.container.serverless.webui_facts import FactsCache
 from scripts.container.settings import Settings
 from scripts.container.status.state import JobCounts, read_state, write_job_counts
+from scripts.container.webui.webui_options import save_options
 
 _POLL: Final = 0.05
 _ENDED: Final = ("draining", "stopped")
 _BUCKET: Final = ("BUCKET_ENDPOINT_URL", "BUCKET_ACCESS_KEY_ID", "BUCKET_SECRET_ACCESS_KEY")
+"""Variables of the worker's own bucket, named as RunPod's SDK reads them."""
 
 
 def main(settings: Settings) -> int:
@@ -56,30 +58,35 @@ def make_context(settings: Settings) -> JobContext:
         replace_webui=partial(_replace_webui, settings),
         time_limit=settings.job_timeout,
         policy=InputPolicy(settings.strict_input == "refuse", settings.api_allow),
+        bucket=_find_bucket(),
+        save_options=partial(save_options, settings),
     )
 
 
 def _with_sdk(settings: Settings, runpod: Any) -> JobContext:  # noqa: ANN401 - a module
-    """Return a context with the progress, uploads and unsent results of RunPod's SDK."""
+    """Return a context with the progress and unsent results of RunPod's SDK."""
     from runpod.serverless.modules.worker_state import (  # type: ignore[import-not-found]
         JobsProgress,
     )
-    from runpod.serverless.utils import rp_upload  # type: ignore[import-not-found]
 
-    def upload(job_id: str, image: bytes, suffix: str) -> str:
-        with tempfile.NamedTemporaryFile(suffix=suffix) as file:
-            file.write(image)
-            file.flush()
-            return str(rp_upload.upload_image(job_id, file.name))
-
-    has_bucket = all(os.environ.get(name) for name in _BUCKET)
     has_receiver = "RUNPOD_WEBHOOK_POST_OUTPUT" in os.environ
     return replace(
         make_context(settings),
         report_progress=runpod.serverless.progress_update if has_receiver else None,
-        upload=upload if has_bucket else None,
         count_unsent=lambda: JobsProgress().get_job_count(),
     )
+
+
+def _find_bucket() -> BucketAccess | None:
+    """Return the worker's bucket; None, with a warning if it is half set, where there is none."""
+    values = [os.environ.get(name, "").strip() for name in _BUCKET]
+    if all(values):
+        return BucketAccess(values[0], values[1], values[2])
+    if any(values):
+        missing = [name for name, value in zip(_BUCKET, values, strict=True) if not value]
+        effect = "images are returned as base64"
+        log("bucket-incomplete", level="warning", missing=",".join(missing), effect=effect)
+    return None
 
 
 class LogSafeResult(JobResult):

@@ -21,6 +21,9 @@ OWN_KEYS: Final[Mapping[str, str]] = {
     "api": "name or path of a route, or an object with `method` and `endpoint`; by default txt2img",
     "payload": "object with the route's fields; they win over fields beside `api`",
     "timeout": "seconds that the job may take, at most `JOB_TIMEOUT`",
+    "output": "object with `format`, `quality` and `delivery` of the images that are returned",
+    "controlnet_maps": "true returns the maps that ControlNet made of its input images, too",
+    "s3Config": "bucket of the job, as RunPod names it; usually beside `input`",
 }
 """Keys of an input that are not sent to the WebUI, and their meaning."""
 
@@ -73,12 +76,12 @@ def parse_job_input(value: object, time_limit: float) -> JobInput:
     fields, warnings = _unwrap(value)
     method, endpoint = _take_api(fields)
     timeout = _take_timeout(fields, time_limit)
-    own = {key: fields.pop(key) for key in OWN_KEYS if key in fields and key not in WRAPPERS}
     for key in WRAPPERS:
         inner = fields.pop(key, None)
         if not isinstance(inner, dict | None):
             raise invalid(f"input.{key}", inner, "an object")
         fields.update(inner or {})
+    own = {key: fields.pop(key) for key in OWN_KEYS if key in fields}
     return JobInput(method, endpoint, fields, timeout, own, tuple(warnings))
 
 

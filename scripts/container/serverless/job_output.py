@@ -1,47 +1,124 @@
-"""Check the images of the WebUI's answer, and return or store them."""
+"""Turn the WebUI's answer into a job's: checked images, no echoed input, within RunPod's limits."""
 
-from collections.abc import Callable
+import json
+import re
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from scripts.common.checks.images import check_ends, decode_base64, file_suffix
 from scripts.common.diagnostics.error import UserError
+from scripts.common.units import size
+from scripts.container.serverless.bucket import Upload
+from scripts.container.serverless.output_settings import Delivery, OutputSettings
 
-MAX_ANSWER: Final = 20_000_000
-"""Bytes that RunPod takes for a synchronous answer (10 MB for an asynchronous one)."""
+SYNC_LIMIT: Final = 20_000_000
+"""Bytes that RunPod takes as the result of a job sent to /runsync; its id begins with `sync-`."""
+
+ASYNC_LIMIT: Final = 10_000_000
+"""Bytes that RunPod takes as the result of a job sent to /run.
+
+Source of both: https://docs.runpod.io/serverless/endpoints/send-requests, 2026-08. A larger result
+is refused with status 400, and the job counts as completed without an output.
+"""
 
 JobResult = dict[str, Any]
-Upload = Callable[[bytes, str], str]
-"""Stores an image with its file suffix and returns its address."""
+
+# What base64 begins with for PNG, JPEG, WebP, GIF, BMP and TIFF, and data URIs.
+_IMAGE: Final = re.compile(r"(data:image/|iVBORw0KGgo|/9j/|UklGR|R0lGOD|Qk[0-3]|SUkqA|TU0AK)")
+_SHORTEST: Final = 64  # characters; the smallest PNG has 92
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/]{4096}")  # of other content; no prompt is so long
 
 
-def return_images(
-    result: JobResult, *, field: str, upload: Upload | None, required: bool = True
-) -> JobResult:
-    """Check all images of an answer; store them, or leave them in it if they are small enough.
+def check_images(result: JobResult, *, field: str, required: bool = True) -> None:
+    """Check all images of an answer.
 
     Args:
         result: the WebUI's answer.
         field: that holds them: `images` for a list, `image` for a single one.
-        upload: stores one; None leaves them in the answer as base64.
         required: an empty list is an error.
 
     Raises:
-        UserError: there are none, or one is cut off (code `answer-garbage`), they are too large
-            for RunPod, or could not be stored.
+        UserError: there are none, or one is cut off (code `answer-garbage`).
     """
     images = result.get(field) if field == "images" else [result.get(field)]
     if not isinstance(images, list) or (required and not images):
         raise invalid_answer("no images")
     try:
-        texts = [check_ends(image) for image in images]
+        for image in images:
+            check_ends(image)
     except ValueError as error:
         raise invalid_answer(str(error)) from None
-    if upload:
-        addresses = _store(texts, upload)
-        return {**result, field: addresses if field == "images" else addresses[0]}
-    if sum(map(len, texts)) > MAX_ANSWER:
-        raise UserError(location=f"over {MAX_ANSWER // 10**6} MB", code="answer-too-large")
+
+
+def tidy_answer(result: JobResult, output: OutputSettings, *, keep_init_images: bool) -> JobResult:
+    """Return an answer without the job's own images, with `info` parsed beside its text.
+
+    `parameters` keeps every field; images in it, however deep, become null. ControlNet appends the
+    maps it made to `images`; they are left out unless the job asks for them.
+
+    Args:
+        result: the WebUI's answer.
+        output: what the job asks for.
+        keep_init_images: the job asked for `include_init_images`.
+    """
+    tidied = dict(result)
+    info = _parse_object(result.get("info"))
+    parameters = result.get("parameters")
+    if isinstance(parameters, dict):
+        kept = ("init_images", "mask") if keep_init_images else ()
+        tidied["parameters"] = {
+            name: value if name in kept else _without_images(value)
+            for name, value in parameters.items()
+        }
+        if not output.controlnet_maps and isinstance(result.get("images"), list):
+            tidied["images"] = _without_maps(result["images"], parameters, info)
+    if info:
+        tidied["parsed_info"] = info
+        if isinstance(info.get("all_seeds"), list):
+            tidied["seeds"] = info["all_seeds"]
+    return tidied
+
+
+def deliver(
+    result: JobResult,
+    *,
+    job_id: str,
+    delivery: Delivery | None,
+    open_upload: Callable[[], Upload] | None,
+) -> JobResult:
+    """Upload an answer's images, or leave them in it as base64, and check its size.
+
+    Args:
+        result: the answer, complete but for this.
+        job_id: RunPod's, by which the limit is known.
+        delivery: as the job asks; None uploads where there is a bucket.
+        open_upload: opens the bucket; None where there is none.
+
+    Raises:
+        UserError: the answer is too large and there is no bucket (code `answer-too-large`), or the
+            images could not be uploaded.
+    """
+    if open_upload and delivery != "base64":
+        result = _upload_images(result, open_upload)
+    limit = SYNC_LIMIT if job_id.startswith("sync-") else ASYNC_LIMIT
+    length = measure_answer(result)
+    if length > limit and open_upload and delivery == "base64":
+        warning = (
+            f"the images were uploaded: as base64 they are {size(length)}, over RunPod's limit"
+        )
+        warnings = [*result.get("warnings", ()), warning]
+        result = {**_upload_images(result, open_upload), "warnings": warnings}
+        length = measure_answer(result)
+    if length > limit:
+        route = "/runsync" if limit == SYNC_LIMIT else "/run"
+        location = f"{size(length)}, and RunPod takes {size(limit)} from {route}"
+        raise UserError(location=location, code="answer-too-large")
     return result
+
+
+def measure_answer(result: JobResult) -> int:
+    """Return the bytes of an answer as RunPod's SDK sends it (`rp_http._handle_result`)."""
+    return len(json.dumps({"output": result}, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 def invalid_answer(content: str) -> UserError:
@@ -49,9 +126,71 @@ def invalid_answer(content: str) -> UserError:
     return UserError(f"the WebUI's answer holds {content}", code="answer-garbage")
 
 
-def _store(images: list[str], upload: Upload) -> list[str]:
+def _upload_images(result: JobResult, open_upload: Callable[[], Upload]) -> JobResult:
+    """Replace every image of an answer by its address."""
+    files = {place: decode_base64(text) for place, text in _find_images(result)}
+    if not files:
+        return result
+    upload = open_upload()
+    uploaded = dict(result)
+    for (field, index), file in files.items():
+        address = upload(file, file_suffix(file, file[-64:]))
+        if index is None:
+            uploaded[field] = address
+        else:
+            uploaded[field] = [*uploaded[field][:index], address, *uploaded[field][index + 1 :]]
+    return uploaded
+
+
+def _find_images(result: JobResult) -> Iterator[tuple[tuple[str, int | None], str]]:
+    """Yield field, index in a list, and base64 of every image that is the answer's own."""
+    images = result.get("images")
+    for index, image in enumerate(images if isinstance(images, list) else ()):
+        if isinstance(image, str) and _IMAGE.match(image):
+            yield ("images", index), image
+    image = result.get("image")
+    if isinstance(image, str) and _IMAGE.match(image):
+        yield ("image", None), image
+
+
+def _parse_object(text: object) -> dict[str, Any]:
+    """Parse a JSON object; empty for anything else."""
     try:
-        files = [decode_base64(image) for image in images]
-        return [upload(data, file_suffix(data, data[-64:])) for data in files]
-    except Exception as error:  # any error of a storage client costs the job, not the worker
-        raise UserError(location=type(error).__name__, code="upload-failed") from error
+        found = json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _without_images(value: Any) -> Any:  # noqa: ANN401 - any JSON
+    """Return JSON with null for every image in it."""
+    if isinstance(value, dict):
+        return {name: _without_images(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_without_images(each) for each in value]
+    return None if isinstance(value, str) and _is_image(value) else value
+
+
+def _is_image(text: str) -> bool:
+    if len(text) < _SHORTEST:
+        return False
+    return bool(_IMAGE.match(text) or _BASE64.match(text))
+
+
+def _without_maps(images: list[Any], parameters: dict[str, Any], info: dict[str, Any]) -> list[Any]:
+    """Return the images without ControlNet's maps, which follow those that were asked for.
+
+    Source: `postprocess` in `scripts/controlnet.py` of Mikubill/sd-webui-controlnet.
+    """
+    scripts, count = parameters.get("alwayson_scripts"), 0
+    uses_controlnet = isinstance(scripts, dict) and any(
+        str(name).lower() == "controlnet" for name in scripts
+    )
+    if not uses_controlnet or parameters.get("script_name"):
+        return images
+    try:
+        count = int(parameters["batch_size"]) * int(parameters["n_iter"])
+        count += int(info.get("index_of_first_image") or 0)  # a grid comes before them
+    except (KeyError, TypeError, ValueError):
+        return images
+    return images[:count] if count > 0 else images

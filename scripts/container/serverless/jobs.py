@@ -5,7 +5,7 @@ Independent of RunPod: progress and uploads are functions of the job's context.
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,12 +15,26 @@ from typing import Any, Final
 from scripts.common.diagnostics.error import UserError
 from scripts.common.webui_client import PROGRESS, Response, WebuiClient
 from scripts.container.log import log
+from scripts.container.serverless.bucket import Upload, open_bucket
 from scripts.container.serverless.image_download import fetch_image
+from scripts.container.serverless.image_format import image_format
 from scripts.container.serverless.input_images import prepare_images
 from scripts.container.serverless.job_input import parse_job_input
 from scripts.container.serverless.job_options import restored_options
-from scripts.container.serverless.job_output import JobResult, invalid_answer, return_images
+from scripts.container.serverless.job_output import (
+    JobResult,
+    check_images,
+    deliver,
+    invalid_answer,
+    tidy_answer,
+)
 from scripts.container.serverless.job_request import DEFAULT, InputPolicy, JobRequest, make_request
+from scripts.container.serverless.output_settings import (
+    BucketAccess,
+    OutputSettings,
+    parse_output,
+    take_format,
+)
 from scripts.container.serverless.webui_errors import PoisonedError, explain
 from scripts.container.serverless.webui_facts import FactsCache
 
@@ -46,8 +60,9 @@ class JobContext:
         time_limit: seconds that a job may take.
         policy: what inputs may hold.
         report_progress: sends progress of a job; None when nobody receives it.
-        upload: stores an image of a job, by the job's id, the file and its suffix, and returns
-            its address; None to return base64.
+        bucket: of the worker, where images are uploaded; None to return base64.
+        open_bucket: opens a bucket for the job of an id.
+        save_options: writes options into the file that the WebUI reads at start.
         count_unsent: returns how many results RunPod's SDK has not sent yet.
     """
 
@@ -58,7 +73,9 @@ class JobContext:
     time_limit: float = 600.0
     policy: InputPolicy = field(default_factory=InputPolicy)
     report_progress: Callable[[Job, JobResult], None] | None = None
-    upload: Callable[[str, bytes, str], str] | None = None
+    bucket: BucketAccess | None = None
+    open_bucket: Callable[[BucketAccess, str], Upload] = open_bucket
+    save_options: Callable[[Mapping[str, Any]], None] = lambda _: None
     count_unsent: Callable[[], int] = lambda: 0
 
 
@@ -72,12 +89,18 @@ def run_job(job: Job, context: JobContext) -> JobResult:
     name, started_at = str(job.get("id", "")), time.monotonic()
     try:
         given = parse_job_input(job.get("input"), context.time_limit)
+        output = parse_output(given.own, job.get("s3Config"))
+        upload = _choose_upload(name, output, context)
         log("job-started", job=name, api=given.endpoint or DEFAULT)
         deadline = started_at + given.timeout
         context.wait_until_ready(deadline - time.monotonic())
         request = make_request(given, context.facts.current(), context.policy)
         prepare_images(request.fields, fetch_image, deadline - time.monotonic())
-        result = _run(job, request, context, deadline)
+        output = take_format(request.fields, output)
+        result = _run(job, request, output, context, deadline)
+        if request.warnings:
+            result["warnings"] = list(request.warnings)
+        result = deliver(result, job_id=name, delivery=output.delivery, open_upload=upload)
     except UserError as error:
         seconds = time.monotonic() - started_at
         log("job-failed", level="warning", job=name, seconds=seconds, reason=str(error))
@@ -85,7 +108,7 @@ def run_job(job: Job, context: JobContext) -> JobResult:
         return {"error": str(error), **refresh}
     seconds = time.monotonic() - started_at
     log("job-done", job=name, seconds=seconds, images=len(result.get("images") or ()))
-    return {**result, **({"warnings": list(request.warnings)} if request.warnings else {})}
+    return result
 
 
 def stop_drawing(client: WebuiClient) -> bool:
@@ -103,10 +126,30 @@ def stop_drawing(client: WebuiClient) -> bool:
     return False
 
 
-def _run(job: Job, request: JobRequest, context: JobContext, deadline: float) -> JobResult:
+def _choose_upload(
+    job_id: str, output: OutputSettings, context: JobContext
+) -> Callable[[], Upload] | None:
+    """Return a function that opens the job's or the worker's bucket; None where there is none.
+
+    Raises:
+        UserError: the job asks for a bucket, and there is none (code `bucket-missing`).
+    """
+    access = output.bucket or context.bucket
+    if access:
+        return partial(context.open_bucket, access, job_id)
+    if output.delivery == "s3":
+        raise UserError(code="bucket-missing")
+    return None
+
+
+def _run(
+    job: Job, request: JobRequest, output: OutputSettings, context: JobContext, deadline: float
+) -> JobResult:
     is_post = request.route.method == "POST"
     changes = request.name == "options" or bool(request.fields.get("override_settings"))
+    options = output.options if is_post else {}
     with (
+        image_format(context.client, options, context.save_options),
         restored_options(context.client, changes=is_post and changes),
         _reported_progress(job, request, context),
     ):
@@ -114,18 +157,18 @@ def _run(job: Job, request: JobRequest, context: JobContext, deadline: float) ->
     if response.status != 200:
         raise explain(response, request)
     result = _parse(response)
-    upload = partial(context.upload, str(job.get("id", ""))) if context.upload else None
     if request.draws:
         required = request.fields.get("send_images") is not False
-        return return_images(result, field="images", upload=upload, required=required)
-    if request.name == "extra-single-image":
-        return return_images(result, field="image", upload=upload)
-    if request.name == "extra-batch-images":
-        return return_images(result, field="images", upload=upload)
+        check_images(result, field="images", required=required)
+    elif request.name == "extra-single-image":
+        check_images(result, field="image")
+    elif request.name == "extra-batch-images":
+        check_images(result, field="images")
     if request.name == "interrogate" and "<error>" in str(result.get("caption")):
         # The WebUI reports this error with status 200: modules/interrogate.py
         raise UserError("the WebUI could not describe the image", hint="see the worker's log")
-    return result
+    keeps_init_images = bool(request.fields.get("include_init_images"))
+    return tidy_answer(result, output, keep_init_images=keeps_init_images)
 
 
 def _send(request: JobRequest, context: JobContext, deadline: float) -> Response:

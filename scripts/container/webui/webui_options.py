@@ -6,6 +6,7 @@ the worker has written: those are no user's choice, and give way when image or e
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,6 +55,17 @@ def apply_options(settings: Settings) -> Options:
     if kept := [name for name, value in effective.items() if value != wanted[name]]:
         log("options-saved-by-user", path=path, kept=", ".join(kept))
     return effective
+
+
+def save_options(settings: Settings, options: Mapping[str, Any]) -> None:
+    """Put options into the settings file, whoever wrote others of that name; log a failure."""
+    path = options_path(settings)
+    try:
+        before = _read_object(path)
+        _write(path, before, {**before, **options})
+    except (OSError, ValueError) as error:
+        names = ", ".join(options)
+        log("options-not-written", level="warning", path=path, options=names, reason=str(error))
 
 
 def environment_options(settings: Settings) -> Options:

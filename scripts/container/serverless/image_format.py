@@ -1,0 +1,67 @@
+"""Set the WebUI's options of the image format for one job.
+
+As `override_settings` they would do nothing: the WebUI restores those before it encodes the images.
+Setting an option also saves it; the saved file is put right at once, so that whatever ends the job
+or the worker, the WebUI's next start finds its own settings.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http.client import HTTPException
+from typing import Any, Final
+
+from scripts.common.diagnostics.error import UserError
+from scripts.common.webui_client import WebuiClient
+from scripts.container.log import log
+
+OPTIONS: Final = "/sdapi/v1/options"
+_QUICK: Final = 10.0  # seconds; the WebUI answers these at any time
+
+
+@contextmanager
+def image_format(
+    client: WebuiClient,
+    options: Mapping[str, Any],
+    save: Callable[[Mapping[str, Any]], None],
+) -> Iterator[None]:
+    """Set options until the block ends.
+
+    Args:
+        client: of the WebUI.
+        options: to be set; none costs no request.
+        save: writes options into the file that the WebUI reads at start.
+
+    Raises:
+        UserError: they could not be set (code `webui-died`).
+    """
+    if not options:
+        yield
+        return
+    try:
+        current = client.request("GET", OPTIONS, timeout=_QUICK).json()
+        before = {name: current[name] for name in options}
+        changes = {name: value for name, value in options.items() if before[name] != value}
+        if changes:
+            _set(client, changes)
+    except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
+        reason = f"the WebUI does not take the options of the image format: {error}"
+        raise UserError(reason, code="webui-died") from None
+    if not changes:
+        yield
+        return
+    restored = {name: before[name] for name in changes}
+    save(restored)
+    try:
+        yield
+    finally:
+        try:
+            _set(client, restored)
+        except (OSError, HTTPException, ValueError) as error:
+            # A WebUI that does not answer is replaced, and starts with its own settings.
+            log("options-not-restored", level="error", reason=str(error))
+
+
+def _set(client: WebuiClient, options: Mapping[str, Any]) -> None:
+    response = client.request("POST", OPTIONS, dict(options), timeout=_QUICK)
+    if response.status != 200:
+        raise ValueError(response.error())
