@@ -17,7 +17,7 @@ from fastapi.security import HTTPBasic, HTTPBasicCredentials
 from pydantic import BaseModel, Field, create_model
 
 from modules import faults
-from modules.pictures import SAMPLERS, answer, decode
+from modules.pictures import SAMPLERS, SCHEDULERS, answer, decode
 from modules.schema import Extras, Img2Img, Interrogate, Txt2Img
 from modules.state import DEFAULTS, WebUI
 
@@ -139,6 +139,12 @@ def _add_state(app: FastAPI, webui: WebUI) -> None:
     @app.get("/sdapi/v1/samplers")
     def samplers() -> list[dict[str, Any]]:
         return [{"name": name, "aliases": also, "options": {}} for name, also in SAMPLERS.items()]
+
+    @app.get("/sdapi/v1/schedulers")
+    def schedulers() -> list[dict[str, Any]]:
+        return [
+            {"name": name, "label": label, "aliases": None} for name, label in SCHEDULERS.items()
+        ]
 
     @app.get("/sdapi/v1/memory")
     def memory() -> dict[str, Any]:

@@ -13,10 +13,11 @@ from fastapi.responses import PlainTextResponse, Response
 
 from modules import faults
 from modules.engines import Picture
-from modules.schema import Img2Img, Txt2Img
+from modules.schema import Drawing, Img2Img
 from modules.state import WebUI, seed_or_random
 
 CHANGELOG = Path(__file__).parents[1] / "CHANGELOG.md"
+SCHEDULERS = {"automatic": "Automatic", "karras": "Karras", "sgm_uniform": "SGM Uniform"}
 SAMPLERS = {"Euler": ["k_euler"], "Euler a": ["k_euler_a"], "DPM++ 2M": ["k_dpmpp_2m"], "DDIM": []}
 
 
@@ -28,7 +29,7 @@ def decode(image: str) -> bytes:
         raise HTTPException(500, "Invalid encoded image") from None
 
 
-def answer(webui: WebUI, name: str, asked: Txt2Img) -> dict[str, Any] | Response:
+def answer(webui: WebUI, name: str, asked: Drawing) -> dict[str, Any] | Response:
     """Draw what was asked.
 
     Args:
@@ -63,7 +64,7 @@ def answer(webui: WebUI, name: str, asked: Txt2Img) -> dict[str, Any] | Response
     }
 
 
-def _plan(asked: Txt2Img, fault: str) -> tuple[int, list[Picture]]:
+def _plan(asked: Drawing, fault: str) -> tuple[int, list[Picture]]:
     """The seed, and every picture of the batch with its own."""
     start = b""
     if isinstance(asked, Img2Img):
@@ -71,13 +72,14 @@ def _plan(asked: Txt2Img, fault: str) -> tuple[int, list[Picture]]:
             raise HTTPException(404, "Init image not found")
         start = decode(asked.init_images[0])
     seed = seed_or_random(asked.seed)
-    width = asked.width - 8 if fault == "wrong-size" else asked.width
+    width = asked.width // 8 * 8  # latent pixels are 8 wide and high
+    width = width - 8 if fault == "wrong-size" else width
     pictures = [
         Picture(
             prompt=asked.prompt,
             seed=seed + number,
             width=width,
-            height=asked.height,
+            height=asked.height // 8 * 8,
             steps=asked.steps,
             start=start,
             flat=fault == "flat",
@@ -87,7 +89,7 @@ def _plan(asked: Txt2Img, fault: str) -> tuple[int, list[Picture]]:
     return seed, pictures
 
 
-def _info(asked: Txt2Img, sampler: str, seed: int, model: str, clip_skip: int) -> dict[str, Any]:
+def _info(asked: Drawing, sampler: str, seed: int, model: str, clip_skip: int) -> dict[str, Any]:
     count = asked.batch_size * asked.n_iter
     size = f"Size: {asked.width}x{asked.height}"
     text = (
