@@ -417,7 +417,7 @@ def test_half_a_quotation_mark_is_an_error(tmp_path: Path) -> None:
 
 def test_settings_that_differ_from_the_releases_defaults_are_kept() -> None:
     options = {
-        "CLIP_stop_at_last_layers": 2,
+        "CLIP_stop_at_last_layers": 2.0,  # as after a change by the API
         "samples_format": "png",
         "sd_vae": "soft.safetensors",
         "outdir_samples": "/home/me/pictures",
@@ -428,6 +428,7 @@ def test_settings_that_differ_from_the_releases_defaults_are_kept() -> None:
     }
     old = choose_settings(options, "v1.9.3")
     assert old.changed == {"sd_vae": "soft.safetensors", "CLIP_stop_at_last_layers": 2}
+    assert type(old.changed["CLIP_stop_at_last_layers"]) is int
     assert old.unknown == ("beta_dist_alpha", "openai_key")
     assert old.checkpoint == "art/draw v2.safetensors"
     assert old.disabled_extensions == ("two",)

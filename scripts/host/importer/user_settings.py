@@ -73,7 +73,7 @@ def choose_settings(options: Mapping[str, Any], release: str) -> UserSettings:
     own = set(table["carried"]) | {name for names in table["left_out"].values() for name in names}
     missing = set(table["missing_in"].get(release, ()))
     changed = {
-        name: options[name]
+        name: _as_type_of(default, options[name])
         for name, default in table["carried"].items()
         if name in options and options[name] != default and name not in missing
     }
@@ -85,6 +85,12 @@ def choose_settings(options: Mapping[str, Any], release: str) -> UserSettings:
     # A title is a file name and, in brackets, the beginning of its hash.
     checkpoint = str(options.get("sd_model_checkpoint") or "").partition(" [")[0]
     return UserSettings(changed, tuple(unknown), checkpoint, tuple(names))
+
+
+def _as_type_of(default: object, value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Return whole numbers as such: A1111's API writes 2.0, which its code takes for no index."""
+    is_whole = type(default) is int and isinstance(value, float) and value.is_integer()
+    return int(value) if is_whole else value
 
 
 @cache
