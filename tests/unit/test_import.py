@@ -407,7 +407,8 @@ def test_command_in_a_flag_is_not_run_and_passwords_are_not_shown(
     assert {"--precision", "--gradio-auth", "--new-flag"} <= reasons(plan).keys()
     text = render_plan(plan, 0) + change_local(plan, loaded(root)).diff()
     assert "secret" not in text
-    assert "WEBUI_ARGS=--medvram" in text
+    assert written(plan, root).config.webui.flags.add == ("--medvram",)
+    assert imported(webui, root).flags == ()
 
 
 def test_half_a_quotation_mark_is_an_error(tmp_path: Path) -> None:
@@ -429,10 +430,29 @@ def test_settings_that_differ_from_the_releases_defaults_are_kept() -> None:
     old = choose_settings(options, "v1.9.3")
     assert old.changed == {"sd_vae": "soft.safetensors", "CLIP_stop_at_last_layers": 2}
     assert type(old.changed["CLIP_stop_at_last_layers"]) is int
-    assert old.unknown == ("beta_dist_alpha", "openai_key")
+    assert old.unusable == ("beta_dist_alpha", "openai_key")
     assert old.checkpoint == "art/draw v2.safetensors"
     assert old.disabled_extensions == ("two",)
     assert choose_settings(options, "v1.10.1").changed["beta_dist_alpha"] == 0.5
+
+
+def test_setting_that_the_webui_would_not_take_is_left_out() -> None:
+    options = {"sd_vae": None, "CLIP_stop_at_last_layers": "2", "tiling": 1, "SWIN_tile": 256}
+    found = choose_settings({**options, "SWIN_tile_overlap": 8}, "v1.9.3")
+    assert found.changed == {}
+    assert found.unusable == ("CLIP_stop_at_last_layers", "SWIN_tile", "sd_vae", "tiling")
+
+
+def test_settings_and_flags_become_config(webui: Path, root: Path) -> None:
+    write(webui / SH, "COMMANDLINE_ARGS='--medvram --precision full'\n")
+    write(webui / "config.json", '{"sd_vae": "soft.safetensors", "tiling": true}')
+    options = written(imported(webui, root), root).config.webui
+    assert options.flags.add == ("--medvram", "--precision full")
+    assert options.settings == {"sd_vae": "soft.safetensors", "tiling": True}
+    assert change_local(imported(webui, root), loaded(root)).diff() == ""
+    write(webui / "config.json", '{"sd_vae": "other.safetensors"}')
+    error = user_error(change_local, imported(webui, root), loaded(root))
+    assert error.message == "it has webui of its own"
 
 
 @pytest.mark.parametrize("text", ["[1]", "{", "1" * 5000])

@@ -4,7 +4,6 @@ What is there already stays byte for byte; the result is validated before anythi
 """
 
 import difflib
-import shlex
 import shutil
 import tempfile
 from copy import deepcopy
@@ -14,7 +13,7 @@ from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.files import write_atomically
-from scripts.host.config.layers import read_layer
+from scripts.host.config.layers import Layer, merge, read_layer
 from scripts.host.config.load import LoadedConfig, load
 from scripts.host.importer.import_plan import ImportPlan
 from scripts.host.models.config_edit import ConfigText, dump_lines, insert_models, insert_variant
@@ -75,7 +74,7 @@ def change_local(plan: ImportPlan, loaded: LoadedConfig) -> ConfigChange:
     """
     path = loaded.root / LOCAL_NAME
     text = path.read_bytes().decode() if path.exists() else ""
-    values = _values(plan)
+    values = _values(plan, loaded)
     if path.exists():
         tree = read_layer(path, LOCAL_NAME).tree
         if "models" in tree and values.pop("models", None) and plan.models:
@@ -109,34 +108,34 @@ def change_shared(plan: ImportPlan, loaded: LoadedConfig, name: str) -> ConfigCh
     if name in variants:
         hint = "choose another name, or remove it from config.yaml"
         raise UserError(f"there is a variant {name}", location=_SHARED_NAME, hint=hint)
-    overrides = deepcopy(variants.get(loaded.variant) or {}) | _values(plan)
+    overrides = Layer(deepcopy(variants.get(loaded.variant) or {}))
+    values = merge(overrides, Layer(_values(plan, loaded))).tree
     config = ConfigText.read(loaded.root)
-    lines = [*dump_lines({name: overrides}), *(f"  {line}" for line in _comments(plan))]
+    lines = [*dump_lines({name: values}), *(f"  {line}" for line in _comments(plan))]
     change = ConfigChange(loaded.root / _SHARED_NAME, config.text, insert_variant(config, lines))
     return _validated(change, plan, loaded, name)
 
 
-def _values(plan: ImportPlan) -> dict[str, Any]:
-    """Return the keys of the config that an import sets."""
-    if not plan.models:
-        return {}
-    kept = [model.model_dump(mode="json", exclude_unset=True) for model in plan.kept]
-    return {"models": [*kept, *(planned.entry for planned in plan.models)]}
+def _values(plan: ImportPlan, loaded: LoadedConfig) -> dict[str, Any]:
+    """Return the keys of the config that an import sets; lists hold what was there, too."""
+    values: dict[str, Any] = {}
+    if plan.models:
+        kept = [model.model_dump(mode="json", exclude_unset=True) for model in plan.kept]
+        values["models"] = [*kept, *(planned.entry for planned in plan.models)]
+    webui: dict[str, Any] = {}
+    if plan.flags:
+        webui["flags"] = {"add": [*loaded.config.webui.flags.add, *plan.flags]}
+    if plan.settings:
+        webui["settings"] = dict(plan.settings)
+    return {**values, "webui": webui} if webui else values
 
 
 def _comments(plan: ImportPlan) -> list[str]:
-    """Return comments on what config has no keys for."""
-    lines: list[str] = []
-    if plan.flags:
-        lines.append("# Flags of the install; set them on the worker:")
-        lines.append(f"#   WEBUI_ARGS={shlex.join(plan.flags)}")
-    if plan.settings:
-        lines.append("# Settings of the install that are not A1111's defaults:")
-        lines += [f"#   {line}" for line in dump_lines(plan.settings)]
-    if plan.extensions:
-        lines.append("# Extensions of the install, which are not part of the image:")
-        lines += [f"#   {each.summary}" for each in plan.extensions]
-    return lines
+    """Return comments on the extensions, which config has no key for."""
+    if not plan.extensions:
+        return []
+    summaries = (f"#   {extension.summary}" for extension in plan.extensions)
+    return ["# Extensions of the install, which are not part of the image:", *summaries]
 
 
 def _validated(

@@ -56,7 +56,7 @@ def plan_import(
     Raises:
         UserError: the folder cannot be read, or has nothing to import.
     """
-    release, store = loaded.config.a1111.release, Store(loaded.store)
+    release, store, webui = loaded.config.a1111.release, Store(loaded.store), loaded.config.webui
     install = find_install(folder.absolute())
     if install.release not in ("", release):
         warn(f"the install is {install.release}, the image will have {release}: see --variant")
@@ -79,11 +79,15 @@ def plan_import(
     }
     plan = plan_models(models, origins, configured, known, settings.checkpoint)
     extensions = find_extensions(install.data, settings.disabled_extensions)
-    unknown = [LeftOut("settings of extensions", ", ".join(settings.unknown))]
+    unusable = LeftOut("settings that are not of the WebUI alone", ", ".join(settings.unusable))
     plan = replace(
         plan,
-        flags=install.flags.carried,
-        settings=settings.changed,
+        flags=tuple(flag for flag in install.flags.carried if flag not in webui.flags.add),
+        settings={
+            name: value
+            for name, value in settings.changed.items()
+            if webui.settings.get(name) != value
+        },
         extensions=extensions,
         left_out=(
             *unseen,
@@ -91,10 +95,10 @@ def plan_import(
             *plan.left_out,
             *install.missing,
             *install.flags.left_out,
-            *(unknown if settings.unknown else ()),
+            *([unusable] if settings.unusable else ()),
         ),
     )
-    if not (models or refused or plan.flags or plan.settings or extensions):
+    if not (models or refused or install.flags.carried or settings.changed or extensions):
         raise UserError(
             "nothing to import was found",
             location=str(folder),
@@ -121,6 +125,11 @@ def render_plan(plan: ImportPlan, width: int) -> str:
     parts.append(f"{len(rows)} models to import, {size(total)}")
     if plan.known:
         parts.append(f"already in the config: {', '.join(plan.known)}")
+    if plan.flags:
+        parts.append(f"flags: {' '.join(plan.flags)}")
+    if plan.settings:
+        parts.append(f"settings: {', '.join(plan.settings)}")
+    parts += [f"extension, not part of the image: {each.summary}" for each in plan.extensions]
     parts += [f"left out: {each.name}: {each.reason}" for each in plan.left_out]
     if local := [planned for planned in plan.models if planned.is_local]:
         parts.append(

@@ -61,8 +61,8 @@ class ImportPlan:
         models: new models.
         kept: models of the config that stay.
         known: names of models of the config that the install has too.
-        flags: of the WebUI.
-        settings: of the WebUI.
+        flags: of the WebUI that the config does not add yet.
+        settings: of the WebUI that the config does not have yet.
         extensions: to be listed in a comment.
         start: name of the checkpoint that is loaded at start, as the install calls it; empty where
             the config's stays.

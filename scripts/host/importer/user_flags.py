@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from scripts.common.diagnostics.error import UserError
+from scripts.common.webui_flags import BUILTIN_FLAGS, VARIABLE_FLAGS
 
 _VARIABLE: Final = "COMMANDLINE_ARGS"
 _SHELL: Final = re.compile(rf"^[ \t]*(?:export[ \t]+)?{_VARIABLE}=(.*)$", re.M)
@@ -57,17 +58,7 @@ _CARRIED: Final[Mapping[str, int]] = {
 }
 """Flags that change how images are drawn, with the number of their values."""
 
-_SET_BY_WORKER: Final = (
-    "--api",
-    "--nowebui",
-    "--no-hashing",
-    "--no-download-sd-model",
-    "--skip-version-check",
-    "--skip-python-version-check",
-    "--skip-torch-cuda-test",
-    "--skip-install",
-    "--xformers",
-)
+_BUILTIN: Final = tuple(flag.name for flag in BUILTIN_FLAGS)
 
 MODEL_FOLDERS: Final[Mapping[str, str]] = {
     "--models-dir": "models",
@@ -99,7 +90,7 @@ class UserFlags:
     """Flags of an install.
 
     Args:
-        carried: those for the image, each with its values.
+        carried: those for the image, each with its values in one text.
         folders: flags of `MODEL_FOLDERS`, and the folder that each names.
         data_folder: value of `--data-dir`; empty without one.
         left_out: names of all others, without values: some are passwords.
@@ -173,14 +164,16 @@ def choose_flags(arguments: list[str]) -> UserFlags:
         if expanded or _EXPANSION.search(flag):
             left_out[flag] = "its value is made by a shell, which is not run"
         elif flag in _CARRIED and len(values) == _CARRIED[flag]:
-            carried += [flag, *values]
+            carried.append(shlex.join([flag, *values]))
         elif flag in _CARRIED:
             left_out[flag] = f"expected {_CARRIED[flag]} values, found {len(values)}"
         elif flag == "--data-dir" and values:
             data_folder = values[0]
         elif flag in MODEL_FOLDERS and values:
             folders.append((flag, values[0]))
-        elif flag in _SET_BY_WORKER:
+        elif flag in VARIABLE_FLAGS:
+            left_out[flag] = f"the worker sets it, see {VARIABLE_FLAGS[flag]}"
+        elif flag in _BUILTIN:
             left_out[flag] = "the worker sets it where it applies"
         else:
             left_out[flag] = "of that machine, of the browser's page or of an extension"

@@ -14,6 +14,7 @@ from typing import Any, Final
 import yaml
 
 from scripts.common.diagnostics.error import UserError
+from scripts.common.webui_settings import check_settings
 
 _TABLE: Final = Path(__file__).with_name("option_defaults.yaml")
 _DISABLE_ALL: Final = (
@@ -28,13 +29,14 @@ class UserSettings:
 
     Args:
         changed: options of A1111 that differ from their defaults, with their values.
-        unknown: names of options of extensions, or that the release does not have.
+        unusable: names of options that the worker's WebUI does not have, such as those of
+            extensions, or does not take that value for.
         checkpoint: name of the checkpoint that was loaded last; empty if unknown.
         disabled_extensions: names of switched-off extensions; `*` for all that were added.
     """
 
     changed: Mapping[str, Any] = field(default_factory=dict)
-    unknown: tuple[str, ...] = ()
+    unusable: tuple[str, ...] = ()
     checkpoint: str = ""
     disabled_extensions: tuple[str, ...] = ()
 
@@ -72,25 +74,44 @@ def choose_settings(options: Mapping[str, Any], release: str) -> UserSettings:
     table = _read_table()
     own = set(table["carried"]) | {name for names in table["left_out"].values() for name in names}
     missing = set(table["missing_in"].get(release, ()))
+    known = {name: each for name, each in table["carried"].items() if name not in missing}
     changed = {
         name: _as_type_of(default, options[name])
-        for name, default in table["carried"].items()
-        if name in options and options[name] != default and name not in missing
+        for name, default in known.items()
+        if name in options and options[name] != default
     }
-    unknown = sorted(name for name in options if name not in own or name in missing)
+    misfits = [name for name, value in changed.items() if not _fits(known[name], value)]
+    for name in misfits:
+        del changed[name]
+    usual = table["interface"].items()
+    own |= {name for name, default in usual if options.get(name) == default}
+    unknown = [name for name in options if name not in own or name in missing]
     disabled = options.get("disabled_extensions")
     names = [str(name) for name in disabled] if isinstance(disabled, list) else []
     if options.get("disable_all_extensions") in _DISABLE_ALL:
         names = ["*"]
     # A title is a file name and, in brackets, the beginning of its hash.
     checkpoint = str(options.get("sd_model_checkpoint") or "").partition(" [")[0]
-    return UserSettings(changed, tuple(unknown), checkpoint, tuple(names))
+    unusable = tuple(sorted([*unknown, *misfits]))
+    return UserSettings(changed, unusable, checkpoint, tuple(names))
 
 
 def _as_type_of(default: object, value: Any) -> Any:  # noqa: ANN401 - any JSON value
     """Return whole numbers as such: A1111's API writes 2.0, which its code takes for no index."""
     is_whole = type(default) is int and isinstance(value, float) and value.is_integer()
     return int(value) if is_whole else value
+
+
+def _fits(default: object, value: object) -> bool:
+    """Return whether the config may hold a value, and the WebUI takes it for this option."""
+    try:
+        check_settings({"option": value})
+    except ValueError:
+        return False
+    is_number = isinstance(default, (int, float)) and not isinstance(default, bool)
+    if is_number:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return default is None or type(default) is type(value)
 
 
 @cache
