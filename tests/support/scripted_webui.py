@@ -31,12 +31,12 @@ def _answer(found: Any, _: Any) -> Any:
 class WebUI:
     """Answers each address with what a function returns; bytes are sent as they are."""
 
-    def __init__(self) -> None:
+    def __init__(self, release: str = RELEASE) -> None:
         self.requests: list[tuple[str, Any]] = []
         self.missing = 0  # bytes that an answer announces and does not have
         self.routes: dict[str, Route] = {
             "/sdapi/v1/progress": lambda _: IDLE,
-            **{path: partial(_answer, found) for path, found in recorded(RELEASE).items()},
+            **{path: partial(_answer, found) for path, found in recorded(release).items()},
         }
         webui = self
 
@@ -53,7 +53,7 @@ class WebUI:
                 if path not in recorded(RELEASE):
                     webui.requests.append((path, body))
                 route = webui.routes.get(path)
-                answer = route(body) if route else {}
+                answer = route(body) if route else (404, {"detail": "Not Found"})
                 if answer is None:  # as a process that dies: no answer at all
                     self.close_connection = True
                     return
@@ -92,9 +92,9 @@ class WebUI:
 
 
 @contextmanager
-def running() -> Iterator[WebUI]:
-    """Serve until the block ends."""
-    webui = WebUI()
+def running(release: str = RELEASE) -> Iterator[WebUI]:
+    """Serve as a release does until the block ends."""
+    webui = WebUI(release)
     try:
         yield webui
     finally:

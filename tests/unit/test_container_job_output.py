@@ -19,6 +19,7 @@ from scripts.container.serverless.webui_facts import FactsCache
 from scripts.container.settings import Settings
 from scripts.container.webui.webui_options import read_options, save_options
 from tests.support import scripted_webui
+from tests.support.request_checks import make_checks
 from tests.support.scripted_webui import DRAWN, IMAGE, WebUI
 from tests.support.webui import png
 
@@ -60,10 +61,11 @@ def bucket() -> Bucket:
 
 
 @pytest.fixture
-def context(webui: WebUI, bucket: Bucket) -> JobContext:
+def context(webui: WebUI, bucket: Bucket, tmp_path: Path) -> JobContext:
     return JobContext(
         webui.client,
         FactsCache(webui.client, lambda: 1),
+        make_checks(webui.client, tmp_path),
         wait_until_ready=lambda _: None,
         replace_webui=lambda: None,
         open_bucket=bucket.open,

@@ -13,17 +13,22 @@ import threading
 import time
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.webui_client import WebuiClient
 from scripts.container.log import log
+from scripts.container.serverless.available import Available
 from scripts.container.serverless.job_output import JobResult
 from scripts.container.serverless.job_request import InputPolicy
 from scripts.container.serverless.jobs import Job, JobContext, run_job, stop_drawing
 from scripts.container.serverless.output_settings import BucketAccess
+from scripts.container.serverless.request_checks import RequestChecks
 from scripts.container.serverless.webui_facts import FactsCache
+from scripts.container.serverless.weights_check import WeightPlaces
 from scripts.container.settings import Settings
+from scripts.container.status.log_findings import Finding, read_findings
 from scripts.container.status.state import JobCounts, read_state, write_job_counts
 from scripts.container.webui.webui_options import save_options
 
@@ -51,13 +56,17 @@ def main(settings: Settings) -> int:
 def make_context(settings: Settings) -> JobContext:
     """Return a context for jobs on this worker, without RunPod."""
     client = WebuiClient.local(settings.webui_host, settings.webui_port, settings.api_auth)
+    identify = partial(_identify_webui, settings)
+    available = Available(client, identify, partial(_link_new_models, settings))
     return JobContext(
         client=client,
-        facts=FactsCache(client, partial(_identify_webui, settings)),
+        facts=FactsCache(client, identify),
+        checks=RequestChecks(available, WeightPlaces.of(settings)),
         wait_until_ready=partial(_wait_until_ready, settings),
         replace_webui=partial(_replace_webui, settings),
         time_limit=settings.job_timeout,
         policy=InputPolicy(settings.strict_input == "refuse", settings.api_allow),
+        read_log=partial(_read_log, settings.worker_dir),
         bucket=_find_bucket(),
         save_options=partial(save_options, settings),
     )
@@ -195,3 +204,22 @@ def _replace_webui(settings: Settings) -> None:
         if current.phase != "ready" or current.restarts != state.restarts:
             return
         time.sleep(_POLL)
+
+
+def _read_log(worker_dir: Path, since: float) -> tuple[Finding, ...]:
+    """Return what the WebUI's log has shown since; nothing, with a warning, if nobody reads it."""
+    try:
+        return read_findings(worker_dir, since)
+    except (OSError, ValueError) as error:
+        log("log-not-read", level="warning", reason=str(error))
+        return ()
+
+
+def _link_new_models(settings: Settings) -> None:
+    """Link the models that have appeared on the volume since the start."""
+    from scripts.container.webui.model_links import prepare_models
+
+    try:
+        prepare_models(settings)
+    except (UserError, OSError) as error:
+        log("models-not-linked", level="warning", reason=str(error))

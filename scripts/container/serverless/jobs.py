@@ -5,7 +5,7 @@ Independent of RunPod: progress and uploads are functions of the job's context.
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,7 +20,7 @@ from scripts.container.serverless.image_download import fetch_image
 from scripts.container.serverless.image_format import image_format
 from scripts.container.serverless.input_images import prepare_images
 from scripts.container.serverless.job_input import parse_job_input
-from scripts.container.serverless.job_options import undo_afterwards
+from scripts.container.serverless.job_options import restored_options
 from scripts.container.serverless.job_output import (
     JobResult,
     check_images,
@@ -35,8 +35,10 @@ from scripts.container.serverless.output_settings import (
     parse_output,
     take_format,
 )
+from scripts.container.serverless.request_checks import RequestChecks
 from scripts.container.serverless.webui_errors import PoisonedError, explain
 from scripts.container.serverless.webui_facts import FactsCache
+from scripts.container.status.log_findings import Finding
 
 _QUICK: Final = 10.0  # seconds for requests that the WebUI answers at any time
 _INTERRUPT_TIME: Final = 10.0  # seconds that an interrupted image gets to end
@@ -54,11 +56,14 @@ class JobContext:
     Args:
         client: of the WebUI.
         facts: about the running WebUI.
+        checks: of what requests name.
         wait_until_ready: returns within the given seconds when images can be drawn, or raises
             UserError.
         replace_webui: has the supervisor start a new WebUI.
         time_limit: seconds that a job may take.
         policy: what inputs may hold.
+        read_log: returns the known failures in what the WebUI has printed since a monotonic time.
+            It works on one job at a time, as RunPod's SDK sends them, so they are that job's.
         report_progress: sends progress of a job; None when nobody receives it.
         bucket: of the worker, where images are uploaded; None to return base64.
         open_bucket: opens a bucket for the job of an id.
@@ -68,10 +73,12 @@ class JobContext:
 
     client: WebuiClient
     facts: FactsCache
+    checks: RequestChecks
     wait_until_ready: Callable[[float], None]
     replace_webui: Callable[[], None]
     time_limit: float = 600.0
     policy: InputPolicy = field(default_factory=InputPolicy)
+    read_log: Callable[[float], Sequence[Finding]] = lambda _: ()
     report_progress: Callable[[Job, JobResult], None] | None = None
     bucket: BucketAccess | None = None
     open_bucket: Callable[[BucketAccess, str], Upload] = open_bucket
@@ -95,11 +102,15 @@ def run_job(job: Job, context: JobContext) -> JobResult:
         deadline = started_at + given.timeout
         context.wait_until_ready(deadline - time.monotonic())
         request = make_request(given, context.facts.current(), context.policy)
+        warnings = [*request.warnings, *context.checks.check(request.route.path, request.fields)]
         prepare_images(request.fields, fetch_image, deadline - time.monotonic())
         output = take_format(request.fields, output)
-        result = _run(job, request, output, context, deadline)
-        if request.warnings:
-            result["warnings"] = list(request.warnings)
+        sent_at = time.monotonic()
+        response = _exchange(job, request, output, context, deadline)
+        warnings += _judge(response, request, context, context.read_log(sent_at))
+        result = _check(_parse(response), request, output)
+        if warnings:
+            result["warnings"] = warnings
         result = deliver(result, job_id=name, delivery=output.delivery, open_upload=upload)
     except UserError as error:
         seconds = time.monotonic() - started_at
@@ -142,24 +153,42 @@ def _choose_upload(
     return None
 
 
-def _run(
+def _exchange(
     job: Job, request: JobRequest, output: OutputSettings, context: JobContext, deadline: float
-) -> JobResult:
+) -> Response:
+    """Send a request and return the response, with options restored and progress reported."""
     is_post = request.route.method == "POST"
+    changes = request.name == "options" or bool(request.fields.get("override_settings"))
     options = output.options if is_post else {}
     with (
         image_format(context.client, options, context.save_options),
-        undo_afterwards(
-            context.client,
-            request.name if is_post else "",
-            sets_options=bool(request.fields.get("override_settings")),
-        ),
+        restored_options(context.client, changes=is_post and changes),
         _reported_progress(job, request, context),
     ):
-        response = _send(request, context, deadline)
+        return _send(request, context, deadline)
+
+
+def _judge(
+    response: Response, request: JobRequest, context: JobContext, findings: Sequence[Finding]
+) -> list[str]:
+    """Return warnings about how a response has come about.
+
+    Raises:
+        UserError: it is an error, or something else than was asked for.
+    """
+    checks, path, fields = context.checks, request.route.path, request.fields
     if response.status != 200:
-        raise explain(response, request)
-    result = _parse(response)
+        unknown_script = checks.explain_unknown_script(path, fields, response.error())
+        raise unknown_script or explain(response, request, findings)
+    return checks.check_answer(path, fields, findings) if request.route.method == "POST" else []
+
+
+def _check(result: JobResult, request: JobRequest, output: OutputSettings) -> JobResult:
+    """Check the content of an answer; return it as the job is to have it.
+
+    Raises:
+        UserError: it holds something else than was asked for (code `answer-garbage`).
+    """
     if request.draws:
         required = request.fields.get("send_images") is not False
         check_images(result, field="images", required=required)

@@ -7,7 +7,7 @@ answers 422 with a list of fields in `detail` when a value is of the wrong type.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
@@ -15,6 +15,7 @@ from scripts.common.diagnostics.table import match
 from scripts.common.webui_client import Response
 from scripts.container.serverless.input_images import find_images, is_base64_image
 from scripts.container.serverless.job_request import JobRequest
+from scripts.container.status.log_findings import Finding
 
 _FIELDS_BY_TEXT: Final = {
     "Init image not found": ("init_images",),
@@ -38,7 +39,7 @@ class PoisonedError(UserError):
     """Only a new process can draw again; RunPod should replace the worker."""
 
 
-def explain(response: Response, request: JobRequest) -> UserError:
+def explain(response: Response, request: JobRequest, findings: Sequence[Finding] = ()) -> UserError:
     """Return the error for a response that is no success.
 
     Its message names the field if the text shows which one it was; code and hint are those of a
@@ -51,8 +52,11 @@ def explain(response: Response, request: JobRequest) -> UserError:
     code = known.code if known else ""
     if code in _POISON and _RAISED_BY_TORCH.match(text):
         return PoisonedError(text, code=code)
+    if findings and not known and response.status >= 500:
+        return UserError(text, location=findings[0].text, code=findings[0].code)
     field = _find_field(text, request.fields)
-    code = code or ("input-invalid" if field else "")
+    if field and not known and response.status < 500:
+        code = "input-invalid"
     return UserError(f"{field}: {text}" if field else text, code=code)
 
 
@@ -81,11 +85,8 @@ def _join(location: list[Any]) -> str:
 def _find_field(text: str, fields: Mapping[str, Any]) -> str:
     """Return the field that a text is about, such as `input.hr_upscaler`; empty if none is."""
     if any(each in text for each in _IMAGE_TEXTS):
-        images = list(find_images(fields))
-        broken = [path for path, image in images if not is_base64_image(image)]
-        if broken:
-            return f"input.{broken[0]} is no image in base64"
-        return "" if images else "input.image is missing"
+        broken = (path for path, image in find_images(fields) if not is_base64_image(image))
+        return next((f"input.{path} is no image in base64" for path in broken), "")
     for known, names in _FIELDS_BY_TEXT.items():
         if known in text:
             given = [name for name in names if fields.get(name) is not None]

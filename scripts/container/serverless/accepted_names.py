@@ -1,0 +1,160 @@
+"""Names that the WebUI accepts for each kind of thing, and the routes that list them.
+
+They follow what A1111 compares a name with: v1.9.3 and v1.10.1, whose files and lines are given.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from difflib import SequenceMatcher
+from pathlib import PurePosixPath
+from typing import Any, Final, Literal
+
+Kind = Literal[
+    "checkpoint",
+    "VAE",
+    "sampler",
+    "scheduler",
+    "upscaler",
+    "hires upscaler",
+    "face restorer",
+    "LoRA",
+    "LoRA file",
+    "hypernetwork",
+    "style",
+    "interrogator",
+    "ControlNet module",
+    "ControlNet model",
+]
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Names:
+    """Names of one kind of thing.
+
+    Args:
+        accepted: every spelling that the WebUI accepts.
+        shown: one for each thing, for messages.
+        searched: texts of which a part is accepted, in fields that take parts.
+        aliases: names elsewhere, which the WebUI does not accept here, with the shown name.
+    """
+
+    accepted: frozenset[str]
+    shown: tuple[str, ...]
+    searched: tuple[str, ...] = ()
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+    def nearest(self, name: str) -> list[str]:
+        """Return the shown names, those most like another name first."""
+        wanted = self.aliases.get(name, name).casefold()
+
+        def likeness(candidate: str) -> float:
+            text = candidate.casefold()
+            return SequenceMatcher(None, wanted, text).ratio() + (bool(wanted) and wanted in text)
+
+        return sorted(self.shown, key=likeness, reverse=True)
+
+
+def _checkpoints(rows: Rows) -> Names:
+    """Return the aliases of checkpoints (sd_models.py:90-92), but for the hash of 8 digits."""
+    accepted: set[str] = set()
+    shown = []
+    for row in rows:
+        short = row["hash"]
+        name = row["title"].removesuffix(f" [{short}]")
+        stem = PurePosixPath(row["filename"]).stem
+        accepted |= {row["title"], name, row["model_name"], stem}
+        if short:
+            accepted |= {short, row["sha256"], f"{name} [{short}]", f"{stem} [{short}]"}
+        shown.append(name)
+    return Names(frozenset(accepted), tuple(shown), tuple(row["title"] for row in rows))
+
+
+def _loras(rows: Rows) -> Names:
+    """Return names and aliases of LoRAs; an alias of two files is none (Lora/networks.py:257)."""
+    aliases: set[str] = set()
+    forbidden = {"none"}
+    for row in rows:
+        if row["alias"] in aliases:
+            forbidden.add(row["alias"].lower())
+        aliases |= {row["name"], row["alias"]}
+    files = {row["name"] for row in rows}
+    accepted = files | {alias for alias in aliases if alias.lower() not in forbidden}
+    return Names(frozenset(accepted), tuple(row["name"] for row in rows))
+
+
+def _schedulers(rows: Rows) -> Names:
+    """Return names and labels, not aliases (sd_schedulers.py, schedulers_map)."""
+    accepted = {text for row in rows for text in (row["name"], row["label"])}
+    aliases = {alias: row["label"] for row in rows for alias in row["aliases"] or ()}
+    return Names(frozenset(accepted), tuple(row["label"] for row in rows), aliases=aliases)
+
+
+def _samplers(rows: Rows) -> Names:
+    """Return the names of samplers, not aliases (api.py:43, all_samplers_map)."""
+    aliases = {alias: row["name"] for row in rows for alias in row["aliases"]}
+    return replace(_named(rows), aliases=aliases)
+
+
+def _vaes(rows: Rows) -> Names:
+    """Return file names, and the words that choose no file (sd_vae.py:119-143)."""
+    files = [row["model_name"] for row in rows]
+    return Names(frozenset((*files, "Automatic", "auto", "None")), ("Automatic", "None", *files))
+
+
+def _named(rows: Rows) -> Names:
+    names = [row["name"] for row in rows]
+    return Names(frozenset(names), tuple(names))
+
+
+def _styles(rows: Rows) -> Names:
+    """Return the names of styles; None is the empty style (styles.py:101)."""
+    names = [row["name"] for row in rows if row["prompt"] is not None]
+    return Names(frozenset((*names, "None")), tuple(names))
+
+
+def _modules(answer: Mapping[str, Any]) -> Names:
+    """Return ControlNet's modules by name (supported_preprocessor.py, get_preprocessor)."""
+    names = answer["module_list"]
+    return Names(frozenset(names), tuple(names))
+
+
+def _controlnet_models(answer: Mapping[str, Any]) -> Names:
+    """Return ControlNet's models, listed as `name [hash]` (controlnet.py, find_closest…)."""
+    names = answer["model_list"]
+    lower = tuple(name.rpartition(" [")[0].lower() for name in names)
+    return Names(frozenset(names), tuple(names), lower)
+
+
+API: Final = "/sdapi/v1"
+SOURCES: Final[Mapping[Kind, tuple[tuple[str, Callable[[Any], Names]], ...]]] = {
+    "checkpoint": ((f"{API}/sd-models", _checkpoints),),
+    "VAE": ((f"{API}/sd-vae", _vaes),),
+    "sampler": ((f"{API}/samplers", _samplers),),
+    "scheduler": ((f"{API}/schedulers", _schedulers),),
+    "upscaler": ((f"{API}/upscalers", _named),),
+    "hires upscaler": ((f"{API}/latent-upscale-modes", _named), (f"{API}/upscalers", _named)),
+    "face restorer": ((f"{API}/face-restorers", _named),),
+    "LoRA": ((f"{API}/loras", _loras),),
+    "LoRA file": ((f"{API}/loras", _named),),
+    "hypernetwork": ((f"{API}/hypernetworks", _named),),
+    "style": ((f"{API}/prompt-styles", _styles),),
+    "ControlNet module": (
+        ("/controlnet/module_list", _modules),
+        ("/controlnet/module_list?alias_names=true", _modules),
+    ),
+    "ControlNet model": (("/controlnet/model_list", _controlnet_models),),
+}
+"""Routes that list each kind, and how their answers are read."""
+
+REFRESHES: Final[Mapping[Kind, str]] = {
+    "checkpoint": f"{API}/refresh-checkpoints",
+    "VAE": f"{API}/refresh-vae",
+    "LoRA": f"{API}/refresh-loras",
+    "LoRA file": f"{API}/refresh-loras",
+    "ControlNet model": "",  # its list is read from the folder each time
+}
+"""Routes that have the WebUI look at its folders again; other lists are made at its start only."""
+
+INTERROGATORS: Final = Names(frozenset(("clip", "deepdanbooru")), ("clip", "deepdanbooru"))

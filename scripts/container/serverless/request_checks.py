@@ -1,0 +1,300 @@
+"""Check what a request names against what the WebUI has, before it draws, and its log afterwards.
+
+A1111 replaces or ignores much of what it does not have, and answers with status 200. What would be
+missing is refused instead, by field, with what there is; what a request has of no effect is a
+warning. docs/explanation/no-substitutes.md lists every field.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import sha256
+from typing import Any, Final
+
+from scripts.common.diagnostics.error import UserError
+from scripts.container.serverless.accepted_names import Kind, Names
+from scripts.container.serverless.available import Available
+from scripts.container.serverless.prompt_networks import PromptNetwork, find_networks
+from scripts.container.serverless.request_references import (
+    Reference,
+    list_prompts,
+    list_references,
+    refer_to_network,
+    refer_to_restorer,
+    restores_faces,
+)
+from scripts.container.serverless.weights_check import WeightPlaces
+from scripts.container.status.log_findings import Finding
+
+Body = Mapping[str, Any]
+
+_SHOWN: Final = 8  # names that a message lists
+_FILES_SHOWN: Final = 3
+_CHECKED_ROUTES: Final = (
+    "txt2img",
+    "img2img",
+    "extra-single-image",
+    "extra-batch-images",
+    "interrogate",
+)
+_FATAL: Final = ("weights-not-loaded", "fallback-used")
+_CHECKSUM: Final = re.compile(r"\s*\[[^]]+]\s*$")  # sd_models.py:168
+_TEMPLATE: Final = re.compile(r"__|[{}|$]")  # wildcards, which extensions replace later
+
+
+class RequestChecks:
+    """Checks of requests to one WebUI.
+
+    Args:
+        available: what it has.
+        places: where it looks for weights.
+    """
+
+    def __init__(self, available: Available, places: WeightPlaces) -> None:
+        self.available, self._places = available, places
+
+    def check(self, path: str, body: Body) -> list[str]:
+        """Check a request before it is sent.
+
+        Args:
+            path: route of the WebUI.
+            body: of the request.
+
+        Returns:
+            Warnings about what has no effect.
+
+        Raises:
+            UserError: something that it names is not there (codes `name-unknown` and
+                `weights-missing`), or a number in its prompt is none (code `input-invalid`).
+        """
+        self.available.forget_if_replaced()
+        networks = list(self._list_networks(path, body))
+        references = [*list_references(path, body), *self._list_restorers(path, body)]
+        for field, network in networks:
+            if network.bad_number:
+                message = f"input.{field}: {network.text}: {network.bad_number!r} is no number"
+                raise UserError(message, code="input-invalid")
+            if reference := refer_to_network(field, network):
+                references.append(reference)
+        self._require_names(references)
+        self._require_weights(references)
+        self._refuse_kept_failures(path, body)
+        return [*_warn_of_no_effect(path, body), *_warn_of_networks(networks)]
+
+    def check_answer(self, path: str, body: Body, findings: Iterable[Finding]) -> list[str]:
+        """Check how the WebUI has come to an answer with status 200.
+
+        Args:
+            path: route of the WebUI.
+            body: of the request.
+            findings: what its log has shown meanwhile.
+
+        Returns:
+            Warnings about scripts that failed and that the request does not name, and about
+            embeddings that do not fit the model.
+
+        Raises:
+            UserError: it went on without something (codes `weights-not-loaded`, `fallback-used`
+                and `script-failed`).
+        """
+        if not _works_on_images(path):
+            self.available.forget()  # it may have changed what there is
+            return []
+        warnings = []
+        for finding in findings:
+            names_scripts = body.get("alwayson_scripts") or body.get("script_name")
+            if finding.code in _FATAL or (finding.code == "script-failed" and names_scripts):
+                self.available.failed_upscales |= dict.fromkeys(_upscales(path, body), finding.text)
+                raise UserError(location=finding.text, code=finding.code)
+            if finding.code == "script-failed":
+                warnings.append(f"a script of the WebUI failed meanwhile: {finding.text}")
+        return [*warnings, *self._warn_of_embeddings(path, body)]
+
+    def explain_unknown_script(self, path: str, body: Body, text: str) -> UserError | None:
+        """Return an error for the WebUI's own about an unknown script; None for another error.
+
+        The WebUI itself refuses such a request before it draws, and takes scripts without controls,
+        which it does not list.
+
+        Args:
+            path: route of the WebUI.
+            body: of the request.
+            text: of the WebUI's error.
+        """
+        found = re.search(r"(?i)script '?(.+?)'? not found", text)
+        if not found:
+            return None
+        field = "script_name" if body.get("script_name") == found[1] else "alwayson_scripts"
+        of_tab = {"is_alwayson": field == "alwayson_scripts", "is_img2img": "img2img" in path}
+        rows = self.available.rows("script-info") or []
+        names = tuple(row["name"] for row in rows if of_tab.items() <= row.items())
+        shown = Names(frozenset(names), names)
+        return UserError(
+            _describe(f"input.{field}", "script", found[1], shown), code="name-unknown"
+        )
+
+    def _warn_of_embeddings(self, path: str, body: Body) -> list[str]:
+        """Return warnings about embeddings in a prompt that do not fit the model that has drawn.
+
+        Their list depends on the model that is loaded, so it is read after the image is drawn, and
+        only where a prompt may name one.
+        """
+        prompts = [*list_prompts(path, body).values(), str(body.get("negative_prompt") or "")]
+        text = "\n".join(prompts)
+        if not text.strip() or not _named_in(text, self._embeddings("loaded", "skipped")):
+            return []
+        self.available.forget_rows("embeddings")
+        return [
+            f"the embedding {name!r} in the prompt does not fit this model and did nothing"
+            for name in _named_in(text, self._embeddings("skipped"))
+        ]
+
+    def _refuse_kept_failures(self, path: str, body: Body) -> None:
+        """Refuse a request that A1111 would answer with an image that it has kept from a failure.
+
+        It keeps the last upscaled images of extras, those of an upscaler that did not load as well,
+        and prints nothing when it takes one (upscale_cache in scripts/postprocessing_upscale.py).
+        """
+        failed = self.available.failed_upscales
+        text = next((failed[key] for key in _upscales(path, body) if key in failed), "")
+        if text:
+            hint = "replace the file, and have the worker restarted"
+            raise UserError(location=text, hint=hint, code="weights-not-loaded")
+
+    def _list_networks(self, path: str, body: Body) -> Iterator[tuple[str, PromptNetwork]]:
+        """Yield the extra networks of all prompts, those that styles add included, by field."""
+        prompts = list_prompts(path, body)
+        styles = body.get("styles")
+        if prompts.keys() or (styles and "2img" in path):
+            rows = self.available.rows("prompt-styles") if styles else None
+            for row in rows or ():
+                if isinstance(styles, list) and row["name"] in styles:
+                    prompts[f"styles ({row['name']})"] = str(row["prompt"] or "")
+        for field, prompt in prompts.items():
+            for network in find_networks(prompt):
+                yield field, network
+
+    def _list_restorers(self, path: str, body: Body) -> list[Reference]:
+        if "2img" not in path or not restores_faces(body):
+            return []
+        options = self.available.rows("options") or {}
+        reference = refer_to_restorer(body, options.get("face_restoration_model"))
+        return [reference] if reference else []
+
+    def _embeddings(self, *parts: str) -> list[str]:
+        rows = self.available.rows("embeddings") or {}
+        return [name for part in parts for name in rows.get(part, ())]
+
+    def _require_names(self, references: Iterable[Reference]) -> None:
+        missing = [reference for reference in references if not self._has(reference)]
+        if missing:
+            self.available.refresh(reference.kind for reference in missing)
+            missing = [reference for reference in missing if not self._has(reference)]
+        if missing:
+            parts = []
+            for reference in missing:
+                names = self.available.names(reference.kind) or Names(frozenset(), ())
+                field = f"input.{reference.field}"
+                parts.append(_describe(field, reference.kind, reference.name, names))
+            raise UserError("; ".join(parts), code="name-unknown")
+
+    def _has(self, reference: Reference) -> bool:
+        """Return whether the WebUI has what a reference names; True where it has no list of it."""
+        names, name = self.available.names(reference.kind), reference.name
+        if names is None or name in names.accepted:
+            return True
+        if reference.kind in ("LoRA", "hypernetwork") and _TEMPLATE.search(name):
+            return self._has_templates()
+        if reference.match == "part":
+            wanted = name.lower() if reference.kind == "ControlNet model" else name
+            texts = (wanted, _CHECKSUM.sub("", wanted))
+            return any(text and text in whole for text in texts for whole in names.searched)
+        return reference.kind == "checkpoint" and self.available.has_checkpoint_hash(name)
+
+    def _has_templates(self) -> bool:
+        """Return whether an extension is there that replaces wildcards in prompts."""
+        scripts = (self.available.rows("scripts") or {}).get("txt2img", ())
+        return any("dynamic prompts" in name or "wildcards" in name for name in scripts)
+
+    def _require_weights(self, references: Iterable[Reference]) -> None:
+        for reference in references:
+            if not reference.use:
+                continue
+            rows = self.available.rows("upscalers") if reference.use == "upscaler" else None
+            matches = [row for row in rows or () if row["name"] == reference.name]
+            row = matches[0] if matches else {}
+            missing = self._places.find_missing(reference.use, reference.name, row)
+            if missing:
+                more = len(missing.files) - _FILES_SHOWN
+                files = ", ".join(map(str, missing.files[:_FILES_SHOWN]))
+                message = f"input.{reference.field}: the weights of {reference.kind}"
+                message += f" {reference.name!r} are not on this worker: {files}"
+                message += f" and {more} more" if more > 0 else ""
+                raise UserError(message, hint=missing.hint, code="weights-missing")
+
+
+def _works_on_images(path: str) -> bool:
+    """Return whether a route works on images; another one may change what the WebUI has."""
+    return path.rpartition("/")[2] in _CHECKED_ROUTES
+
+
+def _describe(field: str, kind: Kind | str, name: str, names: Names) -> str:
+    """Return what is missing, and what there is, the nearest first."""
+    listed = names.nearest(name)
+    more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
+    there = f"there are: {', '.join(listed[:_SHOWN])}{more}" if listed else "this worker has none"
+    return f"{field}: there is no {kind.removesuffix(' file')} {name!r}; {there}"
+
+
+def _upscales(path: str, body: Body) -> list[tuple[str, str]]:
+    """Return each image and upscaler of a request of extras, as A1111 keeps their result."""
+    if "/extra-" not in path:
+        return []
+    rows = body.get("imageList")
+    batch = [row.get("data") for row in rows if isinstance(row, dict)] if rows else []
+    names = [body.get("upscaler_1"), body.get("upscaler_2")]
+    used = [str(name) for name in names if name not in (None, "None", "Lanczos", "Nearest")]
+    images = [str(image) for image in (body.get("image"), *batch) if image] if used else []
+    digests = [sha256(image.encode()).hexdigest() for image in images]
+    return [(digest, name) for digest in digests for name in used]
+
+
+def _named_in(text: str, names: Iterable[str]) -> list[str]:
+    """Return the names that stand in a text as words, without regard to case, as CLIP reads it."""
+    return [
+        name
+        for name in dict.fromkeys(names)
+        if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.IGNORECASE)
+    ]
+
+
+def _warn_of_networks(networks: Iterable[tuple[str, PromptNetwork]]) -> list[str]:
+    return [
+        f"input.{field}: {network.text} does nothing unless an extension knows {network.kind!r}"
+        for field, network in networks
+        if network.kind not in ("lora", "hypernet")
+    ]
+
+
+def _warn_of_no_effect(path: str, body: Body) -> list[str]:
+    """Return warnings about fields that A1111 ignores because of the value of another one."""
+    warnings = []
+    if "/extra-" in path and body.get("upscaler_1") in (None, "None"):
+        ignored = [
+            field
+            for field in ("upscaling_resize", "upscaling_resize_w", "upscaling_resize_h")
+            if field in body
+        ]
+        if body.get("upscaler_2") not in (None, "None"):
+            ignored.append("upscaler_2")
+        warnings += [f"input.{field} does nothing without upscaler_1" for field in ignored]
+    scripts = body.get("alwayson_scripts")
+    for key, script in scripts.items() if isinstance(scripts, dict) else ():
+        units = script.get("args") if isinstance(script, dict) else None
+        if key.lower() == "controlnet" and isinstance(units, list):
+            warnings += [
+                f"input.alwayson_scripts.{key}.args[{number}] has no enabled: true, without which"
+                " ControlNet may ignore it"
+                for number, unit in enumerate(units)
+                if isinstance(unit, dict) and "enabled" not in unit
+            ]
+    return warnings
