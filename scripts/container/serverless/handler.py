@@ -48,8 +48,10 @@ def main(settings: Settings) -> int:
     import runpod  # type: ignore[import-not-found]  # in the handler's own environment only
 
     _wait_until_ready(settings, settings.ready_timeout)
+    context = _with_sdk(settings, runpod)
+    context.facts.prefetch()
     sys.argv[1:] = settings.handler_args
-    runpod.serverless.start({"handler": Handler(settings, _with_sdk(settings, runpod)).handle})
+    runpod.serverless.start({"handler": Handler(settings, context).handle})
     return 0
 
 

@@ -100,7 +100,7 @@ def make_request(given: JobInput, facts: WebuiFacts, policy: InputPolicy) -> Job
             warnings.append(f"no api is named; the fields are those of {endpoint}")
     route, query = find_route(
         facts.api,
-        given.method,
+        given.method or ("POST" if endpoint == DEFAULT else ""),
         endpoint,
         has_fields=bool(given.fields),
         allowed=policy.allowed,

@@ -67,7 +67,8 @@ def find_route(
     if api and not routes and path.startswith(PREFIX):
         raise _unknown(api, path)
     # An application that an extension mounts is not in the description.
-    routes = routes or (Route(method or "POST", path, FieldType("object")),)
+    usual = "POST" if has_fields else "GET"
+    routes = routes or (Route(method or usual, path, FieldType("object")),)
     preferred = (method,) if method else ("POST", "GET") if has_fields else ("GET", "POST")
     for each in preferred:
         for route in routes:

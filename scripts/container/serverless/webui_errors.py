@@ -28,7 +28,12 @@ _FIELDS_BY_TEXT: Final = {
 """Texts of the WebUI (`modules/api/api.py`; of torch for too large seeds) that hold no value of
 the field that they are about."""
 
-_IMAGE_TEXTS: Final = ("Invalid encoded image", "Invalid image url", "cannot identify image file")
+_IMAGE_TEXTS: Final = (
+    *("Invalid encoded image", "Invalid image url"),  # modules/api/api.py
+    *("cannot identify image file", "Incorrect padding", "Invalid base64-encoded string"),
+)
+"""Texts of the WebUI, and of Pillow and `base64` in extensions, about an image that is none."""
+
 _MAX_NAME: Final = 200  # characters; a longer value is a text or an image
 # Other errors may quote the job: no prompt or name of a setting may have the worker replaced.
 _RAISED_BY_TORCH: Final = re.compile(r"\d+ (?:RuntimeError|AcceleratorError): ")

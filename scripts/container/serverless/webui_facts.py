@@ -1,6 +1,7 @@
 """Facts about the running WebUI that jobs are checked against, read once for each process of it."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from http.client import HTTPException
 from typing import Any, Final
@@ -88,6 +89,12 @@ class FactsCache:
         self._client, self._identify_process = client, identify_process
         self._process: object = None
         self._facts = WebuiFacts(client)
+
+    def prefetch(self) -> None:
+        """Read the facts before the first job needs them; a failure shows at that job."""
+        with suppress(UserError):
+            facts = self.current()
+            _ = facts.api, facts.options, facts.samplers
 
     def current(self) -> WebuiFacts:
         """Return the facts about the running process; read anew after a restart."""
