@@ -210,6 +210,8 @@ def test_the_lock_of_packages_lies_in_the_checkout(checkout: Path, path: str) ->
         ("flags.remove", "['--medvram']", "not one of the worker's own flags: --no-hashing"),
         ("settings", "{sd_model_checkpoint: x}", "MODEL_PATH"),
         ("settings", "{outdir_samples: outputs}", "absolute path"),
+        ("settings", "{samples_format: avif}", "not one of png, jpg, jpeg, webp"),
+        ("settings", "{civitai_api_key: x}", "looks like a secret"),
         ("settings", "{samples_format: null}", "samples_format is neither"),
         ("settings", "{sd_vae: {a: b}}", "sd_vae is neither"),
     ],

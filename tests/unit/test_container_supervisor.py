@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -90,16 +91,13 @@ def test_options_of_image_and_environment_reach_the_webui(start: Start) -> None:
 
 
 def test_an_option_that_is_unknown_or_of_another_type_is_named(start: Start) -> None:
-    wrong = '{"clip_stop_at_last_layer": 2, "samples_format": 3, "upscaler_for_img2img": "x"}'
-    worker = start(WEBUI_SETTINGS=wrong)
+    wrong = {"clip_stop_at_last_layer": 2, "CLIP_stop_at_last_layers": "2"}
+    worker = start(WEBUI_SETTINGS=json.dumps({**wrong, "upscaler_for_img2img": "x"}))
     worker.ready()
     lines = [line for line in worker.log_text.splitlines() if "event=option-wrong" in line]
-    assert [line.partition("option=")[2].split()[0] for line in lines] == [
-        "clip_stop_at_last_layer",
-        "samples_format",
-    ]
+    assert [line.partition("option=")[2].split()[0] for line in lines] == list(wrong)
     assert "near it: CLIP_stop_at_last_layers" in lines[0]
-    assert "not text such as 'png'" in lines[1]
+    assert "not a number such as 1" in lines[1]
 
 
 def test_a_strict_preflight_refuses_wrong_options(start: Start) -> None:

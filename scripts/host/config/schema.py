@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema, model_validator
 
 from scripts.common.webui_flags import check_removed, split_added
-from scripts.common.webui_settings import check_settings
+from scripts.common.webui_settings import check_baked
 from scripts.host.config import addresses, model_place
 from scripts.host.config.features import ChosenFeature, expand_features
 from scripts.host.config.model_schema import HubSource, Model, Name, Section
@@ -77,7 +77,7 @@ def _check_removed(flags: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _check_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    check_settings(settings)
+    check_baked(settings)
     return settings
 
 
