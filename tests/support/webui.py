@@ -95,6 +95,8 @@ class Handler(BaseHTTPRequestHandler):
             Path(request["wait_for"]).read_bytes()
         if FAULT == "no-model":
             return self.answer(500, {"error": "TypeError", "errors": "NoneType has no model"})
+        if FAULT == "fallback":  # as modules/esrgan_model.py prints before it goes on without
+            print("*** Unable to load ESRGAN model /models/ESRGAN/4x.pth", file=sys.stderr)
         if FAULT == "garbage":
             return self.answer(200, {"images": ["nonsense"]})
         width = request["width"] - (8 if FAULT == "wrong-size" else 0)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from scripts.container.serverless.handler import make_context
+from scripts.container.serverless.jobs import run_job
+from scripts.container.settings import Settings
 from scripts.container.status.log_findings import find_in_line, read_findings, serve_findings
 from scripts.container.supervisor.exit_reason import find_exit_reason
 from scripts.container.supervisor.process import ChildProcess
+from tests.support.worker import Worker
 
 # Lines as A1111 v1.9.3 and v1.10.1 print them; the file and line of each is its source.
 LINES = {
@@ -144,3 +149,20 @@ def test_asking_costs_little(tmp_path: Path) -> None:
         read_findings(tmp_path, 0.0)
         durations.append(time.monotonic() - began)
     assert sorted(durations)[10] < 0.005
+
+
+def test_a_fallback_that_only_the_log_shows_fails_the_job(tmp_path: Path) -> None:
+    worker = Worker(tmp_path, STANDIN_FAULT="fallback")
+    try:
+        worker.ready()
+        settings = replace(
+            Settings.from_environment({"WEBUI_HOST": "127.0.0.1"}),
+            worker_dir=worker.dir,
+            webui_port=worker.port,
+        )
+        job = {"id": "1", "input": {"prompt": "x", "width": 64, "height": 64}}
+        result = run_job(job, make_context(settings))
+    finally:
+        worker.stop()
+    assert "[weights-not-loaded]" in result["error"]
+    assert "/models/ESRGAN/4x.pth" in result["error"]

@@ -213,7 +213,7 @@ class RequestChecks:
     def _has_templates(self) -> bool:
         """Return whether an extension is there that replaces wildcards in prompts."""
         scripts = (self.available.rows("scripts") or {}).get("txt2img", ())
-        return any("dynamic prompts" in name or "wildcards" in name for name in scripts)
+        return any("dynamic prompts" in name for name in scripts)
 
     def _require_weights(self, references: Iterable[Reference]) -> None:
         for reference in references:
