@@ -57,6 +57,12 @@ def painted(word: str, colour: str, stream: object = None) -> str:
     return f"\033[{colour}m{word}\033[0m" if is_live(stream) else word
 
 
+def printable(text: str) -> str:
+    """Return a text, such as a path, as one line, whatever bytes it is made of."""
+    known = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in known)
+
+
 def say(text: str = "") -> None:
     """Print one line of result."""
     print(text, flush=True)

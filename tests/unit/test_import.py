@@ -139,7 +139,7 @@ def test_checkpoint_that_was_loaded_last_is_loaded_at_start_with_its_files(
     assert targets["photo"] == "/model.safetensors"
     assert targets["photo.yaml"] == "/model.yaml"
     tree = "/opt/a1111/models/Stable-diffusion"
-    assert targets["photo.vae"] == f"{tree}/model.vae.safetensors"
+    assert targets["photo.vae"] == "/opt/a1111/models/VAE/model.vae.safetensors"
     assert targets["draw-v2"] == f"{tree}/art/draw v2.safetensors"
     assert targets["draw-v2.yaml"] == f"{tree}/art/draw v2.yaml"
 
@@ -450,9 +450,40 @@ def test_settings_and_flags_become_config(webui: Path, root: Path) -> None:
     assert options.flags.add == ("--medvram", "--precision full")
     assert options.settings == {"sd_vae": "soft.safetensors", "tiling": True}
     assert change_local(imported(webui, root), loaded(root)).diff() == ""
-    write(webui / "config.json", '{"sd_vae": "other.safetensors"}')
+    write(webui / "config.json", '{"sd_vae": "None"}')
     error = user_error(change_local, imported(webui, root), loaded(root))
     assert error.message == "it has webui of its own"
+
+
+def test_setting_names_the_vae_as_the_image_does(webui: Path, root: Path) -> None:
+    write(webui / "models" / "Stable-diffusion" / "photo.vae.safetensors", safetensors(VAE, 5))
+    options = {"sd_model_checkpoint": "photo.safetensors", "sd_vae": "photo.vae.safetensors"}
+    write(webui / "config.json", json.dumps(options))
+    expected = {"sd_vae": "model.vae.safetensors"}
+    assert written(imported(webui, root), root).config.webui.settings == expected
+    assert imported(webui, root).settings == {}
+    write(webui / "config.json", json.dumps({**options, "sd_vae": "gone.safetensors"}))
+    plan = imported(webui, root)
+    assert plan.settings == {}
+    assert reasons(plan)["the setting sd_vae"] == "its VAE gone.safetensors is not imported"
+
+
+def test_name_that_config_cannot_hold_is_left_out(webui: Path, root: Path) -> None:
+    loras = webui / "models" / "Lora"
+    (loras / "detail.safetensors").rename(loras / os.fsdecode(b"\xff.safetensors"))
+    write(loras / " blank.safetensors", safetensors(LORA, 5))
+    write(loras / "two\nlines.safetensors", safetensors(LORA, 6))
+    write(loras / "colour\x1b[31m: {x}.safetensors", safetensors(LORA, 7))
+    plan = imported(webui, root)
+    assert sorted(reasons(plan).values()) == [
+        "its name has a dot, a blank or a line break where none may be; rename it",
+        "its name has a dot, a blank or a line break where none may be; rename it",
+        "its name is not UTF-8; rename it",
+    ]
+    assert render_plan(plan, 0).isprintable() is False
+    assert all(line.isprintable() for line in render_plan(plan, 0).splitlines())
+    names = {model.location.name for model in written(plan, root).config.models}
+    assert "colour\x1b[31m: {x}.safetensors" in names
 
 
 @pytest.mark.parametrize("text", ["[1]", "{", "1" * 5000])
@@ -475,6 +506,14 @@ def test_extension_is_described_by_its_repository(tmp_path: Path) -> None:
     assert (found["two"].remote, found["two"].commit) == ("git@git.example:a/two", two)
     assert (found["two"].changed, found["two"].is_disabled) == (1, True)
     assert found["three"].summary == "three, no known remote, no known commit, changes unknown"
+
+
+def test_extensions_are_a_comment_whatever_their_names_are(webui: Path, root: Path) -> None:
+    make_extension(webui / "extensions" / "one\nmodels: []", "https://git.example/a/one")
+    done = written(imported(webui, root), root)
+    assert "detail" in {model.name for model in done.config.models}
+    text = (root / "config.local.yaml").read_text()
+    assert "#   one\\nmodels: [], https://git.example/a/one, " in text
 
 
 def test_nothing_that_a_repository_configures_is_run(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Final
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.spec import redact_url
 from scripts.common.run import run_program
+from scripts.host.console import printable
 
 _TIMEOUT: Final = 60.0  # seconds for one extension
 _NO_SETTINGS: Final = {
@@ -55,7 +56,8 @@ class Extension:
             state = f"{self.changed} files changed" if self.changed else "unchanged"
         disabled = ["disabled"] if self.is_disabled else []
         remote = self.remote or "no known remote"
-        return ", ".join([self.name, remote, self.commit or "no known commit", state, *disabled])
+        parts = [self.name, remote, self.commit or "no known commit", state, *disabled]
+        return printable(", ".join(parts))  # it becomes a comment, which ends with its line
 
 
 def find_extensions(data: Path, disabled: Collection[str]) -> tuple[Extension, ...]:

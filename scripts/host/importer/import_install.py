@@ -1,15 +1,16 @@
 """Import an existing install: find what it holds, and plan the change of the config."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.spec import ProgressCallback
 from scripts.common.units import size
 from scripts.host.config.load import LoadedConfig
 from scripts.host.config.model_place import CHECKPOINT_PATH
-from scripts.host.console import table
+from scripts.host.console import printable, table
 from scripts.host.importer.found_extensions import find_extensions
 from scripts.host.importer.import_plan import ImportPlan, plan_models
 from scripts.host.importer.installed_models import find_models, read_models
@@ -19,6 +20,8 @@ from scripts.host.importer.user_settings import read_user_settings
 from scripts.host.importer.webui_install import find_install
 from scripts.host.models.artifacts import artifacts_of
 from scripts.host.models.store import Store
+
+_CHOOSE_VAE: Final = ("Automatic", "None")  # values of the setting sd_vae that name no file
 
 
 @dataclass(frozen=True)
@@ -78,21 +81,21 @@ def plan_import(
         for model in configured
     }
     plan = plan_models(models, origins, configured, known, settings.checkpoint)
+    chosen, missing = _adapt_settings(settings.changed, plan)
     extensions = find_extensions(install.data, settings.disabled_extensions)
     unusable = LeftOut("settings that are not of the WebUI alone", ", ".join(settings.unusable))
     plan = replace(
         plan,
         flags=tuple(flag for flag in install.flags.carried if flag not in webui.flags.add),
         settings={
-            name: value
-            for name, value in settings.changed.items()
-            if webui.settings.get(name) != value
+            name: value for name, value in chosen.items() if webui.settings.get(name) != value
         },
         extensions=extensions,
         left_out=(
             *unseen,
             *refused,
             *plan.left_out,
+            *missing,
             *install.missing,
             *install.flags.left_out,
             *([unusable] if settings.unusable else ()),
@@ -105,6 +108,23 @@ def plan_import(
             hint="give the folder that holds `models`, or a volume with it",
         )
     return plan
+
+
+def _adapt_settings(
+    settings: Mapping[str, Any], plan: ImportPlan
+) -> tuple[dict[str, Any], list[LeftOut]]:
+    """Return the settings with the names that VAEs have in the image, and what names none of them.
+
+    The WebUI would use the checkpoint's own VAE then (`resolve_vae_from_setting` in
+    `modules/sd_vae.py`).
+    """
+    vae = settings.get("sd_vae", _CHOOSE_VAE[0])
+    if vae in _CHOOSE_VAE:
+        return dict(settings), []
+    if vae in plan.vaes:
+        return {**settings, "sd_vae": plan.vaes[vae]}, []
+    rest = {name: value for name, value in settings.items() if name != "sd_vae"}
+    return rest, [LeftOut("the setting sd_vae", f"its VAE {vae} is not imported")]
 
 
 def render_plan(plan: ImportPlan, width: int) -> str:
@@ -130,7 +150,7 @@ def render_plan(plan: ImportPlan, width: int) -> str:
     if plan.settings:
         parts.append(f"settings: {', '.join(plan.settings)}")
     parts += [f"extension, not part of the image: {each.summary}" for each in plan.extensions]
-    parts += [f"left out: {each.name}: {each.reason}" for each in plan.left_out]
+    parts += [printable(f"left out: {each.name}: {each.reason}") for each in plan.left_out]
     if local := [planned for planned in plan.models if planned.is_local]:
         parts.append(
             f"{len(local)} models are known on this machine only (source file); upload them before"

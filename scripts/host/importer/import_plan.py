@@ -10,18 +10,16 @@ from pydantic import ValidationError
 
 from scripts.common.models.kinds import (
     COMPANION_SUFFIXES,
-    IMAGE_TREE,
     VAE_SUFFIXES,
     Kind,
     choose_family,
-    data_path,
     identify,
 )
 from scripts.common.models.layouts import PlacedModel
 from scripts.host.config.addresses import file_name
 from scripts.host.config.features import FeatureModel
 from scripts.host.config.layers import Layer, validation_error
-from scripts.host.config.model_place import CHECKPOINT_PATH
+from scripts.host.config.model_place import CHECKPOINT_PATH, PATH_PATTERN
 from scripts.host.config.model_schema import Model
 from scripts.host.importer.found_extensions import Extension
 from scripts.host.importer.installed_models import InstalledModel
@@ -66,6 +64,7 @@ class ImportPlan:
         extensions: to be listed in a comment.
         start: name of the checkpoint that is loaded at start, as the install calls it; empty where
             the config's stays.
+        vaes: name of each VAE in the WebUI, by its name in the install.
         left_out: what is not imported.
     """
 
@@ -76,6 +75,7 @@ class ImportPlan:
     settings: Mapping[str, Any] = field(default_factory=dict)
     extensions: tuple[Extension, ...] = ()
     start: str = ""
+    vaes: Mapping[str, str] = field(default_factory=dict)
     left_out: tuple[LeftOut, ...] = ()
 
 
@@ -107,10 +107,14 @@ def plan_models(
     taken = {_identity(model): model for model in kept}
     planned: list[PlannedModel] = []
     known: list[str] = []
+    vaes: dict[str, str] = {}
     left_out: list[LeftOut] = []
     for found in models:
         origin = origins.get(found.sha256) or Origin({"url": found.path.as_uri()}, _LOCAL)
         name = _choose_name(found, names)
+        if problem := _find_name_problem(found.placed.name):
+            left_out.append(LeftOut(str(found.path), problem))
+            continue
         path = _choose_start_path(found, start) or _choose_path(found.placed, origin)
         entry = make_entry(name, found, origin, path)
         try:
@@ -119,23 +123,38 @@ def plan_models(
             reason = validation_error(error, Layer(entry), name="model", hint="").message
             left_out.append(LeftOut(str(found.path), reason))
             continue
-        if other := taken.get(_identity(model)):
-            if found.sha256 in hashes.get(other.name, ()):
-                known.append(other.name)
-            else:
-                reason = f"{other.name} of the config has its place, with other content"
-                left_out.append(LeftOut(str(found.path), reason))
+        other = taken.get(_identity(model))
+        if other and found.sha256 not in hashes.get(other.name, ()):
+            reason = f"{other.name} of the config has its place, with other content"
+            left_out.append(LeftOut(str(found.path), reason))
             continue
-        taken[_identity(model)] = model
-        names.add(name)
-        planned.append(PlannedModel(found, entry, origin.found_at))
+        if other:
+            known.append(other.name)
+        else:
+            taken[_identity(model)] = model
+            names.add(name)
+            planned.append(PlannedModel(found, entry, origin.found_at))
+        if model.kind == "vae":
+            vaes[PurePosixPath(found.placed.name).name] = PurePosixPath(model.location.name).name
     return ImportPlan(
         tuple(planned),
         tuple(model for model in kept if not isinstance(model, FeatureModel)),
         tuple(known),
         start=start.placed.name if start else "",
+        vaes=vaes,
         left_out=tuple(left_out),
     )
+
+
+def _find_name_problem(name: str) -> str:
+    """Return why the config cannot hold a name; empty if it can."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "its name is not UTF-8; rename it"
+    if not re.fullmatch(PATH_PATTERN, name):
+        return "its name has a dot, a blank or a line break where none may be; rename it"
+    return ""
 
 
 def choose_start(models: Sequence[InstalledModel], last: str) -> InstalledModel | None:
@@ -183,7 +202,8 @@ def _choose_start_path(found: InstalledModel, start: InstalledModel | None) -> s
 
     The WebUI finds a checkpoint's configuration and VAE by the checkpoint's own name
     (`find_checkpoint_config_near_filename` in `modules/sd_models_config.py`,
-    `find_vae_near_checkpoint` in `modules/sd_vae.py`), which is another one in the image.
+    `find_vae_near_checkpoint` in `modules/sd_vae.py`), which is another one in the image. The VAE
+    may lie in any folder of VAEs.
     """
     if start is None:
         return ""
@@ -195,17 +215,12 @@ def _choose_start_path(found: InstalledModel, start: InstalledModel | None) -> s
         return str(renamed.with_name(f"{renamed.name}.yaml"))
     for suffix in VAE_SUFFIXES:
         if place == stem.with_name(f"{stem.name}{suffix}"):
-            return str(IMAGE_TREE / data_path("checkpoint", f"{renamed.name}{suffix}"))
+            return f"{renamed.name}{suffix}"
     return ""
 
 
 def _choose_path(placed: PlacedModel, origin: Origin) -> str:
     """Return `path` of an entry; empty where kind and source give the same place."""
-    beside_checkpoint = placed.kind == "vae" and placed.place.is_relative_to(
-        data_path("checkpoint", "")
-    )
-    if beside_checkpoint:  # the WebUI takes it for the checkpoint of the same name
-        return str(IMAGE_TREE / placed.place)
     file = PurePosixPath(origin.source.get("file", "")).name
     file = file or file_name(origin.source.get("url", ""))
     return placed.name if placed.kind == "other" or file != placed.name else ""

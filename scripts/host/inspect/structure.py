@@ -11,6 +11,7 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.records import Record
 from scripts.common.units import size
 from scripts.host.config.schema import Smoke
+from scripts.host.console import printable
 from scripts.host.engine.client import get_image
 from scripts.host.inspect.export import export_trees
 from scripts.host.inspect.layer_tree import LayerTree, later_covers, overlay
@@ -163,18 +164,12 @@ def locate_violations(trees: Sequence[LayerTree]) -> tuple[Violation, ...]:
     """Number the violations of all layers; permissions that a later layer corrects are left out."""
     is_covered = later_covers(trees)
     return tuple(
-        replace(violation, path=_printable(violation.path), layer=index + 1, gone=gone)
+        replace(violation, path=printable(violation.path), layer=index + 1, gone=gone)
         for index, tree in enumerate(trees)
         for violation in tree.violations
         for gone in (is_covered(index, violation.path),)
         if not (gone and violation.code in ("world-writable", "setuid-file"))
     )
-
-
-def _printable(path: str) -> str:
-    """Return a path as one line of text, whatever bytes its name is made of."""
-    text = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def model_paths(artifacts: Iterable[Artifact]) -> tuple[str, ...]:
