@@ -277,7 +277,10 @@ def job_keys() -> str:
 
 def route_names() -> str:
     """List names of routes that differ from the route."""
-    rows = [(code(name), f"{method} {PREFIX}{path}") for name, (method, path) in NAMES.items()]
+    rows = [
+        (code(name), f"{method} {path if path.startswith('/') else PREFIX + path}")
+        for name, (method, path) in NAMES.items()
+    ]
     return table(("api", "request"), rows)
 
 

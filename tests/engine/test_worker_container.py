@@ -15,7 +15,7 @@ import pytest
 
 from scripts.host.config.load import ROOT
 from scripts.host.serve import LABEL
-from tests.support.running import container, eventually
+from tests.support.running import container, eventually, invoke
 
 START = 240.0  # seconds for importing torch on a machine that does other things too
 WORKER = ["/opt/runpod/bin/python", "-m", "scripts.container"]
@@ -213,3 +213,38 @@ def test_serve_prints_the_url_when_ready_and_removes_its_container(cpu_image: st
         assert served.wait(60) == 0
     left = ["docker", "ps", "-aq", "--filter", f"label={LABEL}"]
     assert subprocess.run(left, capture_output=True, text=True, check=True).stdout == ""
+
+
+@pytest.mark.slow
+def test_flags_and_settings_of_config_are_those_of_the_running_webui(
+    image_config: Path, model_store: Path
+) -> None:
+    tag = "a1111-worker-test:cpu-settings"
+    settings = "{CLIP_stop_at_last_layers: 2, samples_format: webp, no_such_option: 1}"
+    answer = invoke(
+        *("build", "--variant", "cpu", "--tag", tag),
+        *("-D", f"webui.settings={settings}", "-D", "webui.flags.add=[--opt-channelslast]"),
+        *("-D", "webui.flags.remove=[--no-hashing]"),
+        config=image_config,
+        MODELS_STORE=str(model_store),
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    environment = {"WEBUI_SETTINGS": '{"samples_format": "jpg"}', "WARMUP": "64x64,72x64"}
+    with container(tag, environment=environment) as running:
+        wait_until_ready(running)
+        options, flags = (get(running, f"/sdapi/v1/{name}") for name in ("options", "cmd-flags"))
+        assert (options["CLIP_stop_at_last_layers"], options["samples_format"]) == (2, "jpg")
+        assert (flags["opt_channelslast"], flags["no_hashing"], flags["api"]) == (True, False, True)
+        lines = [line for line in log(running).splitlines() if "event=option-wrong" in line]
+        assert len(lines) == 1
+        assert "no option no_such_option" in lines[0]
+        assert log(running).count("event=warmed-up") == 2
+
+
+def get(running: Any, path: str) -> dict[str, Any]:
+    """Return what the WebUI of a container answers."""
+    command = f"import urllib.request as r; print(r.urlopen('http://127.0.0.1:3000{path}').read().decode())"
+    answer: dict[str, Any] = json.loads(
+        running.exec_run(["/opt/runpod/bin/python", "-c", command]).output
+    )
+    return answer

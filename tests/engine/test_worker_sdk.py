@@ -99,7 +99,7 @@ def test_jobs_of_runpods_queue_are_drawn_or_refused(tmp_path: Path, runpod_pytho
             assert sorted(set(steps)) == sorted(steps)
             assert set(steps) <= set(range(6))
             assert "input.steps" in platform.do({"steps": "many"})["error"]
-            assert "Sampler not found" in platform.do({**JOB, "sampler_name": "none"})["error"]
+            assert "input.sampler_name" in platform.do({**JOB, "sampler_name": "none"})["error"]
             assert platform.do({"api": "options"})["output"]["samples_format"] == "png"
             worker.until(
                 lambda: read_job_counts(worker.dir).running == 0, "the last result's way home"

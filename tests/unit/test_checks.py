@@ -317,6 +317,7 @@ DESCRIBED = {"CLIP_stop_at_last_layers": 1, "samples_format": "png", "tiling": F
 def options_result(wanted: dict[str, Any], **answers: Any) -> CheckResult:
     """Check options of a WebUI that has those above, and one without a default."""
     rows = {name: {"default": value} for name, value in DESCRIBED.items()} | {"upscaler": {}}
+    rows["CLIP_stop_at_last_layers"]["description"] = "Clip skip"
     usual = {
         "openapi.json": {"components": {"schemas": {"Options": {"properties": rows}}}},
         "options": {**DESCRIBED, "upscaler": None, **wanted},
@@ -336,6 +337,7 @@ def test_options_of_config_that_the_webui_has_pass() -> None:
     ("wanted", "reason"),
     [
         ({"clip_stop_at_last_layer": 2}, "no option clip_stop_at_last_layer; near it: CLIP_stop"),
+        ({"clip_skip": 2}, "no option clip_skip; near it: CLIP_stop_at_last_layers"),
         ({"unlike_any": 2}, "no option unlike_any"),
         ({"CLIP_stop_at_last_layers": "2"}, "is '2', not a number such as 1"),
         ({"CLIP_stop_at_last_layers": True}, "is True, not a number such as 1"),

@@ -199,6 +199,15 @@ def test_the_lock_of_packages_lies_in_the_checkout(checkout: Path, path: str) ->
         load(define=[f"build.requirements={path}"], root=checkout)
 
 
+def test_every_value_of_a_map_that_an_override_sets_has_its_origin() -> None:
+    rendered = render_config(load("cpu", ["webui.settings={tiling: true, n_rows: 2}"]))
+    lines = [line.split() for line in rendered.splitlines() if "webui.settings." in line]
+    assert lines == [
+        ["webui.settings.tiling", "-D", "webui.settings", "true"],
+        ["webui.settings.n_rows", "-D", "webui.settings", "2"],
+    ]
+
+
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [

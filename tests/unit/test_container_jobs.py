@@ -18,6 +18,7 @@ from scripts.container.serverless import jobs
 from scripts.container.serverless.jobs import JobContext, run_job
 from scripts.container.serverless.webui_facts import FactsCache
 from tests.support import scripted_webui
+from tests.support.releases import recorded
 from tests.support.request_checks import make_checks, place_weights
 from tests.support.scripted_webui import DRAWN, IDLE, IMAGE, Route, WebUI
 from tests.support.webui import png
@@ -249,6 +250,55 @@ def test_options_changed_by_a_failed_job_are_restored(webui: WebUI, context: Job
     job = {"input": {"override_settings": {"CLIP_stop_at_last_layers": 2}}}
     assert "interrupted" in run_job(job, context)["error"]
     assert options == {"CLIP_stop_at_last_layers": 1, "sd_vae": "Automatic"}
+
+
+def test_options_that_a_job_sets_end_with_it(webui: WebUI, context: JobContext) -> None:
+    options = {"CLIP_stop_at_last_layers": 1, "sd_vae": "Automatic"}
+    seen: list[object] = []
+
+    def get_or_set(changes: Any) -> Any:
+        options.update(changes or {})
+        seen.append(options["CLIP_stop_at_last_layers"])
+        return options
+
+    webui.on("options", get_or_set)
+    result = run_job({"input": {"api": "options", "CLIP_stop_at_last_layers": 2}}, context)
+    assert 2 in seen
+    assert options["CLIP_stop_at_last_layers"] == 1
+    assert "override_settings" in result["warnings"][0]
+
+
+def test_a_checkpoint_that_a_job_unloads_is_loaded_again(webui: WebUI, context: JobContext) -> None:
+    result = run_job({"input": {"api": "unload-checkpoint"}}, context)
+    assert webui.paths() == ["unload-checkpoint", "reload-checkpoint"]
+    assert "loaded again" in result["warnings"][0]
+
+
+def test_facts_are_read_once_for_each_process_of_the_webui(
+    webui: WebUI, context: JobContext
+) -> None:
+    asked: list[str] = []
+    description = recorded("v1.10.1")["/openapi.json"]
+
+    def describe(_: Any) -> Any:
+        asked.append("/openapi.json")
+        return description
+
+    webui.routes["/openapi.json"] = describe
+    webui.on("txt2img", DRAWN)
+    processes = iter((1, 1, 2, 2, 3))
+    context = replace(context, facts=FactsCache(webui.client, lambda: next(processes)))
+    for _ in range(5):
+        assert run_job({"input": {"prompt": "x"}}, context) == DRAWN
+    assert len(asked) == 3
+
+
+def test_a_jobs_input_is_left_as_it_was_sent(webui: WebUI, context: JobContext) -> None:
+    webui.on("img2img", DRAWN)
+    given = {"init_images": [f"data:image/png;base64,{IMAGE}"], "override_settings": {"a": None}}
+    before = repr(given)
+    run_job({"input": given}, context)
+    assert repr(given) == before
 
 
 def test_options_are_not_read_for_jobs_without_settings(webui: WebUI, context: JobContext) -> None:

@@ -28,6 +28,7 @@ from tests.support.checkout import (
     make_checkout,
     prefetch_models,
     safetensors_bytes,
+    sha,
     store_of,
 )
 
@@ -231,6 +232,24 @@ def test_models_by_kind_are_staged_below_the_image_tree(tmp_path: Path) -> None:
         ]
     baked = ("/model.safetensors", "/opt/a1111/models/Lora/detail.safetensors")
     assert model_paths(files) == baked
+
+
+def test_a_configuration_is_staged_beside_its_checkpoint(tmp_path: Path) -> None:
+    text = b"model: {target: sgm.models.diffusion.DiffusionEngine}\n"
+    sidecar = tmp_path / "x.yaml"
+    sidecar.write_bytes(text)
+    source = {"source": {"url": sidecar.as_uri()}, "kind": "checkpoint", "sha256": sha(text)}
+    root = make_checkout(
+        tmp_path / "checkout",
+        local(tmp_path, "main", ONE, path="/model.safetensors"),
+        {"name": "for-main", **source, "path": "/model.yaml"},
+        {"name": "for-another", **source},
+    )
+    files = prefetch_models(root)
+    with staged_context(store_of(root), files) as folder:
+        assert (folder / "extra/model.yaml").read_bytes() == text
+        place = "extra/opt/a1111/models/Stable-diffusion/x.yaml"
+        assert (folder / place).read_bytes() == text
 
 
 def test_an_artifact_has_the_kind_and_the_release_that_loads_it(tmp_path: Path) -> None:

@@ -86,6 +86,11 @@ def test_fastapis_list_of_fields_is_one_line() -> None:
             "input.init_images[1] is no image in base64: 500",
         ),
         (
+            *(500, raised("HTTPException", detail="Invalid encoded image")),
+            {"upscaler_1": "Lanczos"},
+            "input.image is missing: 500",
+        ),
+        (
             *(500, raised("Exception", errors="could not find upscaler named nope")),
             {"hr_upscaler": "nope", "prompt": "a nope"},
             "input.hr_upscaler: 500 Exception: could not find upscaler named nope",

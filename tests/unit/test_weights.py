@@ -4,7 +4,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from scripts.common.models.kinds import KINDS, has_accepted_suffix
+from scripts.common.models.kinds import CLIP_FOLDER, KINDS, has_accepted_suffix
 from scripts.common.models.weights import (
     FEATURES,
     auxiliary_weights,
@@ -79,6 +79,11 @@ def test_kinds_load_their_files() -> None:
 def test_files_that_a_name_needs(release: str, use: str, name: str, places: set[str]) -> None:
     found = weights_for(use, name, release)  # type: ignore[arg-type]  # parametrized
     assert {str(row.data_path) for row in found} == places
+
+
+def test_the_worker_tells_a1111_where_the_interrogators_clip_lies() -> None:
+    [clip] = [row for row in auxiliary_weights() if row.name == "clip-vit-l-14"]
+    assert clip.data_path == PurePosixPath(CLIP_FOLDER, "ViT-L-14.pt")
 
 
 def test_features_for_a_name() -> None:

@@ -55,14 +55,15 @@ def find_option_problems(client: WebuiClient, wanted: Mapping[str, Any]) -> dict
     Raises:
         UserError: the API does not answer, or does not describe its options.
     """
-    defaults = _read_defaults(client)
+    known = _read_schemas(client)
     problems = {}
     for name, value in wanted.items():
-        if name not in defaults:
-            problems[name] = _unknown(name, defaults)
-        elif defaults[name] is not None and _kind(defaults[name]) != _kind(value):
-            expected = f"{_kind(defaults[name])} such as {defaults[name]!r}"
-            problems[name] = f"{name} is {value!r}, not {expected}"
+        if name not in known:
+            problems[name] = _unknown(name, known)
+            continue
+        default = known[name].get("default")
+        if default is not None and _kind(default) != _kind(value):
+            problems[name] = f"{name} is {value!r}, not {_kind(default)} such as {default!r}"
     if problems:
         return problems
     response = request(client, _OPTIONS, timeout=_TIMEOUT)
@@ -76,22 +77,28 @@ def find_option_problems(client: WebuiClient, wanted: Mapping[str, Any]) -> dict
     }
 
 
-def _read_defaults(client: WebuiClient) -> dict[str, Any]:
-    """Return the default of every option; None for one that does not say."""
+def _read_schemas(client: WebuiClient) -> dict[str, dict[str, Any]]:
+    """Return the schema of every option: its default, and its label as the description."""
     response = request(client, _DESCRIPTION, timeout=_TIMEOUT)
     try:
         properties = response.json()["components"]["schemas"]["Options"]["properties"]
-        return {name: schema.get("default") for name, schema in properties.items()}
+        return {name: dict(schema) for name, schema in properties.items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         message = f"the WebUI does not describe its options, but answered {response.status}"
         raise UserError(message, location=_DESCRIPTION, code=CODE) from None
 
 
-def _unknown(name: str, known: Mapping[str, Any]) -> str:
-    lower = {each.lower(): each for each in known}
-    near = difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.6)
-    hint = f"; near it: {', '.join(lower[each] for each in near)}" if near else ""
-    return f"the WebUI has no option {name}{hint}"
+def _unknown(name: str, known: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return a message with the options whose names or labels are nearest."""
+    spelled = {_simplify(str(row.get("description"))): each for each, row in known.items()}
+    spelled |= {_simplify(each): each for each in known}
+    near = difflib.get_close_matches(_simplify(name), spelled, n=3)
+    found = ", ".join(dict.fromkeys(spelled[each] for each in near))
+    return f"the WebUI has no option {name}" + (f"; near it: {found}" if found else "")
+
+
+def _simplify(name: str) -> str:
+    return name.lower().replace(" ", "_")
 
 
 def _kind(value: object) -> str:

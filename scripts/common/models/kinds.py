@@ -30,6 +30,9 @@ Identity = Literal["path", "file", "stem"]
 IMAGE_TREE: Final = PurePosixPath("/opt/a1111")
 """Folder of the image whose content has the shape of the WebUI's data folder."""
 
+CLIP_FOLDER: Final = "models/CLIP"
+"""Folder of the data folder for CLIP models: the interrogator's, by a flag, and SD3's."""
+
 VAE_SUFFIXES: Final = (".vae.safetensors", ".vae.ckpt", ".vae.pt")
 """Endings of a VAE that lies beside its checkpoint; the WebUI does not list it as a checkpoint."""
 

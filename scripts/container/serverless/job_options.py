@@ -1,4 +1,4 @@
-"""Check the options that a job sets, and restore those that outlive it."""
+"""Check the options that a job sets, and undo what would outlive it."""
 
 import difflib
 from collections.abc import Iterator, Mapping
@@ -14,11 +14,17 @@ PATH_OPTIONS: Final = ("outdir_*", "temp_dir", "clean_temp_dir_at_start", "*file
 """Options that no job may set: they choose where files are written (`restricted_opts` in
 `modules/shared_options.py`, and the same kind of names in extensions)."""
 
+UNDONE: Final = {
+    "options": "options that a job sets end with it; use override_settings, which do so as well",
+    "unload-checkpoint": "the next job needs the checkpoint: it is loaded again",
+}
+"""Routes that change what later jobs get, and the warning that the change is undone."""
+
 _NAMES: Final = ("sd_model_checkpoint", "sd_vae")
 """Options that name a model; "" is none."""
 
 _TIMEOUT: Final = 10.0
-_RESTORE_TIMEOUT: Final = 120.0  # seconds; a checkpoint may have to be loaded again
+_UNDO_TIMEOUT: Final = 120.0  # seconds; a checkpoint may have to be loaded again
 _CODE: Final = "input-invalid"
 
 
@@ -53,7 +59,25 @@ def check_options(where: str, settings: dict[str, Any], options: Mapping[str, An
 
 
 @contextmanager
-def restored_options(client: WebuiClient, *, changes: bool) -> Iterator[None]:
+def undo_afterwards(client: WebuiClient, name: str, *, sets_options: bool) -> Iterator[None]:
+    """Undo after a POST what it leaves to later jobs.
+
+    Args:
+        client: of the WebUI.
+        name: of the route.
+        sets_options: the request has `override_settings`.
+    """
+    try:
+        with _restored_options(client, changes=sets_options or name == "options"):
+            yield
+    finally:
+        if name == "unload-checkpoint":
+            # The WebUI does not notice by itself that the weights have left the GPU.
+            _undo(client, "/sdapi/v1/reload-checkpoint", None)
+
+
+@contextmanager
+def _restored_options(client: WebuiClient, *, changes: bool) -> Iterator[None]:
     """Restore every option that a job changed and the WebUI did not restore itself.
 
     Args:
@@ -71,10 +95,14 @@ def restored_options(client: WebuiClient, *, changes: bool) -> Iterator[None]:
         changed = {key: before[key] for key in before if key in after and after[key] != before[key]}
         if changed:
             log("options-restored", names=",".join(changed))
-            try:
-                client.request("POST", "/sdapi/v1/options", changed, timeout=_RESTORE_TIMEOUT)
-            except (OSError, HTTPException) as error:
-                log("options-not-restored", level="error", reason=str(error))
+            _undo(client, "/sdapi/v1/options", changed)
+
+
+def _undo(client: WebuiClient, path: str, body: dict[str, Any] | None) -> None:
+    try:
+        client.request("POST", path, body, timeout=_UNDO_TIMEOUT)
+    except (OSError, HTTPException) as error:
+        log("job-not-undone", level="error", path=path, reason=str(error))
 
 
 def _is_like(name: str, pattern: str) -> bool:

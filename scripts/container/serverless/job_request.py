@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 from scripts.common.diagnostics.error import UserError
 from scripts.container.serverless.job_fields import check_fields
 from scripts.container.serverless.job_input import JobInput
+from scripts.container.serverless.job_options import UNDONE
 from scripts.container.serverless.job_routes import find_route
 from scripts.container.serverless.webui_api import Route, WebuiApi
 from scripts.container.serverless.webui_facts import WebuiFacts
@@ -108,6 +109,8 @@ def make_request(given: JobInput, facts: WebuiFacts, policy: InputPolicy) -> Job
     fields = {**query, **_copy(given.fields)}
     if not facts.api:
         warnings.append("the WebUI's /openapi.json cannot be read: fields were not checked")
+    if route.method == "POST" and route.name in UNDONE:
+        warnings.append(UNDONE[route.name])
     warnings += check_fields(route, fields, facts, refuse_unknown=policy.refuse_unknown)
     return JobRequest(route, fields, given.timeout, given.own, tuple(warnings))
 

@@ -22,6 +22,7 @@ NAMES: Final = {
     "getOptions": ("GET", "options"),
     "setOptions": ("POST", "options"),
     "getLoras": ("GET", "loras"),
+    "getControlnetModels": ("GET", "/controlnet/model_list"),
 }
 """Names of routes in other workers; every other name is the route's own, such as `txt2img`."""
 
@@ -94,10 +95,8 @@ def _find_path(api: WebuiApi | None, path: str) -> str:
 
 def _refuse_denied(path: str, allowed: Sequence[str]) -> None:
     if path.startswith(PREFIX):
-        name = path.removeprefix(PREFIX)
-        for pattern, effect in DENIED.items():
-            if name == pattern or (pattern.endswith("*") and name.startswith(pattern[:-1])):
-                raise UserError(f"input.api: jobs may not use {path}: it {effect}", code=_CODE)
+        if effect := _find_effect(path.removeprefix(PREFIX)):
+            raise UserError(f"input.api: jobs may not use {path}: it {effect}", code=_CODE)
         return
     for prefix in allowed:
         if path == prefix.rstrip("/") or path.startswith(f"{prefix.rstrip('/')}/"):
@@ -108,9 +107,17 @@ def _refuse_denied(path: str, allowed: Sequence[str]) -> None:
     raise UserError(f"input.api: jobs may not use {path}", hint=hint, code=_CODE)
 
 
+def _find_effect(name: str) -> str:
+    """Return what a denied route does; empty for one that jobs may use."""
+    for pattern, effect in DENIED.items():
+        if name == pattern or (pattern.endswith("*") and name.startswith(pattern[:-1])):
+            return effect
+    return ""
+
+
 def _unknown(api: WebuiApi, path: str) -> UserError:
     names = sorted({route.name for route in api.routes})
-    own = [name for name in names if not name.startswith("/")]
+    own = [name for name in names if not name.startswith("/") and not _find_effect(name)]
     near = difflib.get_close_matches(path.removeprefix(PREFIX), own, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(own)}"
     return UserError(f"input.api: this WebUI has no {path}", hint=hint, code=_CODE)

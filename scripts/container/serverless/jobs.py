@@ -20,7 +20,7 @@ from scripts.container.serverless.image_download import fetch_image
 from scripts.container.serverless.image_format import image_format
 from scripts.container.serverless.input_images import prepare_images
 from scripts.container.serverless.job_input import parse_job_input
-from scripts.container.serverless.job_options import restored_options
+from scripts.container.serverless.job_options import undo_afterwards
 from scripts.container.serverless.job_output import (
     JobResult,
     check_images,
@@ -158,11 +158,14 @@ def _exchange(
 ) -> Response:
     """Send a request and return the response, with options restored and progress reported."""
     is_post = request.route.method == "POST"
-    changes = request.name == "options" or bool(request.fields.get("override_settings"))
     options = output.options if is_post else {}
     with (
         image_format(context.client, options, context.save_options),
-        restored_options(context.client, changes=is_post and changes),
+        undo_afterwards(
+            context.client,
+            request.name if is_post else "",
+            sets_options=bool(request.fields.get("override_settings")),
+        ),
         _reported_progress(job, request, context),
     ):
         return _send(request, context, deadline)

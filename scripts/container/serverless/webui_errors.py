@@ -60,8 +60,7 @@ def explain(response: Response, request: JobRequest, findings: Sequence[Finding]
     if findings and not known and response.status >= 500:
         return UserError(text, location=findings[0].text, code=findings[0].code)
     field = _find_field(text, request.fields)
-    if field and not known and response.status < 500:
-        code = "input-invalid"
+    code = code or ("input-invalid" if field else "")
     return UserError(f"{field}: {text}" if field else text, code=code)
 
 
@@ -90,8 +89,11 @@ def _join(location: list[Any]) -> str:
 def _find_field(text: str, fields: Mapping[str, Any]) -> str:
     """Return the field that a text is about, such as `input.hr_upscaler`; empty if none is."""
     if any(each in text for each in _IMAGE_TEXTS):
-        broken = (path for path, image in find_images(fields) if not is_base64_image(image))
-        return next((f"input.{path} is no image in base64" for path in broken), "")
+        images = list(find_images(fields))
+        broken = [path for path, image in images if not is_base64_image(image)]
+        if broken:
+            return f"input.{broken[0]} is no image in base64"
+        return "" if images else "input.image is missing"
     for known, names in _FIELDS_BY_TEXT.items():
         if known in text:
             given = [name for name in names if fields.get(name) is not None]

@@ -230,7 +230,8 @@ class Supervisor:
         policy, now = self._restart_policies[child.name], time.monotonic()
         pause = policy.next_pause(child.started_at, self._ready_since, now)
         if pause is None or reason.is_final:
-            log("gave-up", level="error", child=child.name, restarts=self._settings.restarts)
+            restarts = 0 if reason.is_final else self._settings.restarts
+            log("gave-up", level="error", child=child.name, restarts=restarts)
             self._exit_code = ExitCode.GAVE_UP
             return
         if child.name == "webui":

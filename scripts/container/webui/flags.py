@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from scripts.common.models.kinds import PICKLE_SUFFIXES
+from scripts.common.models.kinds import CLIP_FOLDER, PICKLE_SUFFIXES
 from scripts.common.webui_flags import Condition, select_builtin_flags
 from scripts.container.paths import list_volume_models
 from scripts.container.settings import Settings
@@ -50,6 +50,8 @@ def webui_flags(
         *model_flags,
         *("--ckpt", str(checkpoint)),
         *("--data-dir", str(settings.data_dir)),
+        # By default the interrogator's ViT-L-14.pt lies in the home folder, out of reach of links.
+        *("--clip-models-path", str(settings.data_dir / CLIP_FOLDER)),
         # Without a name the server would listen on every interface.
         *("--server-name", settings.webui_host, "--port", str(settings.webui_port)),
         *("--loglevel", settings.log_level.upper()),

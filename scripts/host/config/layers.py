@@ -4,7 +4,7 @@ A layer is a tree of plain values and a map from key path to `file:line`. Maps m
 scalars are replaced.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -126,10 +126,17 @@ def parse_override(text: str) -> Layer:
         tree: Any = yaml.safe_load(value)
     except yaml.YAMLError:
         tree = value
+    paths = [".".join(keys[: i + 1]) for i in range(len(keys))] + list(_paths_below(tree, path))
     for key in reversed(keys):
         tree = {key: tree}
-    prefixes = [".".join(keys[: i + 1]) for i in range(len(keys))]
-    return Layer(tree, dict.fromkeys(prefixes, f"-D {path}"))
+    return Layer(tree, dict.fromkeys(paths, f"-D {path}"))
+
+
+def _paths_below(value: object, path: str) -> Iterator[str]:
+    """Yield the key path of every map's value below `value`."""
+    for key, child in value.items() if isinstance(value, dict) else ():
+        yield f"{path}.{key}"
+        yield from _paths_below(child, f"{path}.{key}")
 
 
 def sublayer(layer: Layer, key: str) -> Layer:

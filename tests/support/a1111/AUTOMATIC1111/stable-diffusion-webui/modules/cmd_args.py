@@ -57,6 +57,7 @@ VALUES = {
     "lora-dir": None,
     "embeddings-dir": None,
     "data-dir": str(HERE),
+    "clip-models-path": None,
     "models-dir": None,
     "ui-settings-file": None,
     "loglevel": None,
