@@ -28,7 +28,8 @@ from scripts.host.config.load import ROOT, load
 from scripts.host.engine.client import client as connect
 from scripts.host.registry.push import check_tested
 from tests.smoke.container_under_test import PORT, device_requests
-from tests.support.running import container, eventually, output
+from tests.support.baked_models import CHECKS, config_with_models, dockerfile_lines
+from tests.support.running import build_image, container, eventually, output
 from tests.support.smoke_reports import write_report
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
@@ -92,6 +93,20 @@ def test_a_selection_of_checks_proves_nothing(cpu_image: str, tmp_path: Path) ->
     problem = check_tested(resolve(replace(load("cpu"), root=tmp_path)), found.image_id)
     assert problem
     assert "only a part" in problem.message
+
+
+def test_models_of_many_kinds_are_proven_one_by_one(cpu_image: str, tmp_path: Path) -> None:
+    image, config = "a1111-worker-test:baked-kinds", tmp_path / "config.yaml"
+    lines = [f"FROM {cpu_image}", *dockerfile_lines(), "ENV STANDIN_TORCH=0"]
+    build_image(image, "\n".join(lines))
+    config.write_text(config_with_models())
+    arguments = ("--image", image, "--reports", str(tmp_path), "-k", "test_models")
+    answer = nox("smoke", *arguments, IMAGE_CONFIG=str(config))
+    found = report_in(tmp_path, "cpu").checks
+    assert [(check.name, check.outcome) for check in found] == [
+        (name, "passed") for name in CHECKS
+    ], answer.stdout
+    assert all(check.evidence for check in found)
 
 
 def test_a_kept_container_serves_after_the_stop_check(cpu_image: str, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.faults.conftest import Broken, Smoke
+from tests.support.baked_models import config_with_models, dockerfile_lines
 
 SITE = "/opt/webui/lib/python3.11/site-packages"
 TOKEN = "hf_" + "x" * 34  # of a token's form only
@@ -109,6 +110,34 @@ FAULTS = (
         "model-corrupt",
         ("RUN truncate -s 1000 /model.safetensors",),
         "complete_safetensors",
+    ),
+    Broken(
+        "lora-ignored",
+        "model-not-used",
+        (*dockerfile_lines(broken=["style.safetensors"]), "ENV STANDIN_TORCH=0"),
+        "LoRA_style",
+        config=config_with_models(),
+    ),
+    Broken(
+        "upscaler-falls-back",  # the WebUI lists it whether its weights are there or not
+        "model-not-used",
+        (*dockerfile_lines(missing=["RealESRGAN_x4plus.pth"]), "ENV STANDIN_TORCH=0"),
+        "upscaler_R_ESRGAN",
+        config=config_with_models(),
+    ),
+    Broken(
+        "restorer-without-weights",
+        "weights-not-loaded",
+        (*dockerfile_lines(missing=["GFPGANv1.4.pth"]), "ENV STANDIN_TORCH=0"),
+        "face_restorer",
+        config=config_with_models(),
+    ),
+    Broken(
+        "embedding-missing",
+        "models-unseen",
+        (*dockerfile_lines(missing=["easy.safetensors"]), "ENV STANDIN_TORCH=0"),
+        "embedding_easy",
+        config=config_with_models(),
     ),
     Broken(
         "git-left-behind",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -17,13 +18,21 @@ from scripts.host.models.artifacts import image_artifacts
 from tests.smoke.container_under_test import WorkerContainer
 
 WORKER = ("/opt/runpod/bin/python", "-m", "scripts.container")
+_LOG_READS, _LOG_PAUSE = 10, 1.0  # seconds
 _READ_BASES = """
 import json, sys
 from pathlib import Path
+from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.file_format import check_safetensors
 from scripts.common.fetch.model_content import describe
-paths = [path for path in sys.argv[1:] if path.endswith(".safetensors")]
-print(json.dumps({path: describe(*check_safetensors(Path(path))[:2]).base for path in paths}))
+bases = {}
+for path in sys.argv[1:]:
+    try:
+        shapes, metadata, _ = check_safetensors(Path(path))
+    except (OSError, UserError):
+        continue
+    bases[path] = describe(shapes, metadata).base
+print(json.dumps(bases))
 """
 
 
@@ -47,24 +56,38 @@ def make_subject(
         models,
         _read_bases(worker, models),
         CHECKPOINT_PATH,
-        lambda: worker.log,
+        lambda: _read_log(worker),
         partial(_hide, worker, api),
     )
 
 
 def _read_bases(worker: WorkerContainer, models: Sequence[BakedModel]) -> dict[str, str]:
-    """Return the base models that the content of safetensors files shows."""
+    """Return the base models that the content of safetensors files shows.
+
+    A file that is missing or damaged has none: the check of that model says more.
+    """
     if len(models) < 2:
         return {}
     paths = [model.path for model in models]
     return dict(json.loads(worker.run(WORKER[0], "-c", _READ_BASES, *paths).splitlines()[-1]))
 
 
+def _read_log(worker: WorkerContainer) -> str:
+    """Return the log once it no longer grows: its lines pass through worker and engine."""
+    log = ""
+    for _ in range(_LOG_READS):
+        before, log = log, worker.log
+        if log == before:
+            break
+        time.sleep(_LOG_PAUSE)
+    return log
+
+
 @contextmanager
 def _hide(worker: WorkerContainer, api: ApiSubject, model: BakedModel) -> Iterator[None]:
     """Remove the worker's link to an embedding until the block ends."""
     flags: Any = get_json(api.client, "/sdapi/v1/cmd-flags")
-    worker.run("rm", f"{flags['data_dir']}/embeddings/{model.name}")
+    worker.run("rm", "-f", f"{flags['data_dir']}/embeddings/{model.name}")
     post(api.client, "/sdapi/v1/refresh-embeddings", {})
     try:
         yield

@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 from pydantic import BaseModel, Field, create_model
 
-from modules import faults
+from modules import faults, used_models
 from modules.pictures import SAMPLERS, SCHEDULERS, answer, decode
 from modules.schema import Extras, Img2Img, Interrogate, Txt2Img
 from modules.state import DEFAULTS, WebUI
@@ -71,10 +71,15 @@ def _add_drawing(app: FastAPI, webui: WebUI) -> None:
 
     @app.post("/sdapi/v1/extra-single-image")
     def extra_single_image(asked: Extras) -> dict[str, str]:
+        image = decode(asked.image)
         try:
-            image = webui.engine.upscale(decode(asked.image), asked.upscaling_resize)
+            image = used_models.enlarge(webui, image, asked)
         except ValueError:
             raise HTTPException(500, "Invalid encoded image") from None
+        if asked.gfpgan_visibility:
+            image = used_models.restore_faces(webui, image, "GFPGAN")
+        if asked.codeformer_visibility:
+            image = used_models.restore_faces(webui, image, "CodeFormer")
         return {"html_info": "", "image": base64.b64encode(image).decode()}
 
     @app.post("/sdapi/v1/interrogate")
@@ -83,7 +88,7 @@ def _add_drawing(app: FastAPI, webui: WebUI) -> None:
             raise HTTPException(404, "Image not found")
         if asked.model not in ("clip", "deepdanbooru"):
             raise HTTPException(404, "Model not found")
-        return {"caption": f"a picture of {len(decode(asked.image))} bytes"}
+        return {"caption": used_models.describe(webui, asked.model, decode(asked.image))}
 
     @app.post("/sdapi/v1/interrupt")
     def interrupt() -> dict[str, str]:
@@ -182,6 +187,16 @@ def _add_models(app: FastAPI, webui: WebUI) -> None:
             {"name": name, "alias": name, "path": str(file), "metadata": {}}
             for name, file in webui.lists.loras.items()
         ]
+
+    @app.get("/sdapi/v1/hypernetworks")
+    def hypernetworks() -> list[dict[str, Any]]:
+        return [
+            {"name": name, "path": str(file)} for name, file in webui.lists.hypernetworks.items()
+        ]
+
+    @app.get("/sdapi/v1/face-restorers")
+    def face_restorers() -> list[dict[str, Any]]:
+        return [{"name": name, "cmd_dir": None} for name in used_models.RESTORERS]
 
     @app.get("/sdapi/v1/embeddings")
     def embeddings() -> dict[str, Any]:

@@ -15,7 +15,12 @@ from modules import paths
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture to draw; `start` is the PNG or JPEG to begin from, empty for none."""
+    """One picture to draw.
+
+    Args:
+        start: the PNG or JPEG to begin from, empty for none.
+        keys: hashes of the models that it is drawn with, besides the checkpoint.
+    """
 
     prompt: str
     seed: int
@@ -24,6 +29,7 @@ class Picture:
     steps: int
     start: bytes = b""
     flat: bool = False
+    keys: tuple[str, ...] = ()
 
 
 class Engine(Protocol):
@@ -35,8 +41,15 @@ class Engine(Protocol):
     def draw(self, picture: Picture, step: Callable[[int], None]) -> bytes:
         """A PNG that depends on picture and checkpoint only; calls `step` before each step."""
 
-    def upscale(self, image: bytes, factor: float) -> bytes:
-        """The picture, enlarged, as PNG; ValueError when it is none."""
+    def upscale(self, image: bytes, factor: float, method: str, key: str) -> bytes:
+        """The picture, enlarged, as PNG; ValueError when it is none.
+
+        Args:
+            image: the picture.
+            factor: by which it grows.
+            method: `lanczos` or `nearest`.
+            key: hash of an upscaler's weights, which the picture depends on; empty without.
+        """
 
     def cuda_memory(self) -> dict[str, object]:
         """The `cuda` part of /sdapi/v1/memory."""

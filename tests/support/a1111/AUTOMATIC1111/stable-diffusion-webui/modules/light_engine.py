@@ -33,17 +33,18 @@ class LightEngine:
             step(number)
         if picture.start:
             _size(picture.start)
-        words = (picture.prompt, picture.seed, picture.steps, picture.start, self.key)
+        words = (picture.prompt, picture.seed, picture.steps, picture.start, self.key, picture.keys)
         noise = random.Random(repr(words))  # noqa: S311 - a picture, not a secret
         count = picture.width * picture.height * 3
         return png(
             picture.width, picture.height, bytes(count) if picture.flat else noise.randbytes(count)
         )
 
-    def upscale(self, image: bytes, factor: float) -> bytes:
-        """Only the size is right."""
+    def upscale(self, image: bytes, factor: float, method: str, key: str) -> bytes:
+        """Noise: only the size is right."""
         width, height = (round(side * factor) for side in _size(image))
-        return png(width, height, random.Random(image).randbytes(width * height * 3))  # noqa: S311
+        noise = random.Random(repr((image, method, key)))  # noqa: S311 - a picture, not a secret
+        return png(width, height, noise.randbytes(width * height * 3))
 
     def cuda_memory(self) -> dict[str, object]:
         """There is none."""

@@ -81,6 +81,12 @@ def embeddings(flags: argparse.Namespace) -> dict[str, Path]:
     return {name: found[name] for name in sorted(found, key=str.lower)}
 
 
+def hypernetworks(flags: argparse.Namespace) -> dict[str, Path]:
+    """Files by name (list_hypernetworks in modules/hypernetworks/hypernetwork.py)."""
+    folder = Path(flags.models_dir) / "hypernetworks"
+    return {path.stem: path for path in walk(folder, (".pt",))}
+
+
 def upscalers(flags: argparse.Namespace) -> dict[str, Path | None]:
     """Files by name, None where there is none yet (load_upscalers in modules/modelloader.py)."""
     models, found = Path(flags.models_dir), dict.fromkeys(WITHOUT_WEIGHTS, None)

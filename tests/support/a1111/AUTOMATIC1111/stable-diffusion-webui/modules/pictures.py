@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import HTTPException
 from fastapi.responses import PlainTextResponse, Response
 
-from modules import faults
+from modules import faults, used_models
 from modules.engines import Picture
 from modules.schema import Drawing, Img2Img
 from modules.state import WebUI, seed_or_random
@@ -43,10 +43,11 @@ def answer(webui: WebUI, name: str, asked: Drawing) -> dict[str, Any] | Response
     fault = faults.of_next_job()
     before = dict(webui.options)
     webui.override_options(asked.override_settings or {})
-    model = webui.checkpoint.stem
+    model, vae = webui.checkpoint.stem, used_models.chosen_vae(webui)
     clip_skip = int(str(webui.options["CLIP_stop_at_last_layers"]))
     try:
-        seed, pictures = _plan(asked, fault)
+        keys = used_models.keys_of(webui, asked, vae)
+        seed, pictures = _plan(asked, keys, fault)
         images = webui.draw(name, pictures, fault)
     finally:
         if asked.override_settings_restore_afterwards:
@@ -60,11 +61,11 @@ def answer(webui: WebUI, name: str, asked: Drawing) -> dict[str, Any] | Response
     return {
         "images": [base64.b64encode(image).decode() for image in images],
         "parameters": {**dict(asked), "init_images": None},
-        "info": json.dumps(_info(asked, sampler, seed, model, clip_skip)),
+        "info": json.dumps(_info(asked, sampler, seed, model, clip_skip) | {"sd_vae_name": vae}),
     }
 
 
-def _plan(asked: Drawing, fault: str) -> tuple[int, list[Picture]]:
+def _plan(asked: Drawing, keys: tuple[str, ...], fault: str) -> tuple[int, list[Picture]]:
     """The seed, and every picture of the batch with its own."""
     start = b""
     if isinstance(asked, Img2Img):
@@ -76,13 +77,14 @@ def _plan(asked: Drawing, fault: str) -> tuple[int, list[Picture]]:
     width = width - 8 if fault == "wrong-size" else width
     pictures = [
         Picture(
-            prompt=asked.prompt,
+            prompt=used_models.plain_prompt(asked.prompt),
             seed=seed + number,
             width=width,
             height=asked.height // 8 * 8,
             steps=asked.steps,
             start=start,
             flat=fault == "flat",
+            keys=keys,
         )
         for number in range(asked.batch_size * asked.n_iter)
     ]

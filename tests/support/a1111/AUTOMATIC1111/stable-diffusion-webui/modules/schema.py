@@ -87,6 +87,8 @@ class Extras(BaseModel):
     image: str = ""
     upscaling_resize: float = 2
     upscaler_1: str = "None"
+    gfpgan_visibility: float = 0
+    codeformer_visibility: float = 0
 
 
 class Interrogate(BaseModel):

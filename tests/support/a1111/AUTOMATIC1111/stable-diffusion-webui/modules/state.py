@@ -53,6 +53,7 @@ class Lists:
     vaes: dict[str, Path]
     loras: dict[str, Path]
     embeddings: dict[str, Path]
+    hypernetworks: dict[str, Path]
     upscalers: dict[str, Path | None]
 
 
@@ -87,6 +88,7 @@ class WebUI:
             listing.vaes(self.flags),
             listing.loras(self.flags),
             listing.embeddings(self.flags),
+            listing.hypernetworks(self.flags),
             listing.upscalers(self.flags),
         )
 

@@ -53,7 +53,7 @@ class TorchEngine:
         """Noise that each step makes smoother, by a convolution and an attention as a model has."""
         assert self.tokenizer is not None
         tokens = self.tokenizer(picture.prompt)["input_ids"]
-        words = repr((picture.prompt, tokens, picture.seed, picture.start, self.key))
+        words = repr((picture.prompt, tokens, picture.seed, picture.start, self.key, picture.keys))
         seed = int.from_bytes(sha256(words.encode()).digest()[:7], "big")
         # Drawn on the CPU: the same seed gives the same noise on every device.
         noise = torch.randn(1, 3, picture.height, picture.width, generator=torch.manual_seed(seed))
@@ -81,10 +81,13 @@ class TorchEngine:
         shaped = values.reshape(1, picture.height, picture.width, 3).permute(0, 3, 1, 2)
         return shaped.to(self.device).float() / 255
 
-    def upscale(self, image: bytes, factor: float) -> bytes:
-        """By Pillow."""
+    def upscale(self, image: bytes, factor: float, method: str, key: str) -> bytes:
+        """By Pillow; weights turn some bits of each value over."""
         opened = _open(image)
-        return _png(opened.resize((round(opened.width * factor), round(opened.height * factor))))
+        size = (round(opened.width * factor), round(opened.height * factor))
+        enlarged = opened.resize(size, Image.Resampling[method.upper()])
+        bits = int(key, 16) % 255 + 1 if key else 0
+        return _png(enlarged.point(lambda value: value ^ bits))
 
     def cuda_memory(self) -> dict[str, object]:
         """As the real API counts it: the driver's and the allocator's view."""
