@@ -81,6 +81,11 @@ def test_an_image_and_an_upscaler_without_api_are_extras() -> None:
     assert request_for(given).name == "extra-single-image"
 
 
+def test_an_image_alone_may_be_for_several_routes() -> None:
+    message = refused({"image": "aGk="})
+    assert "input.api is missing - set it to one of: extra-single-image, interrogate" in message
+
+
 def test_an_input_inside_the_input_is_unwrapped() -> None:
     request = request_for({"input": {"prompt": "x"}, "webhook": "https://a.example"})
     assert request.body == {"prompt": "x"}
@@ -208,6 +213,22 @@ def test_a_null_option_is_left_out() -> None:
     request = request_for(given)
     assert request.body == {"override_settings": {"eta_ddim": 1}}
     assert "CLIP_stop_at_last_layers" in request.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "value"),
+    [
+        ("CLIP_stop_at_last_layers", "2", 2),
+        ("eta_ancestral", "0.5", 0.5),
+        ("samples_save", "no", False),
+    ],
+)
+def test_a_text_becomes_a_value_of_the_options_type(option: str, text: str, value: Any) -> None:
+    request = request_for({"override_settings": {option: text}})
+    assert request.body == {"override_settings": {option: value}}
+    assert request.warnings == (f"{option}: {text!r} is read as {value!r}",)
+    message = refused({"override_settings": {option: "wrong"}})
+    assert f"input.override_settings.{option} must be" in message
 
 
 def test_override_settings_always_end_with_the_job() -> None:

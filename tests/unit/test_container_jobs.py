@@ -269,6 +269,7 @@ def test_options_that_a_job_sets_end_with_it(webui: WebUI, context: JobContext) 
 
 
 def test_a_checkpoint_that_a_job_unloads_is_loaded_again(webui: WebUI, context: JobContext) -> None:
+    webui.on("unload-checkpoint", {})
     result = run_job({"input": {"api": "unload-checkpoint"}}, context)
     assert webui.paths() == ["unload-checkpoint", "reload-checkpoint"]
     assert "loaded again" in result["warnings"][0]

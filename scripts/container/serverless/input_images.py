@@ -11,8 +11,12 @@ from scripts.common.diagnostics.error import UserError
 FETCH_TIME: Final = 30.0
 """Seconds that all images of a job together may take to fetch."""
 
-OWN: Final = ("init_images", "mask", "image", "imageList")
-"""Fields whose images the WebUI decodes (`decode_base64_to_image` in `modules/api/api.py`)."""
+OWN: Final = (
+    *("init_images", "mask", "image", "imageList"),
+    *("controlnet_units", "controlnet_input_images"),
+)
+"""Fields that hold images: of the WebUI (`decode_base64_to_image` in `modules/api/api.py`), and of
+ControlNet's own routes."""
 
 UNIT: Final = ("image", "input_image", "mask", "mask_image", "effective_region_mask")
 """Fields of a ControlNet unit that hold images."""

@@ -2,13 +2,15 @@
 
 import difflib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.webui_client import WebuiClient
 from scripts.container.log import log
+from scripts.container.serverless.field_values import MismatchError, convert, describe
+from scripts.container.serverless.webui_api import FieldType
 
 PATH_OPTIONS: Final = ("outdir_*", "temp_dir", "clean_temp_dir_at_start", "*filename_pattern")
 """Options that no job may set: they choose where files are written (`restricted_opts` in
@@ -55,7 +57,24 @@ def check_options(where: str, settings: dict[str, Any], options: Mapping[str, An
             near = difflib.get_close_matches(name, options, n=3, cutoff=0.6)
             hint = f"did you mean {' or '.join(near)}?" if near else "list them with api: options"
             raise UserError(f"{where}.{name[:60]} is no option of the WebUI", hint=hint, code=_CODE)
+        elif isinstance(value, str) and isinstance(options.get(name), int | float):
+            settings[name] = _convert(f"{where}.{name}", value, options[name])
+            warnings.append(f"{name}: {value!r} is read as {settings[name]!r}")
     return warnings
+
+
+def _convert(where: str, text: str, usual: float) -> Any:  # noqa: ANN401 - a switch or a number
+    """Return a text as a value of the option's type: the WebUI would keep it, and fail later.
+
+    Raises:
+        UserError: it is none (code `input-invalid`).
+    """
+    kinds = ("boolean",) if isinstance(usual, bool) else ("integer", "number")
+    for kind in kinds:
+        with suppress(MismatchError):
+            return convert(FieldType(kind), text)
+    expected = "true or false" if isinstance(usual, bool) else "a number"
+    raise UserError(f"{where} must be {expected}, not {describe(text)}", code=_CODE)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ DEFAULT: Final = "txt2img"
 """Route of an input that names none."""
 
 _GUESSES: Final = ("img2img", "extra-single-image", "interrogate")
-"""Routes that an input which names none may be for; txt2img if it fits no worse."""
+"""Routes that an input which names none may be for, where txt2img fits less well."""
 
 
 @dataclass(frozen=True)
@@ -128,14 +128,21 @@ def _copy(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _guess_endpoint(api: WebuiApi | None, fields: Mapping[str, Any]) -> str:
-    """Return the route whose fields these are: txt2img unless another one fits better."""
+    """Return the route whose fields these are: txt2img unless another one fits better.
+
+    Raises:
+        UserError: several fit better (code `input-invalid`).
+    """
     if api is None:
         return "img2img" if fields.get("init_images") else DEFAULT
-    known = {name: _known_fields(api, name) for name in (DEFAULT, *_GUESSES)}
     given = [name for name, value in fields.items() if value not in (None, "", [])]
-    fits = {name: sum(each in known[name] for each in given) for name in known}
-    best = max(fits, key=lambda name: fits[name])  # of equals the first: txt2img
-    return best if fits[best] > fits[DEFAULT] else DEFAULT
+    routes = {name: _known_fields(api, name) for name in (DEFAULT, *_GUESSES)}
+    fits = {name: sum(each in known for each in given) for name, known in routes.items()}
+    best = [name for name in _GUESSES if fits[name] == max(fits.values()) > fits[DEFAULT]]
+    if len(best) > 1:
+        hint = f"set it to one of: {', '.join(best)}"
+        raise UserError("input.api is missing", hint=hint, code="input-invalid")
+    return best[0] if best else DEFAULT
 
 
 def _known_fields(api: WebuiApi, name: str) -> Sequence[str]:
