@@ -134,6 +134,7 @@ def test_every_route_of_the_webui_may_be_used(
         ("/sdapi/v1/../../file", "is no route"),
         ("/sdapi/v1/%2e%2e/x", "is no route"),
         ("http://10.0.0.1/x y", "is no route"),
+        ("http://[x", "is no route"),
         ("/v1/download", "models come with the image"),
         ("txt2vid", "did you mean txt2img"),
         ("sdapi/v1/sd-model", "did you mean sd-models"),

@@ -216,10 +216,13 @@ def _check_scripts(scripts: Any) -> None:  # noqa: ANN401 - any JSON
 def _check_second_pass(fields: Mapping[str, Any]) -> None:
     """Refuse a second pass without its strength, which the WebUI fails on after the first.
 
+    `setup_img2img_steps` in `modules/sd_samplers_common.py` compares it with a number; an infotext
+    or a script may set it.
+
     Raises:
         UserError: as above (code `input-invalid`).
     """
-    given = any(fields.get(name) is not None for name in ("denoising_strength", "infotext"))
-    if fields.get("enable_hr") is True and not given:
+    sources = ("denoising_strength", "infotext", "script_name")
+    if fields.get("enable_hr") is True and not any(fields.get(n) is not None for n in sources):
         hint = "enable_hr needs it: a number from 0 to 1"
         raise UserError("input.denoising_strength is missing", hint=hint, code=_CODE)

@@ -60,7 +60,10 @@ def find_route(
     if endpoint in NAMES:
         usual, endpoint = NAMES[endpoint]
         method = method or usual
-    address = urlsplit(endpoint.strip())
+    try:
+        address = urlsplit(endpoint)
+    except ValueError:  # brackets that hold no IPv6 address
+        raise _no_path(endpoint) from None
     path = _find_path(api, unquote(address.path).rstrip("/"))
     _refuse_denied(path, allowed)
     query = dict(parse_qsl(address.query))
@@ -86,11 +89,15 @@ def _find_path(api: WebuiApi | None, path: str) -> str:
         UserError: it is no path.
     """
     if not re.fullmatch(r"/?[\w.~-]+(/[\w.~-]+)*", path, re.ASCII) or ".." in path:
-        raise UserError(f"input.api: {path[:60]!r} is no route of the WebUI", code=_CODE)
+        raise _no_path(path)
     if path.startswith("/"):
         return path
     is_short = "/" not in path or (api is not None and bool(api.find(PREFIX + path)))
     return PREFIX + path if is_short and path != PREFIX.strip("/") else f"/{path}"
+
+
+def _no_path(text: str) -> UserError:
+    return UserError(f"input.api: {text[:60]!r} is no route of the WebUI", code=_CODE)
 
 
 def _refuse_denied(path: str, allowed: Sequence[str]) -> None:
