@@ -312,6 +312,23 @@ def test_models_of_the_config_are_known_by_content(webui: Path, root: Path) -> N
     }
 
 
+def test_checkpoint_at_start_stays_once_it_is_in_the_config(webui: Path, root: Path) -> None:
+    write(webui / "config.json", '{"sd_model_checkpoint": "photo.safetensors"}')
+    written(imported(webui, root), root)
+    write(webui / "config.json", '{"sd_model_checkpoint": "art/draw v2.safetensors"}')
+    assert change_local(imported(webui, root), loaded(root)).diff() == ""
+
+
+def test_checkpoint_at_start_of_local_models_stays(webui: Path, root: Path) -> None:
+    own = {"name": "own", "source": {"url": "https://h.example/own.safetensors"}}
+    own |= {"path": "/model.safetensors", "sha256": "a" * 64}
+    write(root / "config.local.yaml", yaml.safe_dump({"models": [own]}))
+    config = written(imported(webui, root), root).config
+    targets = {model.name: model.target for model in config.models}
+    assert targets["own"] == "/model.safetensors"
+    assert targets["photo"] == "/opt/a1111/models/Stable-diffusion/photo.safetensors"
+
+
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 def test_local_config_stays_as_it_is(webui: Path, root: Path, newline: str) -> None:
     text = "# mine\nmodels:\n  - name: own   # kept\n    source: {url: https://h.example/own.safetensors}\n"
@@ -514,6 +531,7 @@ def test_extensions_are_a_comment_whatever_their_names_are(webui: Path, root: Pa
     assert "detail" in {model.name for model in done.config.models}
     text = (root / "config.local.yaml").read_text()
     assert "#   one\\nmodels: [], https://git.example/a/one, " in text
+    assert change_local(imported(webui, root), loaded(root)).diff() == ""
 
 
 def test_nothing_that_a_repository_configures_is_run(tmp_path: Path) -> None:

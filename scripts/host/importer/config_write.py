@@ -62,6 +62,12 @@ class ConfigChange:
             ) from None
 
 
+def has_local_models(root: Path) -> bool:
+    """Return whether `config.local.yaml` has a list of models, which an import makes longer."""
+    path = root / LOCAL_NAME
+    return path.exists() and "models" in read_layer(path, LOCAL_NAME).tree
+
+
 def change_local(plan: ImportPlan, loaded: LoadedConfig) -> ConfigChange:
     """Plan the change of `config.local.yaml`, which counts for every variant.
 
@@ -77,7 +83,7 @@ def change_local(plan: ImportPlan, loaded: LoadedConfig) -> ConfigChange:
     values = _values(plan, loaded)
     if path.exists():
         tree = read_layer(path, LOCAL_NAME).tree
-        if "models" in tree and values.pop("models", None) and plan.models:
+        if "models" in tree and values.pop("models", None):
             entries = [planned.entry for planned in plan.models]
             text = insert_models(ConfigText.read(loaded.root, LOCAL_NAME), entries)
         if taken := sorted(set(tree) & set(values)):
@@ -86,7 +92,7 @@ def change_local(plan: ImportPlan, loaded: LoadedConfig) -> ConfigChange:
                 location=LOCAL_NAME,
                 hint="remove the key, or write a variant instead: --new-variant NAME",
             )
-    lines = [*(dump_lines(values) if values else []), *_comments(plan)]
+    lines = [*(dump_lines(values) if values else []), *_comments(plan, text)]
     newline = "\r\n" if "\r\n" in text else "\n"
     end = newline if text and not text.endswith("\n") else ""
     after = text + end + "".join(line + newline for line in lines)
@@ -111,7 +117,7 @@ def change_shared(plan: ImportPlan, loaded: LoadedConfig, name: str) -> ConfigCh
     overrides = Layer(deepcopy(variants.get(loaded.variant) or {}))
     values = merge(overrides, Layer(_values(plan, loaded))).tree
     config = ConfigText.read(loaded.root)
-    lines = [*dump_lines({name: values}), *(f"  {line}" for line in _comments(plan))]
+    lines = [*dump_lines({name: values}), *(f"  {line}" for line in _comments(plan, ""))]
     change = ConfigChange(loaded.root / _SHARED_NAME, config.text, insert_variant(config, lines))
     return _validated(change, plan, loaded, name)
 
@@ -130,12 +136,12 @@ def _values(plan: ImportPlan, loaded: LoadedConfig) -> dict[str, Any]:
     return {**values, "webui": webui} if webui else values
 
 
-def _comments(plan: ImportPlan) -> list[str]:
-    """Return comments on the extensions, which config has no key for."""
-    if not plan.extensions:
-        return []
-    summaries = (f"#   {extension.summary}" for extension in plan.extensions)
-    return ["# Extensions of the install, which are not part of the image:", *summaries]
+def _comments(plan: ImportPlan, text: str) -> list[str]:
+    """Return comments on the extensions, for which config has no key, that a text does not have."""
+    lines = [f"#   {extension.summary}" for extension in plan.extensions]
+    new = [line for line in lines if line not in text.splitlines()]
+    heading = "# Extensions of the install, which are not part of the image:"
+    return [heading, *new] if new else []
 
 
 def _validated(

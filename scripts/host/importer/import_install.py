@@ -11,6 +11,7 @@ from scripts.common.units import size
 from scripts.host.config.load import LoadedConfig
 from scripts.host.config.model_place import CHECKPOINT_PATH
 from scripts.host.console import printable, table
+from scripts.host.importer.config_write import has_local_models
 from scripts.host.importer.found_extensions import find_extensions
 from scripts.host.importer.import_plan import ImportPlan, plan_models
 from scripts.host.importer.installed_models import find_models, read_models
@@ -80,7 +81,14 @@ def plan_import(
         model.name: {store.known_sha256(each) for each in artifacts_of(loaded, [model])}
         for model in configured
     }
-    plan = plan_models(models, origins, configured, known, settings.checkpoint)
+    plan = plan_models(
+        models,
+        origins,
+        configured,
+        known,
+        settings.checkpoint,
+        keep_start=has_local_models(loaded.root),
+    )
     chosen, missing = _adapt_settings(settings.changed, plan)
     extensions = find_extensions(install.data, settings.disabled_extensions)
     unusable = LeftOut("settings that are not of the WebUI alone", ", ".join(settings.unusable))
@@ -144,7 +152,7 @@ def render_plan(plan: ImportPlan, width: int) -> str:
     total = sum(planned.model.size for planned in plan.models)
     parts.append(f"{len(rows)} models to import, {size(total)}")
     if plan.known:
-        parts.append(f"already in the config: {', '.join(plan.known)}")
+        parts.append(f"{len(plan.known)} models are in the config already")
     if plan.flags:
         parts.append(f"flags: {' '.join(plan.flags)}")
     if plan.settings:

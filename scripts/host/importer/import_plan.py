@@ -85,6 +85,8 @@ def plan_models(
     configured: Sequence[Model],
     hashes: Mapping[str, Collection[str]],
     last_checkpoint: str,
+    *,
+    keep_start: bool,
 ) -> ImportPlan:
     """Make an entry of each model that the config does not have yet.
 
@@ -94,8 +96,17 @@ def plan_models(
         configured: models of the config, and of its features.
         hashes: known SHA-256 of their files, by name of the model.
         last_checkpoint: name of the checkpoint that the install has loaded last; empty if unknown.
+        keep_start: the config's own checkpoint is loaded at start.
     """
-    start = choose_start(models, last_checkpoint)
+    left_out = [
+        LeftOut(str(found.path), problem)
+        for found in models
+        if (problem := _find_name_problem(found.placed.name))
+    ]
+    models = [found for found in models if not _find_name_problem(found.placed.name)]
+    start = _find_configured_start(models, configured, hashes)
+    if not (start or keep_start):
+        start = choose_start(models, last_checkpoint)
     kept = [
         model
         for model in configured
@@ -108,13 +119,9 @@ def plan_models(
     planned: list[PlannedModel] = []
     known: list[str] = []
     vaes: dict[str, str] = {}
-    left_out: list[LeftOut] = []
     for found in models:
         origin = origins.get(found.sha256) or Origin({"url": found.path.as_uri()}, _LOCAL)
         name = _choose_name(found, names)
-        if problem := _find_name_problem(found.placed.name):
-            left_out.append(LeftOut(str(found.path), problem))
-            continue
         path = _choose_start_path(found, start) or _choose_path(found.placed, origin)
         entry = make_entry(name, found, origin, path)
         try:
@@ -155,6 +162,24 @@ def _find_name_problem(name: str) -> str:
     if not re.fullmatch(PATH_PATTERN, name):
         return "its name has a dot, a blank or a line break where none may be; rename it"
     return ""
+
+
+def _find_configured_start(
+    models: Sequence[InstalledModel],
+    configured: Sequence[Model],
+    hashes: Mapping[str, Collection[str]],
+) -> InstalledModel | None:
+    """Return the checkpoint of the install that the config has for the start; None without one."""
+    expected = {
+        sha256
+        for model in configured
+        if model.target == CHECKPOINT_PATH
+        for sha256 in hashes.get(model.name, ())
+    }
+    return next(
+        (each for each in models if each.sha256 in expected and each.placed.kind == "checkpoint"),
+        None,
+    )
 
 
 def choose_start(models: Sequence[InstalledModel], last: str) -> InstalledModel | None:
