@@ -196,6 +196,14 @@ def test_a_face_restorer_passes_when_its_weights_load(
     assert evidence in result.evidence
 
 
+def test_files_that_find_faces_are_no_restorer() -> None:
+    files = {"codeformer-v0.1.0.pth": "Codeformer", "parsing_parsenet.pth": "GFPGAN"}
+    models = [baked("face-restoration", file, family) for file, family in files.items()]
+    assert [each.name for each in model_checks(models, CHECKPOINT.path)] == [
+        "face restorer CodeFormer runs"
+    ]
+
+
 @pytest.mark.parametrize(
     ("family", "caption", "outcome"),
     [

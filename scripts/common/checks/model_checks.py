@@ -57,9 +57,14 @@ class BakedModel:
 
     @property
     def label(self) -> str:
-        """Its name in the WebUI's lists."""
+        """Its name in the WebUI; empty for a file that finds faces, for whatever restorer."""
         if self.kind == "upscaler":
             return _name_upscaler(self.family, self.file)
+        if self.kind == "face-restoration":
+            name = _RESTORERS[self.family]
+            return name if name.lower() in self.file.lower() else ""
+        if self.kind == "interrogate":
+            return _INTERROGATORS[self.family]
         return self.file if self.kind in ("checkpoint", "vae") else self.stem
 
 
@@ -131,30 +136,11 @@ def model_checks(models: Iterable[BakedModel], checkpoint: str) -> list[Check[Mo
 
 
 def _make_check(model: BakedModel) -> Check[ModelSubject] | None:
-    """Return the check of a model; None for a kind that only extensions use."""
-    kind, name = model.kind, model.label
-    if kind == "checkpoint":
-        return Check(f"checkpoint {name} draws", "not-drawn", partial(_draws, model))
-    if kind == "vae":
-        return Check(f"VAE {name} changes the image", _UNUSED, partial(_decodes, model))
-    if kind == "lora":
-        return Check(f"LoRA {name} changes the image", _UNUSED, partial(_alters, model))
-    if kind == "hypernetwork":
-        label = f"hypernetwork {name} changes the image"
-        return Check(label, _UNUSED, partial(_alters, model))
-    if kind == "embedding":
-        label = f"embedding {name} changes the image"
-        return Check(label, _UNUSED, partial(_replaces_words, model))
-    if kind == "upscaler":
-        label = f"upscaler {name} differs from resampling"
-        return Check(label, _UNUSED, partial(_enlarges, model))
-    if kind == "face-restoration":
-        restorer = _RESTORERS[model.family]
-        return Check(f"face restorer {restorer} runs", _UNUSED, partial(_restores, restorer))
-    if kind == "interrogate":
-        by = _INTERROGATORS[model.family]
-        return Check(f"interrogator {by} describes an image", _UNUSED, partial(_describes, by))
-    return None
+    """Return the check of a model; None for one that only extensions or other models use."""
+    if model.kind not in _CHECKS or not model.label:
+        return None
+    name, function = _CHECKS[model.kind]
+    return Check(name.format(model.label), _UNUSED, partial(function, model))
 
 
 def _skip(_subject: ModelSubject) -> Judgement:
@@ -239,11 +225,11 @@ def _enlarges(model: BakedModel, subject: ModelSubject) -> Judgement:
     return judge(f"mean difference {evidence}", problem, _UNUSED)
 
 
-def _restores(restorer: str, subject: ModelSubject) -> Judgement:
+def _restores(model: BakedModel, subject: ModelSubject) -> Judgement:
     """Send an image through a face restorer, and read in the log whether its weights loaded."""
-    _require_listed(subject, "face-restorers", "name", restorer)
+    _require_listed(subject, "face-restorers", "name", model.label)
     image, before = subject.api.first_image.get().png, len(subject.read_log())
-    strength = {f"{restorer.lower()}_visibility": 1.0}
+    strength = {f"{model.label.lower()}_visibility": 1.0}
     restored = process(subject.api.client, image, upscaling_resize=1, upscaler_1="None", **strength)
     if failure := find_failure(subject.read_log()[before:]):
         return judge("", failure.message, failure.code)
@@ -255,14 +241,14 @@ def _restores(restorer: str, subject: ModelSubject) -> Judgement:
     return judge("its weights loaded; that it restores is unproven, for the test image has no face")
 
 
-def _describes(interrogator: str, subject: ModelSubject) -> Judgement:
+def _describes(model: BakedModel, subject: ModelSubject) -> Judgement:
     """Have an image described: A1111 answers 200 with <error> where clip fails, else with a 500."""
     image = subject.api.first_image.get().png
-    fields = {"image": image.base64, "model": interrogator}
+    fields = {"image": image.base64, "model": model.label}
     caption = str(post(subject.api.client, "/sdapi/v1/interrogate", fields).get("caption") or "")
     if "<error>" in caption:
         return judge(caption, "it failed; the log says why", _UNUSED)
-    if not caption and interrogator == "clip":
+    if not caption and model.label == "clip":
         return judge("", "the caption is empty", _UNUSED)
     return judge(caption or "it ran, and found no tag that applies")
 
@@ -299,3 +285,16 @@ def _name_upscaler(family: str, file: str) -> str:
         if row.family == family and PurePosixPath(row.path).name.lower() == file.lower():
             return row.names[0]
     return PurePosixPath(file).stem
+
+
+_CHECKS: Final[dict[Kind, tuple[str, Callable[[BakedModel, ModelSubject], Judgement]]]] = {
+    "checkpoint": ("checkpoint {} draws", _draws),
+    "vae": ("VAE {} changes the image", _decodes),
+    "lora": ("LoRA {} changes the image", _alters),
+    "hypernetwork": ("hypernetwork {} changes the image", _alters),
+    "embedding": ("embedding {} changes the image", _replaces_words),
+    "upscaler": ("upscaler {} differs from resampling", _enlarges),
+    "face-restoration": ("face restorer {} runs", _restores),
+    "interrogate": ("interrogator {} describes an image", _describes),
+}
+"""Name and function of each kind's check."""
