@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from pydantic.v1 import BaseModel, Field, ValidationError, create_model
 
 from scripts.container.serverless.field_values import MismatchError, convert, describe
+from scripts.container.serverless.job_input import parse_job_input
+from scripts.container.serverless.job_request import InputPolicy, make_request
 from scripts.container.serverless.webui_api import MISSING, FieldType, WebuiApi
-from tests.support.releases import RELEASES, recorded
+from tests.support.releases import RELEASES, RecordedFacts, recorded
 
 TYPES = {
     "integer": int,
@@ -107,6 +109,42 @@ def test_a_value_is_read_as_the_webui_reads_it(field: tuple[str, str, str], valu
     if value is None or (isinstance(theirs, float) and not math.isfinite(theirs)):
         return
     assert same(convert(kind, value), theirs)
+
+
+PLAUSIBLE = {
+    "integer": st.integers(0, 100) | st.sampled_from(["7", " 5 ", "-1", 7.9, True]),
+    "number": st.floats(0, 1) | st.integers(0, 1) | st.sampled_from(["0.5", "1e-1", False]),
+    "string": st.text(max_size=5) | st.integers() | st.sampled_from(["Euler a", "DPM++ 2M Karras"]),
+    "boolean": st.booleans() | st.sampled_from([0, 1, "yes", "OFF", "True"]),
+    "array": st.lists(st.text(max_size=3), max_size=2),
+    "object": st.just({}) | st.just([]),
+}
+# What these change is tested by itself: a name of a sampler, and null or "" for a default.
+CHANGED = ("sampler_name", "sampler_index", "scheduler", "hr_sampler_name", "hr_scheduler")
+# What the worker refuses on purpose, and an empty image, which the WebUI refuses later.
+REFUSED = ("imageList", "image", "enable_hr", "override_settings_restore_afterwards")
+
+
+@given(st.sampled_from(sorted(key for key in BODIES if key[1] != "png-info")), st.data())
+def test_what_the_webui_accepts_is_accepted(key: tuple[str, str], data: st.DataObject) -> None:
+    release, route = key
+    kinds = {
+        n: k for n, k in (BODIES[key].fields or {}).items() if n not in REFUSED and not k.choices
+    }
+    names = data.draw(st.lists(st.sampled_from(sorted(kinds)), unique=True, max_size=8))
+    fields = {name: data.draw(PLAUSIBLE[kinds[name].kind]) for name in names}
+    required: dict[str, Any] = {name: [] for name in BODIES[key].required}
+    given = {**required, **fields}
+    try:
+        theirs = MODELS[key](**given)
+    except ValidationError:
+        return  # a limit of this field
+    parsed = parse_job_input({"api": route, "payload": given}, 60)
+    request = make_request(parsed, RecordedFacts(release), InputPolicy())
+    ours = MODELS[key](**request.fields)
+    for name in given:
+        if given[name] != "" and name not in CHANGED:
+            assert same(getattr(ours, name), getattr(theirs, name))
 
 
 @pytest.mark.parametrize(("release", "name"), BODIES)
