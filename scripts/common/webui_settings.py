@@ -11,9 +11,6 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any, Final
 
-OptionValue = bool | int | float | str | tuple[str, ...]
-"""Value of an option."""
-
 _REFUSED: Final[Mapping[str, str]] = {
     # list_models in modules/sd_models.py sets it from --ckpt, which the worker always gives.
     "sd_model_checkpoint": "the worker loads the checkpoint that MODEL_PATH names",

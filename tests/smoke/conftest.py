@@ -137,7 +137,9 @@ def started(pytestconfig: pytest.Config, image_run: Run) -> Iterator[WorkerConta
     run, gpu, keep = image_run, pytestconfig.getoption("--gpu"), pytestconfig.getoption("--keep")
     if run.loaded.config.build.accelerator == "cuda" and not gpu:
         pytest.skip(f"drawing needs a GPU: nox -s gpu_smoke -- --variant {run.loaded.variant}")
-    with running_worker(client(), run.target.image.id, gpu, keep=keep) as worker:
+    settings = run.target.png_settings
+    image = run.target.image.id
+    with running_worker(client(), image, gpu, settings=settings, keep=keep) as worker:
         run.worker = worker
         yield worker
         run.log = worker.log

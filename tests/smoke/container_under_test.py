@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
@@ -170,13 +171,27 @@ class WorkerContainer:
 
 @contextmanager
 def running_worker(
-    client: docker.DockerClient, image_id: str, gpu: str, *, keep: bool = False
+    client: docker.DockerClient,
+    image_id: str,
+    gpu: str,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    keep: bool = False,
 ) -> Iterator[WorkerContainer]:
-    """Run an image as a pod does, with its port on loopback; `keep` leaves it to the user."""
+    """Run an image as a pod does, with its port on loopback.
+
+    Args:
+        client: the engine.
+        image_id: the image.
+        gpu: index, UUID or `all`; empty for none.
+        settings: options of the WebUI over those of the image.
+        keep: leave the container to the user.
+    """
     with run_container(
         client,
         image_id,
         keep=keep,
+        environment={"WEBUI_SETTINGS": json.dumps(settings)} if settings else {},
         ports={PORT: ("127.0.0.1", None)},
         device_requests=device_requests(gpu),
     ) as container:

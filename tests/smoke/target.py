@@ -43,6 +43,12 @@ class Target:
         baked = parse_settings(variables.get("IMAGE_SETTINGS", ""))
         return {**baked, **self.loaded.config.webui.settings}
 
+    @property
+    def png_settings(self) -> Mapping[str, Any]:
+        """The option that makes the image answer with PNG, which is judged, where it does not."""
+        is_png = str(self.options.get("samples_format", "png")).lower() == "png"
+        return {} if is_png else {"samples_format": "png"}
+
 
 def select_address(url: str, variant: str) -> Target:
     """Select a running worker."""

@@ -20,4 +20,5 @@ def test_serving(
 
 
 def test_options(answering: ApiSubject, run: Run, examine: Callable[..., None]) -> None:
-    examine(has_configured_options, OptionSubject(answering.client, run.target.options))
+    options = {**run.target.options, **run.target.png_settings}
+    examine(has_configured_options, OptionSubject(answering.client, options))

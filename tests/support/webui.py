@@ -87,6 +87,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/sdapi/v1/options":
+            Handler.options |= request
+            return self.answer(200, None)
         Handler.pictures += 1
         if Handler.pictures > 1:  # the first is the supervisor's own
             self.go_wrong()
@@ -100,7 +103,10 @@ class Handler(BaseHTTPRequestHandler):
         if FAULT == "garbage":
             return self.answer(200, {"images": ["nonsense"]})
         width = request["width"] - (8 if FAULT == "wrong-size" else 0)
-        picture = base64.b64encode(png(width, request["height"], request.get("seed", 0)))
+        drawn = png(width, request["height"], request.get("seed", 0))
+        if Handler.options.get("samples_format", "png") != "png":
+            drawn = b"RIFF\0\0\0\0WEBP"  # of that format only
+        picture = base64.b64encode(drawn)
         return self.answer(200, {"images": [picture.decode()], "parameters": {}, "info": "{}"})
 
     def go_wrong(self) -> None:

@@ -94,8 +94,8 @@ class ApiSubject:
 
     def _draw(self, endpoint: str, **fields: Any) -> DrawnImage:  # noqa: ANN401 - JSON
         size = {"width": self.image_size, "height": self.image_size}
-        usual = {"seed": _SEED, "steps": self.steps, "override_settings": {"samples_format": "png"}}
-        return draw(self.client, f"/sdapi/v1/{endpoint}", {**usual, **size, **fields})
+        usual = {"seed": _SEED, "steps": self.steps, **size}
+        return draw(self.client, f"/sdapi/v1/{endpoint}", {**usual, **fields})
 
     def judge_image(self, name: str, image: Png) -> Judgement:
         """Keep an image and judge it."""

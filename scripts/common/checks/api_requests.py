@@ -9,7 +9,7 @@ from http.client import HTTPException
 from typing import Any, Final
 
 from scripts.common.checks.check import judge
-from scripts.common.checks.images import MAX_COLOURS, Png, decode_base64, decode_png
+from scripts.common.checks.images import MAX_COLOURS, Png, decode_base64, decode_png, file_suffix
 from scripts.common.diagnostics.error import UserError
 from scripts.common.diagnostics.table import refine_code
 from scripts.common.gpu.judge import Judgement
@@ -135,7 +135,10 @@ def _decode_image(images: object) -> Png:
     if not images or not isinstance(images, list):
         raise UserError("the WebUI's answer holds no picture", code="not-drawn")
     try:
-        return decode_png(decode_base64(images[0]))
+        data = decode_base64(images[0])
+        if (suffix := file_suffix(data, data)) not in ("", ".png"):
+            raise ValueError(f"{suffix} is not judged; set its option samples_format to png")
+        return decode_png(data)
     except (ValueError, KeyError, TypeError) as error:
         message = f"the WebUI's answer holds no picture: {error}"
         raise UserError(message, code="picture-broken") from None

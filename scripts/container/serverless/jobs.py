@@ -17,7 +17,6 @@ from scripts.common.webui_client import PROGRESS, Response, WebuiClient
 from scripts.container.log import log
 from scripts.container.serverless.bucket import Upload, open_bucket
 from scripts.container.serverless.image_download import fetch_image
-from scripts.container.serverless.image_format import image_format
 from scripts.container.serverless.input_images import prepare_images
 from scripts.container.serverless.job_input import parse_job_input
 from scripts.container.serverless.job_options import undo_afterwards
@@ -39,6 +38,7 @@ from scripts.container.serverless.request_checks import RequestChecks
 from scripts.container.serverless.webui_errors import PoisonedError, explain
 from scripts.container.serverless.webui_facts import FactsCache
 from scripts.container.status.log_findings import Finding
+from scripts.container.webui.image_format import image_format
 
 _QUICK: Final = 10.0  # seconds for requests that the WebUI answers at any time
 _INTERRUPT_TIME: Final = 10.0  # seconds that an interrupted image gets to end

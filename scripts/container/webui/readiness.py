@@ -8,7 +8,9 @@ job is as fast as the second; an image of each size that customers use does so f
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
@@ -16,7 +18,9 @@ from scripts.common.webui_client import PROGRESS, WebuiClient
 from scripts.container.log import log
 from scripts.container.setting_parsers import Warmup
 from scripts.container.settings import Settings
+from scripts.container.webui.webui_options import read_options, save_options
 
+_FORMAT, _PNG = "samples_format", "png"  # an option of the WebUI, and its default
 _POLL: Final = 0.05  # seconds between two requests to a port that is still closed
 _TRIES: Final = 3  # answers without an image until the WebUI counts as unable to draw
 _PAUSE: Final = 1.0  # seconds between them
@@ -55,8 +59,10 @@ def monitor(
             on_api_up()
             if options and not _has_options(client, options):
                 on_wrong_options()
-            for warmup in settings.warmup:
-                _warm_up(client, warmup, deadline, ended)
+            if settings.warmup:
+                with _png_answers(settings, client):
+                    for warmup in settings.warmup:
+                        _warm_up(client, warmup, deadline, ended)
         except UserError as error:
             return on_unhealthy(error.message, error.code)
         on_warmed_up()
@@ -100,6 +106,19 @@ def _has_options(client: WebuiClient, options: Mapping[str, Any]) -> bool:
     return not problems
 
 
+def _png_answers(settings: Settings, client: WebuiClient) -> AbstractContextManager[None]:
+    """Make the WebUI answer with PNG, the format that is judged, until the block ends."""
+    try:
+        configured = read_options(settings).get(_FORMAT, _PNG)
+    except (OSError, ValueError):
+        configured = _PNG  # the WebUI cannot read the file either
+    if str(configured).lower() == _PNG:
+        return nullcontext()
+    from scripts.container.webui.image_format import image_format
+
+    return image_format(client, {_FORMAT: _PNG}, partial(save_options, settings))
+
+
 def _warm_up(client: WebuiClient, warmup: Warmup, deadline: float, ended: threading.Event) -> None:
     """Draw an image and check it; the first requests may fail.
 
@@ -112,7 +131,6 @@ def _warm_up(client: WebuiClient, warmup: Warmup, deadline: float, ended: thread
         "prompt": "a lighthouse at dawn",
         "seed": 1,
         **asdict(warmup),
-        "override_settings": {"samples_format": "png"},
         "save_images": False,
     }
     for tries_left in reversed(range(_TRIES)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,7 @@ def answer(webui: WebUI, name: str, asked: Drawing) -> dict[str, Any] | Response
         return PlainTextResponse("<html>neither JSON nor a picture</html>")
     if fault == "truncated-png":
         images = [image[: len(image) // 2] for image in images]
+    images = [_encode(image, str(webui.options["samples_format"]).lower()) for image in images]
     if fault == "no-images" or not asked.send_images:
         images = []
     return {
@@ -63,6 +65,21 @@ def answer(webui: WebUI, name: str, asked: Drawing) -> dict[str, Any] | Response
         "parameters": {**dict(asked), "init_images": None},
         "info": json.dumps(_info(asked, sampler, seed, model, clip_skip) | {"sd_vae_name": vae}),
     }
+
+
+def _encode(image: bytes, form: str) -> bytes:
+    """A picture in the format of the options, as they are once a job's own have been restored."""
+    if form == "png":
+        return image
+    if form not in ("jpg", "jpeg", "webp"):
+        raise HTTPException(500, "Invalid image format")
+    from PIL import Image
+
+    encoded = io.BytesIO()
+    Image.open(io.BytesIO(image)).convert("RGB").save(
+        encoded, format="WEBP" if form == "webp" else "JPEG"
+    )
+    return encoded.getvalue()
 
 
 def _plan(asked: Drawing, keys: tuple[str, ...], fault: str) -> tuple[int, list[Picture]]:

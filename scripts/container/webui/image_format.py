@@ -1,4 +1,4 @@
-"""Set the WebUI's options of the image format for one job.
+"""Set the WebUI's options of the image format for a while: for one job, or while it warms up.
 
 As `override_settings` they would do nothing: the WebUI restores those before it encodes the images.
 Setting an option also saves it; the saved file is put right at once, so that whatever ends the job
