@@ -18,8 +18,11 @@ from scripts.host.importer.config_write import change_local, change_shared
 from scripts.host.importer.found_extensions import find_extensions
 from scripts.host.importer.import_install import ImportOptions, plan_import, render_plan
 from scripts.host.importer.import_plan import ImportPlan
+from scripts.host.importer.installed_models import find_models, read_models
 from scripts.host.importer.user_flags import read_user_flags
 from scripts.host.importer.user_settings import choose_settings, read_user_settings
+from scripts.host.importer.webui_install import find_install
+from scripts.host.models.store import Store
 from tests.support.checkout import prefetched, sha
 from tests.support.civitai import civitai
 from tests.support.errors import user_error
@@ -36,6 +39,7 @@ from tests.support.install import (
     upscaler,
     write,
 )
+from tests.support.pickles import Global, torch_zip
 from tests.support.running import invoke
 
 PHOTO, ART = safetensors(CHECKPOINT, 1), safetensors(CHECKPOINT, 2)
@@ -199,8 +203,7 @@ def test_what_is_no_model_of_its_kind_is_named_and_left_out(webui: Path, root: P
         "empty.safetensors": "an empty file, not a model",
         "new.safetensors.part": "an unfinished download",
         "weights.gguf": "the WebUI loads no file of this name from there",
-        "old.pt": "a pickle can run code when it is loaded, so it is refused; --allow-pickle"
-        " imports it",
+        "old.pt": "a pickle can run code when it is loaded; --allow-pickle imports it",
         "same.safetensors": f"the same content as {loras / 'detail.safetensors'}",
         "ann.safetensors": "the WebUI sees only one lora of this name,"
         f" {loras / 'people' / 'ann.safetensors'}",
@@ -214,6 +217,32 @@ def test_pickle_is_imported_with_permission(webui: Path, root: Path) -> None:
     [old] = [model for model in config.models if model.name == "old"]
     assert old.allow_pickle
     assert not next(model for model in config.models if model.name == "4x-sharp").allow_pickle
+
+
+def test_pickle_of_a_known_file_needs_no_permission(webui: Path, root: Path) -> None:
+    known, other = upscaler(3), upscaler(4)  # of one size
+    write(webui / "models" / "VAE-approx" / "vaeapprox-sdxl.pt", known)
+    write(webui / "models" / "VAE-approx" / "mine.pt", other)
+    found, _ = find_models(find_install(webui))
+    models, left_out = read_models(
+        found,
+        Store(root / "store"),
+        release="v1.9.3",
+        allow_pickle=False,
+        trusted={sha(known): len(known)},
+        rehash=False,
+        on_progress=no_progress,
+    )
+    assert [model.path.name for model in models if model.is_pickle] == ["vaeapprox-sdxl.pt"]
+    assert [Path(each.name).name for each in left_out] == ["mine.pt"]
+
+
+def test_pickle_that_would_run_code_is_left_out(webui: Path, root: Path) -> None:
+    evil = torch_zip({"a": Global("os", "system", ("true",))})
+    write(webui / "models" / "Lora" / "evil.pt", evil)
+    plan = imported(webui, root, allow_pickle=True)
+    assert "evil" not in entries(plan)
+    assert "os" in reasons(plan)["evil.pt"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")

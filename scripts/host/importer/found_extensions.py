@@ -53,7 +53,7 @@ class Extension:
         if self.changed is None:
             state = "changes unknown"
         else:
-            state = f"{self.changed} files changed" if self.changed else "unchanged"
+            state = f"changed files: {self.changed}" if self.changed else "unchanged"
         disabled = ["disabled"] if self.is_disabled else []
         remote = self.remote or "no known remote"
         parts = [self.name, remote, self.commit or "no known commit", state, *disabled]

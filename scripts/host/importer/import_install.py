@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.spec import ProgressCallback
+from scripts.common.models.weights import auxiliary_weights
 from scripts.common.units import size
 from scripts.host.config.load import LoadedConfig
 from scripts.host.config.model_place import CHECKPOINT_PATH
@@ -71,6 +72,7 @@ def plan_import(
         store,
         release=release,
         allow_pickle=options.allow_pickle,
+        trusted={row.sha256: row.size for row in auxiliary_weights() if row.sha256 and row.size},
         rehash=options.rehash,
         on_progress=on_progress,
     )

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -32,6 +32,8 @@ _UNFINISHED: Final = (
     ".aria2",
     ".tmp",
 )
+_PICKLE: Final = "a pickle can run code when it is loaded; --allow-pickle imports it"
+
 Key = TypeVar("Key")
 
 _WEIGHTS: Final = (".safetensors", *PICKLE_SUFFIXES, ".onnx", ".gguf")
@@ -109,6 +111,7 @@ def read_models(
     *,
     release: str,
     allow_pickle: bool,
+    trusted: Mapping[str, int],
     rehash: bool,
     on_progress: ProgressCallback,
 ) -> tuple[list[InstalledModel], list[LeftOut]]:
@@ -119,13 +122,15 @@ def read_models(
         store: remembers the SHA-256 of a file by path, size, time and inode.
         release: A1111 release that will load them.
         allow_pickle: accept pickles of kinds that commonly are none.
+        trusted: size of files that are accepted all the same, by SHA-256.
         rehash: read every file, whatever the store remembers.
         on_progress: called with the bytes hashed of all files together.
 
     Returns:
         The models in the given order, each content once; and what was left out.
     """
-    check = partial(_check, release=release, allow_pickle=allow_pickle)
+    sizes = None if allow_pickle else frozenset(trusted.values())
+    check = partial(_check, release=release, pickle_sizes=sizes)
     checked = _run({model: partial(check, model) for model in found})
     models = [each for each in checked if isinstance(each, InstalledModel)]
     left_out = [each for each in checked if isinstance(each, LeftOut)]
@@ -139,6 +144,9 @@ def read_models(
     for model in hashed:
         if isinstance(model, LeftOut):
             continue
+        if model.is_pickle and not allow_pickle and model.sha256 not in trusted:
+            left_out.append(LeftOut(str(model.path), _PICKLE))
+            continue
         # Several checkpoints may have the same configuration, each its own copy.
         own = str(model.path) if model.path.suffix.lower() == ".yaml" else ""
         key = (model.placed.kind, model.placed.family, model.sha256, own)
@@ -148,7 +156,16 @@ def read_models(
     return list(unique.values()), left_out
 
 
-def _check(model: FoundModel, *, release: str, allow_pickle: bool) -> InstalledModel | LeftOut:
+def _check(
+    model: FoundModel, *, release: str, pickle_sizes: Collection[int] | None
+) -> InstalledModel | LeftOut:
+    """Check one model by its kind.
+
+    Args:
+        model: the model.
+        release: A1111 release that will load it.
+        pickle_sizes: sizes that a pickle of a kind that commonly is none must have; None for any.
+    """
     path, kind = model.path, model.placed.kind
     is_configuration = path.suffix.lower() == ".yaml"
     try:
@@ -156,21 +173,21 @@ def _check(model: FoundModel, *, release: str, allow_pickle: bool) -> InstalledM
             path,
             path.name,
             kind="" if is_configuration else kind,
-            allow_pickle=allow_pickle,
+            allow_pickle=True,
             release=release,
         )
         size = path.stat().st_size
     except UserError as error:
-        more = "; --allow-pickle imports it" if error.code == "pickle-refused" else ""
-        return LeftOut(str(path), f"{error.message}{more}")
+        return LeftOut(str(path), error.message)
     except OSError as error:
         return LeftOut(str(path), describe_error(error))
     is_pickle = form != "safetensors" and (
         form != "data" or path.name.lower().endswith(PICKLE_SUFFIXES)
     )
-    return InstalledModel(
-        path, model.placed, size, is_pickle=is_pickle and kind not in PICKLED_KINDS
-    )
+    is_pickle = is_pickle and kind not in PICKLED_KINDS
+    if is_pickle and pickle_sizes is not None and size not in pickle_sizes:
+        return LeftOut(str(path), _PICKLE)
+    return InstalledModel(path, model.placed, size, is_pickle=is_pickle)
 
 
 class _Progress:
