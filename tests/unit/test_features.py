@@ -117,6 +117,14 @@ def test_a_configured_model_replaces_one_of_a_feature(tmp_path: Path) -> None:
     assert {"facexlib-detection", "scunet-gan"} <= set(added)
 
 
+def test_a_configured_restorer_replaces_the_feature_s(tmp_path: Path) -> None:
+    """A1111 loads one GFPGAN and one CodeFormer; two would leave it to the order of names."""
+    older = from_url("https://models.example/GFPGANv1.3.pth", name="older", kind="face-restoration")
+    del older["path"]
+    added = targets(configured(tmp_path, ["faces"], older))
+    assert set(added) == {"codeformer", "facexlib-detection", "facexlib-parsing"}
+
+
 def test_a_feature_shares_a_repository_in_the_hub_cache(tmp_path: Path) -> None:
     tokenizer: dict[str, Any] = {
         "name": "clip-tokenizer",

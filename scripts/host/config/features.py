@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator
 
 from scripts.common.models.weights import AuxiliaryWeight, Feature, features, weights_of
 from scripts.host.config.model_place import Placement
 from scripts.host.config.model_schema import HubSource, Model, Section, Source, UrlSource
+
+_SINGLE_FILES: Final = {"GFPGAN": "GFPGAN", "Codeformer": "", "BLIP": "", "torch_deepdanbooru": ""}
+"""Families of which A1111 loads the first file alone, and what its name must contain.
+
+Sources, alike in v1.9.3 and v1.10.1: `gfpgan_model.py:30-46`, `codeformer_model.py:30-43`,
+`interrogate.py:93-101`, `deepbooru.py:20-28`, all in `modules`.
+"""
 
 
 class FeatureChoice(Section):
@@ -54,7 +61,8 @@ def expand_features(
 ) -> tuple[FeatureModel, ...]:
     """Return the models of some features, each once.
 
-    A configured model of the same name or place takes the place of a feature's.
+    A configured model of the same name or place takes the place of a feature's, and so does one
+    that A1111 would load in place of it.
 
     Args:
         chosen: the features; of two with the same file the first decides where it goes.
@@ -65,7 +73,7 @@ def expand_features(
         ValueError: the release does not have a feature.
     """
     named = {model.name for model in configured}
-    taken = {path for model in configured for path in model.filled_paths}
+    taken = {path for model in configured for path in _claims(model)}
     found: dict[str, FeatureModel] = {}
     for choice in chosen:
         rows = weights_of(choice.name, release)
@@ -75,9 +83,16 @@ def expand_features(
         for row in rows:
             if row.name not in named and row.name not in found:
                 model = _make_model(row, choice)
-                if taken.isdisjoint(model.filled_paths):
+                if taken.isdisjoint(_claims(model)):
                     found[row.name] = model
     return tuple(found.values())
+
+
+def _claims(model: Model) -> tuple[str, ...]:
+    """Return the paths that a model fills, and its family where A1111 loads one file of that."""
+    family, name = model.location.family, model.location.name
+    is_single = family in _SINGLE_FILES and _SINGLE_FILES[family] in name
+    return (*model.filled_paths, *([family] if is_single else []))
 
 
 def _make_model(row: AuxiliaryWeight, choice: FeatureChoice) -> FeatureModel:
