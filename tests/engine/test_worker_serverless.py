@@ -17,6 +17,7 @@ import pytest
 from scripts.common.checks.images import decode_base64, decode_png
 from tests.support import runpod
 from tests.support.running import container, eventually
+from tests.support.scripted_webui import IMAGE
 from tests.support.worker import free_port
 
 START = 240.0
@@ -84,6 +85,30 @@ def test_an_invalid_job_fails_alone_and_names_its_field(worker: Worker) -> None:
     assert "input.width" in worker.do(prompt="a", width="wide")["error"]
     assert "input.init_images" in worker.do(api="img2img", prompt="a")["error"]
     assert size(worker.do(prompt="a", **SMALL)) == (64, 64)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        ({"override_settings": {"sd_model_checkpoint": "gone"}}, "name-unknown"),
+        ({"prompt": "a <lora:gone:1>"}, "name-unknown"),
+        ({"restore_faces": True}, "weights-missing"),
+        ({"api": "extras", "image": IMAGE, "upscaler_1": "R-ESRGAN 4x+"}, "weights-missing"),
+        ({"api": "interrogate", "image": IMAGE}, "weights-missing"),
+    ],
+)
+def test_what_is_not_there_is_refused(worker: Worker, given: dict[str, Any], code: str) -> None:
+    assert f"[{code}]" in worker.do(**given)["error"]
+
+
+@pytest.mark.slow
+def test_a_lora_that_was_added_later_is_found_and_a_damaged_one_fails(worker: Worker) -> None:
+    folder = "/tmp/a1111-worker/data/models/Lora"  # noqa: S108 - in the container
+    script = f"mkdir -p {folder} && cd {folder} && echo no > bad.safetensors && echo yes > good.pt"
+    worker.box.exec_run(["sh", "-c", script])
+    assert "[weights-not-loaded]" in worker.do(prompt="<lora:bad:1>", **SMALL)["error"]
+    assert size(worker.do(prompt="<lora:good:1>", **SMALL)) == (64, 64)
 
 
 @pytest.mark.slow

@@ -220,6 +220,19 @@ def _add_models(app: FastAPI, webui: WebUI) -> None:
             for name, file in webui.lists.upscalers.items()
         ]
 
+    @app.get("/sdapi/v1/latent-upscale-modes")
+    def latent_upscale_modes() -> list[dict[str, Any]]:
+        return [{"name": name} for name in used_models.LATENT_MODES]
+
+    @app.get("/sdapi/v1/prompt-styles")
+    @app.get("/sdapi/v1/script-info")
+    def nothing() -> list[dict[str, Any]]:
+        return []
+
+    @app.get("/sdapi/v1/scripts")
+    def scripts() -> dict[str, list[str]]:
+        return {"txt2img": [], "img2img": []}
+
     @app.post("/sdapi/v1/refresh-checkpoints")
     @app.post("/sdapi/v1/refresh-vae")
     @app.post("/sdapi/v1/refresh-loras")

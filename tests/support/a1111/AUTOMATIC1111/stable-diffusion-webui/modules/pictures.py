@@ -41,12 +41,16 @@ def answer(webui: WebUI, name: str, asked: Drawing) -> dict[str, Any] | Response
     sampler = asked.sampler_name or asked.sampler_index
     if sampler not in SAMPLERS:
         raise HTTPException(404, "Sampler not found")
+    for script in (asked.script_name, *asked.alwayson_scripts):
+        if script:  # this stand-in has none
+            raise HTTPException(422, f"Script '{script}' not found")
     fault = faults.of_next_job()
     before = dict(webui.options)
     webui.override_options(asked.override_settings or {})
     model, vae = webui.checkpoint.stem, used_models.chosen_vae(webui)
     clip_skip = int(str(webui.options["CLIP_stop_at_last_layers"]))
     try:
+        used_models.load_further_models(webui, asked)
         keys = used_models.keys_of(webui, asked, vae)
         seed, pictures = _plan(asked, keys, fault)
         images = webui.draw(name, pictures, fault)

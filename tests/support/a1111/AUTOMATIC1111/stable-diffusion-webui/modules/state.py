@@ -25,6 +25,8 @@ DEFAULTS: dict[str, object] = {
     "sd_checkpoints_limit": 1,
     "sd_vae": "Automatic",
     "CLIP_stop_at_last_layers": 1,
+    "face_restoration": False,
+    "face_restoration_model": "CodeFormer",
     "samples_format": "png",
     "eta_noise_seed_delta": 0,
     "tiling": False,

@@ -14,13 +14,23 @@ from pathlib import Path
 from fastapi import HTTPException
 
 from modules.listing import ALWAYS_LISTED
-from modules.schema import Drawing, Extras
+from modules.schema import Drawing, Extras, Txt2Img
 from modules.state import WebUI
 
 TAG = re.compile(r"<(lora|hypernet):([^:>]+)[^>]*>")
 FACES = ("detection_Resnet50_Final.pth", "parsing_parsenet.pth")  # always below GFPGAN
 RESTORERS = {"CodeFormer": ("Codeformer", ""), "GFPGAN": ("GFPGAN", "GFPGAN")}
 """Folder of each restorer, and what the names of its files contain (modules/gfpgan_model.py)."""
+
+LATENT_MODES = (
+    "Latent",
+    "Latent (antialiased)",
+    "Latent (bicubic)",
+    "Latent (bicubic antialiased)",
+    "Latent (nearest)",
+    "Latent (nearest-exact)",
+)
+WITHOUT_WEIGHTS = (None, "None", "Lanczos", "Nearest", *LATENT_MODES)
 
 
 def plain_prompt(prompt: str) -> str:
@@ -46,6 +56,31 @@ def keys_of(webui: WebUI, asked: Drawing, vae: str | None) -> tuple[str, ...]:
         known = lists.loras if kind == "lora" else lists.hypernetworks
         files += [known[name]] if name in known else []
     return (*_keys(files), *([_key(lists.vaes[vae])] if vae else []))
+
+
+def load_further_models(webui: WebUI, asked: Drawing) -> None:
+    """Load what refiner, second pass and face restoration name.
+
+    Raises:
+        RuntimeError: a checkpoint or the upscaler of the second pass is unknown.
+    """
+    checkpoints = [asked.refiner_checkpoint]
+    if isinstance(asked, Txt2Img) and asked.enable_hr:
+        checkpoints.append(asked.hr_checkpoint_name)
+        name = asked.hr_upscaler
+        if name not in (*WITHOUT_WEIGHTS, *webui.lists.upscalers):
+            raise RuntimeError(f"could not find upscaler named {name}")
+        if name not in WITHOUT_WEIGHTS and not webui.lists.upscalers[str(name)]:
+            print(f"*** Unable to load ESRGAN model {name}", file=sys.stderr, flush=True)
+    for name in checkpoints:
+        is_named = name not in (None, "", "None", "Use same checkpoint")
+        if is_named and not any(str(name) in title for title in webui.checkpoints):
+            raise RuntimeError(f"Could not find checkpoint with name {name}")
+    restores, option = asked.restore_faces, webui.options["face_restoration"]
+    if option if restores is None else restores:
+        restorer = str(webui.options["face_restoration_model"])
+        if restorer in RESTORERS:  # another one leaves the picture as it is
+            restore_faces(webui, b"", restorer)
 
 
 def chosen_vae(webui: WebUI) -> str | None:
