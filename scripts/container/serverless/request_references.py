@@ -43,14 +43,16 @@ def list_references(path: str, body: Body) -> list[Reference]:
     if route in ("txt2img", "img2img"):
         return [
             *_sampling(body),
-            *_checkpoints(body),
+            *_refiner(body),
             *(_hires(body) if route == "txt2img" and body.get("enable_hr") else ()),
-            *_options(_settings(body)),
+            *_options(_settings(body), "override_settings."),
             *_styles(body),
             *_controlnet(body),
         ]
     if route in ("extra-single-image", "extra-batch-images"):
         return list(_extras(body))
+    if route == "options":
+        return list(_options(body))
     if route == "interrogate":
         model = _text(body.get("model", "clip"))
         return [Reference("interrogator", "model", model, use="interrogator")]
@@ -101,9 +103,7 @@ def _sampling(body: Body) -> Iterator[Reference]:
         yield Reference("scheduler", "scheduler", _text(body["scheduler"]))
 
 
-def _checkpoints(body: Body) -> Iterator[Reference]:
-    if name := _settings(body).get("sd_model_checkpoint"):
-        yield Reference("checkpoint", "override_settings.sd_model_checkpoint", _text(name))
+def _refiner(body: Body) -> Iterator[Reference]:
     if (name := body.get("refiner_checkpoint")) not in _NO_CHECKPOINT:
         yield Reference("checkpoint", "refiner_checkpoint", _text(name), "part")
 
@@ -120,10 +120,12 @@ def _hires(body: Body) -> Iterator[Reference]:
         yield Reference("hires upscaler", "hr_upscaler", _text(name), use="upscaler")
 
 
-def _options(settings: Body) -> Iterator[Reference]:
+def _options(settings: Body, prefix: str = "") -> Iterator[Reference]:
     """Yield what options name that the WebUI would replace or ignore."""
+    if name := settings.get("sd_model_checkpoint"):
+        yield Reference("checkpoint", f"{prefix}sd_model_checkpoint", _text(name))
     if "sd_vae" in settings:
-        yield Reference("VAE", "override_settings.sd_vae", _text(settings["sd_vae"]))
+        yield Reference("VAE", f"{prefix}sd_vae", _text(settings["sd_vae"]))
     named: tuple[tuple[str, Kind, Use | None], ...] = (
         ("upscaler_for_img2img", "upscaler", "upscaler"),
         ("sd_lora", "LoRA file", None),
@@ -131,7 +133,7 @@ def _options(settings: Body) -> Iterator[Reference]:
     )
     for option, kind, use in named:
         if (name := settings.get(option)) not in _NO_OPTION:
-            yield Reference(kind, f"override_settings.{option}", _text(name), use=use)
+            yield Reference(kind, f"{prefix}{option}", _text(name), use=use)
 
 
 def _styles(body: Body) -> Iterator[Reference]:
