@@ -107,14 +107,22 @@ def test_a_file_of_two_features_is_added_once(tmp_path: Path) -> None:
 
 
 def test_a_configured_model_replaces_one_of_a_feature(tmp_path: Path) -> None:
-    mine = from_url("https://models.example/mine.pth", name="gfpgan", kind="face-restoration")
-    mine["path"] = "GFPGANv1.4.pth"
+    mine = from_url("https://models.example/mine.pth", name="esrgan-4x", kind="upscaler")
+    mine |= {"path": "ESRGAN_4x.pth", "placement": "volume"}
     place = from_url("https://models.example/x", name="other-name", kind="upscaler")
     place |= {"family": "SwinIR", "path": "SwinIR 4x.pth"}
-    added = targets(configured(tmp_path, ["gfpgan", "upscale"], mine, place))
-    assert "gfpgan" not in added
-    assert "swinir-4x" not in added
-    assert {"facexlib-detection", "scunet-gan"} <= set(added)
+    added = targets(configured(tmp_path, ["upscale"], mine, place))
+    assert not {"esrgan-4x", "swinir-4x"} & set(added)
+    assert "scunet-gan" in added
+
+
+def test_a_model_with_the_name_of_another_file_is_refused(tmp_path: Path) -> None:
+    """It would leave GFPGAN out without a word."""
+    lora = from_url("https://models.example/x.safetensors", name="gfpgan", kind="lora")
+    del lora["path"]
+    error = user_error(configured, tmp_path, ["faces"], lora)
+    assert "gfpgan is the name of a file of feature faces" in str(error)
+    assert "/opt/a1111/models/GFPGAN/GFPGANv1.4.pth" in str(error)
 
 
 def test_a_configured_restorer_replaces_the_feature_s(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Iterator
 from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator
@@ -61,8 +61,8 @@ def expand_features(
 ) -> tuple[FeatureModel, ...]:
     """Return the models of some features, each once.
 
-    A configured model of the same name or place takes the place of a feature's, and so does one
-    that A1111 would load in place of it.
+    A configured model of the same place takes the place of a feature's, and so does one that A1111
+    would load in place of it.
 
     Args:
         chosen: the features; of two with the same file the first decides where it goes.
@@ -70,10 +70,11 @@ def expand_features(
         configured: models of the config.
 
     Raises:
-        ValueError: the release does not have a feature.
+        ValueError: the release does not have a feature, or another model has a file's name.
     """
-    named = {model.name for model in configured}
-    taken = {path for model in configured for path in _claims(model)}
+    configured = tuple(configured)
+    names = {model.name for model in configured}
+    taken = {claim for model in configured for claim in _claims(model)}
     found: dict[str, FeatureModel] = {}
     for choice in chosen:
         rows = weights_of(choice.name, release)
@@ -81,18 +82,26 @@ def expand_features(
             known = ", ".join(features(release))
             raise ValueError(f"features: A1111 {release} has no {choice.name}; one of {known}")
         for row in rows:
-            if row.name not in named and row.name not in found:
-                model = _make_model(row, choice)
-                if taken.isdisjoint(_claims(model)):
-                    found[row.name] = model
+            model = _make_model(row, choice)
+            if row.name in found or not taken.isdisjoint(_claims(model)):
+                continue
+            if row.name in names:
+                raise ValueError(
+                    f"models: {row.name} is the name of a file of {model.declared_in}; give the"
+                    f" model another name, or to replace that file its place, {model.target}"
+                )
+            found[row.name] = model
     return tuple(found.values())
 
 
-def _claims(model: Model) -> tuple[str, ...]:
-    """Return the paths that a model fills, and its family where A1111 loads one file of that."""
+def _claims(model: Model) -> Iterator[Hashable]:
+    """Yield what two models cannot share: paths, and for A1111 a name or a family with one file."""
+    yield from model.filled_paths
     family, name = model.location.family, model.location.name
-    is_single = family in _SINGLE_FILES and _SINGLE_FILES[family] in name
-    return (*model.filled_paths, *([family] if is_single else []))
+    if model.kind:
+        yield model.kind, family, name
+    if family in _SINGLE_FILES and _SINGLE_FILES[family] in name:
+        yield family
 
 
 def _make_model(row: AuxiliaryWeight, choice: FeatureChoice) -> FeatureModel:
