@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from scripts.common.diagnostics.error import UserError
 from scripts.common.models.weights import FEATURES
 from scripts.host.build.inputs import LICENCES_LABEL, resolve
 from scripts.host.config.load import LoadedConfig
@@ -29,7 +28,7 @@ from tests.support.checkout import (
     sha,
 )
 from tests.support.errors import user_error
-from tests.support.pickles import tensor, torch_zip
+from tests.support.pickles import NEWER_MEMBERS, tensor, torch_zip
 from tests.support.serving import Server, running
 
 CHECKPOINT = from_url("https://models.example/a.safetensors", sha256="a" * 64)
@@ -175,36 +174,55 @@ def test_mirrors_serve_the_files_of_features(tmp_path: Path) -> None:
     assert urls["u"] == "https://models.example/a.safetensors"
 
 
-def test_a_file_without_checksum_is_used_once_pinned(
-    tmp_path: Path, mirror: tuple[str, Path]
-) -> None:
+def pinned_taesd(root: Path, mirror: tuple[str, Path], content: bytes) -> LoadedConfig:
+    """Serve that content as each file of `taesd`, and pin them."""
     url, folder = mirror
     (folder / TAESD).mkdir(parents=True)
-    contents = {}
     for name in ("taesd_decoder", "taesd_encoder", "taesdxl_decoder", "taesdxl_encoder"):
-        contents[name] = torch_zip({name: tensor(3)})
-        (folder / TAESD / f"{name}.pth").write_bytes(contents[name])
-    root = make_checkout(tmp_path / "c", features=["taesd"], mirrors={"github": url})
+        (folder / TAESD / f"{name}.pth").write_bytes(content)
+    make_checkout(root, features=["taesd"], mirrors={"github": url})
     loaded = loaded_from(root)
-    names = [model.name for model in loaded.config.all_models]
-    with pytest.raises(UserError) as refused:
-        prefetch_models(root, *names)
-    assert refused.value.code == "unpinned-url"
-
-    hub_, store, mirrors = Hub.from_config(loaded), Store(loaded.store), loaded.config.mirrors
+    hub, store, mirrors = Hub.from_config(loaded), Store(loaded.store), loaded.config.mirrors
     pins = {
-        model.name: find_model_files(model, mirrors, hub_, store)
+        model.name: find_model_files(model, mirrors, hub, store)
         for model in loaded.config.all_models
     }
     update_lock(root, lambda _: Lock(models=pins))
-    files = prefetch_models(root, *names)
-    assert {file.sha256 for file in files.values()} == set(map(sha, contents.values()))
+    return loaded
+
+
+def test_a_file_without_checksum_is_refused_unpinned(tmp_path: Path) -> None:
+    root = make_checkout(tmp_path / "c", features=["taesd"])
+    refused = user_error(prefetch_models, root, "taesd-decoder")
+    assert refused.code == "unpinned-url"
+
+
+def test_a_pinned_file_is_staged_where_a1111_looks(
+    tmp_path: Path, mirror: tuple[str, Path]
+) -> None:
+    content = torch_zip({"a": tensor(3)})
+    loaded = pinned_taesd(tmp_path / "c", mirror, content)
+    files = prefetch_models(loaded.root)
+    assert {file.sha256 for file in files.values()} == {sha(content)}
     # The lock names GitHub's own address, so it is valid with another mirror, or with none.
-    elsewhere = loaded_from(root, "mirrors.github=https://git.example")
+    elsewhere = loaded_from(loaded.root, "mirrors.github=https://git.example")
     assert all(elsewhere.pin_of(model) for model in elsewhere.config.all_models)
-    with staged_context(store, files) as context:
+    with staged_context(Store(loaded.store), files) as context:
         staged = context / "extra/opt/a1111/models/VAE-taesd/taesd_decoder.pth"
-        assert staged.read_bytes() == contents["taesd_decoder"]
+        assert staged.read_bytes() == content
+
+
+def test_a_file_that_the_release_cannot_read_is_refused(
+    tmp_path: Path, mirror: tuple[str, Path]
+) -> None:
+    """safe.py of v1.9.3 answers such a file with None, and each job that needs it with a 500."""
+    members = ("version", "data/0", *NEWER_MEMBERS)
+    loaded = pinned_taesd(tmp_path / "c", mirror, torch_zip({"a": tensor(3)}, members=members))
+    error = user_error(prefetch_models, loaded.root)
+    assert "A1111 v1.9.3 refuses a file with" in str(error)
+    newer = ("a1111.release=v1.10.1", "features=[{name: taesd}]")
+    names = [model.name for model in loaded.config.all_models]
+    assert prefetch_models(loaded.root, *names, define=newer)
 
 
 def test_pin_says_no_where_a_known_checksum_is_not_served(
@@ -216,8 +234,8 @@ def test_pin_says_no_where_a_known_checksum_is_not_served(
     (release / "vaeapprox-sdxl.pt").write_bytes(torch_zip({"a": tensor(3)}))
     loaded = configured(tmp_path / "c", ["previews"], mirrors={"github": url})
     [model] = loaded.config.all_models[1:]
-    hub_, store = Hub.from_config(loaded), Store(loaded.store)
-    error = user_error(find_model_files, model, loaded.config.mirrors, hub_, store)
+    hub, store = Hub.from_config(loaded), Store(loaded.store)
+    error = user_error(find_model_files, model, loaded.config.mirrors, hub, store)
     assert "vaeapprox-sdxl: feature previews says sha256 6c8db511" in str(error)
 
 

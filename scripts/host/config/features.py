@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator
 
+from scripts.common.models.kinds import Kind
 from scripts.common.models.weights import AuxiliaryWeight, Feature, features, weights_of
 from scripts.host.config.model_place import Placement
 from scripts.host.config.model_schema import HubSource, Model, Section, Source, UrlSource
@@ -43,6 +44,12 @@ class FeatureModel(Model):
 
     feature: Feature
     """The feature that adds it."""
+
+    @property
+    def checked_kind(self) -> Kind | None:
+        """Kind by whose loader the file is checked."""
+        # A1111 itself loads those without a kind of their own, as it does interrogators.
+        return "interrogate" if self.kind == "other" else self.kind
 
     @property
     def declared_in(self) -> str:

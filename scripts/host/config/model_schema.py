@@ -151,6 +151,11 @@ class Model(Section):
         return tuple(f"{folder}/{file}" for file in self.files) if folder else (self.target,)
 
     @property
+    def checked_kind(self) -> Kind | None:
+        """Kind by whose loader the file is checked."""
+        return self.kind
+
+    @property
     def declared_in(self) -> str:
         """Where its source and checksum are written."""
         return "config.yaml"

@@ -148,7 +148,7 @@ def model_artifacts(
     artifacts = []
     for file, url in urls.items():
         name = file if model.layout == "hub-cache" else PurePosixPath(model.target).name
-        kind, allow = model.kind or "", model.allow_pickle
+        kind, allow = model.checked_kind or "", model.allow_pickle
         if not allow:
             refuse_pickle(file, kind)
             refuse_pickle(name, kind)
