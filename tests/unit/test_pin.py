@@ -128,6 +128,7 @@ def _config(world: World, git_url: str, hub_url: str) -> dict[str, Any]:
             "cuda128": {},
             "a1111-v1.10.1": {"a1111": {"release": "v1.10.1"}},
             "cpu": {},
+            "sdxl": {"features": ["previews"]},  # the tokenizer is another one here
         },
     }
 

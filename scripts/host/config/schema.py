@@ -228,6 +228,6 @@ class Config(Section):
                 if other != revision:
                     raise ValueError(
                         f"models: {name} and {model.name} take {model.source.hub} at two revisions,"
-                        " and the Hub's cache has one"
+                        f" but the Hub's cache has one; expected {revision} for both"
                     )
         return self
