@@ -508,3 +508,34 @@ def test_a_list_that_cannot_be_read_is_an_error_not_a_pass(
     webui.on("loras", (500, {"error": "RuntimeError", "errors": "gone", "detail": ""}))
     error = run_job({"input": {"prompt": "<lora:one:1>"}}, context)["error"]
     assert "[list-unreadable]" in error
+
+
+@pytest.mark.parametrize("option", ["sd_model_checkpoint", "sd_vae"])
+def test_a_damaged_file_is_refused_before_upstream_takes_its_model_apart(
+    webui: WebUI, context: JobContext, tmp_path: Path, option: str
+) -> None:
+    # With v1.10.1 every job failed after one with a damaged VAE.
+    file = tmp_path / "cut.safetensors"
+    file.write_bytes(b"\x10\0\0\0\0\0\0\0garbage")
+    row = {"title": file.name, "model_name": file.name, "hash": None, "filename": str(file)}
+    webui.on("sd-models", [row])
+    webui.on("sd-vae", [row])
+    job = {"input": {"prompt": "x", **settings(**{option: file.name})}}
+    error = run_job(job, context)["error"]
+    assert "[not-safetensors]" in error
+    assert f"input.override_settings.{option}" in error
+    assert "txt2img" not in webui.paths()
+    file.write_bytes(b"\x02\0\0\0\0\0\0\0{}")  # replaced: read anew
+    assert "not-safetensors" not in str(run_job(job, context))
+
+
+def test_a_webui_that_loaded_half_a_model_is_replaced(webui: WebUI, context: JobContext) -> None:
+    replaced: list[int] = []
+    context = replace(context, replace_webui=lambda: replaced.append(1))
+    webui.on("txt2img", (500, {"error": "KeyError", "errors": "'decoder'", "detail": ""}))
+    frame = 'File "/stable-diffusion-webui/modules/sd_vae.py", line 273, in reload_vae_weights'
+    error = run_job({"input": {"prompt": "x"}}, with_log(context, frame))["error"]
+    assert "[model-half-loaded]" in error
+    assert replaced
+    assert not run_job({"input": {"prompt": "x"}}, context).get("refresh_worker")
+    assert len(replaced) == 1

@@ -38,12 +38,14 @@ class Names:
         shown: one for each thing, for messages.
         searched: texts of which a part is accepted, in fields that take parts.
         aliases: names elsewhere, which the WebUI does not accept here, with the shown name.
+        files: file of each accepted spelling that names one.
     """
 
     accepted: frozenset[str]
     shown: tuple[str, ...]
     searched: tuple[str, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
 
     def nearest(self, name: str) -> list[str]:
         """Return the shown names, those most like another name first."""
@@ -55,20 +57,30 @@ class Names:
 
         return sorted(self.shown, key=likeness, reverse=True)
 
+    def find_file(self, name: str) -> str:
+        """Return the file that the WebUI takes for a name; empty where it takes none.
+
+        Of several titles that contain a name it takes the shortest (sd_models.py:171-181).
+        """
+        titles = sorted((title for title in self.searched if name and name in title), key=len)
+        return self.files.get(name) or next((self.files.get(title, "") for title in titles), "")
+
 
 def _checkpoints(rows: Rows) -> Names:
     """Return the aliases of checkpoints (sd_models.py:90-92), but for the hash of 8 digits."""
-    accepted: set[str] = set()
+    files: dict[str, str] = {}
     shown = []
     for row in rows:
         short = row["hash"]
         name = row["title"].removesuffix(f" [{short}]")
         stem = PurePosixPath(row["filename"]).stem
-        accepted |= {row["title"], name, row["model_name"], stem}
+        aliases = {row["title"], name, row["model_name"], stem}
         if short:
-            accepted |= {short, row["sha256"], f"{name} [{short}]", f"{stem} [{short}]"}
+            aliases |= {short, row["sha256"], f"{name} [{short}]", f"{stem} [{short}]"}
+        files |= dict.fromkeys(aliases, row["filename"])
         shown.append(name)
-    return Names(frozenset(accepted), tuple(shown), tuple(row["title"] for row in rows))
+    titles = tuple(row["title"] for row in rows)
+    return Names(frozenset(files), tuple(shown), titles, files=files)
 
 
 def _loras(rows: Rows) -> Names:
@@ -99,8 +111,9 @@ def _samplers(rows: Rows) -> Names:
 
 def _vaes(rows: Rows) -> Names:
     """Return file names, and the words that choose no file (sd_vae.py:119-143)."""
-    files = [row["model_name"] for row in rows]
-    return Names(frozenset((*files, "Automatic", "auto", "None")), ("Automatic", "None", *files))
+    files = {row["model_name"]: row["filename"] for row in rows}
+    accepted = frozenset((*files, "Automatic", "auto", "None"))
+    return Names(accepted, ("Automatic", "None", *files), files=files)
 
 
 def _named(rows: Rows) -> Names:

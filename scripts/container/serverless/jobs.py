@@ -35,7 +35,7 @@ from scripts.container.serverless.output_settings import (
     take_format,
 )
 from scripts.container.serverless.request_checks import RequestChecks
-from scripts.container.serverless.webui_errors import PoisonedError, explain
+from scripts.container.serverless.webui_errors import HALF_LOADED, PoisonedError, explain
 from scripts.container.serverless.webui_facts import FactsCache
 from scripts.container.status.log_findings import Finding
 from scripts.container.webui.image_format import image_format
@@ -181,6 +181,8 @@ def _judge(
     """
     checks, path, fields = context.checks, request.route.path, request.fields
     if response.status != 200:
+        if any(finding.code == HALF_LOADED for finding in findings):
+            context.replace_webui()
         unknown_script = checks.explain_unknown_script(path, fields, response.error())
         raise unknown_script or explain(response, request, findings)
     return checks.check_answer(path, fields, findings) if request.route.method == "POST" else []

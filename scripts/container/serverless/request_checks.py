@@ -22,7 +22,8 @@ from scripts.container.serverless.request_references import (
     refer_to_restorer,
     restores_faces,
 )
-from scripts.container.serverless.weights_check import WeightPlaces
+from scripts.container.serverless.request_warnings import warn_of_networks, warn_of_no_effect
+from scripts.container.serverless.weights_check import WeightPlaces, find_damage
 from scripts.container.status.log_findings import Finding
 
 Body = Mapping[str, Any]
@@ -64,7 +65,8 @@ class RequestChecks:
 
         Raises:
             UserError: something that it names is not there (codes `name-unknown` and
-                `weights-missing`), or a number in its prompt is none (code `input-invalid`).
+                `weights-missing`) or damaged, or a number in its prompt is none (code
+                `input-invalid`).
         """
         self.available.forget_if_replaced()
         networks = list(self._list_networks(path, body))
@@ -77,8 +79,9 @@ class RequestChecks:
                 references.append(reference)
         self._require_names(references)
         self._require_weights(references)
+        self._require_whole_files(references)
         self._refuse_kept_failures(path, body)
-        return [*_warn_of_no_effect(path, body), *_warn_of_networks(networks)]
+        return [*warn_of_no_effect(path, body), *warn_of_networks(networks)]
 
     def check_answer(self, path: str, body: Body, findings: Iterable[Finding]) -> list[str]:
         """Check how the WebUI has come to an answer with status 200.
@@ -147,6 +150,14 @@ class RequestChecks:
             f"the embedding {name!r} in the prompt does not fit this model and did nothing"
             for name in _named_in(text, self._embeddings("skipped"))
         ]
+
+    def _require_whole_files(self, references: Iterable[Reference]) -> None:
+        for reference in references:
+            names = self.available.names(reference.kind)
+            file = names.find_file(reference.name) if names and names.files else ""
+            if file and (damage := find_damage(file)):
+                message = f"input.{reference.field}: {damage.message}"
+                raise UserError(message, location=file, code=damage.code)
 
     def _refuse_kept_failures(self, path: str, body: Body) -> None:
         """Refuse a request that A1111 would answer with an image that it has kept from a failure.
@@ -265,36 +276,3 @@ def _named_in(text: str, names: Iterable[str]) -> list[str]:
         for name in dict.fromkeys(names)
         if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.IGNORECASE)
     ]
-
-
-def _warn_of_networks(networks: Iterable[tuple[str, PromptNetwork]]) -> list[str]:
-    return [
-        f"input.{field}: {network.text} does nothing unless an extension knows {network.kind!r}"
-        for field, network in networks
-        if network.kind not in ("lora", "hypernet")
-    ]
-
-
-def _warn_of_no_effect(path: str, body: Body) -> list[str]:
-    """Return warnings about fields that A1111 ignores because of the value of another one."""
-    warnings = []
-    if "/extra-" in path and body.get("upscaler_1") in (None, "None"):
-        ignored = [
-            field
-            for field in ("upscaling_resize", "upscaling_resize_w", "upscaling_resize_h")
-            if field in body
-        ]
-        if body.get("upscaler_2") not in (None, "None"):
-            ignored.append("upscaler_2")
-        warnings += [f"input.{field} does nothing without upscaler_1" for field in ignored]
-    scripts = body.get("alwayson_scripts")
-    for key, script in scripts.items() if isinstance(scripts, dict) else ():
-        units = script.get("args") if isinstance(script, dict) else None
-        if key.lower() == "controlnet" and isinstance(units, list):
-            warnings += [
-                f"input.alwayson_scripts.{key}.args[{number}] has no enabled: true, without which"
-                " ControlNet may ignore it"
-                for number, unit in enumerate(units)
-                if isinstance(unit, dict) and "enabled" not in unit
-            ]
-    return warnings

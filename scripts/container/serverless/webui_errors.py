@@ -37,6 +37,9 @@ _IMAGE_TEXTS: Final = (
 _MAX_NAME: Final = 200  # characters; a longer value is a text or an image
 # Other errors may quote the job: no prompt or name of a setting may have the worker replaced.
 _RAISED_BY_TORCH: Final = re.compile(r"\d+ (?:RuntimeError|AcceleratorError): ")
+HALF_LOADED: Final = "model-half-loaded"
+"""Code of a failure after which only a new process of the WebUI draws what is asked for."""
+
 _POISON: Final = ("cuda-error", "no-kernel-image", "kernel-failed")
 
 
@@ -49,6 +52,11 @@ def explain(response: Response, request: JobRequest, findings: Sequence[Finding]
 
     Its message names the field if the text shows which one it was; code and hint are those of a
     known failure.
+
+    Args:
+        response: of the WebUI.
+        request: that it answers.
+        findings: what the WebUI's log has shown meanwhile; the first is the cause of a vague text.
     """
     if response.status == 422 and (problems := _list_problems(response)):
         return UserError("; ".join(problems), code="input-invalid")
@@ -57,8 +65,10 @@ def explain(response: Response, request: JobRequest, findings: Sequence[Finding]
     code = known.code if known else ""
     if code in _POISON and _RAISED_BY_TORCH.match(text):
         return PoisonedError(text, code=code)
-    if findings and not known and response.status >= 500:
-        return UserError(text, location=findings[0].text, code=findings[0].code)
+    causes = [finding for finding in findings if finding.code != HALF_LOADED]
+    if not known and response.status >= 500 and findings:
+        location, code = (causes[0].text, causes[0].code) if causes else ("", HALF_LOADED)
+        return UserError(text, location=location, code=code)
     field = _find_field(text, request.fields)
     code = code or ("input-invalid" if field else "")
     return UserError(f"{field}: {text}" if field else text, code=code)
