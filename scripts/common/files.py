@@ -118,10 +118,16 @@ def exclusive_lock(path: Path, *, without_locks: bool) -> Iterator[bool]:
 
 
 @contextmanager
-def shared_lock(path: Path) -> Iterator[None]:
+def shared_lock(path: Path) -> Iterator[bool]:
     """Lock a file or folder shared, until the block ends; do nothing without locks.
 
     Several processes may hold it at once; `exclusive_lock` fails meanwhile.
+
+    Yields:
+        False if another process removed or replaced the file before it was locked.
+
+    Raises:
+        OSError: it cannot be opened.
     """
     import fcntl
 
@@ -129,7 +135,11 @@ def shared_lock(path: Path) -> Iterator[None]:
     try:
         with suppress(OSError):
             fcntl.flock(fd, fcntl.LOCK_SH)  # `filelock` has no shared lock without files of its own
-        yield
+        try:
+            is_current = os.path.samestat(os.fstat(fd), path.stat())
+        except FileNotFoundError:
+            is_current = False
+        yield is_current
     finally:
         os.close(fd)
 

@@ -79,12 +79,25 @@ def list_volume_models(settings: Settings) -> list[Path]:
     return [Path(path) for path in read_list(settings.volume_models)]
 
 
+def choose_job_models_folder(settings: Settings) -> Path:
+    """Return the folder of the models that jobs have downloaded.
+
+    On the volume, where all workers share it; without a volume in WORKER_DIR, so it ends with the
+    container.
+    """
+    if settings.volume_dir.is_dir():
+        return settings.volume_dir / ".cache/a1111/job-models"
+    return settings.worker_dir / "job-models"
+
+
 def list_shared_folders(settings: Settings) -> list[Path]:
     """Return the folders on volumes in which the serving user must be able to create files."""
     folders = {path.parent for path in list_volume_models(settings)}
     volume = _find_volume(settings.data_dir, settings)
     if volume and volume.is_dir():
         folders.add(settings.data_dir)
+    if settings.job_downloads:
+        folders.add(choose_job_models_folder(settings))
     return sorted(folders)
 
 

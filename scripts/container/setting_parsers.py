@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scripts.common.diagnostics.error import UserError
+from scripts.common.units import parse_size
 from scripts.common.webui_flags import check_removed
 
 Parser = Callable[[str], Any]
@@ -111,6 +112,22 @@ def parse_prefixes(text: str) -> tuple[str, ...]:
     if not all(re.fullmatch(r"(/[\w.~-]+)+/?", prefix, re.ASCII) for prefix in prefixes):
         raise ValueError("set it to paths such as /controlnet/, separated by commas")
     return prefixes
+
+
+def parse_hosts(text: str) -> tuple[str, ...]:
+    """Parse JOB_DOWNLOADS: names of hosts, separated by commas."""
+    hosts = tuple(part.strip().lower() for part in text.split(",") if part.strip())
+    if not all(re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", host) for host in hosts):
+        raise ValueError("set it to host names such as huggingface.co,civitai.com, or leave it out")
+    return hosts
+
+
+def parse_bytes(text: str) -> int:
+    """Parse a number of bytes, such as 20GB."""
+    size = parse_size(text)
+    if not size:
+        raise ValueError("set it to a size such as 20GB")
+    return size
 
 
 def parse_warmup(text: str) -> tuple[Warmup, ...]:

@@ -157,6 +157,20 @@ class Settings:
         "prefixes of routes that jobs may use beside /sdapi/v1/, with commas: /controlnet/",
         parse=parsers.parse_prefixes,
     )
+    job_downloads: tuple[str, ...] = _env(
+        "",
+        "hosts from which jobs may have LoRAs and checkpoints downloaded, with commas: "
+        "huggingface.co,civitai.com; empty: none",
+        parse=parsers.parse_hosts,
+    )
+    job_downloads_unverified: str = _env(
+        "off", "on takes downloads of jobs without sha256", ("on", "off")
+    )
+    job_downloads_max: int = _env(
+        "20GB",
+        "bytes of downloads of jobs that are kept; the least recently used go first",
+        parse=parsers.parse_bytes,
+    )
     handler_args: tuple[str, ...] = _env("", "arguments for RunPod's SDK, such as --rp_serve_api")
     metrics_port: int = _env("9090", "loopback port of Prometheus metrics; 0: none")
     tcmalloc: str = _env("auto", "memory allocator of the WebUI: auto, off or a library's path")

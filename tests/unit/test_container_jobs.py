@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from scripts.common.diagnostics.error import UserError
-from scripts.container.serverless import jobs
+from scripts.container.serverless import job_progress, jobs
 from scripts.container.serverless.jobs import JobContext, run_job
 from scripts.container.serverless.webui_facts import FactsCache
 from tests.support import scripted_webui
@@ -218,7 +218,7 @@ def test_a_webui_that_ignores_the_interrupt_is_replaced(
 def test_progress_is_reported_while_an_image_is_drawn(
     webui: WebUI, context: JobContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "_PROGRESS_INTERVAL", 0.01)
+    monkeypatch.setattr(job_progress, "_INTERVAL", 0.01)
     reported = threading.Event()
     reports: list[dict[str, Any]] = []
 

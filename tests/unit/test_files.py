@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -85,3 +87,31 @@ def test_a_lock_follows_the_name_not_the_renamed_file(tmp_path: Path) -> None:
 def test_a_missing_file_is_not_locked(tmp_path: Path) -> None:
     assert not is_locked(tmp_path / "none")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_shared_lock_tells_when_the_file_was_removed_before(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    seen: list[bool] = []
+
+    def lock() -> None:
+        with shared_lock(path) as is_current:
+            seen.append(is_current)
+
+    with shared_lock(path) as is_current:
+        assert is_current
+    with exclusive_lock(path, without_locks=False) as is_free:
+        assert is_free
+        thread = threading.Thread(target=lock)
+        thread.start()
+        while not someone_waits():
+            time.sleep(0.01)
+        path.unlink()
+    thread.join(10)
+    assert seen == [False]
+
+
+def someone_waits() -> bool:
+    """Return whether a thread of this process waits for a lock (`->` in /proc/locks)."""
+    lines = Path("/proc/locks").read_text().splitlines()
+    return any("->" in line and f" {os.getpid()} " in line for line in lines)

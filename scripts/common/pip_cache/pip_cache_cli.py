@@ -14,9 +14,8 @@ from typing import Any, Final
 
 from scripts.common.pip_cache.entries import Entry, Stats, measure, scan
 from scripts.common.pip_cache.prune import Pruned, prune
-from scripts.common.units import size
+from scripts.common.units import parse_size, size
 
-_UNITS: Final = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 _DAY: Final = 86_400.0
 _LARGEST: Final = 20
 
@@ -62,10 +61,10 @@ def _parser(cache: Path) -> argparse.ArgumentParser:
 
 
 def _bytes(text: str) -> int:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgt]?)b?", text.strip().lower())
-    if not match:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 20G")
-    return int(float(match[1]) * _UNITS[match[2]])
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _days(text: str) -> float:

@@ -19,10 +19,14 @@ from typing import Any, Final
 from scripts.common.diagnostics.error import UserError
 from scripts.common.webui_client import WebuiClient
 from scripts.container.log import log
+from scripts.container.paths import choose_job_models_folder
 from scripts.container.serverless.available import Available
+from scripts.container.serverless.downloaded_models import DownloadedModels
+from scripts.container.serverless.job_models import DownloadPolicy
 from scripts.container.serverless.job_output import JobResult
 from scripts.container.serverless.job_request import InputPolicy
 from scripts.container.serverless.jobs import Job, JobContext, run_job, stop_drawing
+from scripts.container.serverless.model_setup import ModelSetup
 from scripts.container.serverless.output_settings import BucketAccess
 from scripts.container.serverless.request_checks import RequestChecks
 from scripts.container.serverless.webui_facts import FactsCache
@@ -71,7 +75,16 @@ def make_context(settings: Settings) -> JobContext:
         read_log=partial(_read_log, settings.worker_dir),
         bucket=_find_bucket(),
         save_options=partial(save_options, settings),
+        models=_make_model_setup(settings, client) if settings.job_downloads else None,
     )
+
+
+def _make_model_setup(settings: Settings, client: WebuiClient) -> ModelSetup:
+    """Return what models by address need on this worker."""
+    unverified = settings.job_downloads_unverified == "on"
+    store = DownloadedModels(choose_job_models_folder(settings), settings.job_downloads_max)
+    policy = DownloadPolicy(settings.job_downloads, unverified)
+    return ModelSetup(client, policy, settings.data_dir, store)
 
 
 def _with_sdk(settings: Settings, runpod: Any) -> JobContext:  # noqa: ANN401 - a module

@@ -23,6 +23,8 @@ OWN_KEYS: Final[Mapping[str, str]] = {
     "timeout": "seconds that the job may take, at most `JOB_TIMEOUT`",
     "output": "object with `format`, `quality` and `delivery` of the images that are returned",
     "controlnet_maps": "true returns the maps that ControlNet made of its input images, too",
+    "loras": "list of LoRAs by address: objects with `url`, `sha256` and `weight`",
+    "checkpoint": "checkpoint by address: an object with `url` and `sha256`",
     "s3Config": "bucket of the job, as RunPod names it; usually beside `input`",
 }
 """Keys of an input that are not sent to the WebUI, and their meaning."""
@@ -81,8 +83,13 @@ def parse_job_input(value: object, time_limit: float) -> JobInput:
         if not isinstance(inner, dict | None):
             raise invalid(f"input.{key}", inner, "an object")
         fields.update(inner or {})
-    own = {key: fields.pop(key) for key in OWN_KEYS if key in fields}
+    own = {key: fields.pop(key) for key in OWN_KEYS if _is_own(key, fields)}
     return JobInput(method, endpoint, fields, timeout, own, tuple(warnings))
+
+
+def _is_own(key: str, fields: Mapping[str, Any]) -> bool:
+    """Return whether a key is there and for the worker; `checkpoint` as a text names an option."""
+    return key in fields and (key != "checkpoint" or isinstance(fields[key], dict))
 
 
 def invalid(name: str, value: object, expected: str) -> UserError:

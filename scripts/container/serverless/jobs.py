@@ -3,10 +3,8 @@
 Independent of RunPod: progress and uploads are functions of the job's context.
 """
 
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from http.client import HTTPException
@@ -19,6 +17,7 @@ from scripts.container.serverless.bucket import Upload, open_bucket
 from scripts.container.serverless.image_download import fetch_image
 from scripts.container.serverless.input_images import prepare_images
 from scripts.container.serverless.job_input import parse_job_input
+from scripts.container.serverless.job_models import DownloadPolicy, JobModel, parse_job_models
 from scripts.container.serverless.job_options import undo_afterwards
 from scripts.container.serverless.job_output import (
     JobResult,
@@ -27,7 +26,15 @@ from scripts.container.serverless.job_output import (
     invalid_answer,
     tidy_answer,
 )
+from scripts.container.serverless.job_progress import Report, reported_progress
 from scripts.container.serverless.job_request import DEFAULT, InputPolicy, JobRequest, make_request
+from scripts.container.serverless.model_setup import (
+    ModelSetup,
+    add_to_request,
+    check_use,
+    models_ready,
+    refuse_unusable,
+)
 from scripts.container.serverless.output_settings import (
     BucketAccess,
     OutputSettings,
@@ -43,7 +50,6 @@ from scripts.container.webui.image_format import image_format
 _QUICK: Final = 10.0  # seconds for requests that the WebUI answers at any time
 _INTERRUPT_TIME: Final = 10.0  # seconds that an interrupted image gets to end
 _POLL: Final = 0.05
-_PROGRESS_INTERVAL: Final = 1.0  # seconds between two progress reports
 
 Job = dict[str, Any]
 """A job as RunPod sends it, with `id` and `input`."""
@@ -68,6 +74,7 @@ class JobContext:
         bucket: of the worker, where images are uploaded; None to return base64.
         open_bucket: opens a bucket for the job of an id.
         save_options: writes options into the file that the WebUI reads at start.
+        models: what models by address need; None where jobs may name none.
         count_unsent: returns how many results RunPod's SDK has not sent yet.
     """
 
@@ -83,6 +90,7 @@ class JobContext:
     bucket: BucketAccess | None = None
     open_bucket: Callable[[BucketAccess, str], Upload] = open_bucket
     save_options: Callable[[Mapping[str, Any]], None] = lambda _: None
+    models: ModelSetup | None = None
     count_unsent: Callable[[], int] = lambda: 0
 
 
@@ -98,17 +106,19 @@ def run_job(job: Job, context: JobContext) -> JobResult:
         given = parse_job_input(job.get("input"), context.time_limit)
         output = parse_output(given.own, job.get("s3Config"))
         upload = _choose_upload(name, output, context)
+        policy = context.models.policy if context.models else DownloadPolicy()
+        models = parse_job_models(given.own, policy)
         log("job-started", job=name, api=given.endpoint or DEFAULT)
         deadline = started_at + given.timeout
         context.wait_until_ready(deadline - time.monotonic())
         request = make_request(given, context.facts.current(), context.policy)
+        refuse_unusable(request.name, request.fields, models)
         warnings = [*request.warnings, *context.checks.check(request.route.path, request.fields)]
         prepare_images(request.fields, fetch_image, deadline - time.monotonic())
         output = take_format(request.fields, output)
-        sent_at = time.monotonic()
-        response = _exchange(job, request, output, context, deadline)
-        warnings += _judge(response, request, context, context.read_log(sent_at))
-        result = _check(_parse(response), request, output)
+        report = partial(context.report_progress, job) if context.report_progress else None
+        result = _run(request, output, models, context, deadline, report)
+        warnings += result.pop("warnings", [])
         if warnings:
             result["warnings"] = warnings
         result = deliver(result, job_id=name, delivery=output.delivery, open_upload=upload)
@@ -153,8 +163,45 @@ def _choose_upload(
     return None
 
 
+def _run(
+    request: JobRequest,
+    output: OutputSettings,
+    models: Sequence[JobModel],
+    context: JobContext,
+    deadline: float,
+    report: Report | None,
+) -> JobResult:
+    """Run a request, with the models that its job names by address; most name none."""
+    if not (models and context.models):
+        return _draw(request, output, context, deadline, report)
+    with models_ready(context.models, models, deadline=deadline, report=report) as ready:
+        add_to_request(request.fields, ready)
+        result = _draw(request, output, context, deadline, report)
+        check_use(ready, result.get("parsed_info") or {})
+    return {**result, "downloads": [each.report() for each in ready]}
+
+
+def _draw(
+    request: JobRequest,
+    output: OutputSettings,
+    context: JobContext,
+    deadline: float,
+    report: Report | None,
+) -> JobResult:
+    """Send a request; return the checked answer, with warnings about how it has come about."""
+    sent_at = time.monotonic()
+    response = _exchange(request, output, context, deadline, report)
+    warnings = _judge(response, request, context, context.read_log(sent_at))
+    result = _check(_parse(response), request, output)
+    return {**result, "warnings": warnings} if warnings else result
+
+
 def _exchange(
-    job: Job, request: JobRequest, output: OutputSettings, context: JobContext, deadline: float
+    request: JobRequest,
+    output: OutputSettings,
+    context: JobContext,
+    deadline: float,
+    report: Report | None,
 ) -> Response:
     """Send a request and return the response, with options restored and progress reported."""
     is_post = request.route.method == "POST"
@@ -166,7 +213,7 @@ def _exchange(
             request.name if is_post else "",
             sets_options=bool(request.fields.get("override_settings")),
         ),
-        _reported_progress(job, request, context),
+        reported_progress(context.client, report if request.draws else None),
     ):
         return _send(request, context, deadline)
 
@@ -233,37 +280,3 @@ def _parse(response: Response) -> JobResult:
         raise invalid_answer("no JSON") from None
     # RunPod reads `error` and `refresh_worker` out of an object; a list is wrapped to be one.
     return answer if isinstance(answer, dict) else {"answer": answer}
-
-
-@contextmanager
-def _reported_progress(job: Job, request: JobRequest, context: JobContext) -> Iterator[None]:
-    """Report progress until the block ends; a failed report does not fail the job."""
-    report = context.report_progress
-    if not (report and request.draws):
-        yield
-        return
-    done = threading.Event()
-
-    def poll() -> None:
-        while not done.wait(_PROGRESS_INTERVAL):
-            try:
-                answer = context.client.request("GET", PROGRESS, timeout=_QUICK).json()
-                state = answer["state"]
-                progress = {
-                    "progress": round(float(answer["progress"]), 3),
-                    "step": state["sampling_step"],
-                    "steps": state["sampling_steps"],
-                    "eta_seconds": round(float(answer["eta_relative"]), 1),
-                }
-            except (OSError, HTTPException, ValueError, KeyError, TypeError):
-                continue
-            if not done.is_set():
-                report(job, progress)
-
-    thread = threading.Thread(target=poll, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join(_QUICK)

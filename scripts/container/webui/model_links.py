@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from scripts.common.concurrently import run_concurrently
+from scripts.common.diagnostics.error import UserError
 from scripts.common.files import write_atomically
 from scripts.common.models.folder_listing import Problem, describe_error
 from scripts.container.log import log
@@ -94,6 +95,43 @@ def link_models(settings: Settings, tree: ModelTree) -> list[Problem]:
     with suppress(OSError):  # the longer list does no harm
         _write_list(data_dir, wanted)
     return sorted(problems, key=lambda problem: str(problem.path))
+
+
+def add_link(data_dir: Path, place: str, target: Path) -> None:
+    """Make one more link while the WebUI runs; the worker's next start removes it.
+
+    Links to nothing that were added so before are removed: their models were evicted.
+
+    Args:
+        data_dir: the data folder.
+        place: of the link in it.
+        target: where it leads.
+
+    Raises:
+        OSError: the list of links cannot be written.
+        UserError: the link cannot be made (code `models-unseen`).
+    """
+    before = _read_list(data_dir)
+    link, name = data_dir / place, str(target)
+    if before.get(place) != name or _read_link(link) != name:
+        folder = Path(place).parent
+        gone = [
+            each
+            for each in before
+            if Path(each).parent == folder and not (data_dir / each).exists()
+        ]
+        kept = {each: before[each] for each in before if each not in gone}
+        _write_list(data_dir, {**before, place: name})
+        for each in gone:
+            with suppress(OSError):
+                if _read_link(data_dir / each) == before[each]:
+                    (data_dir / each).unlink()
+        reason = _make_folder(data_dir.resolve(), link.parent) or _make_link(
+            link, name, before.get(place)
+        )
+        if reason:
+            raise UserError(reason, location=str(link), code="models-unseen")
+        _write_list(data_dir, {**kept, place: name})
 
 
 def _make_links(
