@@ -539,3 +539,12 @@ def test_a_webui_that_loaded_half_a_model_is_replaced(webui: WebUI, context: Job
     assert replaced
     assert not run_job({"input": {"prompt": "x"}}, context).get("refresh_worker")
     assert len(replaced) == 1
+
+
+def test_an_unreadable_list_of_embeddings_fails_no_drawn_job(
+    webui: WebUI, context: JobContext
+) -> None:
+    webui.on("embeddings", (500, {"error": "ValidationError", "errors": "shape", "detail": ""}))
+    result = run_job({"input": {"prompt": "x"}}, context)
+    assert result["images"]
+    assert "embeddings" in result["warnings"][0]

@@ -143,12 +143,16 @@ class RequestChecks:
         """
         prompts = [*list_prompts(path, body).values(), str(body.get("negative_prompt") or "")]
         text = "\n".join(prompts)
-        if not text.strip() or not _named_in(text, self._embeddings("loaded", "skipped")):
-            return []
-        self.available.forget_rows("embeddings")
+        try:
+            if not text.strip() or not _named_in(text, self._embeddings("loaded", "skipped")):
+                return []
+            self.available.forget_rows("embeddings")
+            skipped = _named_in(text, self._embeddings("skipped"))
+        except UserError as error:  # the image is there; only this is unknown
+            return [f"whether embeddings fit the model is unknown: {error.message}"]
         return [
             f"the embedding {name!r} in the prompt does not fit this model and did nothing"
-            for name in _named_in(text, self._embeddings("skipped"))
+            for name in skipped
         ]
 
     def _require_whole_files(self, references: Iterable[Reference]) -> None:
