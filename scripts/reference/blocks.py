@@ -20,6 +20,7 @@ from scripts.host.inspect.structure import Inspection
 from scripts.host.registry.push import PushRecord
 from scripts.host.reports.build_report import BuildReport
 from scripts.reference import reference_tables as tables
+from scripts.reference.feature_tables import feature_list, weight_list
 
 RESULTS: Final = ROOT / "benchmarks" / "results"
 _COMPARISON: Final = (
@@ -83,8 +84,8 @@ def _describe_machine(facts: dict[str, Any]) -> str:
 BLOCKS: Final[dict[str, Callable[[], str]]] = {
     "comparison": comparison,
     "config-keys": tables.config_keys,
-    "features": tables.feature_list,
-    "weights": tables.weight_list,
+    "features": feature_list,
+    "weights": weight_list,
     "tasks": tables.task_list,
     "sessions": tables.sessions,
     "smoke-options": tables.smoke_options,

@@ -15,8 +15,6 @@ import noxfile
 import tasks
 from scripts.common.checks.check import LEVELS, CheckResult
 from scripts.common.diagnostics.table import diagnostics
-from scripts.common.models.weights import FEATURES, auxiliary_weights, weights_of
-from scripts.common.units import size
 from scripts.common.webui_flags import BUILTIN_FLAGS, CONDITIONS, VARIABLE_FLAGS, BuiltinFlag
 from scripts.container.serverless.job_fields import MISNAMED, OPTION_NAMES
 from scripts.container.serverless.job_input import OWN_KEYS
@@ -116,37 +114,6 @@ def _type(node: dict[str, Any]) -> str:
 
 def _default(node: dict[str, Any]) -> str:
     return code(json.dumps(node["default"])) if "default" in node else ""
-
-
-def feature_list() -> str:
-    """List every feature with the number and size of its files, as far as it is known."""
-    rows = []
-    for feature, purpose in FEATURES.items():
-        weights = weights_of(feature)
-        total = sum(each.size or 0 for each in weights)
-        more = "" if all(each.size for each in weights) else "more than "
-        rows.append(
-            (code(feature), purpose, str(len(weights)), f"{more}{size(total)}" if total else "")
-        )
-    return table(("feature", "purpose", "files", "size"), rows)
-
-
-def weight_list() -> str:
-    """List every file of the features: place, what needs it, size, licence."""
-    rows = [
-        (
-            ", ".join(map(code, row.features)),
-            code(f"{row.hub}/{row.file}" if row.is_hub_cache else row.data_path or row.path),
-            f"{row.use} {', '.join(row.names)}",
-            size(row.size) if row.size else "",
-            row.licence or "not stated",
-            "known" if row.sha256 else "by `invoke pin`",
-            ", ".join(row.releases) or "all",
-        )
-        for row in auxiliary_weights()
-    ]
-    header = ("feature", "file", "needed by", "size", "licence", "checksum", "releases")
-    return table(header, rows)
 
 
 def task_list() -> str:
