@@ -1,8 +1,9 @@
 """Estimate the memory that checkpoints take, from the headers of their files.
 
-The WebUI loads half-precision weights on a GPU, but for the VAE (`--no-half-vae`), and
+The WebUI loads half-precision weights on a GPU, but for the VAE with `--no-half-vae`, and
 single-precision ones on the processor (`load_model_weights` in `modules/sd_models.py`), whatever
-the file holds. Alike in A1111 v1.9.3 and v1.10.1.
+the file holds. Alike in A1111 v1.9.3 and v1.10.1. The VAE, 0.08 billion weights, counts as one in
+single precision, with or without that flag.
 """
 
 from __future__ import annotations
