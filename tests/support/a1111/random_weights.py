@@ -156,11 +156,22 @@ def vae() -> dict[str, Any]:
     return {"models/VAE/random.safetensors": tensors}
 
 
+def vaeapprox() -> dict[str, Any]:
+    """The decoder of live previews, which each job of SDXL loads (`modules/sd_vae_approx.py`)."""
+    channels, kernels = (4, 8, 16, 32, 64, 32, 16, 8, 3), (7, 5, *[3] * 6)
+    tensors = {}
+    for number, kernel in enumerate(kernels):
+        layer = torch.nn.Conv2d(channels[number], channels[number + 1], kernel)
+        for part, tensor in layer.state_dict().items():
+            tensors[f"conv{number + 1}.{part}"] = tensor
+    return {"models/VAE-approx/vaeapprox-sdxl.pt": tensors}
+
+
 MAKERS: dict[str, Callable[[], dict[str, Any]]] = {
     make.__name__: make
     for make in (
         *(esrgan, realesrgan, swinir, scunet, dat, gfpgan, codeformer, facexlib),
-        *(lora, embedding, hypernetwork, vae),
+        *(lora, embedding, hypernetwork, vae, vaeapprox),
     )
 }
 
