@@ -17,6 +17,7 @@ from scripts.common.checks.smoke_report import (
 )
 from scripts.common.diagnostics.table import diagnostics
 from scripts.common.gpu.gpu_facts import Device
+from scripts.host.config.load import ROOT
 from scripts.host.reports.smoke_rendering import (
     earlier_proves_more,
     format_summary,
@@ -166,3 +167,10 @@ def test_memory_is_drawn_from_two_samples_on() -> None:
     )
     assert "Memory of the container" not in one
     assert "peak 2 GB" in two
+
+
+def test_the_page_shows_the_checks_of_every_group() -> None:
+    groups = [path.stem.removeprefix("test_") for path in (ROOT / "tests/smoke").glob("test_*.py")]
+    checks = tuple(CheckResult(f"check of {each}", "passed", group=each) for each in groups)
+    page = render_page(report_of(*checks), {})
+    assert [check.name for check in checks if check.name not in page] == []

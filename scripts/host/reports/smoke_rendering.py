@@ -20,6 +20,7 @@ _GROUPS: Final = {
     "start": "The container's start",
     "gpu": "The GPU",
     "serving": "The API",
+    "models": "The models in the image",
     "end": "After the jobs",
     "": "Others",
 }
