@@ -252,6 +252,22 @@ def test_options_changed_by_a_failed_job_are_restored(webui: WebUI, context: Job
     assert options == {"CLIP_stop_at_last_layers": 1, "sd_vae": "Automatic"}
 
 
+def test_whole_numbers_of_options_stay_whole(webui: WebUI, context: JobContext) -> None:
+    # The WebUI answers with 2.0 for 2, and fails to draw when it is set to 2.0.
+    options: dict[str, Any] = {"CLIP_stop_at_last_layers": 2.0, "eta_ancestral": 0.5}
+    set_to: list[str] = []
+
+    def get_or_set(changes: Any) -> Any:
+        options.update(changes or {})
+        set_to.append(repr(changes))
+        return options
+
+    webui.on("options", get_or_set)
+    run_job({"input": {"api": "options", "CLIP_stop_at_last_layers": 3.0}}, context)
+    assert "{'CLIP_stop_at_last_layers': 3}" in set_to
+    assert "{'CLIP_stop_at_last_layers': 2}" in set_to
+
+
 def test_options_that_a_job_sets_end_with_it(webui: WebUI, context: JobContext) -> None:
     options = {"CLIP_stop_at_last_layers": 1, "sd_vae": "Automatic"}
     seen: list[object] = []

@@ -57,6 +57,8 @@ def check_options(where: str, settings: dict[str, Any], options: Mapping[str, An
             near = difflib.get_close_matches(name, options, n=3, cutoff=0.6)
             hint = f"did you mean {' or '.join(near)}?" if near else "list them with api: options"
             raise UserError(f"{where}.{name[:60]} is no option of the WebUI", hint=hint, code=_CODE)
+        elif isinstance(value, float):
+            settings[name] = _without_fraction(value)
         elif isinstance(value, str) and isinstance(options.get(name), int | float):
             settings[name] = _convert(f"{where}.{name}", value, options[name])
             warnings.append(f"{name}: {value!r} is read as {settings[name]!r}")
@@ -136,4 +138,14 @@ def _read_options(client: WebuiClient) -> dict[str, Any]:
         options = client.request("GET", "/sdapi/v1/options", timeout=_TIMEOUT).json()
     except (OSError, HTTPException, ValueError):
         return {}
-    return options if isinstance(options, dict) else {}
+    options = options if isinstance(options, dict) else {}
+    return {name: _without_fraction(value) for name, value in options.items()}
+
+
+def _without_fraction(value: Any) -> Any:  # noqa: ANN401 - any JSON
+    """Return 2.0 as 2: the WebUI answers so for whole numbers, and uses some as an index.
+
+    `typemap` in `modules/options.py` makes every integer option a number of the answer;
+    `hidden_states[-opts.CLIP_stop_at_last_layers]` in `modules/sd_hijack_clip.py` fails for 2.0.
+    """
+    return int(value) if isinstance(value, float) and value.is_integer() else value
