@@ -288,6 +288,19 @@ def test_weights_that_are_there_are_used(
     assert "error" not in run_job({"input": {"prompt": "x", **job}}, context)
 
 
+def test_weights_that_were_added_after_the_start_are_used(
+    webui: WebUI, context: JobContext, tmp_path: Path
+) -> None:
+    def link() -> None:
+        place_weights(tmp_path, "upscaler", "DAT x2")
+
+    checks = RequestChecks(
+        Available(webui.client, lambda: 1, link), WeightPlaces(tmp_path, tmp_path, {})
+    )
+    job = {"input": extras(upscaler_1="DAT x2")}
+    assert "error" not in run_job(job, replace(context, checks=checks))
+
+
 def test_an_upscaler_that_was_listed_from_a_file_needs_that_file(
     webui: WebUI, context: JobContext, tmp_path: Path
 ) -> None:

@@ -34,6 +34,7 @@ class Available:
         link_new_models: links models that have appeared on the volume into the WebUI's folders.
 
     Attributes:
+        link_new_models: as above.
         failed_upscales: what went wrong with upscaled images that the process has kept, by digest
             of the image and name of the upscaler.
     """
@@ -45,7 +46,7 @@ class Available:
         link_new_models: Callable[[], None],
     ) -> None:
         self._client, self._identify_process = client, identify_process
-        self._link_new_models = link_new_models
+        self.link_new_models = link_new_models
         self.failed_upscales: dict[tuple[str, str], str] = {}
         self._answers: dict[str, Any] = {}
         self._names: dict[Kind, Names | None] = {}
@@ -86,7 +87,7 @@ class Available:
         if not renewed:
             return
         with self._lock:
-            self._link_new_models()
+            self.link_new_models()
             for route in dict.fromkeys(REFRESHES[kind] for kind in renewed):
                 if route:
                     self._request("POST", route)

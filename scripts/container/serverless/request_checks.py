@@ -23,7 +23,7 @@ from scripts.container.serverless.request_references import (
     restores_faces,
 )
 from scripts.container.serverless.request_warnings import warn_of_networks, warn_of_no_effect
-from scripts.container.serverless.weights_check import WeightPlaces, find_damage
+from scripts.container.serverless.weights_check import MissingWeights, WeightPlaces, find_damage
 from scripts.container.status.log_findings import Finding
 
 Body = Mapping[str, Any]
@@ -232,19 +232,23 @@ class RequestChecks:
 
     def _require_weights(self, references: Iterable[Reference]) -> None:
         for reference in references:
-            if not reference.use:
-                continue
-            rows = self.available.rows("upscalers") if reference.use == "upscaler" else None
-            matches = [row for row in rows or () if row["name"] == reference.name]
-            row = matches[0] if matches else {}
-            missing = self._places.find_missing(reference.use, reference.name, row)
-            if missing:
+            if self._find_missing_weights(reference):
+                self.available.link_new_models()
+            if missing := self._find_missing_weights(reference):
                 more = len(missing.files) - _FILES_SHOWN
                 files = ", ".join(map(str, missing.files[:_FILES_SHOWN]))
                 message = f"input.{reference.field}: the weights of {reference.kind}"
                 message += f" {reference.name!r} are not on this worker: {files}"
                 message += f" and {more} more" if more > 0 else ""
                 raise UserError(message, hint=missing.hint, code="weights-missing")
+
+    def _find_missing_weights(self, reference: Reference) -> MissingWeights | None:
+        if not reference.use:
+            return None
+        rows = self.available.rows("upscalers") if reference.use == "upscaler" else None
+        matches = [row for row in rows or () if row["name"] == reference.name]
+        row = matches[0] if matches else {}
+        return self._places.find_missing(reference.use, reference.name, row)
 
 
 def _works_on_images(path: str) -> bool:
