@@ -224,6 +224,20 @@ def test_a_job_cannot_upload_into_the_network(tmp_path: Path, runpod_python: Pat
         assert "not-a-secret" not in worker.log_text
 
 
+def test_a_job_cannot_download_from_the_network(tmp_path: Path, runpod_python: Path) -> None:
+    environment = {"JOB_DOWNLOADS": "127.0.0.1", "VOLUME_DIR": str(tmp_path / "none")}
+    with (
+        runpod.running() as platform,
+        bucket.running() as store,
+        serverless(tmp_path, runpod_python, **environment, **platform.environment()) as worker,
+    ):
+        source = {"url": f"{store.url}/style.safetensors", "sha256": "0" * 64}
+        error = platform.do({**JOB, "loras": [source]})["error"]
+        assert "input.loras[0]" in error
+        assert "[address-not-public]" in error
+        assert list((worker.dir / "job-models").iterdir()) == []
+
+
 def test_a_cuda_error_replaces_worker_and_webui(tmp_path: Path, runpod_python: Path) -> None:
     with runpod.running() as platform:
         environment = {
