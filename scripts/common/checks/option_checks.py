@@ -36,17 +36,33 @@ class OptionSubject:
     options: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class OptionProblem:
+    """An option that the WebUI does not have as it should.
+
+    Args:
+        name: of the option.
+        reason: what is wrong, as a clause.
+        is_mistyped: its value is of another type than its default. In v1.9.3 and v1.10.1 that
+            makes `/sdapi/v1/options` answer 500, unless the default is empty, zero or false.
+    """
+
+    name: str
+    reason: str
+    is_mistyped: bool = False
+
+
 @check("the WebUI has the configured options", CODE)
 def has_configured_options(subject: OptionSubject) -> Judgement:
     """Compare names, types and values of `webui.settings` with the WebUI's options."""
     if not subject.options:
         raise CheckSkipped("webui.settings is empty")
     problems = find_option_problems(subject.client, subject.options)
-    return judge(", ".join(subject.options), "; ".join(problems.values()))
+    return judge(", ".join(subject.options), "; ".join(problem.reason for problem in problems))
 
 
-def find_option_problems(client: WebuiClient, wanted: Mapping[str, Any]) -> dict[str, str]:
-    """Return what is wrong with options, by name.
+def find_option_problems(client: WebuiClient, wanted: Mapping[str, Any]) -> list[OptionProblem]:
+    """Return what is wrong with options.
 
     Args:
         client: of the WebUI.
@@ -56,25 +72,26 @@ def find_option_problems(client: WebuiClient, wanted: Mapping[str, Any]) -> dict
         UserError: the API does not answer, or does not describe its options.
     """
     known = _read_schemas(client)
-    problems = {}
+    problems = []
     for name, value in wanted.items():
         if name not in known:
-            problems[name] = _unknown(name, known)
+            problems.append(OptionProblem(name, _unknown(name, known)))
             continue
         default = known[name].get("default")
         if default is not None and _kind(default) != _kind(value):
-            problems[name] = f"{name} is {value!r}, not {_kind(default)} such as {default!r}"
+            reason = f"{name} is {value!r}, not {_kind(default)} such as {default!r}"
+            problems.append(OptionProblem(name, reason, is_mistyped=True))
     if problems:
         return problems
     response = request(client, _OPTIONS, timeout=_TIMEOUT)
     if response.status != 200:
         raise UserError(f"the WebUI answered {response.error()}", location=_OPTIONS, code=CODE)
     actual = response.json()
-    return {
-        name: f"{name} is {actual.get(name)!r} in the WebUI, not {value!r}"
+    return [
+        OptionProblem(name, f"{name} is {actual.get(name)!r} in the WebUI, not {value!r}")
         for name, value in wanted.items()
         if actual.get(name) != value
-    }
+    ]
 
 
 def _read_schemas(client: WebuiClient) -> dict[str, dict[str, Any]]:

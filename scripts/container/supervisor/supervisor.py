@@ -130,11 +130,11 @@ class Supervisor:
         if self._is_running(webui):
             self._replace_webui(reason, code)
 
-    def on_wrong_options(self) -> None:
-        """Refuse to serve with other options than those that were set, if preflight is strict."""
-        if self._settings.preflight == "strict":
+    def on_wrong_options(self, breaks_api: bool) -> None:
+        """Refuse to serve with an option that breaks the API, in strict mode with any wrong one."""
+        if breaks_api or self._settings.preflight == "strict":
             log("refused", level="error", reason="the WebUI's options are wrong")
-            self._exit_code = ExitCode.REFUSED
+            self._exit_code = ExitCode.FAILED if breaks_api else ExitCode.REFUSED
 
     def on_process_exit(self, child: ChildProcess) -> None:
         """Act on the end of a process: restart it within limits, or end the worker."""

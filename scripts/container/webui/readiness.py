@@ -5,13 +5,15 @@ models is also there after loading has failed. The same image warms the GPU up, 
 job is as fast as the second; an image of each size that customers use does so for all of them.
 """
 
+from __future__ import annotations
+
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.webui_client import PROGRESS, WebuiClient
@@ -19,6 +21,9 @@ from scripts.container.log import log
 from scripts.container.setting_parsers import Warmup
 from scripts.container.settings import Settings
 from scripts.container.webui.webui_options import read_options, save_options
+
+if TYPE_CHECKING:
+    from scripts.common.checks.option_checks import OptionProblem
 
 _FORMAT, _PNG = "samples_format", "png"  # an option of the WebUI, and its default
 _POLL: Final = 0.05  # seconds between two requests to a port that is still closed
@@ -35,7 +40,7 @@ def monitor(
     on_api_up: Callable[[], None],
     on_warmed_up: Callable[[], None],
     on_unhealthy: Callable[[str, str], None],
-    on_wrong_options: Callable[[], None],
+    on_wrong_options: Callable[[bool], None],
 ) -> None:
     """Watch one process of the WebUI from a thread; return at once.
 
@@ -46,7 +51,8 @@ def monitor(
         on_api_up: called when the API first answers; the model may be missing.
         on_warmed_up: called when every image of WARMUP was drawn.
         on_unhealthy: called with reason and code when it cannot draw, or answers no more.
-        on_wrong_options: called after the log has named options that are unknown or wrong.
+        on_wrong_options: called after the log has named options that are unknown or wrong, with
+            whether one of them breaks the API.
     """
     client = WebuiClient.local(settings.webui_host, settings.webui_port, settings.api_auth)
 
@@ -57,8 +63,8 @@ def monitor(
         try:
             _wait_for_port(client, deadline, ended)
             on_api_up()
-            if options and not _has_options(client, options):
-                on_wrong_options()
+            if problems := _log_option_problems(client, options):
+                on_wrong_options(any(problem.is_mistyped for problem in problems))
             if settings.warmup:
                 with _png_answers(settings, client):
                     for warmup in settings.warmup:
@@ -92,18 +98,21 @@ def _wait_for_port(client: WebuiClient, deadline: float, ended: threading.Event)
     raise UserError("the API did not answer in time", code="port-closed")
 
 
-def _has_options(client: WebuiClient, options: Mapping[str, Any]) -> bool:
-    """Return whether the WebUI has these options; log those that it has not."""
+def _log_option_problems(client: WebuiClient, options: Mapping[str, Any]) -> list[OptionProblem]:
+    """Return and log the options that the WebUI does not have as it should."""
+    if not options:
+        return []
     from scripts.common.checks.option_checks import CODE, find_option_problems
 
     try:
         problems = find_option_problems(client, options)
     except UserError as error:
         log("options-unchecked", level="warning", reason=error.message, code=CODE)
-        return True
-    for name, reason in problems.items():
-        log("option-wrong", level="warning", option=name, reason=reason, code=CODE)
-    return not problems
+        return []
+    for problem in problems:
+        level = "error" if problem.is_mistyped else "warning"
+        log("option-wrong", level=level, option=problem.name, reason=problem.reason, code=CODE)
+    return problems
 
 
 def _png_answers(settings: Settings, client: WebuiClient) -> AbstractContextManager[None]:
