@@ -193,7 +193,7 @@ def test_the_whole_answer_is_held_against_the_limit_of_its_route(
 
 def test_text_counts_as_it_is_sent(webui: WebUI, context: JobContext) -> None:
     """Quotes are escaped, and letters beyond ASCII are sent as UTF-8."""
-    result = {"a": 'ä "quoted"\n'}
+    result = {"a": 'ä "quoted"\n', "images": [IMAGE, OTHER], "image": IMAGE}
     sent = json.dumps({"output": result}, ensure_ascii=False).encode()
     assert job_output.measure_answer(result) == len(sent)
     webui.on("samplers", [{"name": '"' * 5_000_000}])

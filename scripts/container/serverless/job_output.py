@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from scripts.common.checks.images import check_ends, decode_base64, file_suffix
@@ -22,6 +22,8 @@ is refused with status 400, and the job counts as completed without an output.
 """
 
 JobResult = dict[str, Any]
+Place = tuple[str, int | None]
+"""Field of an answer that holds an image, and the index in it if it is a list."""
 
 # What base64 begins with for PNG, JPEG, WebP, GIF, BMP and TIFF, and data URIs.
 _IMAGE: Final = re.compile(r"(data:image/|iVBORw0KGgo|/9j/|UklGR|R0lGOD|Qk[0-3]|SUkqA|TU0AK)")
@@ -117,8 +119,14 @@ def deliver(
 
 
 def measure_answer(result: JobResult) -> int:
-    """Return the bytes of an answer as RunPod's SDK sends it (`rp_http._handle_result`)."""
-    return len(json.dumps({"output": result}, ensure_ascii=False).encode("utf-8", "replace"))
+    """Return the bytes of an answer as RunPod's SDK sends it (`rp_http._handle_result`).
+
+    Base64 is sent as it is, so it is counted without being encoded once more.
+    """
+    images = dict(_find_images(result))
+    rest = _replace_images(result, dict.fromkeys(images, ""))
+    sent = json.dumps({"output": rest}, ensure_ascii=False).encode("utf-8", "replace")
+    return len(sent) + sum(map(len, images.values()))
 
 
 def invalid_answer(content: str) -> UserError:
@@ -132,18 +140,27 @@ def _upload_images(result: JobResult, open_upload: Callable[[], Upload]) -> JobR
     if not files:
         return result
     upload = open_upload()
-    uploaded = dict(result)
-    for (field, index), file in files.items():
-        address = upload(file, file_suffix(file, file[-64:]))
+    addresses = {
+        place: upload(file, file_suffix(file, file[-64:])) for place, file in files.items()
+    }
+    return _replace_images(result, addresses)
+
+
+def _replace_images(result: JobResult, texts: Mapping[Place, str]) -> JobResult:
+    """Return an answer with other texts at the places of images."""
+    replaced = dict(result)
+    if isinstance(result.get("images"), list):
+        replaced["images"] = list(result["images"])
+    for (field, index), text in texts.items():
         if index is None:
-            uploaded[field] = address
+            replaced[field] = text
         else:
-            uploaded[field] = [*uploaded[field][:index], address, *uploaded[field][index + 1 :]]
-    return uploaded
+            replaced[field][index] = text
+    return replaced
 
 
-def _find_images(result: JobResult) -> Iterator[tuple[tuple[str, int | None], str]]:
-    """Yield field, index in a list, and base64 of every image that is the answer's own."""
+def _find_images(result: JobResult) -> Iterator[tuple[Place, str]]:
+    """Yield place and base64 of every image that is the answer's own."""
     images = result.get("images")
     for index, image in enumerate(images if isinstance(images, list) else ()):
         if isinstance(image, str) and _IMAGE.match(image):
