@@ -62,18 +62,7 @@ def check_fields(
     Raises:
         UserError: the WebUI would refuse a field, or fail on it (code `input-invalid`).
     """
-    warnings: list[str] = []
-    known = route.fields
-    if known is not None and (facts.api or route.method == "GET"):
-        warnings += _move_options(known, fields, facts)
-        warnings += _check_names(route, known, fields, facts, refuse_unknown=refuse_unknown)
-        warnings += _drop_empty(known, fields)
-        warnings += _convert_values(known, fields)
-        for name in route.body.required if route.body else ():
-            if name not in fields:
-                raise UserError(
-                    f"input.{name} is missing", hint=f"{route.name} needs it", code=_CODE
-                )
+    warnings = _check_described(route, fields, facts, refuse_unknown=refuse_unknown)
     if route.name == "options" and route.method == "POST":
         return warnings + check_options("input", fields, facts.options)
     if isinstance(settings := fields.get("override_settings"), dict):
@@ -90,6 +79,28 @@ def check_fields(
         for name in SIDES
         if isinstance(value := fields.get(name), int) and value % 8
     ]
+
+
+def _check_described(
+    route: Route, fields: dict[str, Any], facts: WebuiFacts, *, refuse_unknown: bool
+) -> list[str]:
+    """Check fields by the description of their route; nothing where it is not described.
+
+    Raises:
+        UserError: as `check_fields`.
+    """
+    known = route.fields
+    if known is None or not facts.api:
+        return []
+    warnings = _move_options(known, fields, facts)
+    warnings += _check_names(route, known, fields, facts, refuse_unknown=refuse_unknown)
+    warnings += _drop_empty(known, fields)
+    warnings += _convert_values(known, fields)
+    for name in route.body.required if route.body else ():
+        if name not in fields:
+            hint = f"{route.name} needs it"
+            raise UserError(f"input.{name} is missing", hint=hint, code=_CODE)
+    return warnings
 
 
 def _move_options(

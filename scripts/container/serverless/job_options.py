@@ -31,7 +31,7 @@ _CODE: Final = "input-invalid"
 
 
 def check_options(where: str, settings: dict[str, Any], options: Mapping[str, Any]) -> list[str]:
-    """Check the names of options that a job sets; remove null where an option cannot be null.
+    """Check and convert the options that a job sets; remove null where an option cannot be null.
 
     Args:
         where: what holds them, for messages.
@@ -45,24 +45,27 @@ def check_options(where: str, settings: dict[str, Any], options: Mapping[str, An
         UserError: the WebUI has no such option, or jobs may not set it (code `input-invalid`).
     """
     warnings = []
-    for name in list(settings):
+    for name, value in list(settings.items()):
         if any(_is_like(name, pattern) for pattern in PATH_OPTIONS):
             hint = "it chooses where the worker writes files"
             raise UserError(f"{where}.{name}: jobs may not set it", hint=hint, code=_CODE)
-        value = settings[name]
         if (value is None and options.get(name) is not None) or (value == "" and name in _NAMES):
             del settings[name]
             warnings.append(f"{name}: {value!r} is no value of this option and was left out")
         elif options and name not in options and value is not None:
-            near = difflib.get_close_matches(name, options, n=3, cutoff=0.6)
-            hint = f"did you mean {' or '.join(near)}?" if near else "list them with api: options"
-            raise UserError(f"{where}.{name[:60]} is no option of the WebUI", hint=hint, code=_CODE)
+            raise _unknown(where, name, options)
         elif isinstance(value, float):
             settings[name] = _without_fraction(value)
         elif isinstance(value, str) and isinstance(options.get(name), int | float):
             settings[name] = _convert(f"{where}.{name}", value, options[name])
             warnings.append(f"{name}: {value!r} is read as {settings[name]!r}")
     return warnings
+
+
+def _unknown(where: str, name: str, options: Mapping[str, Any]) -> UserError:
+    near = difflib.get_close_matches(name, options, n=3, cutoff=0.6)
+    hint = f"did you mean {' or '.join(near)}?" if near else "list them with api: options"
+    return UserError(f"{where}.{name[:60]} is no option of the WebUI", hint=hint, code=_CODE)
 
 
 def _convert(where: str, text: str, usual: float) -> Any:  # noqa: ANN401 - a switch or a number
