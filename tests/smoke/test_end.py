@@ -1,4 +1,4 @@
-"""Check what the jobs leave behind: GPU memory, a clean stop, a log without known failures."""
+"""Check what the jobs leave behind: a clean stop, a log without known failures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import pytest
 
-from scripts.common.checks.api_checks import AFTER_JOBS_CHECKS, ApiSubject
 from scripts.common.checks.check import Check, check, judge
 from scripts.common.diagnostics.table import excerpt, find_failure
 from scripts.common.gpu.judge import Judgement
@@ -34,13 +33,6 @@ def log_is_clean(worker: WorkerContainer) -> Judgement:
     if row := find_failure(log):
         return judge("", f"the log contains: {excerpt(row.code, log, context=0)}", row.code)
     return judge(f"{len(log.splitlines())} lines")
-
-
-@pytest.mark.parametrize("check", AFTER_JOBS_CHECKS, ids=str)
-def test_memory(
-    check: Check[ApiSubject], answering: ApiSubject, examine: Callable[..., None]
-) -> None:
-    examine(check, answering)
 
 
 @pytest.mark.parametrize("check", [stops_in_time], ids=str)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from scripts.common.checks.api_checks import JOB_CHECKS, ApiSubject
+from scripts.common.checks.api_checks import AFTER_JOBS_CHECKS, JOB_CHECKS, ApiSubject
 from scripts.common.checks.check import Check
 from scripts.common.checks.option_checks import OptionSubject, has_configured_options
 from tests.smoke.recording import Run
@@ -22,3 +22,11 @@ def test_serving(
 def test_options(answering: ApiSubject, run: Run, examine: Callable[..., None]) -> None:
     options = {**run.target.options, **run.target.png_settings}
     examine(has_configured_options, OptionSubject(answering.client, options))
+
+
+# Before the checks of models: the WebUI keeps upscalers and face restorers in the GPU's memory.
+@pytest.mark.parametrize("check", AFTER_JOBS_CHECKS, ids=str)
+def test_memory(
+    check: Check[ApiSubject], answering: ApiSubject, examine: Callable[..., None]
+) -> None:
+    examine(check, answering)
