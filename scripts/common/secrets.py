@@ -1,13 +1,16 @@
-"""Replace the secrets of the environment in texts."""
+"""Read the secrets of the environment, and replace them in texts."""
 
+import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from functools import partial
 from typing import Final
 
+from scripts.common.diagnostics.error import UserError
+
 _SECRET_NAMES: Final = re.compile(
     r"API_AUTH|HF_TOKEN|HUGGING_FACE_HUB_TOKEN|TOKEN_.+|RUNPOD_(AI_)?API_KEY"
-    r"|BUCKET_(ACCESS_KEY_ID|SECRET_ACCESS_KEY)"
+    r"|BUCKET_(ACCESS_KEY_ID|SECRET_ACCESS_KEY)|CIVITAI_(API_)?(TOKEN|KEY)"
 )
 _SHORTEST_SECRET: Final = 4  # shorter ones are in too many words
 
@@ -17,9 +20,31 @@ def is_secret(variable: str) -> bool:
     return bool(_SECRET_NAMES.fullmatch(variable))
 
 
+def strip_secrets(environ: MutableMapping[str, str]) -> None:
+    """Remove white space around secrets: the line break of a file, a space from the clipboard.
+
+    A password may begin or end with spaces, so API_AUTH loses line breaks only.
+    """
+    for name in filter(is_secret, list(environ)):
+        environ[name] = environ[name].strip("\r\n" if name == "API_AUTH" else None)
+
+
+def read_token(variable: str) -> str:
+    """Return a token of the environment without white space around it; empty where none is set.
+
+    Raises:
+        UserError: no HTTP header can hold it; the message does not quote it.
+    """
+    token = os.environ.get(variable, "").strip() if variable else ""
+    if not re.fullmatch(r"[!-~]*", token):
+        message = f"{variable} holds a space, a line break or a letter that no token has"
+        raise UserError(message, hint="set the token alone", code="setting-invalid")
+    return token
+
+
 def make_redactor(environ: Mapping[str, str]) -> Callable[[str], str]:
     """Return a function that replaces the secrets of an environment in a text."""
-    found = {value for name, value in environ.items() if is_secret(name)}
+    found = {value.strip() for name, value in environ.items() if is_secret(name)}
     for login in environ.get("API_AUTH", "").split(","):
         found |= {login, login.partition(":")[2]}
     secrets = sorted((text for text in found if len(text) >= _SHORTEST_SECRET), key=len)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 
 from scripts.common.diagnostics.error import UserError
+from scripts.common.secrets import strip_secrets
 from scripts.container.settings import Settings
 
 
@@ -20,6 +21,7 @@ def main(arguments: Sequence[str]) -> int:
         arguments: the command and its own arguments.
     """
     command = arguments[0] if arguments else "serve"
+    strip_secrets(os.environ)  # before the log learns which texts it must replace
     try:
         settings = Settings.from_environment(os.environ)
         return _run(command, settings, arguments[1:])
@@ -27,6 +29,11 @@ def main(arguments: Sequence[str]) -> int:
         from scripts.container.log import log
 
         log("failed", level="error", reason=str(error))
+        return 1
+    except Exception as error:  # Python would print its traceback with the secrets in it
+        from scripts.container.log import log_crash
+
+        log_crash(command, error)
         return 1
 
 
@@ -37,9 +44,10 @@ def _run(command: str, settings: Settings, arguments: Sequence[str]) -> int:
         is_ready, message = check_health(settings.worker_dir)
         print(message)
         return 0 if is_ready else 1
-    from scripts.container.log import set_level
+    from scripts.container.log import log_crashed_threads, set_level
 
     set_level(settings.log_level)
+    log_crashed_threads()
     if command == "serve":
         return serve(settings)
     if command == "preflight":
@@ -71,9 +79,12 @@ def _run(command: str, settings: Settings, arguments: Sequence[str]) -> int:
 def serve(settings: Settings) -> int:
     """Prepare folders, become the worker's user and supervise until the worker ends."""
     from scripts.container import paths, privileges
+    from scripts.container.setting_conflicts import refuse_conflicts, warn_of_platform_limit
     from scripts.container.supervisor.supervisor import Supervisor
 
     started_at = time.monotonic()
+    refuse_conflicts(settings)
+    warn_of_platform_limit(settings, os.environ)
     own, write = paths.list_own_folders(settings), paths.list_shared_folders(settings)
     privileges.drop(settings.worker_user, own=own, write=write)
     paths.require_writable(settings)

@@ -8,7 +8,9 @@ import logging
 import os
 import re
 import sys
+import threading
 import time
+import traceback
 from collections.abc import Mapping
 from typing import Final
 
@@ -84,6 +86,27 @@ def log(event: str, *, level: str = "info", **fields: object) -> None:
         **fields: details; seconds are floats, empty strings are left out.
     """
     _LOGGER.log(getattr(logging, level.upper()), event, extra={"fields": fields})
+
+
+def log_crash(place: str, error: BaseException) -> None:
+    """Write one line about an error that nothing caught, with its traceback.
+
+    Args:
+        place: name of the thread or process that it ended.
+        error: a bug, or what nobody expected.
+    """
+    lines = "".join(traceback.format_exception(error))
+    log("crashed", level="error", where=place, reason=repr(error), traceback=lines.strip())
+
+
+def log_crashed_threads() -> None:
+    """Log what ends a thread; Python would print it, with the secrets that it may quote."""
+
+    def log_it(crash: threading.ExceptHookArgs) -> None:
+        if crash.exc_value:
+            log_crash(crash.thread.name if crash.thread else "thread", crash.exc_value)
+
+    threading.excepthook = log_it
 
 
 def _quote(value: object) -> str:

@@ -51,6 +51,21 @@ def parse_number(text: str) -> float:
     return float(text)
 
 
+def parse_limit(text: str) -> float:
+    """Parse a number of seconds within which nothing would ever be done if it were 0."""
+    seconds = parse_number(text)
+    if not seconds:
+        raise ValueError("set it to more than 0, or leave it out")
+    return seconds
+
+
+def parse_port(text: str) -> int:
+    """Parse the number of a TCP port; 0 for none."""
+    if not re.fullmatch(r"\d{1,5}", text) or int(text) > 65535:
+        raise ValueError("set it to a number below 65536, or leave it out")
+    return int(text)
+
+
 def parse_arguments(text: str) -> tuple[str, ...]:
     """Split a command line as a shell does."""
     try:

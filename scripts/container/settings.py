@@ -103,7 +103,7 @@ class Settings:
         parse=parsers.parse_alloc_conf,
     )
     webui_host: str = _env("", "address to serve on; empty: 0.0.0.0, in serverless mode 127.0.0.1")
-    webui_port: int = _env("3000", "port of the WebUI's API")
+    webui_port: int = _env("3000", "port of the WebUI's API", parse=parsers.parse_port)
     api_auth: str = _env(
         "",
         "user:password that the API requires; several with commas",
@@ -118,7 +118,9 @@ class Settings:
         "/opt/a1111", "models of the image, in the shape of DATA_DIR; made by the build"
     )
     model_scan_timeout: float = _env(
-        "60", "seconds that the folders of models get to answer at start"
+        "60",
+        "seconds that the folders of models get to answer at start",
+        parse=parsers.parse_limit,
     )
     checkpoints_in_memory: int = _env(
         "0",
@@ -140,12 +142,20 @@ class Settings:
         "512x512,832x1216; off: none",
         parse=parsers.parse_warmup,
     )
-    ready_timeout: float = _env("600", "seconds until those images must be there")
+    ready_timeout: float = _env(
+        "600",
+        "seconds after the worker's start until those images must be there, downloads included",
+        parse=parsers.parse_limit,
+    )
     stop_timeout: float = _env("25", "seconds that running jobs get to end at a stop")
     restarts: int = _env("3", "times in a row that a dead WebUI is started again")
     restart_pause: float = _env("1", "seconds before the first restart; doubles up to a minute")
     hang_timeout: float = _env("120", "seconds without an answer until it is replaced; 0: never")
-    job_timeout: float = _env("600", "seconds that a job may take; a job may set a lower limit")
+    job_timeout: float = _env(
+        "600",
+        "seconds that a job may take; a job may set a lower limit",
+        parse=parsers.parse_limit,
+    )
     strict_input: str = _env(
         "warn",
         "fields of a job that the WebUI does not know: warn names them in the answer, refuse fails "
@@ -172,7 +182,9 @@ class Settings:
         parse=parsers.parse_bytes,
     )
     handler_args: tuple[str, ...] = _env("", "arguments for RunPod's SDK, such as --rp_serve_api")
-    metrics_port: int = _env("9090", "loopback port of Prometheus metrics; 0: none")
+    metrics_port: int = _env(
+        "9090", "loopback port of Prometheus metrics; 0: none", parse=parsers.parse_port
+    )
     tcmalloc: str = _env("auto", "memory allocator of the WebUI: auto, off or a library's path")
     pip_cache_dir: Path = _env("/runpod-volume/.cache/a1111/pip", "pip's cache, on the volume")
     volume_models: Path = _env(

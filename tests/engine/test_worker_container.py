@@ -175,7 +175,8 @@ def test_webui_that_cannot_draw_ends_the_worker_with_the_reason(
     with container(cpu_image, environment=environment, network_mode="none") as running:
         assert running.wait(timeout=120)["StatusCode"] == 4
         assert reason in log(running)
-        assert log(running).count("event=webui-died") == 2
+        # One that was not ready in time is not started again.
+        assert log(running).count("event=webui-died") == (1 if fault == "hang-at-start" else 2)
         assert "event=ready" not in log(running)
 
 

@@ -97,6 +97,11 @@ class Handler(BaseHTTPRequestHandler):
             # A job that runs until a test says so: it waits for a reader of a named pipe.
             Path(request["wait_for"]).read_bytes()
         if FAULT == "no-model":
+            if below := int(os.environ.get("STANDIN_CAUSE_ABOVE", "0")):
+                # As A1111 v1.9.3 does with a damaged checkpoint: the reason, then tracebacks.
+                cause = "SafetensorError: Error while deserializing header: HeaderTooLarge"
+                print(cause, *range(below), "Stable diffusion model failed to load", sep="\n")
+                print("AttributeError: 'NoneType' object has no attribute 'lowvram'", flush=True)
             return self.answer(500, {"error": "TypeError", "errors": "NoneType has no model"})
         if FAULT == "fallback":  # as modules/esrgan_model.py prints before it goes on without
             print("*** Unable to load ESRGAN model /models/ESRGAN/4x.pth", file=sys.stderr)

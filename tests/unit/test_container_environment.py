@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.spec import ArtifactSpec
 from scripts.common.fetch.volume_models import as_json
+from scripts.common.secrets import make_redactor, read_token, strip_secrets
 from scripts.container import paths
 from scripts.container.log import LogfmtFormatter, SecretFilter
+from scripts.container.setting_conflicts import refuse_conflicts, warn_of_platform_limit
 from scripts.container.setting_parsers import Warmup
 from scripts.container.settings import VARIABLES, Settings
 from scripts.container.status.state import State, check_health, write_state
@@ -52,6 +54,11 @@ def test_a_pod_serves_all_interfaces_and_serverless_loopback() -> None:
     [
         {"WORKER_MODE": "other"},
         {"WEBUI_PORT": "high"},
+        {"WEBUI_PORT": "65536"},
+        {"METRICS_PORT": "1.5"},
+        {"READY_TIMEOUT": "0"},
+        {"JOB_TIMEOUT": "0.0"},
+        {"MODEL_SCAN_TIMEOUT": "0"},
         {"RESTARTS": "-1"},
         {"WARMUP": "63x64x1"},
         {"WEBUI_ARGS": "--ckpt 'open"},
@@ -70,6 +77,46 @@ def test_invalid_credentials_are_refused_and_not_shown(value: str) -> None:
     with pytest.raises(UserError, match="API_AUTH") as caught:
         settings(API_AUTH=value)
     assert "unseen" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [
+        ({"METRICS_PORT": "3000"}, "WEBUI_PORT and METRICS_PORT are both 3000"),
+        ({"WEBUI_PORT": "0"}, "WEBUI_PORT is 0"),
+        ({"WEBUI_ARGS": "--xformers --port=3001"}, "--port, .* WEBUI_PORT"),
+        ({"WEBUI_ARGS": "--api-auth me:unseen"}, "--api-auth, .* API_AUTH"),
+        ({"WEBUI_ARGS": "--data-dir /workspace"}, "--data-dir, .* DATA_DIR"),
+        ({"WEBUI_ARGS": "--tls-keyfile /k --tls-certfile /c"}, "TLS"),
+        ({"IMAGE_FLAGS": '{"add": ["--ui-debug-mode"]}'}, "--ui-debug-mode"),
+    ],
+)
+def test_settings_that_fail_every_job_are_refused(environ: dict[str, str], named: str) -> None:
+    with pytest.raises(UserError, match=named) as caught:
+        refuse_conflicts(settings(**environ))
+    assert caught.value.code == "setting-invalid"
+    assert "unseen" not in str(caught.value)
+
+
+def test_settings_that_work_together_are_not_refused() -> None:
+    refuse_conflicts(settings())
+    refuse_conflicts(settings(METRICS_PORT="0", WEBUI_ARGS="--medvram --tls-keyfile /k"))
+
+
+@pytest.mark.parametrize(
+    ("environ", "warns"),
+    [
+        ({"RUNPOD_ENDPOINT_ID": "x", "RUNPOD_INIT_TIMEOUT": "600"}, True),
+        ({"RUNPOD_ENDPOINT_ID": "x", "RUNPOD_INIT_TIMEOUT": "630"}, False),
+        ({"RUNPOD_ENDPOINT_ID": "x"}, False),
+        ({"RUNPOD_INIT_TIMEOUT": "60"}, False),
+    ],
+)
+def test_a_platform_that_gives_up_first_is_a_warning(
+    environ: dict[str, str], warns: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    warn_of_platform_limit(settings(**environ), environ)
+    assert ("event=late-reason" in capsys.readouterr().err) == warns
 
 
 @given(st.sampled_from(list(VARIABLES)), st.text(max_size=30))
@@ -235,6 +282,7 @@ def test_the_webui_gets_neither_this_code_nor_secrets() -> None:
             "PYTHONPATH": f"/opt/worker:{ROOT}:/mine",
             "HF_TOKEN": "x",
             "BUCKET_SECRET_ACCESS_KEY": "y",
+            "CIVITAI_API_TOKEN": "z",
         },
         settings(TCMALLOC="off"),
     )
@@ -367,6 +415,28 @@ def test_secrets_are_replaced_in_every_log_field(secret: str) -> None:
     assert secret not in line
     assert "***@host" in line
     assert "count=1" in line
+
+
+def test_white_space_around_secrets_is_removed() -> None:
+    environ = {"HF_TOKEN": " hf_abc\r\n", "API_AUTH": "me: pass \n", "PATH": " /bin"}
+    strip_secrets(environ)
+    assert environ == {"HF_TOKEN": "hf_abc", "API_AUTH": "me: pass ", "PATH": " /bin"}
+
+
+def test_a_secret_is_replaced_as_it_is_sent_and_as_it_is_quoted() -> None:
+    redact = make_redactor({"HF_TOKEN": "hf_abc\n"})
+    assert redact("Bearer hf_abc") == "Bearer ***"
+    assert redact(repr(b"Bearer hf_abc\n")) == r"b'Bearer ***\n'"
+
+
+@pytest.mark.parametrize("value", ["hf_a\nhf_b", "hf a", "hf_ä"])
+def test_a_token_that_no_header_holds_is_refused_unseen(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKEN_EXAMPLE_COM", value)
+    with pytest.raises(UserError, match="TOKEN_EXAMPLE_COM") as caught:
+        read_token("TOKEN_EXAMPLE_COM")
+    assert "hf" not in str(caught.value)
 
 
 def test_the_warmup_can_be_larger_several_or_off() -> None:

@@ -10,15 +10,19 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from http.client import HTTPException
 from pathlib import Path
 
 import psutil
 import pytest
 
+from scripts.common.fetch.spec import ArtifactSpec
+from scripts.common.fetch.volume_models import as_json
 from scripts.common.webui_client import WebuiClient
 from scripts.common.webui_flags import MEMORY_FLAGS
 from scripts.container.supervisor.exit_reason import HEALED_AFTER, RestartPolicy
+from tests.support.fault_server import Behaviour, misbehaving
 from tests.support.nvml import library, needs_compiler
 from tests.support.safetensors import write_safetensors
 from tests.support.worker import Worker, alive
@@ -263,7 +267,108 @@ def test_a_stop_ends_daemons_and_leaves_no_zombie(start: Start) -> None:
 def test_a_webui_that_never_opens_its_port_is_given_up(start: Start) -> None:
     worker = start(STANDIN_FAULT="hang-at-start", READY_TIMEOUT="1", RESTARTS="1")
     assert worker.ended() == 4
-    assert worker.log_text.count('the API did not answer in time" code=port-closed') == 2
+    # Once: another try would not be ready in time either.
+    assert worker.log_text.count('the API did not answer in time" code=port-closed') == 1
+    assert "how=SIGKILL sent_by=supervisor" in worker.log_text
+    assert "not ready 1 s after the start: the API did not answer in time" in worker.log_text
+
+
+def test_a_download_that_stalls_ends_within_the_ready_timeout(start: Start, tmp_path: Path) -> None:
+    with misbehaving(b"{}", Behaviour(stop_at=0, how="stall")) as server:
+        worker = start(READY_TIMEOUT="1", **volume_model(tmp_path, f"{server.url}/model.json"))
+        assert worker.ended() == 4
+    assert "not ready 1 s after the start: models are prepared" in worker.log_text
+    assert "event=webui-started" not in worker.log_text
+
+
+def test_a_webui_that_has_served_gets_the_whole_time_again(start: Start, tmp_path: Path) -> None:
+    once = str(tmp_path / "once")
+    worker = start(STANDIN_FAULT="killed-mid-job", STANDIN_ONCE=once, READY_TIMEOUT="3")
+    worker.ready()
+    time.sleep(3)  # the first deadline passes
+    with pytest.raises((OSError, HTTPException)):
+        worker.draw()
+    worker.until(lambda: worker.state.restarts == 1, "restart")
+    worker.ready()
+    assert "how=SIGKILL sent_by=unknown" in worker.log_text
+
+
+def test_the_cause_of_an_unusable_webui_is_in_the_workers_lines(start: Start) -> None:
+    worker = start(STANDIN_FAULT="no-model", STANDIN_CAUSE_ABOVE="300", RESTARTS="0")
+    assert worker.ended() == 4
+    unusable, died = (
+        next(line for line in worker.log_text.splitlines() if f"event={event}" in line)
+        for event in ("webui-unusable", "webui-died")
+    )
+    for line in (unusable, died):
+        assert "finding=model-corrupt" in line
+        assert "HeaderTooLarge" in line
+        assert "invoke models.verify" in line
+    assert "sent_by=supervisor" in died
+
+
+SECRET_TOKEN = "hf_seen_by_nobody"  # noqa: S105 - a test's
+
+
+def volume_model(tmp_path: Path, url: str) -> dict[str, str]:
+    """A list with one model of the volume, which a token is for; the environment that names it."""
+    listed = tmp_path / "volume-models.json"
+    digest = sha256(b"{}").hexdigest()
+    spec = ArtifactSpec(
+        url=url,
+        name="model.json",
+        sha256=digest,
+        token_variable="HF_TOKEN",  # noqa: S106 - the name of a variable
+    )
+    listed.write_text(as_json({str(tmp_path / "volume" / "model.json"): spec}))
+    return {"VOLUME_MODELS": str(listed)}
+
+
+def test_a_token_with_a_line_break_is_sent_without_it(start: Start, tmp_path: Path) -> None:
+    with misbehaving(b"{}") as server:
+        files = volume_model(tmp_path, f"{server.url}/model.json")
+        worker = start(HF_TOKEN=f"{SECRET_TOKEN}\n", **files)
+        worker.ready()
+        assert server.asked[0].headers["Authorization"] == f"Bearer {SECRET_TOKEN}"
+    assert SECRET_TOKEN not in worker.log_text
+    assert SECRET_TOKEN not in json.dumps(worker.seen)
+
+
+def test_a_token_of_two_lines_ends_the_worker_by_its_name(start: Start, tmp_path: Path) -> None:
+    worker = start(
+        HF_TOKEN=f"{SECRET_TOKEN}\n{SECRET_TOKEN}", **volume_model(tmp_path, "http://127.0.0.1:9/x")
+    )
+    assert worker.ended() == 1
+    assert "HF_TOKEN holds a space, a line break" in worker.log_text
+    assert SECRET_TOKEN not in worker.log_text
+
+
+CRASHING_THREAD = f"""#!{sys.executable}
+import sys
+from scripts.container import __main__ as worker
+from scripts.container.supervisor.supervisor import Supervisor
+
+def crash(self):
+    raise ValueError("Invalid header value b'Bearer hf_seen_by_nobody'")
+
+Supervisor._prepare = crash
+sys.exit(worker.main([]))
+"""
+
+
+def test_an_exception_in_any_thread_ends_the_worker_with_its_reason(tmp_path: Path) -> None:
+    program = tmp_path / "python"
+    program.write_text(CRASHING_THREAD)
+    program.chmod(0o755)
+    worker = Worker(tmp_path, python=str(program), HF_TOKEN=SECRET_TOKEN)
+    try:
+        assert worker.ended() == 1
+    finally:
+        worker.stop()
+    [line] = [line for line in worker.log_text.splitlines() if "event=crashed" in line]
+    assert "where=preparation" in line
+    assert "ValueError" in line
+    assert SECRET_TOKEN not in worker.log_text
 
 
 def test_an_endless_line_takes_no_memory(start: Start) -> None:

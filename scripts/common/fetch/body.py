@@ -77,6 +77,7 @@ class _HashingThread:
     def __init__(self, digest: hashlib._Hash) -> None:
         self._digest = digest
         self._chunks: queue.Queue[bytes] = queue.Queue(_AHEAD)
+        self._error: Exception | None = None
         self._thread = threading.Thread(target=self._hash, daemon=True)
 
     def add(self, chunk: bytes) -> None:
@@ -85,7 +86,10 @@ class _HashingThread:
 
     def _hash(self) -> None:
         while chunk := self._chunks.get():
-            self._digest.update(chunk)
+            try:
+                self._digest.update(chunk)
+            except Exception as error:  # raised at the end; the writer must not wait for ever
+                self._error = error
 
     def __enter__(self) -> _HashingThread:
         self._thread.start()
@@ -94,3 +98,5 @@ class _HashingThread:
     def __exit__(self, *_: object) -> None:
         self._chunks.put(b"")
         self._thread.join()
+        if self._error:
+            raise self._error

@@ -5,7 +5,6 @@ serves, with the code that fills the builder's store.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Final
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.spec import ArtifactSpec, VerifiedFile
+from scripts.common.secrets import read_token
 
 LIST: Final = Path("/opt/worker/volume-models.json")
 """Path of the list in the image; absent when every model is baked in."""
@@ -61,6 +61,6 @@ def fetch_all(models: Mapping[str, ArtifactSpec]) -> tuple[VerifiedFile, ...]:
     from scripts.common.fetch.transfer import fetch_verified  # not needed to read the list
 
     return tuple(
-        fetch_verified(spec, Path(path), token=os.environ.get(spec.token_variable, ""))
+        fetch_verified(spec, Path(path), token=read_token(spec.token_variable))
         for path, spec in models.items()
     )

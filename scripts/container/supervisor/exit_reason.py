@@ -4,9 +4,10 @@ import re
 import signal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
-from scripts.common.diagnostics.table import Diagnostic, diagnostics, match
+from scripts.common.diagnostics.table import diagnostics
+from scripts.container.status.log_findings import Finding
 from scripts.container.supervisor.process import ChildProcess
 
 HEALED_AFTER: Final = 600.0
@@ -28,51 +29,85 @@ class ExitReason:
 
     Args:
         status: `exit code 1`, or the name of a signal, for example `SIGKILL`.
-        out_of_memory: the kernel killed it for memory.
-        diagnostic: entry of the diagnostics table that matches its output, if any.
+        sent_by: sender of the signal that ended it; the kernel sends one for lack of memory. Empty
+            where no signal ended it.
+        cause: known failure that its output shows, if any.
         last_lines: end of its output, oldest first.
     """
 
     status: str
-    out_of_memory: bool
-    diagnostic: Diagnostic | None
+    sent_by: Literal["", "supervisor", "kernel", "unknown"]
+    cause: Finding | None
     last_lines: tuple[str, ...]
 
     @property
     def is_final(self) -> bool:
         """Whether another start would fail in the same way."""
-        return self.diagnostic is not None and self.diagnostic.code in _FINAL
+        return self.cause is not None and self.cause.code in _FINAL
 
     def log_fields(self) -> dict[str, str]:
         """Return the fields of a log line."""
-        known = self.diagnostic
         memory = "the kernel killed for memory in this container"
         return {
             "how": self.status,
-            "hint": memory if self.out_of_memory else "",
-            "finding": known.code if known else "",
-            "cure": known.hint if known else "",
+            "sent_by": self.sent_by,
+            "hint": memory if self.sent_by == "kernel" else "",
+            **cause_fields(self.cause),
             "last": " | ".join(self.last_lines[-_LOGGED_LINES:]),
         }
 
 
-def find_exit_reason(process: ChildProcess, *, oom_killed: bool) -> ExitReason:
-    """Match a process's exit code and output against the diagnostics table.
+def cause_fields(cause: Finding | None) -> dict[str, str]:
+    """Return the fields of a log line about a cause: code, line and next step."""
+    if not cause:
+        return {}
+    hint = diagnostics()[cause.code].hint
+    return {"finding": cause.code, "cause": cause.text, "cure": hint}
+
+
+def find_cause(process: ChildProcess, since: float) -> Finding | None:
+    """Return the known failure in a process's output that explains its end, if there is one.
+
+    Of several it is the one that stands first in the table, where causes stand above their effects:
+    a damaged checkpoint is reported hundreds of lines before what fails without it.
+
+    Args:
+        process: a process.
+        since: monotonic time before which its output does not count.
+    """
+    order = list(diagnostics())
+    found = [each for each in process.read_findings() if each.at >= since]
+    return min(found, key=lambda each: order.index(each.code), default=None)
+
+
+def find_exit_reason(process: ChildProcess, *, oom_killed: bool, since: float = 0.0) -> ExitReason:
+    """Determine why a process exited, by its exit code and its output.
 
     Args:
         process: a process that has ended.
         oom_killed: the kernel has killed for memory since the last exit.
+        since: monotonic time before which its output does not count.
     """
-    known = match("\n".join(process.last_lines))
-    if not known and (earlier := process.read_findings()):
-        # A checkpoint that does not load is reported hundreds of lines before the end.
-        known = diagnostics().get(earlier[-1].code)
     return ExitReason(
         status=_describe(process.returncode),
-        out_of_memory=process.returncode == -signal.SIGKILL and oom_killed,
-        diagnostic=known,
+        sent_by=_find_sender(process, oom_killed),
+        cause=find_cause(process, since),
         last_lines=tuple(process.last_lines),
     )
+
+
+def _find_sender(
+    process: ChildProcess, oom_killed: bool
+) -> Literal["", "supervisor", "kernel", "unknown"]:
+    """Return the sender of the signal that ended a process."""
+    if process.returncode >= 0:
+        return ""
+    if process.is_replaced:
+        return "supervisor"
+    if process.returncode == -signal.SIGKILL and oom_killed:
+        return "kernel"
+    # A process that crashes gets its signal from the kernel too, which tells its parent no more.
+    return "unknown"
 
 
 def count_oom_kills() -> int:

@@ -63,6 +63,7 @@ class ChildProcess(subprocess.Popen[bytes]):
         self.name = name
         self.started_at = time.monotonic()
         self.ended = threading.Event()
+        self.is_replaced = False  # the supervisor has killed it
         self._on_exit = on_exit
         self.last_lines: deque[str] = deque(maxlen=_KEPT_LINES)
         self._findings: deque[Finding] = deque(maxlen=_KEPT_FINDINGS)

@@ -6,40 +6,35 @@ handlers only put calls there. The WebUI is started first, everything slow after
 
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from enum import IntEnum
 from functools import partial
-from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
-from scripts.container.log import log
-from scripts.container.settings import CONTAINER_PATH, Settings
+from scripts.container.log import log, log_crash
+from scripts.container.settings import Settings
 from scripts.container.status import state
 from scripts.container.status.log_findings import serve_findings
 from scripts.container.supervisor import exit_reason, process
+from scripts.container.supervisor.children import start_child
 from scripts.container.supervisor.process import ChildProcess
-from scripts.container.webui.environment import common_environment, webui_environment
+from scripts.container.supervisor.shutdown import (
+    KILL_TIME,
+    ExitCode,
+    kill_all,
+    let_jobs_end,
+    own_pids,
+)
+from scripts.container.webui.environment import common_environment
 from scripts.container.webui.preparation import PreparedWebui, prepare_webui
 from scripts.container.webui.readiness import monitor
 
-_POLL: Final = 0.05
-_KILL_TIME: Final = 2.0  # seconds that the kernel gets to end killed processes
-
-
-class ExitCode(IntEnum):
-    """Exit codes of the worker. A platform replaces a worker that exits with another than 0."""
-
-    STOPPED = 0
-    FAILED = 1
-    REFUSED = 3
-    GAVE_UP = 4
-    CUT_OFF = 5
+_LATE_REPORT: Final = 2.0  # seconds for the monitor, which knows more, to say why it is not ready
+_CAUSE_WINDOW: Final = 120.0  # seconds for which a line of a WebUI that served may explain its end
 
 
 class Supervisor:
@@ -61,6 +56,8 @@ class Supervisor:
         self._state = state.State(supervisor=os.getpid())
         self._oom_kills = exit_reason.count_oom_kills()
         self._ready_since = 0.0
+        self._has_served = False
+        self._ready_deadline = started_at + settings.ready_timeout
         self._webui = PreparedWebui()
         self._needs_preflight = settings.preflight == "strict"
         self._exit_code: ExitCode | None = None
@@ -70,16 +67,20 @@ class Supervisor:
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
             signal.signal(signum, lambda number, _: self._dispatch(self.on_signal, number))
         signal.signal(signal.SIGCHLD, lambda *_: self._dispatch(self.on_child_signal))
+        threading.excepthook = self._report_thread_crash
         process.become_subreaper()
         try:
             self._env = common_environment(os.environ, self._settings)
             self._set_phase("starting", pip_cache=self._env["PIP_CACHE_DIR"])
-            threading.Thread(target=self._prepare, daemon=True).start()
+            seconds = self._ready_deadline - time.monotonic() + _LATE_REPORT
+            self._dispatch_later(max(seconds, 0.0), self.on_ready_deadline)
+            threading.Thread(target=self._prepare, name="preparation", daemon=True).start()
             while self._exit_code is None:
                 self._calls.get()()
-            return self._stop(self._exit_code)
+            self._set_phase("draining")
+            return let_jobs_end(self._processes, self._settings, self._exit_code)
         finally:
-            self._kill_all()
+            kill_all(self._processes)
             self._set_phase("stopped")
 
     def on_signal(self, signum: int) -> None:
@@ -92,7 +93,7 @@ class Supervisor:
 
     def on_child_signal(self) -> None:
         """Reap orphans (SIGCHLD); threads wait for the supervisor's own children."""
-        process.reap_orphans(self._own_pids())
+        process.reap_orphans(own_pids(self._processes))
 
     def on_models_ready(self, webui: PreparedWebui) -> None:
         """Start everything, the WebUI first."""
@@ -136,6 +137,17 @@ class Supervisor:
             log("refused", level="error", reason="the WebUI's options are wrong")
             self._exit_code = ExitCode.FAILED if breaks_api else ExitCode.REFUSED
 
+    def on_ready_deadline(self) -> None:
+        """Give up a worker that was not ready once within READY_TIMEOUT."""
+        if not self._has_served:
+            phase = self._state.phase if "webui" in self._processes else "models are prepared"
+            self._give_up_late(self._state.reason or phase)
+
+    def on_thread_crash(self, name: str, error: BaseException) -> None:
+        """End the worker: nobody does any longer what the thread did."""
+        log_crash(name, error)
+        self._exit_code = ExitCode.FAILED
+
     def on_process_exit(self, child: ChildProcess) -> None:
         """Act on the end of a process: restart it within limits, or end the worker."""
         if self._processes.get(child.name) is not child:
@@ -153,6 +165,17 @@ class Supervisor:
         """Queue a call for the main thread; safe in threads and signal handlers."""
         self._calls.put(partial(method, *arguments))
 
+    def _dispatch_later(self, seconds: float, method: Callable[..., None], *args: object) -> None:
+        """Queue a call for the main thread after some seconds."""
+        timer = threading.Timer(seconds, self._dispatch, (method, *args))
+        timer.daemon = True
+        timer.start()
+
+    def _report_thread_crash(self, crash: threading.ExceptHookArgs) -> None:
+        """Queue the end of the worker; called in the thread that an exception has ended."""
+        name = crash.thread.name if crash.thread else "thread"
+        self._dispatch(self.on_thread_crash, name, crash.exc_value or crash.exc_type())
+
     def _is_running(self, child: ChildProcess) -> bool:
         return self._processes.get(child.name) is child and not child.ended.is_set()
 
@@ -162,16 +185,15 @@ class Supervisor:
             webui = prepare_webui(self._settings)
         except Exception as error:  # whatever it is: the main thread waits for an answer
             if not isinstance(error, (UserError, OSError)):
-                log("bug", level="error", reason=repr(error))
+                log_crash("preparation", error)
             self._dispatch(self.on_no_models, str(error))
         else:
             self._dispatch(self.on_models_ready, webui)
 
     def _start(self, name: str) -> None:
         settings, on_exit = self._settings, partial(self._dispatch, self.on_process_exit)
-        command, env, cwd = self._command(name)
         try:
-            child = ChildProcess(name, command, env=env, cwd=cwd, on_exit=on_exit)
+            child = start_child(name, settings, self._env, self._webui, on_exit)
         except OSError as error:
             log("start-failed", level="error", child=name, reason=str(error))
             self._exit_code = ExitCode.FAILED
@@ -185,31 +207,29 @@ class Supervisor:
                 settings,
                 child.ended,
                 self._webui.options,
+                time.monotonic() + settings.ready_timeout
+                if self._has_served
+                else self._ready_deadline,
                 on_api_up=partial(self._dispatch, self.on_api_up, child),
                 on_warmed_up=partial(self._dispatch, self.on_warmed_up, child),
                 on_unhealthy=partial(self._dispatch, self.on_unhealthy, child),
                 on_wrong_options=partial(self._dispatch, self.on_wrong_options),
             )
 
-    def _command(self, name: str) -> tuple[list[str], dict[str, str], Path]:
-        """Return a process's command line, environment and working folder."""
-        settings = self._settings
-        if name == "webui":
-            env = webui_environment(self._env, settings)
-            return self._webui.command(), env, settings.webui_dir
-        cwd = CONTAINER_PATH if CONTAINER_PATH.is_dir() else settings.worker_dir
-        command = [sys.executable, "-m", "scripts.container", name]
-        if name == "preflight":
-            # It imports torch beside the WebUI, which must not wait for it.
-            command = ["nice", *command, "--log"]
-        return command, self._env, cwd
-
     def _replace_webui(self, reason: str, code: str = "") -> None:
         """Kill the WebUI; its exit is then handled like any other."""
-        log("webui-unusable", level="error", reason=reason, code=code)
-        self._state = replace(self._state, reason=reason)
-        if webui := self._processes.get("webui"):
+        webui = self._processes.get("webui")
+        cause = exit_reason.find_cause(webui, self._cause_since(webui)) if webui else None
+        fields = exit_reason.cause_fields(cause)
+        log("webui-unusable", level="error", reason=reason, code=code, **fields)
+        self._state = replace(self._state, reason=f"{reason}: {cause.text}" if cause else reason)
+        if webui:
+            webui.is_replaced = True
             webui.send_signal(signal.SIGKILL)
+
+    def _cause_since(self, child: ChildProcess) -> float:
+        """Return the monotonic time from which on the output of a process may explain its end."""
+        return time.monotonic() - _CAUSE_WINDOW if self._ready_since else child.started_at
 
     def _on_preflight_exit(self, exit_code: int) -> None:
         """Refuse to serve after a failed preflight if it is strict."""
@@ -223,12 +243,17 @@ class Supervisor:
     def _restart(self, child: ChildProcess) -> None:
         """Log why a process exited and schedule its restart, unless it has had enough of them."""
         if child.name == "webui":
-            process.kill_orphans(self._own_pids(), time.monotonic() + _KILL_TIME)
+            process.kill_orphans(own_pids(self._processes), time.monotonic() + KILL_TIME)
         before, self._oom_kills = self._oom_kills, exit_reason.count_oom_kills()
-        reason = exit_reason.find_exit_reason(child, oom_killed=self._oom_kills > before)
+        reason = exit_reason.find_exit_reason(
+            child, oom_killed=self._oom_kills > before, since=self._cause_since(child)
+        )
         log(f"{child.name}-died", level="error", **reason.log_fields())
         policy, now = self._restart_policies[child.name], time.monotonic()
         pause = policy.next_pause(child.started_at, self._ready_since, now)
+        if not self._has_served and now >= self._ready_deadline:
+            self._give_up_late(self._state.reason or reason.status)
+            return
         if pause is None or reason.is_final:
             restarts = 0 if reason.is_final else self._settings.restarts
             log("gave-up", level="error", child=child.name, restarts=restarts)
@@ -239,15 +264,18 @@ class Supervisor:
             why, restarts = self._state.reason or reason.status, self._state.restarts + 1
             self._set_phase("restarting", server=0, restarts=restarts, reason=why)
         log("restarting", level="warning", child=child.name, pause=pause)
-        timer = threading.Timer(pause, self._dispatch, (self._start, child.name))
-        timer.daemon = True
-        timer.start()
+        self._dispatch_later(pause, self._start, child.name)
+
+    def _give_up_late(self, reason: str) -> None:
+        limit = f"not ready {self._settings.ready_timeout:g} s after the start"
+        log("gave-up", level="error", reason=f"{limit}: {reason}", code="not-ready")
+        self._exit_code = ExitCode.GAVE_UP
 
     def _become_ready(self) -> None:
         """Set the phase `ready` once an image was drawn and a strict preflight has passed."""
         if self._needs_preflight or "drawn" not in self._state.seconds or self._ready_since:
             return
-        self._ready_since = time.monotonic()
+        self._ready_since, self._has_served = time.monotonic(), True
         self._set_phase("ready", reason="")
         phases = {f"{name}_after": at for name, at in self._state.seconds.items()}
         log("ready", level="info", **phases)
@@ -267,32 +295,3 @@ class Supervisor:
             state.write_state(self._settings.worker_dir, self._state)
         except OSError as error:  # a full disk must not end a worker that can still draw
             log("state-not-written", level="warning", phase=phase, reason=str(error))
-
-    def _stop(self, exit_code: ExitCode) -> int:
-        """Let running jobs end before the deadline; return the worker's exit code."""
-        deadline = time.monotonic() + self._settings.stop_timeout
-        self._set_phase("draining")
-        if handler := self._processes.get("handler"):
-            handler.send_signal(signal.SIGTERM)
-            while not handler.ended.wait(_POLL) and time.monotonic() < deadline:
-                # An idle SDK may wait up to 90 s for an answer from RunPod before it ends.
-                if not state.read_job_counts(self._settings.worker_dir).running:
-                    break
-        if webui := self._processes.get("webui"):
-            webui.send_signal(signal.SIGTERM)
-            if not webui.ended.wait(max(deadline - time.monotonic(), 0.0)):
-                log("cut-off", level="warning", after=self._settings.stop_timeout)
-                return ExitCode.CUT_OFF if exit_code == ExitCode.STOPPED else exit_code
-        return exit_code
-
-    def _kill_all(self) -> None:
-        """Kill all children with what they started, daemons included."""
-        deadline = time.monotonic() + _KILL_TIME
-        for child in self._processes.values():
-            child.kill_group()
-        process.kill_orphans(self._own_pids(), deadline)
-        for child in self._processes.values():
-            child.ended.wait(max(deadline - time.monotonic(), 0.0))
-
-    def _own_pids(self) -> set[int]:
-        return {child.pid for child in self._processes.values()}

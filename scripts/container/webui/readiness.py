@@ -36,6 +36,7 @@ def monitor(
     settings: Settings,
     ended: threading.Event,
     options: Mapping[str, Any],
+    deadline: float,
     *,
     on_api_up: Callable[[], None],
     on_warmed_up: Callable[[], None],
@@ -48,6 +49,7 @@ def monitor(
         settings: its address and all time limits.
         ended: set when the process has ended.
         options: that the WebUI should have, by name.
+        deadline: monotonic time at which every image of WARMUP must be there.
         on_api_up: called when the API first answers; the model may be missing.
         on_warmed_up: called when every image of WARMUP was drawn.
         on_unhealthy: called with reason and code when it cannot draw, or answers no more.
@@ -59,7 +61,6 @@ def monitor(
     def watch() -> None:
         import scripts.common.checks.api_requests  # noqa: F401 - now, while the WebUI is importing
 
-        deadline = time.monotonic() + settings.ready_timeout
         try:
             _wait_for_port(client, deadline, ended)
             on_api_up()
@@ -78,7 +79,7 @@ def monitor(
                 on_unhealthy(f"no answer for {settings.hang_timeout:.0f} s", "not-ready")
         return None
 
-    threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=watch, name="monitor", daemon=True).start()
 
 
 def _is_alive(client: WebuiClient, timeout: float) -> bool:

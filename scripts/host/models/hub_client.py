@@ -23,6 +23,7 @@ from typing import Any
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.partial import Origin, locked_partial, partial_path
 from scripts.common.fetch.spec import ArtifactSpec, ProgressCallback, redact_url
+from scripts.common.secrets import read_token
 from scripts.host.config.load import LoadedConfig
 from scripts.host.models.artifacts import Artifact, hub_url
 
@@ -59,7 +60,7 @@ def find_token(spec: ArtifactSpec) -> str:
     """
     variable = spec.token_variable
     if variable != "HF_TOKEN":
-        return os.environ.get(variable, "").strip()
+        return read_token(variable)
     from huggingface_hub import get_token
 
     return get_token() or ""
