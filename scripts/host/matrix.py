@@ -13,7 +13,7 @@ class Matrix:
 
     Args:
         python: versions that the unit tests run on.
-        variants: all variants, for building and for smoke tests without a GPU.
+        variants: all variants that have a runner, to build and to smoke test without a GPU.
         cpu: variants that such a smoke test proves completely.
         gpu: variants that a GPU has to prove before they are pushed.
         runner: labels of machines without a GPU.
@@ -43,8 +43,9 @@ def matrix(root: Path = ROOT) -> Matrix:
         python = tuple(project.python_versions(project.load_toml(root / "pyproject.toml")))
     except ValueError as error:
         raise UserError(str(error), location="pyproject.toml", hint="list them there") from None
-    configs = {loaded.variant: loaded.config for loaded in load_variants(root=root)}
-    ci = configs[DEFAULT_VARIANT].ci
+    loaded = {each.variant: each.config for each in load_variants(root=root)}
+    ci = loaded[DEFAULT_VARIANT].ci
+    configs = {name: config for name, config in loaded.items() if config.ci.runner}
 
     def drawing_on(accelerator: str) -> tuple[str, ...]:
         return tuple(name for name, it in configs.items() if it.build.accelerator == accelerator)

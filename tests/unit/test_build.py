@@ -18,6 +18,7 @@ from scripts.host.build.inputs import (
     BASE_NAME_LABEL,
     BuildInputs,
     BuildOptions,
+    find_lock_problem,
     read_revision,
     resolve,
 )
@@ -95,6 +96,16 @@ def test_labels_name_the_base_image(
 ) -> None:
     labels = shipped(*define, images=images).labels
     assert {name: value for name, value in labels.items() if ".base." in name} == expected
+
+
+@pytest.mark.parametrize("variant", ["cpu", "cuda128", "a1111-v1.10.1", "cpu-a1111-v1.10.1"])
+def test_each_variant_has_the_lock_of_its_release(variant: str) -> None:
+    assert find_lock_problem(resolve(load(variant))) == ""
+
+
+def test_a_lock_of_another_release_is_refused() -> None:
+    problem = find_lock_problem(shipped("a1111.release=v1.10.1"))
+    assert problem == "requirements/cuda128.txt is made for A1111 v1.9.3, not v1.10.1"
 
 
 def test_unpinned_inputs_are_named() -> None:

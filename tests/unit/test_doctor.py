@@ -67,8 +67,11 @@ def outcome(result: CheckResult) -> str:
             doctor_checks.check_disk(Disk("/d", free=3, needed=2, allowance=2)),
             "disk: warn disk-low",
         ),
-        (doctor_checks.check_packages(ROOT, "requirements/cuda128.txt"), "packages: ok"),
-        (doctor_checks.check_packages(ROOT, "absent"), "packages: fail packages-unlocked"),
+        (doctor_checks.check_packages("requirements/cuda128.txt", ""), "packages: ok"),
+        (
+            doctor_checks.check_packages("absent", "absent is missing"),
+            "packages: fail packages-unlocked",
+        ),
         (doctor_checks.check_pins(()), "pins: ok"),
         (doctor_checks.check_pins(("model x",)), "pins: warn unpinned"),
         (*judge_answers({GITHUB: None}), "mirrors.github: ok"),

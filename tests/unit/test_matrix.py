@@ -30,7 +30,18 @@ def test_variants_are_listed_by_accelerator(checkout: Path) -> None:
     found = matrix(checkout)
     assert {"cuda128", "cpu", "tiny", "fast"} <= set(found.variants)
     assert {"cuda128", "fast"} <= set(found.gpu)
-    assert set(found.cpu) == set(found.variants) - set(found.gpu) == {"cpu", "tiny"}
+    assert (
+        set(found.cpu)
+        == set(found.variants) - set(found.gpu)
+        == {"cpu", "cpu-a1111-v1.10.1", "tiny"}
+    )
+
+
+def test_a_variant_without_runner_is_left_out(checkout: Path) -> None:
+    found = matrix(checkout)
+    assert not {"full", "sdxl"} & {*found.variants, *found.gpu, *found.repositories}
+    (checkout / "config.local.yaml").write_text("ci: {runner: [big-disk]}\n")
+    assert {"full", "sdxl"} <= set(matrix(checkout).variants)
 
 
 def test_repositories_have_their_registry(checkout: Path) -> None:

@@ -30,6 +30,8 @@ LICENCES_LABEL = "com.github.a1111-worker.model-licences"
 BASE_NAME_LABEL = "org.opencontainers.image.base.name"
 BASE_DIGEST_LABEL = "org.opencontainers.image.base.digest"
 
+# uv names each input of a lock in its comments; the WebUI's list lies in a folder named by its ref.
+_WEBUI_LIST = re.compile(r"# .*-r (\S+)/requirements_versions\.txt$", re.MULTILINE)
 _TAG_FIELD = re.compile(r"\{(release|variant|revision)\}")
 
 
@@ -168,6 +170,17 @@ def resolve(loaded: LoadedConfig) -> BuildInputs:
         moving_tags=references(config.image.moving_tags),
         labels={**labels, **config.image.labels},
     )
+
+
+def find_lock_problem(inputs: BuildInputs) -> str:
+    """Say why the lock of the image's Python packages does not fit its WebUI; empty if it does."""
+    lock = inputs.config.build.requirements
+    path = inputs.root / lock
+    if not path.is_file():
+        return f"{lock} is missing"
+    ref = next(source.ref for source in inputs.sources if source.name == "webui")
+    made_for = set(_WEBUI_LIST.findall(path.read_text(encoding="utf-8"))) - {ref}
+    return f"{lock} is made for A1111 {', '.join(sorted(made_for))}, not {ref}" if made_for else ""
 
 
 def read_revision(root: Path) -> tuple[str, int]:

@@ -15,7 +15,12 @@ from scripts.host.build.buildx import (
     prebuild,
     run_buildx,
 )
-from scripts.host.build.inputs import FINAL_STAGE, BuildInputs, BuildOptions
+from scripts.host.build.inputs import (
+    FINAL_STAGE,
+    BuildInputs,
+    BuildOptions,
+    find_lock_problem,
+)
 from scripts.host.certificates import certificate_context
 from scripts.host.config.model_place import CHECKPOINT_PATH
 from scripts.host.console import note, warn
@@ -90,8 +95,8 @@ def _check(inputs: BuildInputs, options: BuildOptions, *, has_downloads: bool) -
         if options.locked:
             raise UserError(message, location="--locked", code="unpinned")
         warn(f"{message} - run: invoke pin")
-    if not (inputs.root / inputs.config.build.requirements).is_file():
-        raise UserError(location=inputs.config.build.requirements, code="packages-unlocked")
+    if problem := find_lock_problem(inputs):
+        raise UserError(problem, location="build.requirements", code="packages-unlocked")
     if has_downloads and "MODEL_REPO" not in inputs.arguments:
         raise UserError(
             f"the download stage fetches from the Hub only, not the model at {CHECKPOINT_PATH}",

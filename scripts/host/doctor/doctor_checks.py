@@ -10,7 +10,7 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.gpu.gpu_facts import Capability, Driver, TorchFacts, dotted, parse_capability
 from scripts.common.gpu.judge import judge_code, judge_driver
 from scripts.common.units import size
-from scripts.host.build.inputs import BuildInputs
+from scripts.host.build.inputs import BuildInputs, find_lock_problem
 from scripts.host.doctor import doctor_facts
 from scripts.host.doctor.doctor_facts import Disk, EngineFacts, nearest
 from scripts.host.doctor.outside_sources import check_sources
@@ -27,7 +27,7 @@ def run_checks(inputs: BuildInputs) -> tuple[CheckResult, ...]:
         *check_buildx(engine),
         *map(check_disk, doctor_facts.read_disks(inputs, engine, needs_base=needs_base)),
         check_store(inputs.store),
-        check_packages(inputs.root, inputs.config.build.requirements),
+        check_packages(inputs.config.build.requirements, find_lock_problem(inputs)),
         check_pins(inputs.unpinned),
         *check_sources(inputs, local, engine.insecure_registries),
     ]
@@ -81,11 +81,11 @@ def check_store(folder: Path) -> CheckResult:
         return CheckResult("store", "failed", evidence, "store-unwritable")
 
 
-def check_packages(root: Path, lock: str) -> CheckResult:
-    """Expect a lock of the image's Python packages."""
-    if (root / lock).is_file():
-        return CheckResult("packages", "passed", lock)
-    return CheckResult("packages", "failed", f"{lock} is missing", "packages-unlocked")
+def check_packages(lock: str, problem: str) -> CheckResult:
+    """Expect a lock of the image's Python packages that is made for its WebUI."""
+    if problem:
+        return CheckResult("packages", "failed", problem, "packages-unlocked")
+    return CheckResult("packages", "passed", lock)
 
 
 def check_pins(unpinned: Sequence[str]) -> CheckResult:
