@@ -404,6 +404,14 @@ def test_the_saved_settings_are_never_those_of_a_job(encoder: Encoder, saving: J
     assert read_options(encoder.settings)["samples_format"] == "png"
 
 
+def test_a_quality_is_restored_as_the_integer_that_encoders_want(
+    encoder: Encoder, saving: JobContext
+) -> None:
+    encoder.options["jpeg_quality"] = 80.0  # as the WebUI shows 80
+    run_job({"input": {"output": {"format": "jpg", "quality": 50}}}, saving)
+    assert isinstance(encoder.options["jpeg_quality"], int)
+
+
 def test_a_job_that_fails_leaves_the_format_as_it_was(
     webui: WebUI, encoder: Encoder, saving: JobContext
 ) -> None:

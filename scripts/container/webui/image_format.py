@@ -39,7 +39,8 @@ def image_format(
         return
     try:
         current = client.request("GET", OPTIONS, timeout=_QUICK).json()
-        before = {name: current[name] for name in options}
+        # The WebUI shows an integer as 80.0; set to that, Pillow refuses it as quality of a JPEG.
+        before = {name: _as_integer(current[name]) for name in options}
         changes = {name: value for name, value in options.items() if before[name] != value}
         if changes:
             _set(client, changes)
@@ -59,6 +60,10 @@ def image_format(
         except (OSError, HTTPException, ValueError) as error:
             # A WebUI that does not answer is replaced, and starts with its own settings.
             log("options-not-restored", level="error", reason=str(error))
+
+
+def _as_integer(value: Any) -> Any:  # noqa: ANN401 - an option of any type
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _set(client: WebuiClient, options: Mapping[str, Any]) -> None:
