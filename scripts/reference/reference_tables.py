@@ -232,9 +232,12 @@ def worker_variables() -> str:
 
 
 def diagnostic_codes() -> str:
-    """List every known failure with its hint."""
-    rows = [(code(row.code), row.message, row.hint) for row in diagnostics().values()]
-    return table(("code", "what is wrong", "what to do"), rows)
+    """List every known failure with its hint, and whether it poisons the process."""
+    rows = [
+        (code(row.code), row.message, row.hint, "yes" if row.poisons else "")
+        for row in diagnostics().values()
+    ]
+    return table(("code", "what is wrong", "what to do", "poisons"), rows)
 
 
 def job_keys() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import secrets
@@ -21,7 +22,7 @@ import pytest
 from scripts.common.checks.api_requests import wait_for_api
 from scripts.common.checks.smoke_report import SmokeReport
 from scripts.common.gpu.gpu_facts import PROBE, parse_facts
-from scripts.common.gpu.judge import kernel_error
+from scripts.common.gpu.judge import TOLERANCE, kernel_error
 from scripts.common.webui_client import WebuiClient
 from scripts.host.build.inputs import resolve
 from scripts.host.config.load import ROOT, load
@@ -223,16 +224,37 @@ def test_the_engine_gets_requests_for_the_named_gpus(
     assert (request["Count"], request["DeviceIDs"] or []) == (count, ids)
 
 
+DTYPES = ("float16", "bfloat16")
+
+
 def test_without_a_gpu_the_probe_reports_each_kernel(
     cuda_image: str,
 ) -> None:
-    argv = ("/opt/webui/bin/python", "-c", PROBE.read_text(), "float16", "bfloat16")
+    argv = ("/opt/webui/bin/python", "-c", PROBE.read_text(), *DTYPES)
     facts = parse_facts(output(cuda_image, *argv))
     assert facts.devices == ()
+    assert "Found no NVIDIA driver" in facts.cuda_error
     assert set(facts.kernels) == {"matmul", "convolution", "attention"}
     for results in facts.kernels.values():
-        assert set(results) == {"float16", "bfloat16"}
-        assert kernel_error(results).count("Error: ") == 2
+        assert all(value == facts.cuda_error for value in results.values())
+        assert kernel_error(results).count("Error: ") == 1
+    heads = {f"{dtype} {head}" for dtype in DTYPES for head in (40, 80, 160, 64, 512)}
+    assert set(facts.kernels["attention"]) == {*heads, "float32 512"}
+
+
+COMPUTE_ON_CPU = """
+import json, sys
+sys.path.insert(0, "/opt/worker/scripts/common/gpu")
+import torch, torch_probe
+found = torch_probe.list_kernels(torch, ["float16", "bfloat16"], "cpu")
+print(json.dumps({f"{name} {label}": run() for name, label, run in found}))
+"""
+
+
+def test_the_probes_shapes_give_the_same_result_in_half_precision(cpu_image: str) -> None:
+    results = json.loads(output(cpu_image, "/opt/webui/bin/python", "-c", COMPUTE_ON_CPU))
+    assert len(results) == 18
+    assert max(results.values()) < TOLERANCE
 
 
 def skip_with_gpus() -> None:

@@ -53,12 +53,17 @@ def test_the_cuda_image_without_a_gpu_has_only_that_finding(cuda_image: str) -> 
 
 @pytest.mark.slow
 @needs_compiler
-def test_the_images_torch_serves_an_rtx_6000_ada(cuda_image: str, tmp_path: Path) -> None:
+def test_the_images_torch_has_code_for_an_rtx_6000_ada(cuda_image: str, tmp_path: Path) -> None:
     report = preflight(cuda_image, **with_card(tmp_path, (8, 9)))
-    assert report["passed"], report["verdicts"]
+    # The driver's library is a stand-in, so CUDA does not start: that is the one finding.
+    assert {name: code for name, code in codes(report).items() if code} == {
+        "devices": "gpus-differ"
+    }
+    assert not report["passed"]
     evidence = {row["check"]: row["evidence"] for row in report["verdicts"]}
     assert "RTX 6000 Ada" in evidence["gpu"]
     assert "8.9 runs sm_86" in evidence["code-for-gpu"]
+    assert "torch can use none: RuntimeError: Found no NVIDIA driver" in evidence["devices"]
 
 
 @pytest.mark.slow
@@ -76,6 +81,19 @@ def test_a_strict_worker_does_not_serve_without_a_gpu(cuda_image: str) -> None:
         assert running.wait(timeout=240)["StatusCode"] == 3
         said = running.logs().decode()
     assert "code=gpu-not-visible" in said
+    assert "event=refused" in said
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_a_strict_worker_refuses_a_gpu_that_torch_cannot_use(
+    cuda_image: str, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"environment": {"PREFLIGHT": "strict"}, "network_mode": "none"}
+    with container(cuda_image, **options, **with_card(tmp_path, (8, 9))) as running:
+        assert running.wait(timeout=240)["StatusCode"] == 3
+        said = running.logs().decode()
+    assert "code=gpus-differ" in said
     assert "event=refused" in said
 
 

@@ -82,8 +82,24 @@ def with_kernel(error: str) -> dict[str, object]:
     return with_torch(kernels={**TORCH.kernels, "attention": {"float16": error}})
 
 
+def no_cuda(error: str) -> dict[str, object]:
+    """Facts of a GPU that the driver lists, and torch cannot use."""
+    kernels = {name: {"float16": error} for name in TORCH.kernels}
+    return with_torch(devices=(), cuda_error=error, kernels=kernels)
+
+
+NO_KERNEL_IMAGE = (
+    "RuntimeError: CUDA error: no kernel image is available for execution on the device"
+)
+FULL: tuple[str, str, Outcome] = ("kernels", "out-of-memory", "failed")
+UNUSABLE: tuple[str, str, Outcome] = ("devices", "gpus-differ", "failed")
+
+
 def with_gpu(capability: tuple[int, int]) -> dict[str, object]:
-    return with_driver(gpus=(ADA, replace(ADA, capability=capability)))
+    """Facts of one GPU of another capability, as driver and torch see it."""
+    seen = replace(TORCH.devices[0], capability=capability)
+    torch = with_torch(devices=(seen,))
+    return with_driver(gpus=(replace(ADA, capability=capability),)) | torch
 
 
 def test_an_rtx_6000_ada_with_the_shipped_stack_has_no_finding() -> None:
@@ -107,8 +123,16 @@ def test_an_rtx_6000_ada_with_the_shipped_stack_has_no_finding() -> None:
         (with_torch(cudnn=0), "cudnn", "cudnn-too-old", "failed"),
         (with_torch(xformers=""), "xformers", "xformers-mismatch", "failed"),
         (with_torch(xformers_torch="2.8.0+cu128"), "xformers", "xformers-mismatch", "failed"),
-        (with_kernel("RuntimeError: no kernel image is"), "kernels", "no-kernel-image", "failed"),
+        (with_kernel(NO_KERNEL_IMAGE), "kernels", "no-kernel-image", "failed"),
         (with_kernel("RuntimeError: CUDNN_STATUS"), "kernels", "kernel-failed", "failed"),
+        (with_kernel("OutOfMemoryError: CUDA out of memory."), *FULL),
+        (with_kernel("RuntimeError: cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), *FULL),
+        (with_kernel("AcceleratorError: CUDA error: out of memory"), *FULL),
+        (no_cuda("RuntimeError: No CUDA GPUs are available"), *UNUSABLE),
+        (no_cuda("RuntimeError: Found no NVIDIA driver on your system."), *UNUSABLE),
+        (no_cuda("RuntimeError: Unexpected error from x. Error 802: system not yet"), *UNUSABLE),
+        (no_cuda("RuntimeError: CUDA error: out of memory"), "devices", *FULL[1:]),
+        (with_torch(devices=TORCH.devices * 2), "devices", "gpus-differ", "warned"),
         ({"tcmalloc": ""}, "tcmalloc", "tcmalloc-missing", "warned"),
         ({"model_error": "no", "model_missing": True}, "model", "model-missing", "failed"),
         ({"model_error": "not whole"}, "model", "model-corrupt", "failed"),
@@ -137,9 +161,10 @@ def test_a_cpu_worker_needs_neither_gpu_nor_xformers() -> None:
     assert findings(accelerator="cpu", driver=None, driver_error="none", torch=None) == {}
 
 
-def test_kernels_are_not_judged_where_torch_sees_no_gpu() -> None:
-    torch = replace(TORCH, devices=(), kernels={"matmul": {"float16": "RuntimeError: no GPU"}})
-    assert findings(torch=torch) == {}
+def test_torchs_own_text_says_why_it_cannot_use_the_gpu() -> None:
+    error = "RuntimeError: Unexpected error from cudaGetDeviceCount(). Error 804: forward compat"
+    [result] = [each for each in check(**no_cuda(error)) if each.name == "devices"]
+    assert result.evidence == f"the driver lists 1 GPUs, torch can use none: {error}"
 
 
 def test_a_missing_volume_is_no_finding_because_pods_have_none() -> None:

@@ -93,6 +93,81 @@ LINES = (
         "https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__TYPES.html",
     ),
     Line(
+        "out-of-memory",
+        "RuntimeError: cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "https://github.com/QwenLM/Qwen3-VL/issues/151",
+    ),
+    Line(
+        "out-of-memory",
+        "RuntimeError: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "torch's aten/src/ATen/cuda/Exceptions.h",
+    ),
+    Line(
+        "out-of-memory",
+        "RuntimeError: CUDA driver error: out of memory",
+        "torch's c10/cuda/driver_api.h",
+    ),
+    Line(
+        "cudnn-no-engine",
+        "RuntimeError: GET was unable to find an engine to execute this computation",
+        "https://github.com/pytorch/pytorch/issues/108645",
+    ),
+    Line(
+        "cudnn-no-engine",
+        "RuntimeError: FIND was unable to find an engine to execute this computation",
+        "https://github.com/aigc-apps/sd-webui-EasyPhoto/issues/27",
+    ),
+    *(
+        Line(
+            "gpus-differ",
+            "RuntimeError: Unexpected error from cudaGetDeviceCount(). Did you run some cuda "
+            "functions before calling NumCudaDevices() that might have already set an error? "
+            f"Error {error}",
+            "torch's c10/cuda/CUDAFunctions.cpp with NVIDIA's texts",
+        )
+        for error in (
+            "802: system not yet initialized",
+            "803: system has unsupported display driver / cuda driver combination",
+            "804: forward compatibility was attempted on non supported HW",
+        )
+    ),
+    Line(
+        "gpus-differ",
+        "UserWarning: CUDA initialization: CUDA unknown error - this may be due to an incorrectly "
+        "set up environment, e.g. changing env variable CUDA_VISIBLE_DEVICES after program start.",
+        "torch's c10/cuda/CUDAFunctions.cpp",
+    ),
+    Line(
+        "gpus-differ",
+        "RuntimeError: CUDA error: all CUDA-capable devices are busy or unavailable",
+        "torch's message for cudaErrorDevicesUnavailable",
+    ),
+    Line(
+        "cuda-failed",
+        "RuntimeError: CUDA error: invalid configuration argument",
+        "torch's message for cudaErrorInvalidConfiguration",
+    ),
+    Line(
+        "cuda-failed",
+        "RuntimeError: CUDA driver error: invalid argument",
+        "torch's c10/cuda/driver_api.h",
+    ),
+    Line(
+        "cuda-error",
+        "torch.AcceleratorError: CUDA error: unspecified launch failure",
+        "torch's message for cudaErrorLaunchFailure",
+    ),
+    Line(
+        "nans-drawn",
+        "modules.devices.NansException: A tensor with all NaNs was produced in VAE.",
+        "modules/devices.py of A1111 v1.9.3",
+    ),
+    Line(
+        "nans-drawn",
+        "A tensor with NaNs was produced in Unet.",
+        "modules/devices.py of A1111 v1.10.1",
+    ),
+    Line(
         "model-missing",
         "FileNotFoundError: No checkpoints found. When searching for checkpoints, looked at:",
         f"{A1111}/15722",
@@ -181,9 +256,20 @@ def test_warnings_and_vague_codes_in_a_log_do_not_hide_the_cause(line: str) -> N
     assert refine_code("not-ready", log) == "model-not-loaded"
 
 
-def test_memory_monitor_without_gpu_is_no_failure() -> None:
-    text = "Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU"
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU",
+        "Unexpected error from cudaGetDeviceCount(). Error 802: system not yet initialized",
+        "CUDA error: invalid device ordinal",
+    ],
+)
+def test_memory_monitor_without_gpu_is_no_failure(text: str) -> None:
     assert match(f"Warning: caught exception '{text}', memory monitor disabled") is None
+
+
+def test_the_same_text_elsewhere_is_a_failure() -> None:
+    text = "Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU"
     assert refine_code("", f"RuntimeError: {text}") == "gpu-not-visible"
 
 

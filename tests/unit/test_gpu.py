@@ -321,6 +321,9 @@ def test_no_gpu_at_all_is_no_agreement() -> None:
 
 # --- driver, cuDNN, xformers, kernels, memory -----------------------------------------------------
 
+NO_IMAGE = "RuntimeError: CUDA error: no kernel image is available for execution on the device"
+NO_ENGINE = "RuntimeError: GET was unable to find an engine to execute this computation"
+
 
 @pytest.mark.parametrize(
     ("cuda", "code"),
@@ -368,13 +371,35 @@ def test_xformers_must_be_built_for_this_torch(xformers: str, built_for: str, ou
 
 
 @pytest.mark.parametrize(
+    ("cuda", "outcome"),
+    [("12.6", "passed"), ("", "passed"), ("11.8", "failed"), ("13.0", "failed")],
+)
+def test_xformers_may_be_built_with_another_minor_version_of_cuda(cuda: str, outcome: str) -> None:
+    facts = TorchFacts(
+        version="2.7.0+cu128",
+        cuda="12.8",
+        xformers="0.0.30",
+        xformers_torch="2.7.0+cu126",
+        xformers_cuda=cuda,
+    )
+    assert judge.judge_xformers(facts).outcome == outcome
+    assert f"CUDA {cuda or 'unknown'}; torch is 2.7.0, CUDA 12.8" in (
+        judge.judge_xformers(facts).evidence
+    )
+
+
+@pytest.mark.parametrize(
     ("result", "code"),
     [
         (0.001, ""),
         (0.5, "kernel-failed"),
         (float("nan"), "kernel-failed"),
         ("RuntimeError: CUDNN_STATUS_INTERNAL_ERROR", "kernel-failed"),
-        ("RuntimeError: CUDA error: no kernel image is available", "no-kernel-image"),
+        (NO_IMAGE, "no-kernel-image"),
+        ("OutOfMemoryError: CUDA out of memory.", "out-of-memory"),
+        ("RuntimeError: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `x`", "out-of-memory"),
+        (NO_ENGINE, "cudnn-no-engine"),
+        ("RuntimeError: CUDA error: an illegal memory access was encountered", "kernel-failed"),
     ],
 )
 def test_results_far_off_failed_or_nan_are_wrong(result: float | str, code: str) -> None:
@@ -382,6 +407,25 @@ def test_results_far_off_failed_or_nan_are_wrong(result: float | str, code: str)
     assert judgement.code == code
     assert "tried" in judgement.evidence
     assert ("right" in judgement.evidence) == (not code)
+
+
+@pytest.mark.parametrize(
+    ("second", "code"),
+    [
+        (NO_ENGINE, "out-of-memory"),
+        (NO_IMAGE, "no-kernel-image"),
+        ("RuntimeError: CUDNN_STATUS_EXECUTION_FAILED", "kernel-failed"),
+        (0.5, "kernel-failed"),
+    ],
+)
+def test_full_memory_explains_no_other_error(second: float | str, code: str) -> None:
+    full = {"float16": "OutOfMemoryError: CUDA out of memory."}
+    assert judge.judge_kernels({"matmul": full, "convolution": {"float16": second}}).code == code
+
+
+def test_equal_errors_of_many_shapes_stand_once() -> None:
+    results: dict[str, float | str] = {f"float16 {head}": "Error: x" for head in (40, 80)}
+    assert judge.kernel_error(results) == "float16 40 and float16 80 Error: x"
 
 
 @pytest.mark.parametrize("kernels", [{}, {"matmul": {}}])

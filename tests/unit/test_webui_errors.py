@@ -140,6 +140,49 @@ def test_a_known_failure_keeps_its_code() -> None:
     assert isinstance(explain(response, request), PoisonedError)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "code", "is_poisoned"),
+    [
+        # Lasting errors, by the list in NVIDIA's documentation of cudaError_t.
+        ("AcceleratorError", "CUDA error: an illegal memory access was", "cuda-error", True),
+        ("RuntimeError", "CUDA error: unspecified launch failure", "cuda-error", True),
+        ("RuntimeError", "CUDA error: device-side assert triggered", "cuda-error", True),
+        ("RuntimeError", "CUDA error: misaligned address", "cuda-error", True),
+        ("RuntimeError", "CUDA driver error: an illegal memory access", "cuda-error", True),
+        ("RuntimeError", "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", "kernel-failed", True),
+        # All others leave the process as it was.
+        ("OutOfMemoryError", "CUDA out of memory. Tried to allocate", "out-of-memory", False),
+        ("AcceleratorError", "CUDA error: out of memory", "out-of-memory", False),
+        ("RuntimeError", "CUDA driver error: out of memory", "out-of-memory", False),
+        ("RuntimeError", "cuDNN error: CUDNN_STATUS_ALLOC_FAILED", "out-of-memory", False),
+        (
+            *("RuntimeError", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"),
+            *("out-of-memory", False),
+        ),
+        (
+            *("RuntimeError", "GET was unable to find an engine to execute this computation"),
+            *("cudnn-no-engine", False),
+        ),
+        ("RuntimeError", "CUDA error: invalid argument", "cuda-failed", False),
+        (
+            *(
+                "RuntimeError",
+                "CUDA error: no kernel image is available for execution on the device",
+            ),
+            *("no-kernel-image", False),
+        ),
+        ("RuntimeError", "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR", "cuda-failed", False),
+        ("NansException", "A tensor with all NaNs was produced in VAE.", "nans-drawn", False),
+    ],
+)
+def test_only_a_lasting_error_asks_for_a_new_process(
+    name: str, text: str, code: str, is_poisoned: bool
+) -> None:
+    response = Response(500, json.dumps(raised(name, errors=text)).encode())
+    error = explain(response, JobRequest(Route("POST", "/sdapi/v1/txt2img"), {}, 60))
+    assert (error.code, isinstance(error, PoisonedError)) == (code, is_poisoned)
+
+
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b"", b"null", b'{"detail": [1]}'])
 def test_any_answer_is_explained(body: bytes) -> None:
     request = JobRequest(Route("POST", "/sdapi/v1/txt2img"), {}, 60)

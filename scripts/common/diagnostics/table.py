@@ -26,12 +26,14 @@ class Diagnostic:
         message: what is wrong, as a clause without a full stop.
         hint: next step, as an imperative.
         signature: regular expression that matches logs of this failure; empty where none does.
+        poisons: the process in which it happened can compute no more on the GPU.
     """
 
     code: str
     message: str
     hint: str
     signature: str = ""
+    poisons: bool = False
 
     def search(self, text: str) -> re.Match[str] | None:
         """Find this failure's signature in a log."""
@@ -51,6 +53,7 @@ def diagnostics() -> Mapping[str, Diagnostic]:
             message=table[code]["message"],
             hint=table[code]["hint"],
             signature=table[code].get("signatures", "").strip().replace("\n", "|"),
+            poisons=table.getboolean(code, "poisons", fallback=False),
         )
         for code in table.sections()
     }

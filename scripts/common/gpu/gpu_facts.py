@@ -15,7 +15,8 @@ Capability = tuple[int, int]
 """Major and minor version of a device, (8, 9) for an RTX 6000 Ada."""
 
 Kernels = Mapping[str, Mapping[str, float | str]]
-"""Largest relative difference from the CPU's result, or the error: by computation and data type."""
+"""Largest relative difference from the CPU's result, or the error: by computation, and by data type
+and shape."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,9 @@ class TorchFacts:
         archs: what it carries machine code or PTX for.
         xformers: version, empty when not installed.
         xformers_torch: version of torch that xformers was built for, empty when unknown.
-        devices: GPUs that torch sees; empty where it was not asked to compute.
+        xformers_cuda: CUDA version that xformers was built with, likewise.
+        devices: GPUs that torch can use; empty where it was not asked to compute.
+        cuda_error: why torch can use none of them, in its own text.
         kernels: results of the computations that were asked for.
         error: why torch cannot be imported; all else is then empty.
         seconds: duration of the import.
@@ -104,7 +107,9 @@ class TorchFacts:
     archs: tuple[str, ...] = ()
     xformers: str = ""
     xformers_torch: str = ""
+    xformers_cuda: str = ""
     devices: tuple[Device, ...] = ()
+    cuda_error: str = ""
     kernels: Kernels = field(default_factory=dict)
     error: str = ""
     seconds: float = 0.0

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
+from scripts.common.diagnostics.table import match
 from scripts.common.gpu.gpu_facts import Capability, Device, Driver, Kernels, TorchFacts, dotted
 from scripts.common.units import size
 
@@ -28,6 +29,9 @@ CUDNN_MINIMUM: Final = 9
 # SdOptimizationXformers.is_available in its modules/sd_hijack_optimizations.py.
 _XFORMERS: Final = ((6, 0), (9, 0))
 _ERROR_LENGTH: Final = 300
+# Codes that an error of torch may have in place of the check's own.
+_KERNEL_CAUSES: Final = ("no-kernel-image", "out-of-memory", "cudnn-no-engine")
+_CUDA_CAUSES: Final = ("out-of-memory", "driver-too-old")
 _ARCH: Final = re.compile(r"(sm|compute)_(\d+)(\d)([af]?)")
 
 Outcome = Literal["passed", "warned", "failed"]
@@ -120,12 +124,25 @@ def cudnn_version(number: int) -> tuple[int, ...]:
 
 
 def judge_xformers(torch: TorchFacts) -> Judgement:
-    """Judge whether xformers is installed, and built for this torch where its build says so."""
+    """Judge whether xformers is installed, and built for this torch where its build says so.
+
+    Its CUDA may be another minor version than torch's: the libraries of the package need only
+    `libcudart.so.12` of CUDA, which torch has loaded, and torch's own `libtorch_cuda.so` and
+    `libc10_cuda.so` (`readelf -d _C.so` of 0.0.30). Within one major version code that was built
+    with an older minor one runs with a newer one:
+    https://docs.nvidia.com/deploy/cuda-compatibility/ (minor version compatibility).
+    """
     if not torch.xformers:
         return conclude("xformers is not installed", "xformers-mismatch")
     built_for, installed = public_version(torch.xformers_torch), public_version(torch.version)
-    evidence = f"xformers {torch.xformers} for torch {built_for or 'unknown'}, torch is {installed}"
-    return conclude(evidence, "xformers-mismatch" if built_for not in ("", installed) else "")
+    cuda = torch.xformers_cuda
+    evidence = (
+        f"xformers {torch.xformers} for torch {built_for or 'unknown'}, CUDA {cuda or 'unknown'}; "
+        f"torch is {installed}, CUDA {torch.cuda}"
+    )
+    is_other_cuda = bool(cuda) and cuda.partition(".")[0] != torch.cuda.partition(".")[0]
+    is_other = built_for not in ("", installed) or is_other_cuda
+    return conclude(evidence, "xformers-mismatch" if is_other else "")
 
 
 def public_version(version: str) -> str:
@@ -142,8 +159,23 @@ def judge_kernels(kernels: Kernels) -> Judgement:
         each = ", ".join(f"{name} ({_listed(results)})" for name, results in kernels.items())
         return conclude(f"as on the CPU within {TOLERANCE:.0%}: {each}")
     evidence = "; ".join(f"{name}: {error}" for name, error in errors.items())
-    has_code = "no kernel image" not in evidence
-    return conclude(evidence, "kernel-failed" if has_code else "no-kernel-image")
+    return conclude(evidence, _find_kernel_code(errors.values()))
+
+
+def _find_kernel_code(errors: Iterable[str]) -> str:
+    """Return the code that explains all errors of computations; `no-kernel-image` explains any."""
+    codes = {_refine(error, _KERNEL_CAUSES, "kernel-failed") for error in errors}
+    if "no-kernel-image" in codes:
+        return "no-kernel-image"
+    if codes == {"out-of-memory", "cudnn-no-engine"}:
+        return "out-of-memory"  # cuDNN finds no engine where the memory has no room for one
+    return codes.pop() if len(codes) == 1 else "kernel-failed"
+
+
+def _refine(error: str, causes: Sequence[str], code: str) -> str:
+    """Return the code of an error's text if it is one of some causes, else another code."""
+    known = match(error)
+    return known.code if known and known.code in causes else code
 
 
 def kernel_error(results: Mapping[str, float | str]) -> str:
@@ -153,13 +185,15 @@ def kernel_error(results: Mapping[str, float | str]) -> str:
 
 
 def _listed(results: Mapping[str, float | str]) -> str:
-    """Format results on one line."""
-    return ", ".join(
-        f"{dtype} {' '.join(value.split())[:_ERROR_LENGTH]}"
-        if isinstance(value, str)
-        else f"{dtype} {value:.2g} off"
-        for dtype, value in results.items()
-    )
+    """Format results on one line; those that are alike stand together."""
+    labels: dict[str, list[str]] = {}
+    for label, value in results.items():
+        if isinstance(value, str):
+            text = " ".join(value.split())[:_ERROR_LENGTH]
+        else:
+            text = f"{value:.2g} off"
+        labels.setdefault(text, []).append(label)
+    return ", ".join(f"{' and '.join(each)} {text}" for text, each in labels.items())
 
 
 def judge_devices(driver: Sequence[Device], torch: Sequence[Device]) -> Judgement:
@@ -167,6 +201,19 @@ def judge_devices(driver: Sequence[Device], torch: Sequence[Device]) -> Judgemen
     difference = _difference(driver, torch)
     evidence = difference or "; ".join(map(str, driver))
     return conclude(evidence, "gpus-differ" if difference else "")
+
+
+def judge_use(driver: Sequence[Device], torch: TorchFacts) -> Judgement:
+    """Judge whether torch can use the GPUs that the driver lists.
+
+    That torch sees fewer of them may be meant so (CUDA_VISIBLE_DEVICES), and is a warning.
+    """
+    if driver and not torch.devices:
+        error = " ".join(torch.cuda_error.split())[:_ERROR_LENGTH] or "no reason given"
+        evidence = f"the driver lists {len(driver)} GPUs, torch can use none: {error}"
+        return conclude(evidence, _refine(error, _CUDA_CAUSES, "gpus-differ"))
+    found = judge_devices(driver, torch.devices)
+    return found._replace(outcome="warned") if found.code else found
 
 
 def _difference(driver: Sequence[Device], torch: Sequence[Device]) -> str:

@@ -98,6 +98,14 @@ def check_torch(facts: Facts) -> Judgement | None:
     return conclude(f"torch {torch.version}, CUDA {torch.cuda}")
 
 
+def check_devices(facts: Facts) -> Judgement | None:
+    """Expect that torch can use the GPUs that the driver lists."""
+    torch = facts.torch
+    if not facts.driver or not facts.driver.gpus or not torch or torch.error or not torch.cuda:
+        return None
+    return judge.judge_use(facts.driver.devices, torch)
+
+
 def check_driver(facts: Facts) -> Judgement | None:
     """Expect a driver that supports torch's CUDA version."""
     if not facts.driver or not facts.torch or not facts.torch.cuda:
@@ -126,7 +134,7 @@ def check_xformers(facts: Facts) -> Judgement | None:
 
 
 def check_kernels(facts: Facts) -> Judgement | None:
-    """Expect that what drawing consists of runs on the GPU, where torch sees one."""
+    """Expect that what drawing consists of runs on the GPU, where torch can use one."""
     torch = facts.torch
     return judge.judge_kernels(torch.kernels) if torch and torch.devices else None
 
@@ -212,6 +220,7 @@ def check_shm(facts: Facts) -> Judgement:
 CHECKS: Final[dict[str, Check]] = {
     "gpu": check_gpu,
     "torch": check_torch,
+    "devices": check_devices,
     "driver": check_driver,
     "code-for-gpu": check_code,
     "cudnn": check_cudnn,

@@ -40,8 +40,6 @@ _RAISED_BY_TORCH: Final = re.compile(r"\d+ (?:RuntimeError|AcceleratorError): ")
 HALF_LOADED: Final = "model-half-loaded"
 """Code of a failure after which only a new process of the WebUI draws what is asked for."""
 
-_POISON: Final = ("cuda-error", "no-kernel-image", "kernel-failed")
-
 
 class PoisonedError(UserError):
     """Only a new process can draw again; RunPod should replace the worker."""
@@ -63,7 +61,7 @@ def explain(response: Response, request: JobRequest, findings: Sequence[Finding]
     text = _describe(response)
     known = match(text)
     code = known.code if known else ""
-    if code in _POISON and _RAISED_BY_TORCH.match(text):
+    if known and known.poisons and _RAISED_BY_TORCH.match(text):
         return PoisonedError(text, code=code)
     causes = [finding for finding in findings if finding.code != HALF_LOADED]
     if not known and response.status >= 500 and findings:
