@@ -124,9 +124,11 @@ def test_without_a_supervisor_asking_is_an_error(tmp_path: Path) -> None:
 
 
 CAUSE_FAR_ABOVE = """
+print("loading stable diffusion model: SafetensorError")
 print("safetensors_rust.SafetensorError: Error while deserializing header: HeaderTooLarge")
 for number in range(300):
     print(f"    line {number} of tracebacks")
+print("Stable diffusion model failed to load")
 print("AttributeError: 'NoneType' object has no attribute 'lowvram'")
 """
 
@@ -135,9 +137,35 @@ def test_an_exit_is_explained_by_a_cause_300_lines_above(tmp_path: Path) -> None
     child = run(tmp_path, CAUSE_FAR_ABOVE)
     child.wait()
     assert child.ended.wait(20)
-    reason = find_exit_reason(child, oom_killed=False)
-    assert reason.log_fields()["finding"] == "model-corrupt"
-    assert "lowvram" in reason.log_fields()["last"]
+    fields = find_exit_reason(child, oom_killed=False).log_fields()
+    assert fields["finding"] == "model-corrupt"
+    assert fields["cause"] == "SafetensorError: Error while deserializing header: HeaderTooLarge"
+    assert "invoke models.verify" in fields["cure"]
+    assert "lowvram" in fields["last"]
+
+
+def test_what_was_printed_long_ago_explains_no_exit(tmp_path: Path) -> None:
+    child = run(tmp_path, CAUSE_FAR_ABOVE)
+    child.wait()
+    assert child.ended.wait(20)
+    reason = find_exit_reason(child, oom_killed=False, since=time.monotonic())
+    assert "finding" not in reason.log_fields()
+
+
+@pytest.mark.parametrize(
+    ("is_replaced", "oom_killed", "sender"),
+    [(True, True, "supervisor"), (False, True, "kernel"), (False, False, "unknown")],
+)
+def test_who_killed_a_process_is_said(
+    tmp_path: Path, is_replaced: bool, oom_killed: bool, sender: str
+) -> None:
+    child = run(tmp_path, "import time; time.sleep(60)")
+    child.is_replaced = is_replaced
+    child.kill()
+    child.wait()
+    assert child.ended.wait(20)
+    fields = find_exit_reason(child, oom_killed=oom_killed).log_fields()
+    assert (fields["how"], fields["sent_by"]) == ("SIGKILL", sender)
 
 
 def test_asking_costs_little(tmp_path: Path) -> None:

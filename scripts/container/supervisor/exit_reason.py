@@ -69,7 +69,8 @@ def find_cause(process: ChildProcess, since: float) -> Finding | None:
     """Return the known failure in a process's output that explains its end, if there is one.
 
     Of several it is the one that stands first in the table, where causes stand above their effects:
-    a damaged checkpoint is reported hundreds of lines before what fails without it.
+    a damaged checkpoint is reported hundreds of lines before what fails without it. Of lines about
+    the same failure it is the longest, which says most.
 
     Args:
         process: a process.
@@ -77,7 +78,7 @@ def find_cause(process: ChildProcess, since: float) -> Finding | None:
     """
     order = list(diagnostics())
     found = [each for each in process.read_findings() if each.at >= since]
-    return min(found, key=lambda each: order.index(each.code), default=None)
+    return min(found, key=lambda each: (order.index(each.code), -len(each.text)), default=None)
 
 
 def find_exit_reason(process: ChildProcess, *, oom_killed: bool, since: float = 0.0) -> ExitReason:
