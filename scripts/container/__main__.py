@@ -80,15 +80,19 @@ def serve(settings: Settings) -> int:
     """Prepare folders, become the worker's user and supervise until the worker ends."""
     from scripts.container import paths, privileges
     from scripts.container.setting_conflicts import refuse_conflicts, warn_of_platform_limit
+    from scripts.container.supervisor.shutdown import end_stuck_start
     from scripts.container.supervisor.supervisor import Supervisor
+    from scripts.container.webui.environment import common_environment
 
     started_at = time.monotonic()
     refuse_conflicts(settings)
     warn_of_platform_limit(settings, os.environ)
-    own, write = paths.list_own_folders(settings), paths.list_shared_folders(settings)
-    privileges.drop(settings.worker_user, own=own, write=write)
-    paths.require_writable(settings)
-    return Supervisor(settings, started_at).run()
+    with end_stuck_start(settings.ready_timeout):
+        own, write = paths.list_own_folders(settings), paths.list_shared_folders(settings)
+        privileges.drop(settings.worker_user, own=own, write=write)
+        paths.require_writable(settings)
+        env = common_environment(os.environ, settings)
+    return Supervisor(settings, env, started_at).run()
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -22,6 +23,7 @@ from scripts.common.fetch.volume_models import as_json
 from scripts.common.webui_client import WebuiClient
 from scripts.common.webui_flags import MEMORY_FLAGS
 from scripts.container.supervisor.exit_reason import HEALED_AFTER, RestartPolicy
+from scripts.host.config.load import ROOT
 from tests.support.fault_server import Behaviour, misbehaving
 from tests.support.nvml import library, needs_compiler
 from tests.support.safetensors import write_safetensors
@@ -341,6 +343,16 @@ def test_a_token_of_two_lines_ends_the_worker_by_its_name(start: Start, tmp_path
     assert worker.ended() == 1
     assert "HF_TOKEN holds a space, a line break" in worker.log_text
     assert SECRET_TOKEN not in worker.log_text
+
+
+def test_a_folder_that_never_answers_ends_the_worker_in_time() -> None:
+    code = "import time; from scripts.container.supervisor.shutdown import end_stuck_start as end"
+    code += "\nwith end(30): pass\nwith end(0.1): time.sleep(60)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False
+    )
+    assert done.returncode == 4
+    assert "folders of the worker did not answer within 0.1 s" in done.stderr
 
 
 CRASHING_THREAD = f"""#!{sys.executable}

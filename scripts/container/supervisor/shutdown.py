@@ -1,8 +1,11 @@
 """End the worker: running jobs first, then every process; its exit code says why."""
 
+import os
 import signal
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import Final
 
@@ -26,6 +29,27 @@ class ExitCode(IntEnum):
     REFUSED = 3
     GAVE_UP = 4
     CUT_OFF = 5
+
+
+@contextmanager
+def end_stuck_start(seconds: float) -> Iterator[None]:
+    """End this process if the block takes too long: a volume that hangs answers no system call.
+
+    Nothing runs yet that would have to end before it.
+    """
+
+    def give_up() -> None:
+        reason = f"folders of the worker did not answer within {seconds:g} s: see the volume"
+        log("gave-up", level="error", reason=reason, code="not-ready")
+        os._exit(ExitCode.GAVE_UP)
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def let_jobs_end(

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from queue import SimpleQueue
@@ -29,7 +29,6 @@ from scripts.container.supervisor.shutdown import (
     let_jobs_end,
     own_pids,
 )
-from scripts.container.webui.environment import common_environment
 from scripts.container.webui.preparation import PreparedWebui, prepare_webui
 from scripts.container.webui.readiness import monitor
 
@@ -42,11 +41,12 @@ class Supervisor:
 
     Args:
         settings: the environment, parsed.
+        env: environment that all processes share.
         started_at: monotonic time of the worker's start.
     """
 
-    def __init__(self, settings: Settings, started_at: float) -> None:
-        self._settings, self._started_at = settings, started_at
+    def __init__(self, settings: Settings, env: Mapping[str, str], started_at: float) -> None:
+        self._settings, self._env, self._started_at = settings, env, started_at
         self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._processes: dict[str, ChildProcess] = {}
         self._restart_policies = {
@@ -70,7 +70,6 @@ class Supervisor:
         threading.excepthook = self._report_thread_crash
         process.become_subreaper()
         try:
-            self._env = common_environment(os.environ, self._settings)
             self._set_phase("starting", pip_cache=self._env["PIP_CACHE_DIR"])
             seconds = self._ready_deadline - time.monotonic() + _LATE_REPORT
             self._dispatch_later(max(seconds, 0.0), self.on_ready_deadline)
