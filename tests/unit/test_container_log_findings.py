@@ -59,6 +59,8 @@ def test_a_line_about_something_else_being_used_has_a_code(line: str, code: str)
 @pytest.mark.parametrize(
     "line",
     [
+        # modules/processing.py:656, before it draws again
+        "A tensor with all NaNs was produced in VAE.",
         "Loading weights [None] from /models/x.safetensors",
         "100%|██████████| 20/20 [00:01<00:00, 11.1it/s]",
         'INFO: "POST /sdapi/v1/txt2img HTTP/1.1" 200 OK',

@@ -164,7 +164,7 @@ LINES = (
     ),
     Line(
         "nans-drawn",
-        "A tensor with NaNs was produced in Unet.",
+        "modules.devices.NansException: A tensor with NaNs was produced in Unet.",
         "modules/devices.py of A1111 v1.10.1",
     ),
     Line(
