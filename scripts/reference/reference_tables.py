@@ -16,11 +16,11 @@ import tasks
 from scripts.common.checks.check import LEVELS, CheckResult
 from scripts.common.diagnostics.table import diagnostics
 from scripts.common.webui_flags import BUILTIN_FLAGS, CONDITIONS, VARIABLE_FLAGS, BuiltinFlag
-from scripts.container.serverless.job_fields import MISNAMED, OPTION_NAMES
-from scripts.container.serverless.job_input import OWN_KEYS
-from scripts.container.serverless.job_options import PATH_OPTIONS
-from scripts.container.serverless.job_routes import DENIED, NAMES
-from scripts.container.serverless.webui_api import PREFIX
+from scripts.container.serverless.request.job_fields import MISNAMED, OPTION_NAMES
+from scripts.container.serverless.request.job_input import OWN_KEYS
+from scripts.container.serverless.request.job_options import PATH_OPTIONS
+from scripts.container.serverless.request.job_routes import DENIED, NAMES
+from scripts.container.serverless.request.webui_api import PREFIX
 from scripts.container.settings import VARIABLES
 from scripts.host.config.load import ROOT
 from scripts.host.config.schema import Config

@@ -170,8 +170,8 @@ def test_images_go_to_a_configured_bucket(tmp_path: Path, runpod_python: Path) -
 UPLOAD = """
 import json, sys
 from scripts.common.diagnostics.error import UserError
-from scripts.container.serverless.bucket import open_bucket
-from scripts.container.serverless.output_settings import BucketAccess
+from scripts.container.serverless.answer.bucket import open_bucket
+from scripts.container.serverless.answer.output_settings import BucketAccess
 url, key = sys.argv[1:]
 try:
     upload = open_bucket(BucketAccess(url, key, "not-a-secret", "pictures"), "job-1")

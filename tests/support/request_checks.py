@@ -6,9 +6,9 @@ from pathlib import Path
 
 from scripts.common.models.weights import Use, weights_for
 from scripts.common.webui_client import WebuiClient
-from scripts.container.serverless.available import Available
-from scripts.container.serverless.request_checks import RequestChecks
-from scripts.container.serverless.weights_check import WeightPlaces
+from scripts.container.serverless.availability.available import Available
+from scripts.container.serverless.availability.request_checks import RequestChecks
+from scripts.container.serverless.availability.weights_check import WeightPlaces
 
 
 def make_checks(client: WebuiClient, folder: Path) -> RequestChecks:

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scripts.common.diagnostics.error import UserError
-from scripts.container.serverless.job_fields import MISNAMED
-from scripts.container.serverless.job_input import parse_job_input
-from scripts.container.serverless.job_request import InputPolicy, JobRequest, make_request
+from scripts.container.serverless.request.job_fields import MISNAMED
+from scripts.container.serverless.request.job_input import parse_job_input
+from scripts.container.serverless.request.job_request import InputPolicy, JobRequest, make_request
 from tests.support.errors import user_error
 from tests.support.releases import RELEASES, RecordedFacts, recorded
 

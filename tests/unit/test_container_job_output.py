@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from scripts.container.serverless import job_output
-from scripts.container.serverless.bucket import Upload
+from scripts.container.serverless.answer import job_output
+from scripts.container.serverless.answer.bucket import Upload
+from scripts.container.serverless.answer.output_settings import BucketAccess
 from scripts.container.serverless.jobs import JobContext, run_job
-from scripts.container.serverless.output_settings import BucketAccess
-from scripts.container.serverless.webui_facts import FactsCache
+from scripts.container.serverless.request.webui_facts import FactsCache
 from scripts.container.settings import Settings
 from scripts.container.webui.webui_options import read_options, save_options
 from tests.support import scripted_webui
@@ -275,7 +275,7 @@ def test_a_job_brings_its_own_bucket(
 def test_a_failed_upload_is_an_error_without_secrets(
     webui: WebUI, context: JobContext, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from scripts.container.serverless.bucket import upload_error
+    from scripts.container.serverless.answer.bucket import upload_error
 
     class ClientError(Exception):  # as botocore's
         def __init__(self, text: str) -> None:

@@ -16,7 +16,7 @@ import pytest
 from scripts.common.diagnostics.error import UserError
 from scripts.container.serverless import job_progress, jobs
 from scripts.container.serverless.jobs import JobContext, run_job
-from scripts.container.serverless.webui_facts import FactsCache
+from scripts.container.serverless.request.webui_facts import FactsCache
 from tests.support import scripted_webui
 from tests.support.releases import recorded
 from tests.support.request_checks import make_checks, place_weights

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from scripts.container.serverless.available import Available
+from scripts.container.serverless.availability.available import Available
+from scripts.container.serverless.availability.request_checks import RequestChecks
+from scripts.container.serverless.availability.weights_check import WeightPlaces
 from scripts.container.serverless.jobs import JobContext, run_job
-from scripts.container.serverless.request_checks import RequestChecks
-from scripts.container.serverless.webui_facts import FactsCache
-from scripts.container.serverless.weights_check import WeightPlaces
+from scripts.container.serverless.request.webui_facts import FactsCache
 from scripts.container.status.log_findings import Finding, find_in_line
 from tests.support import scripted_webui
 from tests.support.releases import RELEASES

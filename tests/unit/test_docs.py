@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 import tasks
-from scripts.container.serverless.job_input import parse_job_input
-from scripts.container.serverless.job_request import InputPolicy, JobRequest, make_request
+from scripts.container.serverless.request.job_input import parse_job_input
+from scripts.container.serverless.request.job_request import InputPolicy, JobRequest, make_request
 from scripts.host.config.load import ROOT, load
 from scripts.reference import blocks
 from tests.support.ci import check, sessions

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic.v1 import BaseModel, Field, ValidationError, create_model
 
-from scripts.container.serverless.field_values import MismatchError, convert, describe
-from scripts.container.serverless.job_input import parse_job_input
-from scripts.container.serverless.job_request import InputPolicy, make_request
-from scripts.container.serverless.webui_api import MISSING, FieldType, WebuiApi
+from scripts.container.serverless.request.field_values import MismatchError, convert, describe
+from scripts.container.serverless.request.job_input import parse_job_input
+from scripts.container.serverless.request.job_request import InputPolicy, make_request
+from scripts.container.serverless.request.webui_api import MISSING, FieldType, WebuiApi
 from tests.support.releases import RELEASES, RecordedFacts, recorded
 
 TYPES = {

@@ -12,9 +12,9 @@ import pytest
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch import public_address
-from scripts.container.serverless import image_download
-from scripts.container.serverless.image_download import fetch_image
-from scripts.container.serverless.input_images import find_images, prepare_images
+from scripts.container.serverless.request import image_download
+from scripts.container.serverless.request.image_download import fetch_image
+from scripts.container.serverless.request.input_images import find_images, prepare_images
 from tests.support.errors import user_error
 from tests.support.fault_server import Behaviour, misbehaving
 from tests.support.webui import png

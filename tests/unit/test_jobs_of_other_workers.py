@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from scripts.container.serverless.job_input import parse_job_input
-from scripts.container.serverless.job_request import InputPolicy, JobRequest, make_request
+from scripts.container.serverless.request.job_input import parse_job_input
+from scripts.container.serverless.request.job_request import InputPolicy, JobRequest, make_request
 from tests.support.errors import user_error
 from tests.support.releases import RELEASES, RecordedFacts
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from scripts.container.serverless.job_input import parse_job_input
-from scripts.container.serverless.job_request import InputPolicy, JobRequest, make_request
+from scripts.container.serverless.request.job_input import parse_job_input
+from scripts.container.serverless.request.job_request import InputPolicy, JobRequest, make_request
 from scripts.container.settings import VARIABLES, Settings
 from scripts.host.config.load import ROOT
 from tests.support.releases import RecordedFacts

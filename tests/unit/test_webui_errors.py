@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from scripts.common.webui_client import Response
-from scripts.container.serverless.job_request import JobRequest
-from scripts.container.serverless.webui_api import Route
-from scripts.container.serverless.webui_errors import PoisonedError, explain
+from scripts.container.serverless.answer.webui_errors import PoisonedError, explain
+from scripts.container.serverless.request.job_request import JobRequest
+from scripts.container.serverless.request.webui_api import Route
 
 
 def explained(status: int, body: Any, **fields: Any) -> str:

@@ -1,1 +1,1 @@
-"""Serve RunPod jobs: handler, job input, jobs and job output."""
+"""Serve RunPod jobs: from the job's input to a request, its checks, and the answer."""

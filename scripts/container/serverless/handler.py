@@ -20,17 +20,17 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.webui_client import WebuiClient
 from scripts.container.log import log
 from scripts.container.paths import choose_job_models_folder
-from scripts.container.serverless.available import Available
-from scripts.container.serverless.downloaded_models import DownloadedModels
-from scripts.container.serverless.job_models import DownloadPolicy
-from scripts.container.serverless.job_output import JobResult
-from scripts.container.serverless.job_request import InputPolicy
+from scripts.container.serverless.answer.job_output import JobResult
+from scripts.container.serverless.answer.output_settings import BucketAccess
+from scripts.container.serverless.availability.available import Available
+from scripts.container.serverless.availability.request_checks import RequestChecks
+from scripts.container.serverless.availability.weights_check import WeightPlaces
+from scripts.container.serverless.job_downloads.downloaded_models import DownloadedModels
+from scripts.container.serverless.job_downloads.job_models import DownloadPolicy
+from scripts.container.serverless.job_downloads.model_setup import ModelSetup
 from scripts.container.serverless.jobs import Job, JobContext, run_job, stop_drawing
-from scripts.container.serverless.model_setup import ModelSetup
-from scripts.container.serverless.output_settings import BucketAccess
-from scripts.container.serverless.request_checks import RequestChecks
-from scripts.container.serverless.webui_facts import FactsCache
-from scripts.container.serverless.weights_check import WeightPlaces
+from scripts.container.serverless.request.job_request import InputPolicy
+from scripts.container.serverless.request.webui_facts import FactsCache
 from scripts.container.settings import Settings
 from scripts.container.status.log_findings import Finding, read_findings
 from scripts.container.status.state import JobCounts, read_state, write_job_counts

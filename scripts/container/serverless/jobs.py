@@ -13,37 +13,46 @@ from typing import Any, Final
 from scripts.common.diagnostics.error import UserError
 from scripts.common.webui_client import PROGRESS, Response, WebuiClient
 from scripts.container.log import log
-from scripts.container.serverless.bucket import Upload, open_bucket
-from scripts.container.serverless.image_download import fetch_image
-from scripts.container.serverless.input_images import prepare_images
-from scripts.container.serverless.job_input import parse_job_input
-from scripts.container.serverless.job_models import DownloadPolicy, JobModel, parse_job_models
-from scripts.container.serverless.job_options import undo_afterwards
-from scripts.container.serverless.job_output import (
+from scripts.container.serverless.answer.bucket import Upload, open_bucket
+from scripts.container.serverless.answer.job_output import (
     JobResult,
     check_images,
     deliver,
     invalid_answer,
     tidy_answer,
 )
-from scripts.container.serverless.job_progress import Report, reported_progress
-from scripts.container.serverless.job_request import DEFAULT, InputPolicy, JobRequest, make_request
-from scripts.container.serverless.model_setup import (
+from scripts.container.serverless.answer.output_settings import (
+    BucketAccess,
+    OutputSettings,
+    parse_output,
+    take_format,
+)
+from scripts.container.serverless.answer.webui_errors import HALF_LOADED, PoisonedError, explain
+from scripts.container.serverless.availability.request_checks import RequestChecks
+from scripts.container.serverless.job_downloads.job_models import (
+    DownloadPolicy,
+    JobModel,
+    parse_job_models,
+)
+from scripts.container.serverless.job_downloads.model_setup import (
     ModelSetup,
     add_to_request,
     check_use,
     models_ready,
     refuse_unusable,
 )
-from scripts.container.serverless.output_settings import (
-    BucketAccess,
-    OutputSettings,
-    parse_output,
-    take_format,
+from scripts.container.serverless.job_progress import Report, reported_progress
+from scripts.container.serverless.request.image_download import fetch_image
+from scripts.container.serverless.request.input_images import prepare_images
+from scripts.container.serverless.request.job_input import parse_job_input
+from scripts.container.serverless.request.job_options import undo_afterwards
+from scripts.container.serverless.request.job_request import (
+    DEFAULT,
+    InputPolicy,
+    JobRequest,
+    make_request,
 )
-from scripts.container.serverless.request_checks import RequestChecks
-from scripts.container.serverless.webui_errors import HALF_LOADED, PoisonedError, explain
-from scripts.container.serverless.webui_facts import FactsCache
+from scripts.container.serverless.request.webui_facts import FactsCache
 from scripts.container.status.log_findings import Finding
 from scripts.container.webui.image_format import image_format
 

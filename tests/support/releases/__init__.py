@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.common.webui_client import WebuiClient
-from scripts.container.serverless.webui_facts import WebuiFacts
+from scripts.container.serverless.request.webui_facts import WebuiFacts
 
 RELEASES = ("v1.9.3", "v1.10.1")
 

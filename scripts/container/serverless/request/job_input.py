@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
-from scripts.container.serverless.field_values import MismatchError, convert, describe
-from scripts.container.serverless.webui_api import FieldType
+from scripts.container.serverless.request.field_values import MismatchError, convert, describe
+from scripts.container.serverless.request.webui_api import FieldType
 
 OWN_KEYS: Final[Mapping[str, str]] = {
     "api": "name or path of a route, or an object with `method` and `endpoint`; by default txt2img",

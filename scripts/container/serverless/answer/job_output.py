@@ -8,8 +8,8 @@ from typing import Any, Final
 from scripts.common.checks.images import check_ends, decode_base64, file_suffix
 from scripts.common.diagnostics.error import UserError
 from scripts.common.units import size
-from scripts.container.serverless.bucket import Upload
-from scripts.container.serverless.output_settings import Delivery, OutputSettings
+from scripts.container.serverless.answer.bucket import Upload
+from scripts.container.serverless.answer.output_settings import Delivery, OutputSettings
 
 SYNC_LIMIT: Final = 20_000_000
 """Bytes that RunPod takes as the result of a job sent to /runsync; its id begins with `sync-`."""

@@ -13,8 +13,8 @@ from typing import Any, Final
 from scripts.common.diagnostics.error import UserError
 from scripts.common.diagnostics.table import match
 from scripts.common.webui_client import Response
-from scripts.container.serverless.input_images import find_images, is_base64_image
-from scripts.container.serverless.job_request import JobRequest
+from scripts.container.serverless.request.input_images import find_images, is_base64_image
+from scripts.container.serverless.request.job_request import JobRequest
 from scripts.container.status.log_findings import Finding
 
 _FIELDS_BY_TEXT: Final = {

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
-from scripts.container.serverless.field_values import MismatchError, convert, describe
-from scripts.container.serverless.job_options import check_options
-from scripts.container.serverless.samplers import FIELDS, adapt_samplers
-from scripts.container.serverless.webui_api import MISSING, FieldType, Route
-from scripts.container.serverless.webui_facts import WebuiFacts
+from scripts.container.serverless.request.field_values import MismatchError, convert, describe
+from scripts.container.serverless.request.job_options import check_options
+from scripts.container.serverless.request.samplers import FIELDS, adapt_samplers
+from scripts.container.serverless.request.webui_api import MISSING, FieldType, Route
+from scripts.container.serverless.request.webui_facts import WebuiFacts
 
 MISNAMED: Final = {
     "num_inference_steps": "steps",

@@ -10,7 +10,7 @@ import operator
 from collections.abc import Callable
 from typing import Any, Final
 
-from scripts.container.serverless.webui_api import FieldType
+from scripts.container.serverless.request.webui_api import FieldType
 
 _SWITCHES: Final = {
     **dict.fromkeys(("1", "on", "t", "true", "y", "yes"), True),

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.webui_client import WebuiClient
-from scripts.container.serverless.accepted_names import (
+from scripts.container.serverless.availability.accepted_names import (
     API,
     INTERROGATORS,
     REFRESHES,

@@ -11,12 +11,12 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from scripts.common.diagnostics.error import UserError
-from scripts.container.serverless.job_fields import check_fields
-from scripts.container.serverless.job_input import JobInput
-from scripts.container.serverless.job_options import UNDONE
-from scripts.container.serverless.job_routes import find_route
-from scripts.container.serverless.webui_api import Route, WebuiApi
-from scripts.container.serverless.webui_facts import WebuiFacts
+from scripts.container.serverless.request.job_fields import check_fields
+from scripts.container.serverless.request.job_input import JobInput
+from scripts.container.serverless.request.job_options import UNDONE
+from scripts.container.serverless.request.job_routes import find_route
+from scripts.container.serverless.request.webui_api import Route, WebuiApi
+from scripts.container.serverless.request.webui_facts import WebuiFacts
 
 DRAWING: Final = ("txt2img", "img2img")
 """Routes that draw for long and answer with `images`."""

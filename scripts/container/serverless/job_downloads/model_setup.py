@@ -12,8 +12,8 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.spec import VerifiedFile, redact_url
 from scripts.common.models.kinds import Kind, data_path
 from scripts.common.webui_client import WebuiClient
-from scripts.container.serverless.downloaded_models import DownloadedModels
-from scripts.container.serverless.job_models import DownloadPolicy, JobModel
+from scripts.container.serverless.job_downloads.downloaded_models import DownloadedModels
+from scripts.container.serverless.job_downloads.job_models import DownloadPolicy, JobModel
 from scripts.container.webui.model_links import add_link
 
 CHECKPOINT_OPTION: Final = "sd_model_checkpoint"

@@ -7,7 +7,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from scripts.common.diagnostics.error import UserError
-from scripts.container.serverless.output_settings import BucketAccess
+from scripts.container.serverless.answer.output_settings import BucketAccess
 
 Upload = Callable[[bytes, str], str]
 """Stores an image with its file suffix and returns its address."""

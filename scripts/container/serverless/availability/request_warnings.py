@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from scripts.container.serverless.prompt_networks import PromptNetwork
+from scripts.container.serverless.availability.prompt_networks import PromptNetwork
 
 Body = Mapping[str, Any]
 

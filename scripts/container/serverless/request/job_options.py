@@ -9,8 +9,8 @@ from typing import Any, Final
 from scripts.common.diagnostics.error import UserError
 from scripts.common.webui_client import WebuiClient
 from scripts.container.log import log
-from scripts.container.serverless.field_values import MismatchError, convert, describe
-from scripts.container.serverless.webui_api import FieldType
+from scripts.container.serverless.request.field_values import MismatchError, convert, describe
+from scripts.container.serverless.request.webui_api import FieldType
 
 PATH_OPTIONS: Final = ("outdir_*", "temp_dir", "clean_temp_dir_at_start", "*filename_pattern")
 """Options that no job may set: they choose where files are written (`restricted_opts` in

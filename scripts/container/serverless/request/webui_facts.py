@@ -9,8 +9,8 @@ from typing import Any, Final
 from scripts.common.diagnostics.error import UserError
 from scripts.common.webui_client import WebuiClient
 from scripts.container.log import log
-from scripts.container.serverless.samplers import Samplers
-from scripts.container.serverless.webui_api import WebuiApi
+from scripts.container.serverless.request.samplers import Samplers
+from scripts.container.serverless.request.webui_api import WebuiApi
 
 _TIMEOUT: Final = 30.0  # seconds; the WebUI builds its description at the first request for it
 

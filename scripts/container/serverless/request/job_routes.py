@@ -11,7 +11,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from scripts.common.diagnostics.error import UserError
-from scripts.container.serverless.webui_api import PREFIX, FieldType, Route, WebuiApi
+from scripts.container.serverless.request.webui_api import PREFIX, FieldType, Route, WebuiApi
 
 NAMES: Final = {
     "extras": ("POST", "extra-single-image"),

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from scripts.common.models.weights import Use
-from scripts.container.serverless.accepted_names import Kind
-from scripts.container.serverless.prompt_networks import PromptNetwork
+from scripts.container.serverless.availability.accepted_names import Kind
+from scripts.container.serverless.availability.prompt_networks import PromptNetwork
 
 Body = Mapping[str, Any]
 

@@ -11,10 +11,10 @@ from hashlib import sha256
 from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
-from scripts.container.serverless.accepted_names import Kind, Names
-from scripts.container.serverless.available import Available
-from scripts.container.serverless.prompt_networks import PromptNetwork, find_networks
-from scripts.container.serverless.request_references import (
+from scripts.container.serverless.availability.accepted_names import Kind, Names
+from scripts.container.serverless.availability.available import Available
+from scripts.container.serverless.availability.prompt_networks import PromptNetwork, find_networks
+from scripts.container.serverless.availability.request_references import (
     Reference,
     list_prompts,
     list_references,
@@ -22,8 +22,15 @@ from scripts.container.serverless.request_references import (
     refer_to_restorer,
     restores_faces,
 )
-from scripts.container.serverless.request_warnings import warn_of_networks, warn_of_no_effect
-from scripts.container.serverless.weights_check import MissingWeights, WeightPlaces, find_damage
+from scripts.container.serverless.availability.request_warnings import (
+    warn_of_networks,
+    warn_of_no_effect,
+)
+from scripts.container.serverless.availability.weights_check import (
+    MissingWeights,
+    WeightPlaces,
+    find_damage,
+)
 from scripts.container.status.log_findings import Finding
 
 Body = Mapping[str, Any]

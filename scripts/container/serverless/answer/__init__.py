@@ -1,0 +1,1 @@
+"""Check, measure and deliver what the WebUI answers."""

@@ -1,0 +1,1 @@
+"""Check what a request names against what the running WebUI has."""

@@ -1,0 +1,1 @@
+"""Bring the models that a job names by address."""

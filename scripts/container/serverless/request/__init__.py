@@ -1,0 +1,1 @@
+"""Make a request to the WebUI from a job's input."""
