@@ -1,4 +1,4 @@
-"""What memory a checkpoint is expected to take, by the header of its file."""
+"""The memory that a checkpoint needs, estimated from the header of its file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a job names and is not there fails before it is drawn, by field; what is there is drawn.
+"""A job that names something missing fails before it is drawn, with the field; others are drawn.
 
 The lists are those that A1111 v1.9.3 and v1.10.1 answered, with models added in their shape.
 """

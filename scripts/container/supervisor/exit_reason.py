@@ -42,7 +42,7 @@ class ExitReason:
 
     @property
     def is_final(self) -> bool:
-        """Whether another start would fail in the same way."""
+        """True if another start would fail in the same way."""
         return self.cause is not None and self.cause.code in _FINAL
 
     def log_fields(self) -> dict[str, str]:

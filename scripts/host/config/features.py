@@ -53,7 +53,7 @@ class FeatureModel(Model):
 
     @property
     def declared_in(self) -> str:
-        """Where its source and checksum are written."""
+        """The file that holds its source and checksum."""
         return f"feature {self.feature}"
 
     @property

@@ -157,7 +157,7 @@ class Model(Section):
 
     @property
     def declared_in(self) -> str:
-        """Where its source and checksum are written."""
+        """The file that holds its source and checksum."""
         return "config.yaml"
 
     @property

@@ -53,7 +53,7 @@ class PlannedModel:
 
 @dataclass(frozen=True)
 class ImportPlan:
-    """What an import adds to the config.
+    """The entries that an import adds to the config.
 
     Args:
         models: new models.

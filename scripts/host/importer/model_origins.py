@@ -35,7 +35,7 @@ Source = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a file comes from.
+    """The source of a file.
 
     Args:
         source: as in the config: `{hub, file, revision}` or `{url}`.

@@ -1,4 +1,4 @@
-"""What A1111 releases answered about themselves: routes, fields, options, and all that they list.
+"""Answers of A1111 releases about themselves: routes, fields, options, and all that they list.
 
 Recorded from the running WebUI of each release, without extensions; of `/openapi.json` only what
 describes requests. Long texts in options are left out.

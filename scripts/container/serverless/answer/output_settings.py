@@ -49,7 +49,7 @@ class BucketAccess:
 
 @dataclass(frozen=True)
 class OutputSettings:
-    """What a job asks of its answer.
+    """Format, delivery and bucket that a job asks for.
 
     Args:
         format: of the images; None as the WebUI is set up.

@@ -27,7 +27,7 @@ _SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
 
 @dataclass(frozen=True)
 class DownloadPolicy:
-    """What the worker's settings allow.
+    """Limits that the worker's settings put on models by address.
 
     Args:
         hosts: that an address may name; redirects may lead to any public one.

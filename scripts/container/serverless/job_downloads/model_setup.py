@@ -30,7 +30,7 @@ _PROGRESS_INTERVAL: Final = 1.0  # seconds between two reports
 
 @dataclass(frozen=True)
 class ModelSetup:
-    """What models by address need.
+    """Folders, limits and callbacks for models by address.
 
     Args:
         client: of the WebUI.

@@ -70,7 +70,7 @@ class JobRequest:
 
 @dataclass(frozen=True)
 class InputPolicy:
-    """What the worker's settings allow in inputs.
+    """Limits that the worker's settings put on inputs.
 
     Args:
         refuse_unknown: an unknown field is an error instead of a warning.

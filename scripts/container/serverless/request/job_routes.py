@@ -1,4 +1,4 @@
-"""Which route of the WebUI a job is for, and whether jobs may use it.
+"""Find the route of the WebUI that a job is for, and refuse those that jobs may not use.
 
 Jobs may use every route below `/sdapi/v1/` that is not in DENIED, and routes of extensions that
 `API_ALLOW` names: some extensions install packages or write files for everyone who can reach them.

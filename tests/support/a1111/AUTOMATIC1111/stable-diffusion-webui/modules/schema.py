@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 
 class Drawing(BaseModel):
-    """What both requests for pictures have."""
+    """Fields that both requests for pictures have."""
 
     prompt: str = ""
     negative_prompt: str = ""

@@ -1,4 +1,4 @@
-"""What changes a picture besides checkpoint and prompt: networks, embeddings, VAEs, upscalers.
+"""Apply models besides the checkpoint to a picture: networks, embeddings, VAEs, upscalers.
 
 As upstream, one that is not there or does not load is left out, with a line in the log at most.
 """
