@@ -30,6 +30,7 @@ from scripts.common.webui_client import WebuiClient
 from scripts.container.status.state import read_job_counts
 from scripts.host.config.load import ROOT
 from tests.support import bucket, images, runpod
+from tests.support.job_adapter import adapting
 from tests.support.worker import Worker, free_port
 
 WEBUI = ROOT / "tests/support/a1111/AUTOMATIC1111/stable-diffusion-webui"
@@ -369,3 +370,23 @@ def test_a_job_and_a_direct_request_draw_the_same(
     direct = client.request("POST", "/sdapi/v1/txt2img", JOB, timeout=60).json()
     _, answer = api.runsync(JOB)
     assert answer["output"]["images"] == direct["images"]
+
+
+def test_clients_of_the_webui_run_through_the_queue(tmp_path: Path, runpod_python: Path) -> None:
+    with (
+        runpod.running() as platform,
+        serverless(tmp_path, runpod_python, **platform.environment()),
+        adapting(platform) as server,
+    ):
+        api = WebuiClient(server.url)
+        drawn = api.request("POST", "/sdapi/v1/txt2img", JOB, timeout=60).json()
+        assert sorted(drawn) == ["images", "info", "parameters"]
+        assert decode_png(decode_base64(drawn["images"][0])).width == 64
+        names = api.request("GET", "/sdapi/v1/samplers", timeout=60).json()
+        assert "Euler a" in [each["name"] for each in names]
+        assert api.request("POST", "/sdapi/v1/refresh-checkpoints", timeout=60).json() is None
+        refused = api.request("POST", "/sdapi/v1/txt2img", {**JOB, "steps": "many"}, timeout=60)
+        assert (refused.status, refused.json()["error"]) == (422, "input-invalid")
+        assert "input.steps" in refused.json()["errors"]
+        missing = api.request("POST", "/sdapi/v1/img2img", {"sampler_name": "none"}, timeout=60)
+        assert (missing.status, missing.json()["error"]) == (404, "name-unknown")

@@ -78,8 +78,8 @@ class Platform:
 
 
 @contextmanager
-def running() -> Iterator[Platform]:
-    """A platform on a free port, until the block ends."""
+def running(port: int = 0) -> Iterator[Platform]:
+    """A platform on a port, or on a free one, until the block ends."""
 
     class Routes(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -108,7 +108,7 @@ def running() -> Iterator[Platform]:
         def handle_error(self, *_: object) -> None:
             """Print nothing: a killed worker leaves its connections."""
 
-    server = Server(("127.0.0.1", 0), Routes)
+    server = Server(("127.0.0.1", port), Routes)
     server.daemon_threads = True
     platform = Platform(server.server_port)
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
