@@ -29,6 +29,8 @@ LINES = {
     # modules/hat_model.py:29, extensions-builtin/LDSR/scripts/ldsr_model.py:60
     "Unable to load HAT model /x.pth: Model file not found": "weights-not-loaded",
     "*** Failed loading LDSR model None": "weights-not-loaded",
+    # spandrel, for DAT and Real-ESRGAN: status 500, modules/modelloader.py:150 of v1.9.3
+    "spandrel.__helpers.registry.UnsupportedModelError": "weights-not-loaded",
     # modules/face_restoration_utils.py:152, 92; modules/gfpgan_model.py:59
     "2026-11-27 10:00:00 WARNING [modules.face_restoration_utils] Unable to load face-restoration"
     " model": "weights-not-loaded",

@@ -57,6 +57,12 @@ def test_gpu_image_counts_as_tested_once_it_drew_on_a_gpu(inputs: BuildInputs) -
     assert check_tested(cuda, IMAGE) is None
 
 
+def test_report_of_a_variant_with_dots_in_its_name_counts(inputs: BuildInputs) -> None:
+    variant = "cpu-a1111-v1.10.1"
+    write_report(inputs.root / "reports", IMAGE, variant=variant)
+    assert check_tested(resolve(replace(load(variant), root=inputs.root)), IMAGE) is None
+
+
 @pytest.mark.parametrize(
     "text", ["[]", '{"image_id": ', json.dumps({"image_id": IMAGE, "passed": True})]
 )

@@ -81,12 +81,13 @@ def _spaced(phases: Mapping[str, float], end: float) -> list[tuple[str, float]]:
 
 def write_report(report: SmokeReport, folder: Path, log: str) -> Path:
     """Write the report as JSON and as a page, and the container's log; return the JSON's path."""
-    stem = folder / f"smoke-{report.variant}"
-    images = {name: (folder / name).read_bytes() for name in report.pictures}
-    write_atomically(stem.with_suffix(".log"), log)
-    write_atomically(stem.with_suffix(".html"), render_page(report, images, log))
-    write_atomically(stem.with_suffix(".json"), f"{report.model_dump_json(indent=2)}\n")
-    return stem.with_suffix(".json")
+    name = f"smoke-{report.variant}"  # in which a release has dots, so no suffix is replaced
+    images = {file: (folder / file).read_bytes() for file in report.pictures}
+    write_atomically(folder / f"{name}.log", log)
+    write_atomically(folder / f"{name}.html", render_page(report, images, log))
+    path = folder / f"{name}.json"
+    write_atomically(path, f"{report.model_dump_json(indent=2)}\n")
+    return path
 
 
 def earlier_proves_more(report: SmokeReport, folder: Path) -> bool:
