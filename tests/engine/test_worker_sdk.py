@@ -390,3 +390,5 @@ def test_clients_of_the_webui_run_through_the_queue(tmp_path: Path, runpod_pytho
         assert "input.steps" in refused.json()["errors"]
         missing = api.request("POST", "/sdapi/v1/img2img", {"sampler_name": "none"}, timeout=60)
         assert (missing.status, missing.json()["error"]) == (404, "name-unknown")
+        faces = api.request("POST", "/sdapi/v1/txt2img", {"restore_faces": True}, timeout=60)
+        assert (faces.status, faces.json()["error"]) == (500, "weights-missing")

@@ -47,7 +47,7 @@ def make_response(result: dict[str, Any]) -> tuple[int, Any]:
     """
     if "error" in result:
         text = str(result["error"])
-        code = re.search(r"\[([a-z-]+)\]", text)
+        code = re.search(r"\[([a-z-]+)\]$", text)  # a hint may hold "features: [upscale]"
         by_webui = re.match(r"(?:input\.\S+: )?([45]\d\d) ", text)
         status = int(by_webui[1]) if by_webui else STATUSES.get(code[1] if code else "", 500)
         name = code[1] if code else "job-failed"
