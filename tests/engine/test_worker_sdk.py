@@ -392,3 +392,4 @@ def test_clients_of_the_webui_run_through_the_queue(tmp_path: Path, runpod_pytho
         assert (missing.status, missing.json()["error"]) == (404, "name-unknown")
         faces = api.request("POST", "/sdapi/v1/txt2img", {"restore_faces": True}, timeout=60)
         assert (faces.status, faces.json()["error"]) == (500, "weights-missing")
+        assert api.request("POST", "/sdapi/v1/interrupt", timeout=60).json() == {}

@@ -52,7 +52,7 @@ def make_response(result: dict[str, Any]) -> tuple[int, Any]:
         status = int(by_webui[1]) if by_webui else STATUSES.get(code[1] if code else "", 500)
         name = code[1] if code else "job-failed"
         return status, {"error": name, "detail": "", "body": "", "errors": text}
-    output = result["output"]
+    output = result.get("output", {})  # the SDK leaves an empty one out
     if "answer" in output:  # a list or null, which the handler has wrapped
         return 200, output["answer"]
     return 200, {name: value for name, value in output.items() if name not in ADDED}
