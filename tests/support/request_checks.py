@@ -1,20 +1,40 @@
-"""Checks of what requests name, for tests: weights lie below a folder of the test."""
+"""Context and checks of jobs, for tests: weights lie below a folder of the test."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from scripts.common.models.weights import Use, weights_for
 from scripts.common.webui_client import WebuiClient
 from scripts.container.serverless.availability.available import Available
 from scripts.container.serverless.availability.request_checks import RequestChecks
 from scripts.container.serverless.availability.weights_check import WeightPlaces
+from scripts.container.serverless.jobs import JobContext
+from scripts.container.serverless.request.webui_facts import FactsCache
 
 
 def make_checks(client: WebuiClient, folder: Path) -> RequestChecks:
     """Return checks against a WebUI that is not replaced, with `folder` as its data folder."""
     available = Available(client, lambda: 1, lambda: None)
     return RequestChecks(available, WeightPlaces(folder, folder, {}))
+
+
+def make_context(client: WebuiClient, folder: Path, **given: Any) -> JobContext:
+    """Return what jobs run in against a WebUI that is ready and not replaced.
+
+    Args:
+        client: of the WebUI.
+        folder: data folder and folder of the WebUI.
+        given: further fields, or others.
+    """
+    usual = {
+        "facts": FactsCache(client, lambda: 1),
+        "checks": make_checks(client, folder),
+        "wait_until_ready": lambda _: None,
+        "replace_webui": lambda: None,
+    }
+    return JobContext(client, **{**usual, **given})
 
 
 def place_weights(folder: Path, use: Use, name: str) -> list[Path]:

@@ -24,7 +24,6 @@ from scripts.container.serverless.job_downloads.downloaded_models import Downloa
 from scripts.container.serverless.job_downloads.job_models import DownloadPolicy, parse_job_models
 from scripts.container.serverless.job_downloads.model_setup import ModelSetup
 from scripts.container.serverless.jobs import JobContext, run_job
-from scripts.container.serverless.request.webui_facts import FactsCache
 from scripts.container.settings import Settings
 from scripts.container.webui.model_links import link_models
 from scripts.container.webui.model_tree import ModelTree
@@ -32,7 +31,7 @@ from tests.support import scripted_webui
 from tests.support.errors import user_error
 from tests.support.fault_server import Behaviour, FaultServer, misbehaving
 from tests.support.install import CHECKPOINT, LORA, safetensors
-from tests.support.request_checks import make_checks
+from tests.support.request_checks import make_context
 from tests.support.scripted_webui import DRAWN, WebUI
 
 LORAS = {f"/{name}.safetensors": safetensors(LORA, seed) for seed, name in enumerate("abc")}
@@ -109,14 +108,8 @@ def context_of(drawing: Drawing, folder: Path, *, limit: int = 10**9, **more: An
     policy = DownloadPolicy(("127.0.0.1",), **more)
     store = DownloadedModels(folder, limit)
     client = drawing.webui.client
-    return JobContext(
-        client,
-        FactsCache(client, lambda: 1),
-        make_checks(client, drawing.data_dir),
-        wait_until_ready=lambda _: None,
-        replace_webui=lambda: None,
-        models=ModelSetup(client, policy, drawing.data_dir, store),
-    )
+    setup = ModelSetup(client, policy, drawing.data_dir, store)
+    return make_context(client, drawing.data_dir, models=setup)
 
 
 @pytest.fixture

@@ -15,11 +15,10 @@ from scripts.container.serverless.answer import job_output
 from scripts.container.serverless.answer.bucket import Upload
 from scripts.container.serverless.answer.output_settings import BucketAccess
 from scripts.container.serverless.jobs import JobContext, run_job
-from scripts.container.serverless.request.webui_facts import FactsCache
 from scripts.container.settings import Settings
 from scripts.container.webui.webui_options import read_options, save_options
 from tests.support import scripted_webui
-from tests.support.request_checks import make_checks
+from tests.support.request_checks import make_context
 from tests.support.scripted_webui import DRAWN, IMAGE, WebUI
 from tests.support.webui import png
 
@@ -62,14 +61,7 @@ def bucket() -> Bucket:
 
 @pytest.fixture
 def context(webui: WebUI, bucket: Bucket, tmp_path: Path) -> JobContext:
-    return JobContext(
-        webui.client,
-        FactsCache(webui.client, lambda: 1),
-        make_checks(webui.client, tmp_path),
-        wait_until_ready=lambda _: None,
-        replace_webui=lambda: None,
-        open_bucket=bucket.open,
-    )
+    return make_context(webui.client, tmp_path, open_bucket=bucket.open)
 
 
 @pytest.fixture

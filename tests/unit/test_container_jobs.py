@@ -19,7 +19,7 @@ from scripts.container.serverless.jobs import JobContext, run_job
 from scripts.container.serverless.request.webui_facts import FactsCache
 from tests.support import scripted_webui
 from tests.support.releases import recorded
-from tests.support.request_checks import make_checks, place_weights
+from tests.support.request_checks import make_context, place_weights
 from tests.support.scripted_webui import DRAWN, IDLE, IMAGE, Route, WebUI
 from tests.support.webui import png
 
@@ -50,13 +50,7 @@ def context(
     webui: WebUI, replaced: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> JobContext:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    return JobContext(
-        webui.client,
-        FactsCache(webui.client, lambda: 1),
-        make_checks(webui.client, tmp_path),
-        wait_until_ready=lambda _: None,
-        replace_webui=lambda: replaced.append(1),
-    )
+    return make_context(webui.client, tmp_path, replace_webui=lambda: replaced.append(1))
 
 
 def test_the_webuis_answer_is_returned_unchanged(webui: WebUI, context: JobContext) -> None:

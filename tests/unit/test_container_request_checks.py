@@ -17,11 +17,11 @@ from scripts.container.serverless.availability.available import Available
 from scripts.container.serverless.availability.request_checks import RequestChecks
 from scripts.container.serverless.availability.weights_check import WeightPlaces
 from scripts.container.serverless.jobs import JobContext, run_job
-from scripts.container.serverless.request.webui_facts import FactsCache
+from scripts.container.settings import Settings
 from scripts.container.status.log_findings import Finding, find_in_line
 from tests.support import scripted_webui
 from tests.support.releases import RELEASES
-from tests.support.request_checks import make_checks, place_weights
+from tests.support.request_checks import make_context, place_weights
 from tests.support.scripted_webui import DRAWN, IMAGE, WebUI
 
 CHECKPOINTS = [
@@ -74,13 +74,7 @@ def webui(request: pytest.FixtureRequest) -> Iterator[WebUI]:
 @pytest.fixture
 def context(webui: WebUI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JobContext:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    return JobContext(
-        webui.client,
-        FactsCache(webui.client, lambda: 1),
-        make_checks(webui.client, tmp_path),
-        wait_until_ready=lambda _: None,
-        replace_webui=lambda: None,
-    )
+    return make_context(webui.client, tmp_path)
 
 
 def settings(**options: Any) -> dict[str, Any]:
@@ -322,6 +316,18 @@ def test_scunet_psnr_is_not_drawn_with_the_weights_of_gan(
     (tmp_path / "models/ScuNET/ScuNET.pth").touch()
     assert "error" not in run_job({"input": extras(upscaler_1="ScuNET GAN")}, context)
     assert "error" in run_job({"input": extras(upscaler_1="ScuNET PSNR")}, context)
+
+
+def test_flags_of_image_and_environment_move_folders() -> None:
+    made = Settings.from_environment(
+        {
+            "WEBUI_DIR": "/webui",
+            "IMAGE_FLAGS": '{"add": ["--esrgan-models-path", "/baked", "--lora-dir", "/loras"]}',
+            "WEBUI_ARGS": "--dat-models-path=dat",
+        }
+    )
+    moved = {"ESRGAN": Path("/baked"), "DAT": Path("/webui/dat")}
+    assert WeightPlaces.of(made).moved == moved
 
 
 def test_flags_move_folders_of_weights(webui: WebUI, context: JobContext, tmp_path: Path) -> None:

@@ -29,12 +29,13 @@ _FILE: Final = "models.json"  # in WORKER_DIR, for preflight, metrics and the co
 _UNLINKED_RULES: Final = ("data-folder", "model-dir", "model-path")  # the WebUI sees these itself
 _LAST: Final = 1_000_000  # rank after all folders
 _LISTED: Final = 5  # names that a message lists
-_MOVING_FLAGS: Final[Mapping[str, tuple[Kind, str]]] = {
+MOVING_FLAGS: Final[Mapping[str, tuple[Kind, str]]] = {
     "--lora-dir": ("lora", ""),
     "--embeddings-dir": ("embedding", ""),
     "--hypernetwork-dir": ("hypernetwork", ""),
     "--esrgan-models-path": ("upscaler", "ESRGAN"),
     "--realesrgan-models-path": ("upscaler", "RealESRGAN"),
+    "--dat-models-path": ("upscaler", "DAT"),
     "--gfpgan-models-path": ("face-restoration", "GFPGAN"),
     "--codeformer-models-path": ("face-restoration", "Codeformer"),
 }
@@ -288,8 +289,8 @@ def _find_moved_folders(settings: Settings, entries: Iterable[ModelEntry]) -> li
     moved = []
     for argument in settings.further_flags:
         flag = argument.partition("=")[0]
-        if flag in _MOVING_FLAGS:
-            kind, family = _MOVING_FLAGS[flag]
+        if flag in MOVING_FLAGS:
+            kind, family = MOVING_FLAGS[flag]
             affected = [each for each in entries if (each.kind, each.family) == (kind, family)]
             count = sum(bool(each.links()) for each in affected)
             if count:

@@ -16,6 +16,7 @@ from typing import Any, Final
 from scripts.common.diagnostics.error import UserError
 from scripts.common.models.weights import AuxiliaryWeight, Use, features_for, weights_for
 from scripts.container.settings import Settings
+from scripts.container.webui.model_tree import MOVING_FLAGS
 
 _ANY_FILE: Final = {
     "gfpgan": "*GFPGAN*.pth",  # gfpgan_model.py:38
@@ -33,15 +34,6 @@ _OTHER_NAMES: Final = {
     "ldsr-model": ("model.ckpt", "model.safetensors"),  # ldsr_model.py:33
 }
 """Names below the folder of its family for which A1111 looks, where they are not the table's."""
-
-_FOLDER_FLAGS: Final = {
-    "ESRGAN": "--esrgan-models-path",
-    "RealESRGAN": "--realesrgan-models-path",
-    "DAT": "--dat-models-path",
-    "GFPGAN": "--gfpgan-models-path",
-    "Codeformer": "--codeformer-models-path",
-}
-"""Flags that move the folder of a family (modules/cmd_args.py)."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +66,12 @@ class WeightPlaces:
     @classmethod
     def of(cls, settings: Settings) -> "WeightPlaces":
         """Return the folders of this worker's WebUI."""
-        families = {flag: family for family, flag in _FOLDER_FLAGS.items()}
         moved = {}
-        for argument, following in pairwise((*settings.webui_args, "")):
+        for argument, following in pairwise((*settings.further_flags, "")):
             flag, _, value = argument.partition("=")
-            if flag in families:
-                moved[families[flag]] = settings.webui_dir / (value or following)
+            _, family = MOVING_FLAGS.get(flag, ("", ""))
+            if family:
+                moved[family] = settings.webui_dir / (value or following)
         return cls(settings.data_dir, settings.webui_dir, moved)
 
     def find_missing(self, use: Use, name: str, row: Mapping[str, Any]) -> MissingWeights | None:
