@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from scripts.common.diagnostics.error import UserError
 
 if TYPE_CHECKING:
-    from scripts.common.fetch.model_content import Base
+    from scripts.common.fetch.model_content import Base, Shapes
 
 _HALF: Final = 2  # bytes of a weight
 _SINGLE: Final = 4
@@ -70,20 +70,36 @@ def read_weights(path: Path, file_size: int) -> CheckpointWeights:
         path: the file.
         file_size: its length in bytes.
     """
-    from scripts.common.fetch.file_format import check_safetensors, claims_safetensors
-    from scripts.common.fetch.model_content import describe
-
-    shapes: dict[str, tuple[int, ...]] = {}
-    if claims_safetensors(path.name):
-        try:
-            shapes, _, _ = check_safetensors(path)
-        except (UserError, OSError):
-            shapes = {}  # the check of the checkpoint reports it
+    shapes = _read_shapes(path)
     if not shapes:
         return CheckpointWeights("", file_size, file_size // _HALF)
     loaded = {name: prod(shape) for name, shape in shapes.items() if not name.startswith(_EMA)}
     vae = sum(count for name, count in loaded.items() if name.startswith(_VAE))
-    return CheckpointWeights(describe(shapes).base, file_size, sum(loaded.values()) - vae, vae)
+    return CheckpointWeights(_find_base(shapes), file_size, sum(loaded.values()) - vae, vae)
+
+
+def read_base(path: Path) -> Base:
+    """Return the base model of a checkpoint by its header, as in SDXL; empty where unknown."""
+    return _find_base(_read_shapes(path))
+
+
+def _read_shapes(path: Path) -> Shapes:
+    """Return the shapes in a checkpoint's header; none without a readable one."""
+    from scripts.common.fetch.file_format import check_safetensors, claims_safetensors
+
+    if not claims_safetensors(path.name):
+        return {}
+    try:
+        shapes, _, _ = check_safetensors(path)
+    except (UserError, OSError):  # the check of the checkpoint reports it
+        return {}
+    return shapes
+
+
+def _find_base(shapes: Shapes) -> Base:
+    from scripts.common.fetch.model_content import describe
+
+    return describe(shapes).base
 
 
 def estimate_main_memory(accelerator: str, checkpoints: Sequence[CheckpointWeights]) -> int:

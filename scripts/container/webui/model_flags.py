@@ -9,6 +9,7 @@ from scripts.common.concurrently import run_concurrently
 from scripts.common.webui_flags import MEMORY_FLAGS, list_flags, select_builtin_flags
 from scripts.container.log import log
 from scripts.container.settings import Settings
+from scripts.container.webui.checkpoint_memory import read_base
 
 _SMALL_BASES: Final = ("SD1", "SD2")
 _HALF_VAE_BASES: Final = (*_SMALL_BASES, "SD3")
@@ -81,19 +82,6 @@ def choose_memory_flags(memory: int, base: str) -> list[str]:
     if memory < lowvram:
         return ["--lowvram"]
     return ["--medvram"] if memory < medvram else ["--medvram-sdxl"]
-
-
-def read_base(checkpoint: Path) -> str:
-    """Return the base model of a checkpoint by its header, as in SDXL; empty where unknown."""
-    from scripts.common.diagnostics.error import UserError
-    from scripts.common.fetch.file_format import check_safetensors
-    from scripts.common.fetch.model_content import describe
-
-    try:
-        shapes, metadata, _ = check_safetensors(checkpoint)
-    except (UserError, OSError):
-        return ""
-    return describe(shapes, metadata).base
 
 
 def read_gpu_memory() -> int:
