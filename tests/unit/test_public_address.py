@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from scripts.common.fetch import public_address
-from scripts.common.fetch.http import RetryableError, open_url
+from scripts.common.fetch.http import RetryableError, open_url, ssl_context
 from scripts.common.fetch.public_address import is_public
 from scripts.common.fetch.spec import RetryPolicy
 from tests.support.errors import user_error
@@ -161,6 +161,7 @@ def test_a_certificate_is_checked_against_the_name(
 ) -> None:
     with misbehaving(b"content") as server:
         bundle = serve_tls(server, tmp_path)  # for 127.0.0.1, which localhost leads to
+        ssl_context("")  # the certificates of another environment are loaded already
         monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
         assert read(f"https://127.0.0.1:{server.server_port}/") == b"content"
         error = user_error(read, f"https://localhost:{server.server_port}/")

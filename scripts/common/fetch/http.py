@@ -179,7 +179,6 @@ class _Session(requests.Session):
             prepared_request.headers.pop("Authorization", None)
 
 
-@lru_cache(maxsize=4)
 def ssl_context(ca_bundle: str) -> ssl.SSLContext:
     """Return a context that trusts the system's certificates and those of several bundles.
 
@@ -188,9 +187,16 @@ def ssl_context(ca_bundle: str) -> ssl.SSLContext:
     Raises:
         UserError: one of them cannot be used.
     """
-    context = ssl.create_default_context()
+    system = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
     named = {ca_bundle, *map(os.environ.get, ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"))}
-    for extra in named - {None, "", os.environ.get("SSL_CERT_FILE")}:
+    return _load_context(system, frozenset(filter(None, named - {system[0]})))
+
+
+@lru_cache(maxsize=4)
+def _load_context(_system: tuple[str | None, ...], bundles: frozenset[str]) -> ssl.SSLContext:
+    """Load certificates once for each set of variables; ssl reads those of the system itself."""
+    context = ssl.create_default_context()
+    for extra in bundles:
         try:
             context.load_verify_locations(extra)
         except OSError as error:
