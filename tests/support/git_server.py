@@ -1,6 +1,7 @@
-"""Make the WebUI's repositories from the folders in `a1111/`, and serve them as a git host does.
+"""Make repositories of the WebUI and of extensions from folders, and serve them as a git host does.
 
-The same files give the same commits on every machine, so a config can name them. Any commit can be
+Those in `a1111/` are the WebUI's, those in `extensions/` are extensions, most of them broken. The
+same files give the same commits on every machine, so a config can name them. Any commit can be
 fetched by its SHA, as from GitHub. As a program:
 
     python -m tests.support.git_server --root DIR [--port 8081]
@@ -9,10 +10,11 @@ fetched by its SHA, as from GitHub. As a program:
 from __future__ import annotations
 
 import argparse
+import configparser
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -20,10 +22,13 @@ from urllib.parse import urlsplit
 from scripts.host.console import say
 from tests.support.serving import Quiet, Server, running
 
-SOURCES = Path(__file__).parent / "a1111"
+SOURCES = tuple(Path(__file__).parent / name for name in ("a1111", "extensions"))
 WEBUI = "AUTOMATIC1111/stable-diffusion-webui"
 RELEASES = ("v1.9.3", "v1.10.1")
 """Tags of the WebUI, oldest first; `repositories` returns the commit of the oldest."""
+
+EXTENSION = "stand-in/sd-webui-standin"
+"""The extension that works. It has the repository `EXTENSION-phrases` as a submodule."""
 
 _DATE = "2024-04-22T15:00:00Z"
 _NOT_SOURCES = "__pycache__/\n.*_cache/\n"  # what running or checking the stand-in leaves behind
@@ -56,27 +61,48 @@ def repositories(root: Path) -> dict[str, str]:
     Returns:
         The commit of each, by owner/name.
     """
-    folders = sorted(path for path in SOURCES.glob("*/*") if path.is_dir())
-    return {
-        str(folder.relative_to(SOURCES)): _repository(folder, root / folder.relative_to(SOURCES))
-        for folder in folders
-    }
+    folders = [path for source in SOURCES for path in source.glob("*/*") if path.is_dir()]
+    commits: dict[str, str] = {}
+    for folder in sorted(folders, key=lambda path: ((path / ".gitmodules").exists(), path)):
+        name = "/".join(folder.parts[-2:])
+        commits[name] = _repository(name, folder, root / name, commits)
+    return commits
 
 
-def _repository(folder: Path, bare: Path) -> str:
-    """Make one repository; the WebUI's has a commit for each release, the others have one."""
+def _repository(name: str, folder: Path, bare: Path, others: Mapping[str, str]) -> str:
+    """Make one repository; the WebUI's has a commit for each release, the others have one.
+
+    Args:
+        name: owner/name.
+        folder: its files.
+        bare: where it is made.
+        others: commits of the repositories that it may have as submodules, by owner/name.
+    """
     _git(bare, "init", "--quiet", "--bare", "--initial-branch=main", str(bare))
     (bare / "info" / "exclude").write_text(_NOT_SOURCES)
     _git(bare, f"--work-tree={folder}", "add", "--all", ".", cwd=folder)
+    for path, commit in _submodules(folder, others).items():
+        _git(bare, "update-index", "--add", "--cacheinfo", f"160000,{commit},{path}")
     tree = _git(bare, "write-tree")
-    releases = RELEASES if str(folder.relative_to(SOURCES)) == WEBUI else ("first",)
     commits: list[str] = []
-    for release in releases:
+    for release in RELEASES if name == WEBUI else ("first",):
         parents = [f"-p{commit}" for commit in commits[-1:]]
         commits.append(_git(bare, "commit-tree", tree, *parents, "-m", release))
         _git(bare, "tag", "--force", "--annotate", "-m", release, release, commits[-1])
     _git(bare, "update-ref", "refs/heads/main", commits[-1])
     return commits[0]
+
+
+def _submodules(folder: Path, others: Mapping[str, str]) -> dict[str, str]:
+    """Return the commit of each submodule by its path, as `.gitmodules` names them."""
+    modules = configparser.ConfigParser()
+    modules.read(folder / ".gitmodules")
+    return {
+        modules[section]["path"]: others[
+            modules[section]["url"].removeprefix("https://github.com/").removesuffix(".git")
+        ]
+        for section in modules.sections()
+    }
 
 
 def _git(bare: Path, *arguments: str, cwd: Path | None = None) -> str:

@@ -1,0 +1,5 @@
+"""An installer that gives up."""
+
+import sys
+
+sys.exit("fails-to-install: no compiler was found")
