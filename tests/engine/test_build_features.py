@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.host.build.inputs import LICENCES_LABEL, BuildOptions, resolve
+from scripts.host.build.image_labels import LICENCES_LABEL
+from scripts.host.build.inputs import BuildOptions, resolve
 from scripts.host.build.pipeline import build_image
 from scripts.host.config.load import load
 from scripts.host.config.lock import Lock

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from scripts.common.checks.smoke_report import SubjectRecord
 from scripts.common.diagnostics.error import UserError
 from scripts.common.webui_settings import parse_settings
-from scripts.host.build.inputs import VARIANT_LABEL, resolve
+from scripts.host.build.image_labels import VARIANT_LABEL
+from scripts.host.build.inputs import resolve
 from scripts.host.config.load import DEFAULT_VARIANT, LoadedConfig, load
 from scripts.host.engine.client import get_image
 from tests.smoke.container_under_test import require_gpu

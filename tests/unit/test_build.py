@@ -13,9 +13,8 @@ import pytest
 from scripts.common.diagnostics.error import UserError
 from scripts.host.build.build_progress import BuildProgress, step_records
 from scripts.host.build.buildx import build_command, build_error, prebuild_command
+from scripts.host.build.image_labels import BASE_DIGEST_LABEL, BASE_NAME_LABEL
 from scripts.host.build.inputs import (
-    BASE_DIGEST_LABEL,
-    BASE_NAME_LABEL,
     BuildInputs,
     BuildOptions,
     find_lock_problem,

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from scripts.common.models.weights import FEATURES
-from scripts.host.build.inputs import LICENCES_LABEL, resolve
+from scripts.host.build.image_labels import LICENCES_LABEL
+from scripts.host.build.inputs import resolve
 from scripts.host.config.load import LoadedConfig
 from scripts.host.config.lock import Lock, update_lock
 from scripts.host.models.artifacts import artifacts_of

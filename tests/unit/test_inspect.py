@@ -11,7 +11,8 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.diagnostics.table import diagnostics
-from scripts.host.build.inputs import BASE_DIGEST_LABEL, BASE_NAME_LABEL, resolve
+from scripts.host.build.image_labels import BASE_DIGEST_LABEL, BASE_NAME_LABEL
+from scripts.host.build.inputs import resolve
 from scripts.host.config.load import load
 from scripts.host.config.lock import ResolvedSource
 from scripts.host.config.schema import Smoke

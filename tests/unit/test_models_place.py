@@ -13,7 +13,8 @@ from scripts.common.fetch.volume_models import read_list
 from scripts.common.models.kinds import KINDS, Kind, data_path
 from scripts.container.settings import Settings
 from scripts.container.webui.model_tree import build_model_tree
-from scripts.host.build.inputs import LICENCES_LABEL, BuildOptions, resolve
+from scripts.host.build.image_labels import LICENCES_LABEL
+from scripts.host.build.inputs import BuildOptions, resolve
 from scripts.host.build.pipeline import build_image
 from scripts.host.config.load import ROOT
 from scripts.host.config.model_place import Placement

@@ -15,20 +15,22 @@ from typing import Any
 from scripts.common.diagnostics.error import UserError
 from scripts.common.run import run_program
 from scripts.common.webui_flags import split_added
+from scripts.host.build.image_labels import make_labels
 from scripts.host.config.load import LoadedConfig
-from scripts.host.config.lock import ResolvedBase, ResolvedSource, resolve_base, resolve_source
+from scripts.host.config.lock import (
+    ResolvedBase,
+    ResolvedExtension,
+    ResolvedSource,
+    resolve_base,
+    resolve_extension,
+    resolve_source,
+)
 from scripts.host.config.model_place import CHECKPOINT_PATH
 from scripts.host.config.schema import WebuiFlags
 from scripts.host.models.artifacts import Artifact, artifacts_of
 
 FINAL_STAGE = "build_final_image"
 PROGRESS_MODES = ("auto", "plain", "quiet")
-VARIANT_LABEL = "com.github.a1111-worker.variant"
-LICENCES_LABEL = "com.github.a1111-worker.model-licences"
-"""Label with the licence of each baked model as JSON; `unknown` where config.yaml has none."""
-# https://github.com/opencontainers/image-spec/blob/main/annotations.md
-BASE_NAME_LABEL = "org.opencontainers.image.base.name"
-BASE_DIGEST_LABEL = "org.opencontainers.image.base.digest"
 
 # uv names each input of a lock in its comments; the WebUI's list lies in a folder named by its ref.
 _WEBUI_LIST = re.compile(r"# .*-r (\S+)/requirements_versions\.txt$", re.MULTILINE)
@@ -78,6 +80,7 @@ class BuildInputs(LoadedConfig):
         download_base: base image of stage `download`.
         runtime_base: base image of the final stage.
         sources: the WebUI and its components.
+        extensions: extensions of the WebUI, in the config's order.
         artifacts: model files baked into the image, in the config's order.
         volume_artifacts: model files that the worker downloads to its volume.
         arguments: build arguments of the Dockerfile that config and lock decide.
@@ -92,6 +95,7 @@ class BuildInputs(LoadedConfig):
     download_base: ResolvedBase
     runtime_base: ResolvedBase
     sources: tuple[ResolvedSource, ...]
+    extensions: tuple[ResolvedExtension, ...]
     artifacts: tuple[Artifact, ...]
     volume_artifacts: tuple[Artifact, ...]
     arguments: Mapping[str, str]
@@ -120,6 +124,7 @@ def resolve(loaded: LoadedConfig) -> BuildInputs:
     sources = tuple(
         resolve_source(name, source, release, lock) for name, source in config.a1111.sources.items()
     )
+    extensions = tuple(resolve_extension(each, lock) for each in config.extensions)
     artifacts = artifacts_of(loaded, config.all_models)
     revision, created = read_revision(loaded.root)
     short = revision[:12] + ("-dirty" if revision.endswith("-dirty") else "")
@@ -129,15 +134,6 @@ def resolve(loaded: LoadedConfig) -> BuildInputs:
         filled = (_TAG_FIELD.sub(lambda field: fields[field[1]], tag) for tag in tags)
         return tuple(f"{config.image.repository}:{tag}" for tag in filled)
 
-    digest = {BASE_DIGEST_LABEL: runtime.digest} if runtime.digest else {}
-    baked = [model for model in config.all_models if model.placement == "image"]
-    licences = {model.name: model.licence or "unknown" for model in baked}
-    labels = {
-        VARIANT_LABEL: loaded.variant,
-        BASE_NAME_LABEL: runtime.name,
-        LICENCES_LABEL: json.dumps(licences, sort_keys=True),
-        **digest,
-    }
     arguments = {
         "BASE_DOWNLOAD": download.reference,
         "BASE_RUNTIME": runtime.reference,
@@ -162,13 +158,14 @@ def resolve(loaded: LoadedConfig) -> BuildInputs:
         download_base=download,
         runtime_base=runtime,
         sources=sources,
+        extensions=extensions,
         artifacts=tuple(each for each in artifacts if each.model.placement == "image"),
         volume_artifacts=tuple(each for each in artifacts if each.model.placement == "volume"),
         arguments=arguments,
-        unpinned=_unpinned((download, runtime), sources, artifacts),
+        unpinned=_unpinned((download, runtime), sources, extensions, artifacts),
         tags=references(config.image.tags),
         moving_tags=references(config.image.moving_tags),
-        labels={**labels, **config.image.labels},
+        labels=make_labels(loaded, runtime, extensions),
     )
 
 
@@ -253,12 +250,20 @@ def _model_arguments(artifacts: Sequence[Artifact]) -> dict[str, str]:
 
 
 def _unpinned(
-    bases: Sequence[ResolvedBase], sources: Sequence[ResolvedSource], artifacts: Sequence[Artifact]
+    bases: Sequence[ResolvedBase],
+    sources: Sequence[ResolvedSource],
+    extensions: Sequence[ResolvedExtension],
+    artifacts: Sequence[Artifact],
 ) -> tuple[str, ...]:
     """Name each input that neither config nor lock pins."""
     models = [each.model.name for each in artifacts if not each.is_pinned]
     return (
         *(f"base image {base.name}" for base in bases if not base.digest),
         *(f"source {source.name} ({source.repo})" for source in sources if not source.commit),
+        *(
+            f"extension {each.name} ({each.extension.repo})"
+            for each in extensions
+            if not each.commit
+        ),
         *(f"model {name}" for name in dict.fromkeys(models)),
     )

@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.partial import partial_path
 from scripts.common.files import NO_LOCKS, open_locked, write_atomically
+from scripts.host.config.extension_schema import Extension
 from scripts.host.config.layers import read_layer, validation_error
 from scripts.host.config.model_schema import Section, Sha256
 from scripts.host.config.schema import Commit, Digest, GitSource
@@ -50,7 +51,7 @@ class Lock(Section):
     images: dict[str, Digest] = Field(default_factory=dict)
     """Configured reference to sha256:… digest."""
     sources: dict[str, Commit] = Field(default_factory=dict)
-    """owner/name@ref to commit, for sources without one."""
+    """owner/name@ref to commit, for sources and extensions without one."""
     models: dict[str, LockedModel] = Field(default_factory=dict)
     """By model name."""
 
@@ -191,3 +192,37 @@ def resolve_source(name: str, source: GitSource, release: str, lock: Lock) -> Re
     unpinned = ResolvedSource(name, source.repo, release if name == "webui" else "HEAD", "")
     commit = source.commit or lock.sources.get(unpinned.lock_key, "")
     return replace(unpinned, commit=commit)
+
+
+@dataclass(frozen=True)
+class ResolvedExtension:
+    """An extension that the image contains.
+
+    Args:
+        extension: as the config has it.
+        commit: from config or lock; empty when unpinned.
+    """
+
+    extension: Extension
+    commit: str
+
+    @property
+    def name(self) -> str:
+        """Name of its folder."""
+        return self.extension.folder_name
+
+    @property
+    def repo(self) -> str:
+        """owner/name under `mirrors.github`, or a URL."""
+        return self.extension.repo
+
+    @property
+    def lock_key(self) -> str:
+        """Key of its commit in the lock."""
+        return f"{self.repo}@{self.extension.ref}"
+
+
+def resolve_extension(extension: Extension, lock: Lock) -> ResolvedExtension:
+    """Pin an extension by the config, else by the lock."""
+    unpinned = ResolvedExtension(extension, extension.pinned_commit)
+    return replace(unpinned, commit=unpinned.commit or lock.sources.get(unpinned.lock_key, ""))

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema, m
 from scripts.common.webui_flags import check_removed, split_added
 from scripts.common.webui_settings import check_baked
 from scripts.host.config import addresses, model_place
+from scripts.host.config.extension_schema import Extension, check_extensions, models_of
 from scripts.host.config.features import ChosenFeature, expand_features
 from scripts.host.config.model_schema import HubSource, Model, Name, Section
 
@@ -197,6 +198,8 @@ class Config(Section):
     """Model files to download and verify."""
     features: tuple[ChosenFeature, ...] = ()
     """Sets of files that A1111 would fetch at first use; a name, or {name, placement}."""
+    extensions: tuple[Extension, ...] = ()
+    """Extensions of the WebUI that are baked into the image."""
     store: Store = Field(default_factory=Store)
     build: Build
     smoke: Smoke = Field(default_factory=Smoke)
@@ -206,13 +209,18 @@ class Config(Section):
 
     @property
     def all_models(self) -> tuple[Model, ...]:
-        """The configured models, and those of the features."""
-        added = expand_features(self.features, self.a1111.release, self.models)
-        return (*self.models, *added)
+        """The configured models, and those of the extensions and features."""
+        models = (*self.models, *models_of(self.extensions))
+        return (*models, *expand_features(self.features, self.a1111.release, models))
+
+    @model_validator(mode="after")
+    def _distinct_extensions(self) -> Config:
+        check_extensions(self.extensions)
+        return self
 
     @model_validator(mode="after")
     def _unique_models(self) -> Config:
-        names = [model.name for model in self.models]
+        names = [model.name for model in (*self.models, *models_of(self.extensions))]
         twice = {name for name in names if names.count(name) > 1}
         if twice:
             raise ValueError(f"models: name used twice: {', '.join(sorted(twice))}")

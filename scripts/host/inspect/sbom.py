@@ -13,7 +13,7 @@ from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
-from scripts.host.build.inputs import BASE_DIGEST_LABEL, BASE_NAME_LABEL
+from scripts.host.build.image_labels import BASE_DIGEST_LABEL, BASE_NAME_LABEL
 from scripts.host.config.lock import ResolvedSource
 from scripts.host.inspect.packages import Package
 from scripts.host.inspect.structure import Inspection
