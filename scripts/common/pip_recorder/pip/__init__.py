@@ -1,0 +1,1 @@
+"""A pip that records its calls; see `__main__`."""
