@@ -1,7 +1,8 @@
 """A stand-in for AUTOMATIC1111's webui.py: the same command line, the same order of events.
 
-Imports first, then the port opens, then the checkpoint loads in a thread; a failed load leaves a
-server that answers everything but pictures. That order is why an open port proves nothing.
+Imports first, then the extensions' scripts; then the checkpoint loads in a thread while the API is
+made and the port opens. A failed load leaves a server that answers everything but pictures: an open
+port proves nothing.
 """
 
 from __future__ import annotations
@@ -26,16 +27,21 @@ def main() -> None:
     timer.record("import torch")
 
     import uvicorn
+    from modules import script_callbacks
     from modules.api import make_app
     from modules.state import WebUI
 
     webui = WebUI(flags, engine)
-    app = make_app(webui)
-    timer.record("create API")
-    print(f"Startup time: {timer.summary()}.", flush=True)
-    faults.before_listening()
+    webui.load_extensions()
+    timer.record("load scripts")
     if not flags.skip_load_model_at_start:
         threading.Thread(target=webui.load, daemon=True).start()
+    app = make_app(webui)
+    timer.record("create API")
+    script_callbacks.before_ui_callback()
+    script_callbacks.app_started_callback(app)
+    print(f"Startup time: {timer.summary()}.", flush=True)
+    faults.before_listening()
     server = uvicorn.Server(
         uvicorn.Config(
             app,

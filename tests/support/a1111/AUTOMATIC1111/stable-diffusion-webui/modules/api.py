@@ -11,26 +11,30 @@ from collections.abc import Callable
 from typing import Any
 
 import psutil
-from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 from pydantic import BaseModel, Field, create_model
 
-from modules import faults, used_models
+from modules import extensions, faults, used_models
 from modules.pictures import SAMPLERS, SCHEDULERS, answer, decode
 from modules.schema import Extras, Img2Img, Interrogate, Txt2Img
 from modules.state import DEFAULTS, WebUI
 
 
 def make_app(webui: WebUI) -> FastAPI:
-    """The API in front of one WebUI."""
+    """The API in front of one WebUI; `--api-auth` does not guard the routes of extensions."""
+    for runner in webui.runners.values():
+        runner.create_ui()
     guards = [Depends(_guard(webui.flags.api_auth))] if webui.flags.api_auth else []
-    app = FastAPI(dependencies=guards)
+    app, router = FastAPI(), APIRouter(dependencies=guards)
     for kind in (Exception, HTTPException):
         app.add_exception_handler(kind, _error)
-    _add_drawing(app, webui)
-    _add_state(app, webui)
-    _add_models(app, webui)
+    _add_drawing(router, webui)
+    _add_state(router, webui)
+    _add_models(router, webui)
+    _add_extensions(router, webui)
+    app.include_router(router)
     return app
 
 
@@ -58,7 +62,7 @@ def _error(_request: Request, error: Exception) -> JSONResponse:
     return JSONResponse(words, status_code=getattr(error, "status_code", 500))
 
 
-def _add_drawing(app: FastAPI, webui: WebUI) -> None:
+def _add_drawing(app: APIRouter, webui: WebUI) -> None:
     """Routes that take long; plain functions run in threads, so that others answer meanwhile."""
 
     @app.post("/sdapi/v1/txt2img", response_model=None)
@@ -106,7 +110,7 @@ def _options_model() -> type[BaseModel]:
     return create_model("Options", **fields)
 
 
-def _add_state(app: FastAPI, webui: WebUI) -> None:
+def _add_state(app: APIRouter, webui: WebUI) -> None:
     """Routes that answer at any time."""
 
     @app.get("/sdapi/v1/progress")
@@ -160,7 +164,7 @@ def _add_state(app: FastAPI, webui: WebUI) -> None:
         return {"ram": ram, "cuda": webui.engine.cuda_memory()}
 
 
-def _add_models(app: FastAPI, webui: WebUI) -> None:
+def _add_models(app: APIRouter, webui: WebUI) -> None:
     """Routes that list model files, and those that look for them again."""
 
     @app.get("/sdapi/v1/sd-models")
@@ -225,13 +229,8 @@ def _add_models(app: FastAPI, webui: WebUI) -> None:
         return [{"name": name} for name in used_models.LATENT_MODES]
 
     @app.get("/sdapi/v1/prompt-styles")
-    @app.get("/sdapi/v1/script-info")
-    def nothing() -> list[dict[str, Any]]:
+    def prompt_styles() -> list[dict[str, Any]]:
         return []
-
-    @app.get("/sdapi/v1/scripts")
-    def scripts() -> dict[str, list[str]]:
-        return {"txt2img": [], "img2img": []}
 
     @app.post("/sdapi/v1/refresh-checkpoints")
     @app.post("/sdapi/v1/refresh-vae")
@@ -239,3 +238,29 @@ def _add_models(app: FastAPI, webui: WebUI) -> None:
     @app.post("/sdapi/v1/refresh-embeddings")
     def refresh() -> None:
         webui.list_models()
+
+
+def _add_extensions(app: APIRouter, webui: WebUI) -> None:
+    """Routes that list extensions and their scripts."""
+
+    @app.get("/sdapi/v1/scripts")
+    def scripts() -> dict[str, list[str]]:
+        return {
+            name: [script.name for script in runner.scripts if script.name is not None]
+            for name, runner in webui.runners.items()
+        }
+
+    @app.get("/sdapi/v1/script-info")
+    def script_info() -> list[dict[str, Any]]:
+        return [info for runner in webui.runners.values() for info in runner.infos]
+
+    @app.get("/sdapi/v1/extensions")
+    def list_extensions() -> list[dict[str, Any]]:
+        extensions.list_extensions()
+        for extension in extensions.extensions:
+            extension.read_info_from_repo()
+        return [
+            {"name": each.name, "remote": each.remote, **each.git, "enabled": each.enabled}
+            for each in extensions.extensions
+            if each.remote is not None
+        ]

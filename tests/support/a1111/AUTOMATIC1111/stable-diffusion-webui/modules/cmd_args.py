@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shlex
 import sys
 from pathlib import Path
+
+from modules import extensions, script_loading
 
 HERE = Path(__file__).resolve().parent.parent
 
@@ -77,8 +80,23 @@ def parse() -> argparse.Namespace:
         kind = int if isinstance(default, int) else str
         parser.add_argument(f"--{name}", type=kind, default=default)
     parser.add_argument("--use-cpu", nargs="+", default=[])
-    flags = parser.parse_args(sys.argv[1:] + shlex.split(os.environ.get("COMMANDLINE_ARGS", "")))
+    given = sys.argv[1:] + shlex.split(os.environ.get("COMMANDLINE_ARGS", ""))
+    _preload(parser, given)
+    flags = parser.parse_args(given)
     data = Path(flags.data_dir)
     flags.models_dir = flags.models_dir or str(data / "models")
     flags.ui_settings_file = flags.ui_settings_file or str(data / "config.json")
     return flags
+
+
+def _preload(parser: argparse.ArgumentParser, given: list[str]) -> None:
+    """Let extensions add flags, but for those that a flag or the settings file disables."""
+    early, _ = parser.parse_known_args(given)
+    data = Path(early.data_dir)
+    file = Path(early.ui_settings_file or data / "config.json")
+    settings = json.loads(file.read_text()) if file.exists() else {}
+    is_off = settings.get("disable_all_extensions", "none") != "none"
+    if not (is_off or early.disable_extra_extensions or early.disable_all_extensions):
+        folder = data / "extensions"
+        names = extensions.names_of_enabled(folder, settings.get("disabled_extensions", []))
+        script_loading.preload_extensions(folder, parser, names)

@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from modules import shared
 from modules.cmd_args import HERE
 
 REPOSITORIES = {
@@ -15,6 +16,10 @@ REPOSITORIES = {
     "k-diffusion": "k_diffusion/sampling.py",
     "BLIP": "models/blip.py",
 }
+
+
+models_path = ""
+"""Folder of the models, for extensions."""
 
 
 def light() -> bool:
@@ -29,6 +34,8 @@ def prepare(flags: argparse.Namespace) -> None:
         OSError: a folder cannot be made; the real WebUI ends on that too.
         AssertionError: a repository is missing.
     """
+    global models_path
+    shared.cmd_opts, models_path = flags, flags.models_dir
     (Path(flags.data_dir) / "extensions").mkdir(parents=True, exist_ok=True)
     # Beside the program and not in the data folder, as upstream's modules/config_states.py does.
     (HERE / "config_states").mkdir(exist_ok=True)

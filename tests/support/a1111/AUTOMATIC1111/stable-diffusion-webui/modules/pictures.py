@@ -12,7 +12,7 @@ from typing import Any
 from fastapi import HTTPException
 from fastapi.responses import PlainTextResponse, Response
 
-from modules import faults, used_models
+from modules import faults, scripts, used_models
 from modules.engines import Picture
 from modules.schema import Drawing, Img2Img
 from modules.state import WebUI, seed_or_random
@@ -41,15 +41,20 @@ def answer(webui: WebUI, name: str, asked: Drawing) -> dict[str, Any] | Response
     sampler = asked.sampler_name or asked.sampler_index
     if sampler not in SAMPLERS:
         raise HTTPException(404, "Sampler not found")
-    for script in (asked.script_name, *asked.alwayson_scripts):
-        if script:  # this stand-in has none
-            raise HTTPException(422, f"Script '{script}' not found")
+    runner = webui.runners[name]
+    if asked.script_name:  # no stand-in of an extension has a script to select
+        raise HTTPException(422, f"Script '{asked.script_name}' not found")
+    arguments = runner.arguments(asked.alwayson_scripts)
     fault = faults.of_next_job()
     before = dict(webui.options)
     webui.override_options(asked.override_settings or {})
     model, vae = webui.checkpoint.stem, used_models.chosen_vae(webui)
     clip_skip = int(str(webui.options["CLIP_stop_at_last_layers"]))
     try:
+        fields = ("prompt", "negative_prompt", "seed", "steps", "width", "height")
+        job = scripts.Processing(**{field: getattr(asked, field) for field in fields})
+        runner.run(job, arguments)
+        asked = asked.copy(update={field: getattr(job, field) for field in fields})
         used_models.load_further_models(webui, asked)
         keys = used_models.keys_of(webui, asked, vae)
         seed, pictures = _plan(asked, keys, fault)
@@ -67,7 +72,10 @@ def answer(webui: WebUI, name: str, asked: Drawing) -> dict[str, Any] | Response
     return {
         "images": [base64.b64encode(image).decode() for image in images],
         "parameters": {**dict(asked), "init_images": None},
-        "info": json.dumps(_info(asked, sampler, seed, model, clip_skip) | {"sd_vae_name": vae}),
+        "info": json.dumps(
+            _info(asked, sampler, seed, model, clip_skip)
+            | {"sd_vae_name": vae, "extra_generation_params": job.extra_generation_params}
+        ),
     }
 
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from modules import faults, listing
+from modules import extensions, faults, listing, scripts, shared
 from modules.engines import Engine, Picture
 
 DEFAULTS: dict[str, object] = {
@@ -30,6 +30,8 @@ DEFAULTS: dict[str, object] = {
     "samples_format": "png",
     "eta_noise_seed_delta": 0,
     "tiling": False,
+    "disabled_extensions": [],
+    "disable_all_extensions": "none",
 }
 """Some of upstream's options. Whatever the settings file holds is kept, as there."""
 
@@ -71,6 +73,7 @@ class WebUI:
     job: Job = field(default_factory=Job)
     model_lock: threading.Lock = field(default_factory=threading.Lock)
     queue_lock: threading.Lock = field(default_factory=threading.Lock)
+    runners: dict[str, scripts.ScriptRunner] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.options = dict(DEFAULTS)
@@ -82,6 +85,15 @@ class WebUI:
         named = Path(self.flags.ckpt or "")
         titles = [title for title, path in self.checkpoints.items() if path == named]
         self.options["sd_model_checkpoint"] = titles[0] if titles else named.name
+
+    def load_extensions(self) -> None:
+        """Load the extensions' scripts; before the checkpoint, as upstream does."""
+        shared.opts.data = self.options
+        extensions.list_extensions()
+        kinds = scripts.load_scripts()
+        self.runners = {
+            name: scripts.ScriptRunner(kinds, name == "img2img") for name in ("txt2img", "img2img")
+        }
 
     def list_models(self) -> None:
         """Look for model files."""
