@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.common.installed_packages import find_unsatisfied, installed_packages
-from scripts.common.pip_requests import (
+from scripts.common.extensions.installed_packages import find_unsatisfied, installed_packages
+from scripts.common.extensions.pip_requests import (
     RECORDER,
     PipRequest,
     read_arguments,

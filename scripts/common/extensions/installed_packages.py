@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from packaging.requirements import Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
-from scripts.common.pip_requests import PipRequest
+from scripts.common.extensions.pip_requests import PipRequest
 
 
 @dataclass(frozen=True)
