@@ -169,6 +169,30 @@ def test_the_launcher_is_invisible_to_the_script(tmp_path: Path) -> None:
     assert plain.stdout == f"['script.py', '--flag'] {tmp_path} __main__ False\n"
 
 
+def test_callers_are_named_as_by_inspect_until_it_serves(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import inspect, socket, sys, time\n"
+        "def names(): return [(f.filename, f.lineno, f.function) for f in real()]\n"
+        "def outer(): return names()\n"
+        "real = inspect.stack\n"
+        "early, sources = outer(), real()[0].code_context\n"
+        "server = socket.create_server((sys.argv[1], int(sys.argv[2])))\n"
+        "while inspect.stack is real: time.sleep(0.01)\n"
+        "real = inspect.stack\n"
+        "late = outer()\n"
+        "strip = lambda names: [(f, n) for f, l, n in names]\n"
+        "print(sources, strip(early) == strip(late), early[0][1], early[1][2])\n"
+        "print(real()[0].code_context)"
+    )
+    address = ("127.0.0.1", str(free_port()))
+    command = [launcher.__file__, str(tmp_path / "heap.json"), *address, "script.py", *address]
+    done = subprocess.run(
+        [sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("None True 2 outer\n['print(")
+
+
 def test_garbage_collection_starts_when_the_port_is_open(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
