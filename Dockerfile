@@ -225,11 +225,15 @@ COPY --link --from=webui /stable-diffusion-webui /stable-diffusion-webui
 COPY --link --from=checked /opt/webui /opt/webui
 
 # What the worker reads. PIP_CACHE_DIR is for run time: RunPod mounts its volume at /runpod-volume.
-# IMAGE_FLAGS and IMAGE_SETTINGS are webui.flags and webui.settings of config.yaml, as JSON.
+# IMAGE_FLAGS and IMAGE_SETTINGS are webui.flags and webui.settings of config.yaml, as JSON;
+# CHECKPOINT_NAME is what the WebUI lists /model.safetensors as.
+ARG MODEL_FILE=Deliberate_v6.safetensors
+ARG CHECKPOINT_NAME=${MODEL_FILE}
 ARG ACCELERATOR=cuda
 ARG IMAGE_FLAGS=
 ARG IMAGE_SETTINGS=
 ENV ACCELERATOR=${ACCELERATOR} \
+    CHECKPOINT_NAME=${CHECKPOINT_NAME} \
     IMAGE_FLAGS=${IMAGE_FLAGS} \
     IMAGE_SETTINGS=${IMAGE_SETTINGS} \
     PATH=/opt/webui/bin:$PATH \

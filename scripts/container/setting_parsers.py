@@ -113,6 +113,14 @@ def parse_alloc_conf(text: str) -> str:
     return text
 
 
+def parse_checkpoint_name(text: str) -> str:
+    """Check a name in the WebUI's list of checkpoints: a path below their folder."""
+    parts = text.split("/")
+    if not text.lower().endswith(".safetensors") or any(part[:1] in ("", ".") for part in parts):
+        raise ValueError("set it to a name such as photo.safetensors, or leave it out")
+    return text
+
+
 def parse_checkpoint_count(text: str) -> int:
     """Parse CHECKPOINTS_IN_MEMORY."""
     # The range of the WebUI's own option (modules/shared_options.py, sd_checkpoints_limit).

@@ -113,6 +113,11 @@ class Settings:
         "/model.safetensors",
         "checkpoint that is loaded at start: a path, or the name of one that is found",
     )
+    checkpoint_name: str = _env(
+        "model.safetensors",
+        "name in the WebUI of the image's own checkpoint, /model.safetensors; made by the build",
+        parse=parsers.parse_checkpoint_name,
+    )
     model_dir: Path | None = _env("", "folder of further checkpoints")
     image_models: Path = _env(
         "/opt/a1111", "models of the image, in the shape of DATA_DIR; made by the build"

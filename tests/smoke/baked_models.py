@@ -42,9 +42,13 @@ def list_baked_models(loaded: LoadedConfig) -> tuple[BakedModel, ...]:
     for artifact in image_artifacts(loaded):
         model, place = artifact.model, artifact.model.location
         if artifact.spec.kind or place.path == CHECKPOINT_PATH:
-            name = place.name or place.path.lstrip("/")
-            models.append(BakedModel(model.actual_kind, place.family, name, place.path))
+            models.append(BakedModel(model.actual_kind, place.family, place.name, place.path))
     return tuple(models)
+
+
+def name_at_start(loaded: LoadedConfig) -> str:
+    """Return the name in the WebUI of the checkpoint that the worker loads at start."""
+    return next(each.name for each in list_baked_models(loaded) if each.path == CHECKPOINT_PATH)
 
 
 def make_subject(

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -21,11 +21,11 @@ from scripts.common.checks.check import CheckSkipped, Prerequisite
 from scripts.common.checks.images import Png
 from scripts.common.diagnostics.error import UserError
 from scripts.common.webui_client import WebuiClient
-from scripts.host.config.model_place import CHECKPOINT_PATH
 from scripts.host.console import warn
 from scripts.host.engine.client import client
 from scripts.host.inspect.structure import Structure, model_paths, read_structure
 from scripts.host.models.artifacts import image_artifacts
+from tests.smoke.baked_models import name_at_start
 from tests.smoke.container_under_test import WorkerContainer, running_worker
 from tests.smoke.image_facts import ImageFacts, ask_image
 from tests.smoke.recording import (
@@ -189,7 +189,7 @@ def api(pytestconfig: pytest.Config, run: Run) -> Prerequisite[ApiSubject]:
             image_size=config.smoke.image_size,
             steps=config.smoke.steps,
             release=config.a1111.release,
-            checkpoint="" if url else PurePosixPath(CHECKPOINT_PATH).name,
+            checkpoint="" if url else name_at_start(run.loaded),
             tolerance=GPU_NOISE if gpu else 0.0,
             keep=keep,
         )

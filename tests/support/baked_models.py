@@ -45,7 +45,7 @@ CHECKS = (
 
 def config_with_models() -> str:
     """Return a config that names them, and the checkpoint that each image has."""
-    models = [_model("model.safetensors", path="/model.safetensors")]
+    models = [_model("Deliberate_v6.safetensors", path="/model.safetensors")]
     models += [_model(file, kind=kind) for file, kind in FILES.items()]
     return yaml.safe_dump({"models": models})
 

@@ -37,7 +37,11 @@ def test_dockerfile_defaults_equal_the_config() -> None:
     text = (ROOT / "Dockerfile").read_text()
     defaults = dict(re.findall(r"^ARG (\w+)=(.*)$", text, re.MULTILINE))
     of_the_checkout = {"VERSION", "REVISION", "CREATED"}
-    expected = {name: value for name, value in defaults.items() if name not in of_the_checkout}
+    expected = {
+        name: re.sub(r"\$\{(\w+)\}", lambda other: defaults[other[1]], value)
+        for name, value in defaults.items()
+        if name not in of_the_checkout
+    }
     assert shipped().arguments == expected
 
 

@@ -63,6 +63,9 @@ def test_a_pod_serves_all_interfaces_and_serverless_loopback() -> None:
         {"WARMUP": "63x64x1"},
         {"WEBUI_ARGS": "--ckpt 'open"},
         {"ACCELERATOR": "tpu"},
+        {"CHECKPOINT_NAME": "photo.ckpt"},
+        {"CHECKPOINT_NAME": "../photo.safetensors"},
+        {"CHECKPOINT_NAME": "/photo.safetensors"},
     ],
 )
 def test_an_invalid_value_is_refused_by_name(environ: dict[str, str]) -> None:

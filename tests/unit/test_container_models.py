@@ -498,12 +498,16 @@ def test_the_checkpoint_of_the_start_is_named_by_path_file_or_stem(world: World)
     assert "--disable-safe-unpickle" in command
 
 
-def test_jobs_may_still_choose_the_baked_checkpoint(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    baked = write(world.tmp / "model.safetensors")
-    variable = replace(VARIABLES["MODEL_PATH"], default=str(baked))
+@pytest.fixture
+def baked(world: World, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The image's own checkpoint."""
+    path = write(world.tmp / "model.safetensors")
+    variable = replace(VARIABLES["MODEL_PATH"], default=str(path))
     monkeypatch.setitem(VARIABLES, "MODEL_PATH", variable)
+    return path
+
+
+def test_jobs_may_still_choose_the_baked_checkpoint(world: World, baked: Path) -> None:
     other = write(world.volume / "models/checkpoint/x.safetensors")
     tree = world.start(MODEL_PATH="x")
     assert world.seen() == {
@@ -512,16 +516,66 @@ def test_jobs_may_still_choose_the_baked_checkpoint(
     }
     assert tree.checkpoint.name == "x.safetensors"
     assert world.start(MODEL_PATH="model").checkpoint.read_text() == str(baked)
-    assert world.start().checkpoint == baked
+    assert world.start().checkpoint.read_text() == str(baked)
 
 
-def test_a_configuration_beside_a_checkpoint_comes_along(
-    world: World, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["photo v3.safetensors", "art/photo v3.safetensors"])
+def test_the_baked_checkpoint_has_its_own_name_in_the_webui(
+    world: World, baked: Path, name: str
 ) -> None:
+    beside = [write(world.tmp / f"model{suffix}") for suffix in (".yaml", ".vae.pt")]
+    vae = write(world.image / "models/VAE/model-fp16.vae.safetensors")
+    write(world.image / "models/VAE/model.pt")  # no file of the checkpoint's, by its name
+    place = f"models/Stable-diffusion/{name.removesuffix('.safetensors')}"
+    for path in ("", str(baked), "photo v3", "model", "model.safetensors", name):
+        tree = world.start(MODEL_PATH=path, CHECKPOINT_NAME=name)
+        assert tree.checkpoint == world.data / f"{place}.safetensors"
+        assert world.seen() == {
+            f"{place}.safetensors": str(baked),
+            f"{place}.yaml": str(beside[0]),
+            f"{place}.vae.pt": str(beside[1]),
+            f"{place}-fp16.vae.safetensors": str(vae),
+            "models/VAE/model-fp16.vae.safetensors": str(vae),
+            "models/VAE/model.pt": str(world.image / "models/VAE/model.pt"),
+        }
+    command = webui_command(world.settings(CHECKPOINT_NAME=name), tree)
+    assert "--disable-safe-unpickle" not in command  # the VAE beside it is a pickle
+
+
+def test_the_baked_checkpoint_comes_before_one_of_its_name_only_at_start(
+    world: World, baked: Path
+) -> None:
+    other = write(world.volume / "models/checkpoint/x.safetensors")
+    tree = world.start(CHECKPOINT_NAME="x.safetensors")
+    assert tree.checkpoint.read_text() == str(baked)
+    assert [entry.shadowed_by for entry in tree.entries if entry.path == str(other)] == [str(baked)]
+    tree = world.start(CHECKPOINT_NAME="x.safetensors", MODEL_PATH="x")
+    assert tree.checkpoint.read_text() == str(other)
+
+
+def test_the_baked_checkpoint_leaves_its_name_to_one_that_the_webui_finds_itself(
+    world: World, baked: Path
+) -> None:
+    mine = write(world.tmp / "mine/x.safetensors").parent
+    tree = world.start(CHECKPOINT_NAME="x.safetensors", MODEL_DIR=str(mine))
+    assert tree.checkpoint == world.data / "models/Stable-diffusion/model.safetensors"
+    assert tree.checkpoint.read_text() == str(baked)
+
+
+def test_a_checkpoint_that_cannot_be_linked_is_loaded_from_its_path(
+    world: World, baked: Path
+) -> None:
+    (world.data / "models/Stable-diffusion/x.safetensors").mkdir(parents=True)
+    tree = world.start(CHECKPOINT_NAME="x.safetensors")
+    assert tree.checkpoint == baked
+    assert [each.reason for each in tree.problems] == [
+        "something else has this name, so the model is not linked"
+    ]
+
+
+@pytest.mark.usefixtures("baked")
+def test_a_configuration_beside_a_checkpoint_comes_along(world: World) -> None:
     # It says what the tensors do not show, such as v-prediction.
-    baked = write(world.tmp / "model.safetensors")
-    variable = replace(VARIABLES["MODEL_PATH"], default=str(baked))
-    monkeypatch.setitem(VARIABLES, "MODEL_PATH", variable)
     beside = write(world.tmp / "model.yaml")
     for name in ("models/checkpoint/sub/a", "models/Stable-diffusion/b"):
         write(world.volume / f"{name}.safetensors")

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from scripts.common.fetch.spec import no_progress
+from scripts.host.build.inputs import resolve
 from scripts.host.config.load import ROOT, LoadedConfig, load
 from scripts.host.importer.config_write import change_local, change_shared
 from scripts.host.importer.found_extensions import find_extensions
@@ -116,7 +117,7 @@ def test_every_kind_becomes_a_model_that_the_webui_sees_by_its_old_name(
     models = {model.location.name: model for model in config.models if model.kind}
     assert {name: model.kind for name, model in models.items()} == {
         "photo.safetensors": "checkpoint",
-        "model.safetensors": "checkpoint",
+        "art/draw v2.safetensors": "checkpoint",
         "detail.safetensors": "lora",
         "people/ann.safetensors": "lora",
         "soft.safetensors": "vae",
@@ -143,9 +144,40 @@ def test_checkpoint_that_was_loaded_last_is_loaded_at_start_with_its_files(
     assert targets["photo"] == "/model.safetensors"
     assert targets["photo.yaml"] == "/model.yaml"
     tree = "/opt/a1111/models/Stable-diffusion"
-    assert targets["photo.vae"] == "/opt/a1111/models/VAE/model.vae.safetensors"
+    assert targets["photo.vae"] == "/opt/a1111/models/VAE/photo.vae.safetensors"
     assert targets["draw-v2"] == f"{tree}/art/draw v2.safetensors"
     assert targets["draw-v2.yaml"] == f"{tree}/art/draw v2.yaml"
+
+
+@pytest.mark.parametrize("name", ["art/draw v2.safetensors", "photo.safetensors"])
+def test_checkpoint_at_start_keeps_its_name(webui: Path, root: Path, name: str) -> None:
+    write(webui / "config.json", json.dumps({"sd_model_checkpoint": name}))
+    plan = imported(webui, root)
+    inputs = resolve(written(plan, root))
+    assert inputs.arguments["CHECKPOINT_NAME"] == name
+    assert f"{name} is loaded at start" in render_plan(plan, 0).splitlines()
+
+
+def test_checkpoint_at_start_of_the_config_may_have_another_name(webui: Path, root: Path) -> None:
+    photo = (webui / "models/Stable-diffusion/photo.safetensors").read_bytes()
+    own = {"name": "own", "source": {"url": "https://h.example/mine.safetensors"}}
+    own |= {"path": "/model.safetensors", "sha256": sha(photo)}
+    write(root / "config.local.yaml", yaml.safe_dump({"models": [own]}))
+    plan = imported(webui, root)
+    assert "own" in plan.known
+    last = render_plan(plan, 0).splitlines()[-1]
+    assert last == "photo.safetensors is loaded at start, and named mine.safetensors by the WebUI"
+
+
+def test_checkpoint_with_the_name_of_the_configs_start_is_left_out(webui: Path, root: Path) -> None:
+    own = {"name": "own", "source": {"url": "https://h.example/photo.safetensors"}}
+    own |= {"path": "/model.safetensors", "sha256": "a" * 64}
+    write(root / "config.local.yaml", yaml.safe_dump({"models": [own]}))
+    plan = imported(webui, root)
+    assert (
+        reasons(plan)["photo.safetensors"] == "own of the config has its place, with other content"
+    )
+    written(plan, root)
 
 
 def test_install_without_checkpoint_keeps_the_configured_one(tmp_path: Path, root: Path) -> None:
@@ -505,7 +537,7 @@ def test_setting_names_the_vae_as_the_image_does(webui: Path, root: Path) -> Non
     write(webui / "models" / "Stable-diffusion" / "photo.vae.safetensors", safetensors(VAE, 5))
     options = {"sd_model_checkpoint": "photo.safetensors", "sd_vae": "photo.vae.safetensors"}
     write(webui / "config.json", json.dumps(options))
-    expected = {"sd_vae": "model.vae.safetensors"}
+    expected = {"sd_vae": "photo.vae.safetensors"}
     assert written(imported(webui, root), root).config.webui.settings == expected
     assert imported(webui, root).settings == {}
     write(webui / "config.json", json.dumps({**options, "sd_vae": "gone.safetensors"}))

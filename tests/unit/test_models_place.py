@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.volume_models import read_list
@@ -282,6 +283,51 @@ def test_the_list_has_kind_place_and_licence(tmp_path: Path) -> None:
     assert detail.split()[1] == "lora"
     assert detail.split()[-4:-2] == ["/opt/a1111/models/Lora/detail.safetensors", "-"]
     assert "volume" in far
+
+
+@pytest.mark.parametrize(
+    ("source", "keys", "expected"),
+    [
+        ({"hub": "o/r", "file": "sub/photo v3.safetensors"}, {}, "photo v3.safetensors"),
+        ({"url": "https://h.example/photo.safetensors?a=b"}, {}, "photo.safetensors"),
+        ({"url": "https://h.example/api/download/1"}, {}, "model.safetensors"),
+        ({"url": "https://h.example/photo.ckpt"}, {"allow_pickle": True}, "photo.safetensors"),
+        (
+            {"url": "https://h.example/1"},
+            {"webui_name": "art/photo.safetensors"},
+            "art/photo.safetensors",
+        ),
+    ],
+)
+def test_the_checkpoint_at_start_is_named_after_its_file(
+    source: dict[str, str], keys: dict[str, Any], expected: str
+) -> None:
+    entry = {"name": "m", "source": source, "path": "/model.safetensors", **keys}
+    for kind in ({}, {"kind": "checkpoint"}):
+        assert Model.model_validate({**entry, **kind}).location.name == expected
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"kind": "lora", "webui_name": "x.safetensors"}, "is for the model at /model.safetensors"),
+        ({"path": "/model.safetensors", "webui_name": "x.ckpt"}, "such as photo.safetensors"),
+        ({"path": "/model.safetensors", "webui_name": "/x.safetensors"}, "such as photo"),
+        ({"path": "/model.safetensors", "webui_name": "../x.safetensors"}, "should match"),
+    ],
+)
+def test_a_name_in_the_webui_that_cannot_be_is_refused(keys: dict[str, str], expected: str) -> None:
+    entry = {"name": "m", "source": {"url": "https://h.example/a.safetensors"}, **keys}
+    with pytest.raises(ValidationError, match=expected):
+        Model.model_validate(entry)
+
+
+def test_no_other_checkpoint_has_the_name_of_the_one_at_start(tmp_path: Path) -> None:
+    start = {**model("checkpoint", "x.safetensors", "a"), "path": "/model.safetensors"}
+    del start["kind"]
+    root = make_checkout(tmp_path, start, model("checkpoint", "x.safetensors", "b"))
+    with pytest.raises(UserError, match=r"a and b are both checkpoint x\.safetensors"):
+        loaded_from(root)
 
 
 def test_a_build_without_prefetch_leaves_no_model_out(tmp_path: Path) -> None:

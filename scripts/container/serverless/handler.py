@@ -74,6 +74,7 @@ def make_context(settings: Settings) -> JobContext:
         policy=InputPolicy(settings.strict_input == "refuse", settings.api_allow),
         read_log=partial(_read_log, settings.worker_dir),
         bucket=_find_bucket(),
+        own_checkpoint=settings.checkpoint_name,
         save_options=partial(save_options, settings),
         models=_make_model_setup(settings, client) if settings.job_downloads else None,
     )

@@ -28,6 +28,7 @@ from scripts.container.serverless.answer.output_settings import (
     take_format,
 )
 from scripts.container.serverless.answer.webui_errors import HALF_LOADED, PoisonedError, explain
+from scripts.container.serverless.availability.own_checkpoint import use_listed_name
 from scripts.container.serverless.availability.request_checks import RequestChecks
 from scripts.container.serverless.job_downloads.job_models import (
     DownloadPolicy,
@@ -82,6 +83,7 @@ class JobContext:
         report_progress: sends progress of a job; None when nobody receives it.
         bucket: of the worker, where images are uploaded; None to return base64.
         open_bucket: opens a bucket for the job of an id.
+        own_checkpoint: name in the WebUI of the image's own checkpoint.
         save_options: writes options into the file that the WebUI reads at start.
         models: what models by address need; None where jobs may name none.
         count_unsent: returns how many results RunPod's SDK has not sent yet.
@@ -98,6 +100,7 @@ class JobContext:
     report_progress: Callable[[Job, JobResult], None] | None = None
     bucket: BucketAccess | None = None
     open_bucket: Callable[[BucketAccess, str], Upload] = open_bucket
+    own_checkpoint: str = ""
     save_options: Callable[[Mapping[str, Any]], None] = lambda _: None
     models: ModelSetup | None = None
     count_unsent: Callable[[], int] = lambda: 0
@@ -121,8 +124,10 @@ def run_job(job: Job, context: JobContext) -> JobResult:
         deadline = started_at + given.timeout
         context.wait_until_ready(deadline - time.monotonic())
         request = make_request(given, context.facts.current(), context.policy)
-        refuse_unusable(request.name, request.fields, models)
-        warnings = [*request.warnings, *context.checks.check(request.route.path, request.fields)]
+        route, fields = request.route.path, request.fields
+        refuse_unusable(request.name, fields, models)
+        use_listed_name(route, fields, context.checks.available, context.own_checkpoint)
+        warnings = [*request.warnings, *context.checks.check(route, fields)]
         prepare_images(request.fields, fetch_image, deadline - time.monotonic())
         output = take_format(request.fields, output)
         report = partial(context.report_progress, job) if context.report_progress else None

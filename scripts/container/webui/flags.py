@@ -76,7 +76,8 @@ def list_model_files(settings: Settings, tree: ModelTree) -> list[str]:
     folders = [Path(argument) for argument in arguments if argument.startswith("/")]
     found = [path.name for folder in folders if folder.is_dir() for path in folder.rglob("*")]
     fetched = [path.name for path in list_volume_models(settings)]
-    return [*(entry.name for entry in tree.entries), *fetched, *arguments, *found]
+    models = [name for entry in tree.entries for name in (entry.name, *entry.companions)]
+    return [*models, *fetched, *arguments, *found]
 
 
 def _includes_pickle(checkpoint: str, models: Iterable[str]) -> bool:

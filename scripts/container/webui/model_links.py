@@ -41,7 +41,8 @@ def prepare_models(settings: Settings) -> ModelTree:
     started = time.monotonic()
     tree = build_model_tree(settings, read_own_links(settings.data_dir))
     problems = link_models(settings, tree)
-    tree = replace(tree, problems=(*tree.problems, *problems))
+    checkpoint = _find_start(settings, tree)
+    tree = replace(tree, problems=(*tree.problems, *problems), checkpoint=checkpoint)
     try:
         save_tree(settings.worker_dir, tree)
     except OSError as error:  # the WebUI can serve without it
@@ -55,10 +56,20 @@ def prepare_models(settings: Settings) -> ModelTree:
         problems=len(tree.problems),
         seconds=time.monotonic() - started,
     )
-    if settings.model_path.is_absolute() and tree.checkpoint.name != settings.model_path.name:
-        reason = f"{settings.model_path} does not exist"
+    wanted = settings.model_path
+    if wanted.is_absolute() and all(entry.path != str(wanted) for entry in tree.visible):
+        reason = f"{wanted} does not exist"
         log("checkpoint-chosen", level="warning", checkpoint=tree.checkpoint, reason=reason)
     return tree
+
+
+def _find_start(settings: Settings, tree: ModelTree) -> Path:
+    """Return the path for `--ckpt`: the link, or the file itself where the link was not made."""
+    for entry in tree.visible:
+        is_start = entry.place and settings.data_dir / entry.place == tree.checkpoint
+        if is_start and _read_link(tree.checkpoint) != entry.path:
+            return Path(entry.path)
+    return tree.checkpoint
 
 
 def read_own_links(data_dir: Path) -> frozenset[Path]:

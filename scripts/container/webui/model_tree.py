@@ -14,20 +14,20 @@ from typing import Any, Final
 from scripts.common.diagnostics.error import UserError
 from scripts.common.files import write_atomically
 from scripts.common.models.folder_listing import Problem, natural_key
-from scripts.common.models.kinds import COMPANION_SUFFIXES, KINDS, Kind, data_path, identify
-from scripts.common.models.layouts import PlacedModel
-from scripts.common.models.model_search import (
-    FoundModel,
-    Rule,
-    discover,
-    measure_files,
-)
-from scripts.container.paths import list_bases, list_volume_models
+from scripts.common.models.kinds import KINDS, Kind, identify
+from scripts.common.models.model_search import FoundModel, Rule, discover, measure_files
+from scripts.container.paths import list_bases
 from scripts.container.settings import VARIABLES, Settings
+from scripts.container.webui.start_checkpoint import (
+    UNLINKED_RULES,
+    baked_checkpoint,
+    find_baked,
+    find_named_path,
+    is_named,
+    place_checkpoint,
+)
 
 _FILE: Final = "models.json"  # in WORKER_DIR, for preflight, metrics and the command
-_UNLINKED_RULES: Final = ("data-folder", "model-dir", "model-path")  # the WebUI sees these itself
-_LAST: Final = 1_000_000  # rank after all folders
 _LISTED: Final = 5  # names that a message lists
 MOVING_FLAGS: Final[Mapping[str, tuple[Kind, str]]] = {
     "--lora-dir": ("lora", ""),
@@ -54,7 +54,7 @@ class ModelEntry:
         root: the volume, image or folder that it was found in.
         rule: why it counts as a model.
         place: its path in the data folder; empty where the WebUI finds it by itself.
-        companions: names of files beside it that belong to it.
+        companions: files that belong to it, by name those beside it; each begins with its stem.
         shadowed_by: path of the model that is used in its place; empty when it is seen itself.
     """
 
@@ -72,8 +72,13 @@ class ModelEntry:
         """Return the links that make it seen, as target by place; none for a shadowed one."""
         if self.shadowed_by or not self.place:
             return {}
-        folder, place = Path(self.path).parent, PurePosixPath(self.place)
-        beside = {str(place.with_name(name)): str(folder / name) for name in self.companions}
+        path, place = Path(self.path), PurePosixPath(self.place)
+        files = [path.parent / name for name in self.companions]
+        ends = [file.name.removeprefix(path.stem) for file in files]
+        beside = {
+            str(place.with_name(f"{place.stem}{end}")): str(file)
+            for file, end in zip(files, ends, strict=True)
+        }
         return {self.place: self.path, **beside}
 
 
@@ -130,48 +135,16 @@ def build_model_tree(settings: Settings, own_links: frozenset[Path] = frozenset(
     timeout = settings.model_scan_timeout
     search = discover(list_bases(settings), own_links, timeout)
     found, problems = search.found, search.problems
-    baked = Path(VARIABLES["MODEL_PATH"].default)
-    beside = [baked.with_suffix(suffix) for suffix in COMPANION_SUFFIXES]
-    there = measure_files([baked, *beside], timeout)
-    if settings.model_path != baked and baked in there:  # jobs may still choose it
-        companions = tuple(path.name for path in beside if path in there)
-        found.append(_place_checkpoint(baked, "image", companions))
+    found += find_baked(settings, found)
     checkpoints = [model for model in found if model.placed.kind == "checkpoint"]
-    wanted = _find_named_path(settings, checkpoints)
+    wanted = find_named_path(settings, checkpoints)
     is_found = any(model.path == wanted for model in checkpoints)
     if wanted and not is_found and measure_files([wanted], timeout):
-        found.append(_place_checkpoint(wanted, "model-path"))
+        found.append(place_checkpoint(wanted, wanted.name, "model-path"))
     entries = _resolve(found, wanted)
     problems += _find_moved_folders(settings, entries)
     checkpoint = choose_checkpoint(settings, entries)
     return ModelTree(tuple(entries), tuple(problems), checkpoint)
-
-
-def _place_checkpoint(path: Path, rule: Rule, companions: tuple[str, ...] = ()) -> FoundModel:
-    """Return a checkpoint that lies in no folder of models; those that do come before it."""
-    place = data_path("checkpoint", path.name)
-    placed = PlacedModel("checkpoint", "", path.name, place)
-    return FoundModel(placed, path, rule, path.parent, companions, rank=_LAST)
-
-
-def _find_named_path(settings: Settings, checkpoints: Iterable[FoundModel]) -> Path | None:
-    """Return the path that MODEL_PATH names; None for the name of a checkpoint that was found.
-
-    A name may also be that of a file that was fetched at start into a folder of no layout.
-    """
-    wanted = settings.model_path
-    if wanted.is_absolute():
-        return wanted
-    if any(_is_named(str(wanted), model.placed.name) for model in checkpoints):
-        return None
-    fetched = (path for path in list_volume_models(settings) if _is_named(str(wanted), path.name))
-    return next(fetched, None)
-
-
-def _is_named(wanted: str, name: str) -> bool:
-    """Return whether MODEL_PATH means a checkpoint: its name, file name or that without suffix."""
-    path = PurePosixPath(name)
-    return wanted in (name, path.name, path.stem)
 
 
 def choose_checkpoint(settings: Settings, entries: Iterable[ModelEntry]) -> Path:
@@ -188,8 +161,11 @@ def choose_checkpoint(settings: Settings, entries: Iterable[ModelEntry]) -> Path
     if wanted.is_absolute():
         matches = [entry for entry in seen if entry.path == str(wanted)]
     else:
-        matches = [entry for entry in seen if _is_named(str(wanted), entry.name)]
+        matches = [entry for entry in seen if is_named(str(wanted), entry.name)]
         exact = [entry for entry in matches if entry.name == str(wanted)]
+        baked = baked_checkpoint()
+        if is_named(str(wanted), baked.name):
+            matches = matches or [entry for entry in seen if entry.path == str(baked)]
         matches = exact or matches
     if len(matches) > 1:
         listed = ", ".join(entry.name for entry in matches[:_LISTED])
@@ -278,7 +254,7 @@ def _entry(model: FoundModel, shadowed_by: str) -> ModelEntry:
         name=placed.name,
         root=str(model.root),
         rule=model.rule,
-        place="" if model.rule in _UNLINKED_RULES else str(placed.place),
+        place="" if model.rule in UNLINKED_RULES else str(placed.place),
         companions=model.companions,
         shadowed_by=shadowed_by,
     )

@@ -222,14 +222,18 @@ def _source_arguments(sources: Sequence[ResolvedSource]) -> dict[str, str]:
 
 
 def _model_arguments(artifacts: Sequence[Artifact]) -> dict[str, str]:
-    """Arguments of stage `download`; other models reach the image by the context `models`."""
-    if not any(each.model.target == CHECKPOINT_PATH for each in artifacts):
+    """Return the checkpoint's name, and the arguments of stage `download`.
+
+    Other models reach the image by the context `models`.
+    """
+    start = next((each.model for each in artifacts if each.model.target == CHECKPOINT_PATH), None)
+    if start is None:
         raise UserError(
             f"no model has the path {CHECKPOINT_PATH}",
             location="models",
             hint=f"give the checkpoint to load at start `path: {CHECKPOINT_PATH}`",
         )
-    arguments: dict[str, str] = {}
+    arguments = {"CHECKPOINT_NAME": start.location.name}
     for artifact in artifacts:
         if not artifact.repo:
             continue

@@ -46,7 +46,8 @@ class Location:
     Args:
         path: absolute path in the container.
         family: family of its kind; empty for a kind without families, or none.
-        name: path below the folder of its kind, as the WebUI names it; empty without a kind.
+        name: path below the folder of its kind, as the WebUI names it; empty without a kind, but
+            for the checkpoint that is loaded at start.
     """
 
     path: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, get_args
 
@@ -116,6 +117,8 @@ class Model(Section):
     """Expected size in bytes."""
     allow_pickle: bool = False
     """Accept .ckpt and .pt (they run code)."""
+    webui_name: ModelPath | None = None
+    """Name of the checkpoint at /model.safetensors in the WebUI; null: its file's at the source."""
     licence: Annotated[str, StringConstraints(min_length=1)] | None = None
     """Licence of the model, for models.list and the image's label."""
 
@@ -130,7 +133,13 @@ class Model(Section):
     def location(self) -> model_place.Location:
         """Its place in the container, and its name in the WebUI."""
         kind, family, path = self.kind, self.family or "", self.path or ""
-        return model_place.locate(kind, family, path, self.files[0], self.placement)
+        found = model_place.locate(kind, family, path, self.files[0], self.placement)
+        if found.path != model_place.CHECKPOINT_PATH:
+            return found
+        file = PurePosixPath(self.files[0])
+        is_safetensors = file.suffix.lower() == ".safetensors"
+        usual = file.name if is_safetensors else file.with_suffix(".safetensors").name
+        return replace(found, name=self.webui_name or usual)
 
     @property
     def target(self) -> str:
@@ -180,6 +189,17 @@ class Model(Section):
             raise ValueError("several files need `layout: hub-cache`, and no `sha256` or `size`")
         if self.layout == "hub-cache" and not isinstance(self.source, HubSource):
             raise ValueError("`layout: hub-cache` needs a Hub source")
+        return self
+
+    @model_validator(mode="after")
+    def _named_in_the_webui(self) -> Model:
+        if self.webui_name is None:
+            return self
+        if self.target != model_place.CHECKPOINT_PATH:
+            place = model_place.CHECKPOINT_PATH
+            raise ValueError(f"`webui_name` is for the model at {place}; `path` names another one")
+        if self.webui_name[0] == "/" or not self.webui_name.lower().endswith(".safetensors"):
+            raise ValueError("expected a `webui_name` such as photo.safetensors")
         return self
 
     @model_validator(mode="after")

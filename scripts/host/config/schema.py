@@ -225,7 +225,7 @@ class Config(Section):
         if twice:
             raise ValueError(f"models: name used twice: {', '.join(sorted(twice))}")
         model_place.check_clashes(
-            (model.name, model.kind, model.location, model.filled_paths)
+            (model.name, model.actual_kind, model.location, model.filled_paths)
             for model in self.all_models
         )
         revisions: dict[str, tuple[str, str]] = {}

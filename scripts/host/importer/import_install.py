@@ -123,16 +123,14 @@ def plan_import(
 def _adapt_settings(
     settings: Mapping[str, Any], plan: ImportPlan
 ) -> tuple[dict[str, Any], list[LeftOut]]:
-    """Return the settings with the names that VAEs have in the image, and what names none of them.
+    """Return the settings, and what names a VAE that the image does not have.
 
     The WebUI would use the checkpoint's own VAE then (`resolve_vae_from_setting` in
     `modules/sd_vae.py`).
     """
     vae = settings.get("sd_vae", _CHOOSE_VAE[0])
-    if vae in _CHOOSE_VAE:
+    if vae in _CHOOSE_VAE or vae in plan.vaes:
         return dict(settings), []
-    if vae in plan.vaes:
-        return {**settings, "sd_vae": plan.vaes[vae]}, []
     rest = {name: value for name, value in settings.items() if name != "sd_vae"}
     return rest, [LeftOut("the setting sd_vae", f"its VAE {vae} is not imported")]
 
@@ -167,5 +165,8 @@ def render_plan(plan: ImportPlan, width: int) -> str:
             " another machine builds"
         )
     if plan.start and plan.models:
-        parts.append(f"{plan.start} is loaded at start, and named model.safetensors by the WebUI")
+        renamed = (
+            f", and named {plan.start_name} by the WebUI" if plan.start_name != plan.start else ""
+        )
+        parts.append(f"{plan.start} is loaded at start{renamed}")
     return "\n".join(parts)

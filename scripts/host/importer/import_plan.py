@@ -8,13 +8,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from scripts.common.models.kinds import (
-    COMPANION_SUFFIXES,
-    VAE_SUFFIXES,
-    Kind,
-    choose_family,
-    identify,
-)
+from scripts.common.models.kinds import COMPANION_SUFFIXES, Kind, choose_family, identify
 from scripts.common.models.layouts import PlacedModel
 from scripts.host.config.addresses import file_name
 from scripts.host.config.features import FeatureModel
@@ -64,7 +58,8 @@ class ImportPlan:
         extensions: to be listed in a comment.
         start: name of the checkpoint that is loaded at start, as the install calls it; empty where
             the config's stays.
-        vaes: name of each VAE in the WebUI, by its name in the install.
+        start_name: its name in the image's WebUI.
+        vaes: names of the VAEs that the image has.
         left_out: what is not imported.
     """
 
@@ -75,7 +70,8 @@ class ImportPlan:
     settings: Mapping[str, Any] = field(default_factory=dict)
     extensions: tuple[Extension, ...] = ()
     start: str = ""
-    vaes: Mapping[str, str] = field(default_factory=dict)
+    start_name: str = ""
+    vaes: frozenset[str] = frozenset()
     left_out: tuple[LeftOut, ...] = ()
 
 
@@ -115,22 +111,26 @@ def plan_models(
         or start.sha256 in hashes.get(model.name, ())
     ]
     names = {model.name for model in kept}
-    taken = {_identity(model): model for model in kept}
+    taken = {identity: model for model in kept for identity in _identities(model)}
     planned: list[PlannedModel] = []
     known: list[str] = []
-    vaes: dict[str, str] = {}
+    vaes: set[str] = set()
+    start_name = ""
     for found in models:
         origin = origins.get(found.sha256) or Origin({"url": found.path.as_uri()}, _LOCAL)
         name = _choose_name(found, names)
         path = _choose_start_path(found, start) or _choose_path(found.placed, origin)
         entry = make_entry(name, found, origin, path)
+        if path == CHECKPOINT_PATH and _find_file_name(origin) != found.placed.name:
+            entry["webui_name"] = found.placed.name
         try:
             model = Model.model_validate(entry)
         except ValidationError as error:
             reason = validation_error(error, Layer(entry), name="model", hint="").message
             left_out.append(LeftOut(str(found.path), reason))
             continue
-        other = taken.get(_identity(model))
+        identities = _identities(model)
+        other = next((taken[each] for each in identities if each in taken), None)
         if other and found.sha256 not in hashes.get(other.name, ()):
             reason = f"{other.name} of the config has its place, with other content"
             left_out.append(LeftOut(str(found.path), reason))
@@ -138,17 +138,20 @@ def plan_models(
         if other:
             known.append(other.name)
         else:
-            taken[_identity(model)] = model
+            taken |= dict.fromkeys(identities, model)
             names.add(name)
             planned.append(PlannedModel(found, entry, origin.found_at))
+        if found is start:
+            start_name = (other or model).location.name
         if model.kind == "vae":
-            vaes[PurePosixPath(found.placed.name).name] = PurePosixPath(model.location.name).name
+            vaes.add(PurePosixPath(found.placed.name).name)
     return ImportPlan(
         tuple(planned),
         tuple(model for model in kept if not isinstance(model, FeatureModel)),
         tuple(known),
         start=start.placed.name if start else "",
-        vaes=vaes,
+        start_name=start_name,
+        vaes=frozenset(vaes),
         left_out=tuple(left_out),
     )
 
@@ -223,32 +226,28 @@ def make_entry(name: str, found: InstalledModel, origin: Origin, path: str) -> E
 
 
 def _choose_start_path(found: InstalledModel, start: InstalledModel | None) -> str:
-    """Return `path` of the checkpoint that is loaded at start, or of a file that goes with it.
+    """Return `path` of the checkpoint that is loaded at start, or of its configuration.
 
-    The WebUI finds a checkpoint's configuration and VAE by the checkpoint's own name
-    (`find_checkpoint_config_near_filename` in `modules/sd_models_config.py`,
-    `find_vae_near_checkpoint` in `modules/sd_vae.py`), which is another one in the image. The VAE
-    may lie in any folder of VAEs.
+    The worker links both under the checkpoint's name in the WebUI.
     """
     if start is None:
         return ""
     if found is start:
         return CHECKPOINT_PATH
-    place, stem = found.placed.place, start.placed.place.with_suffix("")
-    renamed = PurePosixPath(CHECKPOINT_PATH).with_suffix("")
-    if place == stem.with_name(f"{stem.name}.yaml"):
-        return str(renamed.with_name(f"{renamed.name}.yaml"))
-    for suffix in VAE_SUFFIXES:
-        if place == stem.with_name(f"{stem.name}{suffix}"):
-            return f"{renamed.name}{suffix}"
-    return ""
+    is_configuration = found.placed.place == start.placed.place.with_suffix(".yaml")
+    return str(PurePosixPath(CHECKPOINT_PATH).with_suffix(".yaml")) if is_configuration else ""
 
 
 def _choose_path(placed: PlacedModel, origin: Origin) -> str:
     """Return `path` of an entry; empty where kind and source give the same place."""
+    is_needed = placed.kind == "other" or _find_file_name(origin) != placed.name
+    return placed.name if is_needed else ""
+
+
+def _find_file_name(origin: Origin) -> str:
+    """Return the file name at the source; empty where its address shows none."""
     file = PurePosixPath(origin.source.get("file", "")).name
-    file = file or file_name(origin.source.get("url", ""))
-    return placed.name if placed.kind == "other" or file != placed.name else ""
+    return file or file_name(origin.source.get("url", ""))
 
 
 def _choose_name(found: InstalledModel, taken: Collection[str]) -> str:
@@ -261,11 +260,10 @@ def _choose_name(found: InstalledModel, taken: Collection[str]) -> str:
     return next(each for each in (*wanted, *numbered) if each not in taken)
 
 
-def _identity(model: Model) -> tuple[Kind | str, ...]:
+def _identities(model: Model) -> list[tuple[Kind | str, ...]]:
     """Return what no two models of a config may share."""
-    name = model.location.name
-    if model.kind in (None, "other") or name.lower().endswith(COMPANION_SUFFIXES):
-        return model.filled_paths
-    if model.target == CHECKPOINT_PATH:
-        return (model.target,)
-    return (model.actual_kind, model.location.family, identify(model.actual_kind, name))
+    kind, name = model.actual_kind, model.location.name
+    if kind == "other" or name.lower().endswith(COMPANION_SUFFIXES):
+        return [model.filled_paths]
+    identity = (kind, model.location.family, identify(kind, name))
+    return [identity, model.filled_paths] if model.target == CHECKPOINT_PATH else [identity]
