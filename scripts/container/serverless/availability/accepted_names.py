@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 Kind = Literal[
     "checkpoint",
     "VAE",
+    "VAE axis",
     "sampler",
     "scheduler",
     "upscaler",
@@ -27,6 +28,8 @@ Kind = Literal[
 ]
 
 Rows = list[dict[str, Any]]
+
+_SHOWN: Final = 8  # names that a message lists
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,15 @@ class Names:
             return SequenceMatcher(None, wanted, text).ratio() + (bool(wanted) and wanted in text)
 
         return sorted(self.shown, key=likeness, reverse=True)
+
+    def describe_missing(self, field: str, kind: str, name: str) -> str:
+        """Return a message that a name is not there, with what there is, the nearest first."""
+        listed = self.nearest(name)
+        more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
+        there = (
+            f"there are: {', '.join(listed[:_SHOWN])}{more}" if listed else "this worker has none"
+        )
+        return f"{field}: there is no {kind} {name!r}; {there}"
 
     def find_file(self, name: str) -> str:
         """Return the file that the WebUI takes for a name; empty where it takes none.
@@ -116,6 +128,14 @@ def _vaes(rows: Rows) -> Names:
     return Names(accepted, ("Automatic", "None", *files), files=files)
 
 
+def _axis_vaes(rows: Rows) -> Names:
+    """Return what the X/Y/Z plot compares, in lower case (scripts/xyz_grid.py, find_vae)."""
+    files = {row["model_name"].lower(): row["filename"] for row in rows}
+    accepted = frozenset((*files, "automatic", "auto", "none"))
+    shown = ("Automatic", "None", *(row["model_name"] for row in rows))
+    return Names(accepted, shown, tuple(files), files=files)
+
+
 def _named(rows: Rows) -> Names:
     names = [row["name"] for row in rows]
     return Names(frozenset(names), tuple(names))
@@ -144,6 +164,7 @@ API: Final = "/sdapi/v1"
 SOURCES: Final[Mapping[Kind, tuple[tuple[str, Callable[[Any], Names]], ...]]] = {
     "checkpoint": ((f"{API}/sd-models", _checkpoints),),
     "VAE": ((f"{API}/sd-vae", _vaes),),
+    "VAE axis": ((f"{API}/sd-vae", _axis_vaes),),
     "sampler": ((f"{API}/samplers", _samplers),),
     "scheduler": ((f"{API}/schedulers", _schedulers),),
     "upscaler": ((f"{API}/upscalers", _named),),
@@ -164,6 +185,7 @@ SOURCES: Final[Mapping[Kind, tuple[tuple[str, Callable[[Any], Names]], ...]]] = 
 REFRESHES: Final[Mapping[Kind, str]] = {
     "checkpoint": f"{API}/refresh-checkpoints",
     "VAE": f"{API}/refresh-vae",
+    "VAE axis": f"{API}/refresh-vae",
     "LoRA": f"{API}/refresh-loras",
     "LoRA file": f"{API}/refresh-loras",
     "ControlNet model": "",  # its list is read from the folder each time

@@ -7,11 +7,12 @@ warning. docs/explanation/no-substitutes.md lists every field.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
-from scripts.container.serverless.availability.accepted_names import Kind, Names
+from scripts.container.serverless.availability.accepted_names import Names
 from scripts.container.serverless.availability.available import Available
 from scripts.container.serverless.availability.prompt_networks import PromptNetwork, find_networks
 from scripts.container.serverless.availability.request_references import (
@@ -26,6 +27,13 @@ from scripts.container.serverless.availability.request_warnings import (
     warn_of_networks,
     warn_of_no_effect,
 )
+from scripts.container.serverless.availability.script_arguments import (
+    ScriptNames,
+    complete_arguments,
+    explain_unknown_script,
+    find_script,
+    list_script_names,
+)
 from scripts.container.serverless.availability.weights_check import (
     MissingWeights,
     WeightPlaces,
@@ -35,7 +43,6 @@ from scripts.container.status.log_findings import Finding
 
 Body = Mapping[str, Any]
 
-_SHOWN: Final = 8  # names that a message lists
 _FILES_SHOWN: Final = 3
 _CHECKED_ROUTES: Final = (
     "txt2img",
@@ -60,12 +67,12 @@ class RequestChecks:
     def __init__(self, available: Available, places: WeightPlaces) -> None:
         self.available, self._places = available, places
 
-    def check(self, path: str, body: Body) -> list[str]:
+    def check(self, path: str, body: dict[str, Any]) -> list[str]:
         """Check a request before it is sent.
 
         Args:
             path: route of the WebUI.
-            body: of the request.
+            body: of the request; `script_args` get the length that their script takes.
 
         Returns:
             Warnings about what has no effect.
@@ -76,8 +83,10 @@ class RequestChecks:
                 `input-invalid`).
         """
         self.available.forget_if_replaced()
-        networks = list(self._list_networks(path, body))
-        references = [*list_references(path, body), *self._list_restorers(path, body)]
+        script = self._read_script(path, body)
+        networks = list(self._list_networks(path, body, script))
+        restorers = self._list_restorers(path, body, script)
+        references = [*list_references(path, body), *restorers, *script.references]
         for field, network in networks:
             if network.bad_number:
                 message = f"input.{field}: {network.text}: {network.bad_number!r} is no number"
@@ -88,7 +97,7 @@ class RequestChecks:
         self._require_weights(references)
         self._require_whole_files(references)
         self._refuse_kept_failures(path, body)
-        return [*warn_of_no_effect(path, body), *warn_of_networks(networks)]
+        return [*script.warnings, *warn_of_no_effect(path, body), *warn_of_networks(networks)]
 
     def check_answer(self, path: str, body: Body, findings: Iterable[Finding]) -> list[str]:
         """Check how the WebUI has come to an answer with status 200.
@@ -120,27 +129,9 @@ class RequestChecks:
         return [*warnings, *self._warn_of_embeddings(path, body)]
 
     def explain_unknown_script(self, path: str, body: Body, text: str) -> UserError | None:
-        """Return an error for the WebUI's own about an unknown script; None for another error.
-
-        The WebUI itself refuses such a request before it draws, and takes scripts without controls,
-        which it does not list.
-
-        Args:
-            path: route of the WebUI.
-            body: of the request.
-            text: of the WebUI's error.
-        """
-        found = re.search(r"(?i)script '?(.+?)'? not found", text)
-        if not found:
-            return None
-        field = "script_name" if body.get("script_name") == found[1] else "alwayson_scripts"
-        of_tab = {"is_alwayson": field == "alwayson_scripts", "is_img2img": "img2img" in path}
+        """Return an error for the WebUI's own `text` about a script; None for another error."""
         rows = self.available.rows("script-info") or []
-        names = tuple(row["name"] for row in rows if of_tab.items() <= row.items())
-        shown = Names(frozenset(names), names)
-        return UserError(
-            _describe(f"input.{field}", "script", found[1], shown), code="name-unknown"
-        )
+        return explain_unknown_script(rows, body, text, is_img2img="img2img" in path)
 
     def _warn_of_embeddings(self, path: str, body: Body) -> list[str]:
         """Return warnings about embeddings in a prompt that do not fit the model that has drawn.
@@ -182,25 +173,46 @@ class RequestChecks:
             hint = "replace the file, and have the worker restarted"
             raise UserError(location=text, hint=hint, code="weights-not-loaded")
 
-    def _list_networks(self, path: str, body: Body) -> Iterator[tuple[str, PromptNetwork]]:
+    def _read_script(self, path: str, body: dict[str, Any]) -> ScriptNames:
+        """Complete the arguments of a selectable script; return what they name."""
+        if "2img" not in path or not body.get("script_name"):
+            return ScriptNames()
+        rows = self.available.rows("script-info") or []
+        script = find_script(rows, body, is_img2img="img2img" in path)
+        if script is None:
+            return ScriptNames()
+        warnings = complete_arguments(body, script)
+        settings = {"face_restoration_model": self._default_restorer()}
+        settings |= body.get("override_settings") or {}
+        names = list_script_names(body, script, restorer=settings["face_restoration_model"])
+        return replace(names, warnings=[*warnings, *names.warnings])
+
+    def _list_networks(
+        self, path: str, body: Body, script: ScriptNames
+    ) -> Iterator[tuple[str, PromptNetwork]]:
         """Yield the extra networks of all prompts, those that styles add included, by field."""
-        prompts = list_prompts(path, body)
-        styles = body.get("styles")
-        if prompts.keys() or (styles and "2img" in path):
-            rows = self.available.rows("prompt-styles") if styles else None
-            for row in rows or ():
-                if isinstance(styles, list) and row["name"] in styles:
-                    prompts[f"styles ({row['name']})"] = str(row["prompt"] or "")
-        for field, prompt in prompts.items():
+        prompts = [*list_prompts(path, body).items(), *script.prompts]
+        given = body.get("styles")
+        styles = [*(given if isinstance(given, list) else ()), *script.styles]
+        if "2img" in path and styles:
+            rows = self.available.rows("prompt-styles") or ()
+            prompts += [
+                (f"styles ({row['name']})", str(row["prompt"] or ""))
+                for row in rows
+                if row["name"] in styles
+            ]
+        for field, prompt in prompts:
             for network in find_networks(prompt):
                 yield field, network
 
-    def _list_restorers(self, path: str, body: Body) -> list[Reference]:
-        if "2img" not in path or not restores_faces(body):
+    def _list_restorers(self, path: str, body: Body, script: ScriptNames) -> list[Reference]:
+        if "2img" not in path or not (restores_faces(body) or script.restores_faces):
             return []
-        options = self.available.rows("options") or {}
-        reference = refer_to_restorer(body, options.get("face_restoration_model"))
+        reference = refer_to_restorer(body, self._default_restorer())
         return [reference] if reference else []
+
+    def _default_restorer(self) -> object:
+        return (self.available.rows("options") or {}).get("face_restoration_model")
 
     def _embeddings(self, *parts: str) -> list[str]:
         rows = self.available.rows("embeddings") or {}
@@ -215,8 +227,9 @@ class RequestChecks:
             parts = []
             for reference in missing:
                 names = self.available.names(reference.kind) or Names(frozenset(), ())
-                field = f"input.{reference.field}"
-                parts.append(_describe(field, reference.kind, reference.name, names))
+                field, kind = f"input.{reference.field}", reference.kind
+                kind_name = kind.removesuffix(" file").removesuffix(" axis")
+                parts.append(names.describe_missing(field, kind_name, reference.name))
             raise UserError("; ".join(parts), code="name-unknown")
 
     def _has(self, reference: Reference) -> bool:
@@ -224,6 +237,8 @@ class RequestChecks:
         names, name = self.available.names(reference.kind), reference.name
         if names is None or name in names.accepted:
             return True
+        if reference.match == "any case":
+            return name.lower() in {each.lower() for each in (*names.accepted, *names.aliases)}
         if reference.kind in ("LoRA", "hypernetwork") and _TEMPLATE.search(name):
             return self._has_templates()
         if reference.match == "part":
@@ -261,14 +276,6 @@ class RequestChecks:
 def _works_on_images(path: str) -> bool:
     """Return whether a route works on images; another one may change what the WebUI has."""
     return path.rpartition("/")[2] in _CHECKED_ROUTES
-
-
-def _describe(field: str, kind: Kind | str, name: str, names: Names) -> str:
-    """Return what is missing, and what there is, the nearest first."""
-    listed = names.nearest(name)
-    more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
-    there = f"there are: {', '.join(listed[:_SHOWN])}{more}" if listed else "this worker has none"
-    return f"{field}: there is no {kind.removesuffix(' file')} {name!r}; {there}"
 
 
 def _upscales(path: str, body: Body) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ from scripts.container.serverless.availability.accepted_names import Kind
 from scripts.container.serverless.availability.prompt_networks import PromptNetwork
 
 Body = Mapping[str, Any]
+Match = Literal["exact", "part", "any case"]
 
 _NO_CHECKPOINT: Final = (None, "", "None", "none")  # processing.py:880
 _NO_OPTION: Final = (None, "", "None")
@@ -26,14 +27,15 @@ class Reference:
         kind: what it is.
         field: field that names it, without `input.`.
         name: its name.
-        match: `exact`, or `part` where the WebUI takes a part of a name.
+        match: `exact`; `part` where the WebUI takes a part of a name; `any case` where it takes
+            names and aliases in any case.
         use: what its weights are for; None where none are fetched at first use.
     """
 
     kind: Kind
     field: str
     name: str
-    match: Literal["exact", "part"] = "exact"
+    match: Match = "exact"
     use: Use | None = None
 
 

@@ -1,11 +1,15 @@
 """Warn about what a request holds and A1111 ignores because of the value of another field."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from scripts.container.serverless.availability.prompt_networks import PromptNetwork
 
 Body = Mapping[str, Any]
+
+_UNUSED_IN_API: Final = ("refiner", "sampler", "seed")
+"""Scripts of the user interface's own controls; API requests have fields for them
+(`setup_for_ui_only` in `modules/scripts.py`)."""
 
 
 def warn_of_networks(networks: Iterable[tuple[str, PromptNetwork]]) -> list[str]:
@@ -31,6 +35,9 @@ def warn_of_no_effect(path: str, body: Body) -> list[str]:
         warnings += [f"input.{field} does nothing without upscaler_1" for field in ignored]
     scripts = body.get("alwayson_scripts")
     for key, script in scripts.items() if isinstance(scripts, dict) else ():
+        if key.lower() in _UNUSED_IN_API:
+            reason = "does nothing in API requests, which have fields for it"
+            warnings.append(f"input.alwayson_scripts.{key} {reason}")
         units = script.get("args") if isinstance(script, dict) else None
         if key.lower() == "controlnet" and isinstance(units, list):
             warnings += [
