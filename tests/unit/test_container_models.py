@@ -92,6 +92,12 @@ LAYOUTS = {
     "models/other/insightface/d.onnx": ("other", "worker", "models/insightface/d.onnx"),
     "models/Lora/style/e.pt": ("lora", "a1111", "models/Lora/style/e.pt"),
     "embeddings/f.pt": ("embedding", "a1111", "embeddings/f.pt"),
+    "models/VAE-approx/vaeapprox-sdxl.pt": (
+        "other",
+        "a1111",
+        "models/VAE-approx/vaeapprox-sdxl.pt",
+    ),
+    "models/CLIP/ViT-L-14.pt": ("other", "a1111", "models/CLIP/ViT-L-14.pt"),
     "stable-diffusion-webui/models/Stable-diffusion/photo/g.ckpt": (
         "checkpoint",
         "a1111",

@@ -2,7 +2,8 @@
 
 One table for the builder (where a file goes) and the worker (what a folder holds). Folders of the
 WebUI are relative to its data folder (`--data-dir`). Sources, alike in A1111 v1.9.3 and v1.10.1:
-`cmd_args.py`, `upscaler.py:40`, `sd_vae.py:75-98`, `interrogate.py`, `deepbooru.py` and the files
+`cmd_args.py`, `upscaler.py:40`, `sd_vae.py:75-98`, `sd_vae_approx.py`, `sd_vae_taesd.py`,
+`sd_models.py`, `interrogate.py`, `deepbooru.py`, `textual_inversion/autocrop.py` and the files
 `*_model.py`, whose `ext_filter` gives the suffixes, all in `modules`, and
 `extensions-builtin/Lora/networks.py`. ComfyUI's names are those of its `folder_paths.py`.
 """
@@ -144,6 +145,14 @@ KINDS: Final[dict[Kind, KindRow]] = {
         "any other file; `path` says where it goes",
         "models",
         (*_WEIGHTS, ".onnx", ".yaml", ".json"),
+        further_folders=(
+            "models/CLIP",
+            "models/VAE-approx",
+            "models/VAE-taesd",
+            "models/karlo",
+            "models/midas",
+            "models/opencv",
+        ),
     ),
 }
 """Every kind; the order is that of reports."""

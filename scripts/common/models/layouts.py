@@ -67,7 +67,7 @@ def find_layout(folder: str) -> Layout | None:
     """
     if folder in KINDS:
         return "worker"
-    if f"models/{folder}" in A1111_FOLDERS:
+    if f"models/{folder}" in (*A1111_FOLDERS, *KINDS["other"].further_folders):
         return "a1111"
     return "comfyui" if folder in COMFYUI_FOLDERS else None
 
