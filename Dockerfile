@@ -4,6 +4,7 @@
 #   download, sources, clip, large, packages, checked, runpod, webui, worker
 #                        made side by side, thrown away
 #   models               what is baked in; `--build-context models=DIR` replaces it
+#   extensions           none; `--build-context extensions=DIR` replaces it
 #   build_final_image    the image; what changes often comes last
 
 ARG BASE_DOWNLOAD=alpine/git:2.43.0
@@ -57,6 +58,10 @@ RUN --mount=type=bind,source=scripts/image/hub-file,target=/build/hub-file \
 FROM scratch AS models
 COPY --from=download /model.safetensors /model.safetensors
 COPY --from=download /extra /extra
+
+
+# --- extensions: one folder each and their list, by `--build-context extensions=DIR`; or none -----
+FROM scratch AS extensions
 
 
 # --- sources: the WebUI and its components at their commits, without history or demo media --------
@@ -211,14 +216,15 @@ RUN --mount=type=bind,source=scripts/image/apt-install,target=/build/apt-install
 # The serving processes are never root: the supervisor starts them as this user.
 RUN groupadd --gid 1000 worker \
     && useradd --uid 1000 --gid worker --create-home --shell /bin/bash worker \
-    && mkdir -p /opt/runpod /opt/webui /opt/worker/scripts/common /opt/worker/scripts/container \
-        /stable-diffusion-webui
+    && mkdir -p /opt/extensions /opt/runpod /opt/webui /opt/worker/scripts/common \
+        /opt/worker/scripts/container /stable-diffusion-webui
 
 # A new package or script never re-uploads the model, nor the reverse: --link layers stand on
 # nothing. An engine that makes them one upon the other all the same makes the same ones again,
 # since the folders that they fill are there; what changes most often comes last.
 COPY --link --from=models /model.safetensors /model.safetensors
 COPY --link --from=models /extra/ /
+COPY --link --from=extensions / /opt/extensions/
 COPY --link --from=large /opt/webui /opt/webui
 COPY --link --from=runpod /opt/runpod /opt/runpod
 COPY --link --from=webui /stable-diffusion-webui /stable-diffusion-webui

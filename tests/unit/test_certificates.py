@@ -9,7 +9,7 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from scripts.host.certificates import FILE, certificate_context
 from scripts.host.config.load import load
-from scripts.host.pin.git_sources import GitHosts
+from scripts.host.git_sources import GitHosts
 from tests.support.git_server import GitServer, repositories
 from tests.support.serving import running
 from tests.support.tls import serve_tls

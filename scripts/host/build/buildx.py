@@ -24,6 +24,8 @@ from scripts.host.engine.client import Engine, builder_driver
 
 MODELS = "models"
 """Named build context that replaces the Dockerfile's stage of this name."""
+EXTENSIONS = "extensions"
+"""Named build context that replaces the Dockerfile's empty stage of this name."""
 CERTIFICATES = "certificates"
 """Named build context with the CA bundle."""
 DOWNLOAD = "download"

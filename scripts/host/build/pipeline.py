@@ -1,7 +1,8 @@
-"""Build an image: prefetch models beside a prebuild, run buildx, write the report."""
+"""Build an image: fetch extensions, models beside a prebuild, run buildx, write the report."""
 
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from scripts.common.diagnostics.error import UserError
@@ -10,6 +11,7 @@ from scripts.host.build.build_progress import BuildProgress, step_records
 from scripts.host.build.buildx import (
     CERTIFICATES,
     DOWNLOAD,
+    EXTENSIONS,
     MODELS,
     output_options,
     prebuild,
@@ -25,6 +27,8 @@ from scripts.host.certificates import certificate_context
 from scripts.host.config.model_place import CHECKPOINT_PATH
 from scripts.host.console import note, warn
 from scripts.host.engine.client import client, probe
+from scripts.host.extensions.extensions_context import staged_extensions
+from scripts.host.extensions.fetch_extensions import fetch_extensions
 from scripts.host.models.hub_client import Hub
 from scripts.host.models.models_context import staged_context
 from scripts.host.models.models_display import open_display
@@ -52,6 +56,8 @@ def build_image(inputs: BuildInputs, options: BuildOptions) -> BuildReport:
         certificates = stack.enter_context(certificate_context(inputs.ca_bundle))
         if certificates:
             contexts[CERTIFICATES] = certificates
+        if inputs.extensions:
+            contexts[EXTENSIONS] = stack.enter_context(_extensions_context(inputs, options))
         if has_models and options.prefetch:
             store = Store(inputs.store)
             stored = store.find_stored(inputs.artifacts)
@@ -86,6 +92,15 @@ def build_image(inputs: BuildInputs, options: BuildOptions) -> BuildReport:
     path = inputs.root / "reports" / "build.json"
     write_atomically(path, f"{report.model_dump_json(indent=2)}\n")
     return report
+
+
+@contextmanager
+def _extensions_context(inputs: BuildInputs, options: BuildOptions) -> Iterator[Path]:
+    """Fetch the extensions, and lay them out until the block ends."""
+    with open_display(plain=options.progress != "auto") as display:
+        fetched = fetch_extensions(inputs, inputs.extensions, display)
+    with staged_extensions(inputs, fetched) as folder:
+        yield folder
 
 
 def _check(inputs: BuildInputs, options: BuildOptions, *, has_downloads: bool) -> None:

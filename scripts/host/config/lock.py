@@ -221,6 +221,11 @@ class ResolvedExtension:
         """Key of its commit in the lock."""
         return f"{self.repo}@{self.extension.ref}"
 
+    @property
+    def archive_key(self) -> str:
+        """Immutable name of its archive in the store; 1 is the archive's format."""
+        return f"extension-1:{self.repo}@{self.commit}"
+
 
 def resolve_extension(extension: Extension, lock: Lock) -> ResolvedExtension:
     """Pin an extension by the config, else by the lock."""

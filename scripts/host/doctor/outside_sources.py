@@ -20,7 +20,7 @@ from scripts.common.fetch.http import TrustingAdapter, root_cause, ssl_context
 from scripts.common.fetch.spec import redact_url
 from scripts.common.run import run_program
 from scripts.host.build.inputs import BuildInputs
-from scripts.host.pin.git_sources import source_url
+from scripts.host.git_sources import source_url
 
 _TIMEOUT: Final = 10.0  # seconds without a byte
 # Seconds for all sources together, host names that never resolve and slow answers included.

@@ -16,6 +16,7 @@ from scripts.common.fetch.spec import ProgressCallback, no_progress
 from scripts.common.fetch.stamps import stamp_path
 from scripts.common.files import is_locked
 from scripts.host.config.load import LoadedConfig, load_variants
+from scripts.host.config.lock import resolve_extension
 from scripts.host.models.artifacts import artifacts_of
 from scripts.host.models.store import CONTEXT_PREFIX, Store
 
@@ -135,11 +136,14 @@ def delete(paths: Iterable[Path]) -> None:
 
 
 def _used_by(loaded: LoadedConfig, store: Store) -> set[str]:
-    """Return the SHA-256 of every model file of a config."""
-    return {store.known_sha256(each) for each in artifacts_of(loaded, loaded.config.all_models)}
+    """Return the SHA-256 of every model file of a config, and of its extensions' archives."""
+    extensions = (resolve_extension(each, loaded.lock) for each in loaded.config.extensions)
+    archives = {store.recall(each.archive_key) for each in extensions}
+    models = artifacts_of(loaded, loaded.config.all_models)
+    return archives | {store.known_sha256(each) for each in models}
 
 
 def _used_in(root: Path, store: Store, environment: Mapping[str, str]) -> set[str]:
-    """Return the SHA-256 of every model file of any variant of a checkout."""
+    """Return the SHA-256 of what any variant of a checkout uses."""
     variants = load_variants(root=root, environment=environment)
     return {sha256 for loaded in variants for sha256 in _used_by(loaded, store)}

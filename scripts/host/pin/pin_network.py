@@ -17,6 +17,7 @@ from scripts.host.config.lock import (
     LockedFile,
     LockedModel,
     resolve_base,
+    resolve_extension,
     resolve_source,
     update_lock,
 )
@@ -24,10 +25,11 @@ from scripts.host.config.model_schema import Model
 from scripts.host.config.schema import Mirrors
 from scripts.host.console import note, warn
 from scripts.host.engine.client import client, docker_errors
+from scripts.host.git_sources import GitHosts
 from scripts.host.models.artifacts import Artifact, artifacts_of, model_artifacts
 from scripts.host.models.hub_client import Hub, find_token, resolve_at_hub
 from scripts.host.models.store import Store
-from scripts.host.pin.git_sources import GitHosts
+from scripts.host.pin.extension_lookup import find_extension
 
 Pin = str | LockedModel
 Lookups = dict[tuple[str, str], Callable[[], Pin]]
@@ -139,6 +141,13 @@ def plan_lookups(
             else:
                 lookup = partial(hosts.verify_commit, repo, commit, scratch)
                 lookups["commit", f"{repo}@{commit}"] = lookup
+        for extension in config.extensions:
+            wanted = resolve_extension(extension, Lock())
+            look_up = partial(find_extension, loaded, wanted, hosts, scratch)
+            if wanted.commit:
+                lookups["commit", f"{wanted.repo}@{wanted.commit}"] = look_up
+            else:
+                lookups["source", wanted.lock_key] = look_up
         for model in config.all_models:
             _refuse_other_file(models.setdefault(model.name, model), model)
             kind = "model"

@@ -18,7 +18,7 @@ from scripts.host.certificates import FILE, certificate_context
 from scripts.host.config.load import LoadedConfig
 from scripts.host.config.lock import ResolvedSource, lock_write_error, resolve_source
 from scripts.host.console import note
-from scripts.host.pin.git_sources import GitHosts
+from scripts.host.git_sources import GitHosts
 
 FOLDER = "requirements"
 WEBUI_LIST = "requirements_versions.txt"
