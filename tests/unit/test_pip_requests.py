@@ -12,12 +12,12 @@ import pytest
 
 from scripts.common.extensions.installed_packages import find_unsatisfied, installed_packages
 from scripts.common.extensions.pip_requests import (
-    RECORDER,
     PipRequest,
     read_arguments,
     read_recorded_calls,
     read_requirement_list,
 )
+from scripts.common.extensions.run_installer import RECORDER
 
 WHEEL = "https://github.com/sdbds/DSINE/releases/download/1.0.2/dsine-2024.3.23-py3-none-any.whl"
 

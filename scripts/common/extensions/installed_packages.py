@@ -60,25 +60,41 @@ def find_unsatisfied(
         overrides: requirements that replace the bounds of their package in all requests; one whose
             marker is never true, such as `dsine; python_version < '0'`, leaves its package out.
     """
-    replaced: dict[str, list[Requirement]] = {}
-    for override in map(Requirement, overrides):
-        replaced.setdefault(canonicalize_name(override.name), []).append(override)
+    replaced = _by_name(overrides)
     found: list[Unsatisfied] = []
     for request in dict.fromkeys(requests):
         parsed = request.requirement
         if parsed is None:
             found.append(Unsatisfied(request, ""))
             continue
-        if parsed.marker and not parsed.marker.evaluate({"extra": ""}):
+        if not _applies(parsed):
             continue
         for bounds in replaced.get(request.name, [parsed]):
-            if bounds.marker and not bounds.marker.evaluate({"extra": ""}):
+            if not _applies(bounds):
                 continue
             present = installed.get(request.name)
             if present is None or not _satisfies(present, bounds, installed, replaced):
                 found.append(Unsatisfied(request, present.version if present else ""))
                 break
     return tuple(found)
+
+
+def is_left_out(name: str, overrides: Iterable[str]) -> bool:
+    """Tell whether overrides leave a package out: no marker of its overrides is ever true."""
+    of_package = _by_name(overrides).get(canonicalize_name(name), [])
+    return bool(of_package) and not any(_applies(each) for each in of_package)
+
+
+def _by_name(requirements: Iterable[str]) -> dict[str, list[Requirement]]:
+    found: dict[str, list[Requirement]] = {}
+    for requirement in map(Requirement, requirements):
+        found.setdefault(canonicalize_name(requirement.name), []).append(requirement)
+    return found
+
+
+def _applies(requirement: Requirement) -> bool:
+    """Tell whether a requirement's marker is true for this Python, without extras."""
+    return requirement.marker is None or requirement.marker.evaluate({"extra": ""})
 
 
 def _satisfies(
@@ -95,7 +111,7 @@ def _satisfies(
     for extra in bounds.extras:
         for text in present.requires or ():
             needed = Requirement(text)
-            if needed.marker is None or needed.marker.evaluate({"extra": ""}):
+            if needed.marker is None or _applies(needed):
                 continue  # required without the extra, too
             name = canonicalize_name(needed.name)
             if name in replaced or not needed.marker.evaluate({"extra": extra}):

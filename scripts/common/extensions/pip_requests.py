@@ -9,15 +9,15 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-RECORDER: Final = Path(__file__).parent / "pip_recorder"
-"""Folder to put first on PYTHONPATH; it contains a `pip` that records its calls."""
+REQUIREMENTS: Final = "requirements.txt"
+"""An extension's own list of requirements."""
 
 # Options of `pip install` that take a value in the next word (pip 23 to 26, `pip install --help`).
 _OPTIONS: Final = """

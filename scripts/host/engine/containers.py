@@ -68,6 +68,7 @@ def container_output(
     command: Sequence[str],
     *,
     timeout: float | None = None,
+    files: bytes = b"",
     **options: Any,  # noqa: ANN401 - the SDK's own
 ) -> str:
     """Return what a command prints in a container of its own, by default without a network.
@@ -77,6 +78,7 @@ def container_output(
         image: reference or ID.
         command: program and arguments; the image's entry point is not used unless given.
         timeout: seconds the command may take; no limit by default.
+        files: a tar archive that is unpacked at the root of the container before it starts.
         options: as `docker.containers.create` takes them.
 
     Raises:
@@ -92,6 +94,8 @@ def container_output(
         ThreadPoolExecutor(1) as reader,
         run_container(client, image, command, start=False, **options) as container,
     ):
+        if files:
+            container.put_archive("/", files)
         stream = container.attach(stream=True, demux=True)
         pieces = reader.submit(list, stream)
         container.start()

@@ -19,6 +19,8 @@ from scripts.host.config.load import LoadedConfig
 from scripts.host.config.lock import ResolvedSource, lock_write_error, resolve_source
 from scripts.host.console import note
 from scripts.host.git_sources import GitHosts
+from scripts.host.pin.extension_packages import add_comments, explain_conflict, write_inputs
+from scripts.host.pin.extension_requests import RequestCollector
 
 FOLDER = "requirements"
 WEBUI_LIST = "requirements_versions.txt"
@@ -26,6 +28,7 @@ BASE_PACKAGES = f"{FOLDER}/base.in"
 
 _FOR_IMAGE = ("--python-version=3.11", "--python-platform=x86_64-manylinux_2_28")
 _FOR_HOST = ("--python-version=3.10", "--universal")
+_PACKAGE_KEYS = {"name", "repo", "commit", "requirements", "install", "overrides"}
 _GROUPS = ("--group=host", "--group=test", "--group=lint", "--group=bench")  # of pyproject.toml
 
 
@@ -39,6 +42,7 @@ class PackageLock:
         options: of uv, such as the Python version.
         loaded: config that says where packages and git repositories are found.
         webui: for a lock of the image, the WebUI, whose own list is one of the inputs.
+        extensions: what the config says of each extension's packages.
     """
 
     path: str
@@ -46,6 +50,7 @@ class PackageLock:
     options: tuple[str, ...]
     loaded: LoadedConfig = field(compare=False)
     webui: ResolvedSource | None = None
+    extensions: tuple[str, ...] = ()
 
 
 def pin_packages(
@@ -70,10 +75,11 @@ def pin_packages(
         scratch = Path(folder)
         shutil.copytree(root / FOLDER, scratch / FOLDER)
         shutil.copy(root / "pyproject.toml", scratch)
+        collector = RequestCollector(scratch)
         for lock in locks:
             note(f"compiling {lock.path}")
             _copy_present(root / lock.path, scratch / lock.path)
-            _compile(scratch, lock, upgrade=upgrade)
+            _compile(scratch, lock, collector, upgrade=upgrade)
         texts = {lock.path: (scratch / lock.path).read_bytes() for lock in locks}
     changed = {path: text for path, text in texts.items() if _read(root / path) != text}
     if not check:
@@ -121,6 +127,7 @@ def _image_lock(loaded: LoadedConfig) -> PackageLock:
         options=(*_FOR_IMAGE, f"--constraints={BASE_PACKAGES}"),
         loaded=loaded,
         webui=webui,
+        extensions=tuple(each.model_dump_json(include=_PACKAGE_KEYS) for each in config.extensions),
     )
 
 
@@ -131,20 +138,35 @@ def _copy_present(present: Path, scratch: Path) -> None:
         shutil.copyfile(present, scratch)
 
 
-def _compile(scratch: Path, lock: PackageLock, *, upgrade: bool) -> None:
+def _compile(
+    scratch: Path, lock: PackageLock, collector: RequestCollector, *, upgrade: bool
+) -> None:
     """Compile a lock; versions of a lock that is there are kept.
 
     The image's packages are resolved beside those of the base image, so that they fit them, and
     then again without them, so that neither they nor what only they require is installed.
     """
-    if lock.webui:
-        _save_webui_list(scratch, lock.loaded, lock.webui)
-    _run_uv(scratch, lock, *(["--upgrade"] if upgrade else []))
-    if lock.webui:
-        _run_uv(scratch, lock, f"--excludes={BASE_PACKAGES}")
+    if not lock.webui:
+        _run_uv(scratch, lock, *_upgrade(upgrade))
+        return
+    webui_list = _save_webui_list(scratch, lock.loaded, lock.webui)
+    extensions = collector.collect(lock.loaded)
+    inputs = write_inputs(scratch, extensions)
+    try:
+        _run_uv(scratch, lock, *_upgrade(upgrade), *inputs)
+    except UserError as error:
+        raise explain_conflict(error.message, extensions, webui_list, lock.path) or error from None
+    _run_uv(scratch, lock, f"--excludes={BASE_PACKAGES}", *inputs)
+    path = scratch / lock.path
+    text = add_comments(path.read_text(encoding="utf-8"), extensions)
+    path.write_text(text, encoding="utf-8")
 
 
-def _save_webui_list(scratch: Path, loaded: LoadedConfig, webui: ResolvedSource) -> None:
+def _upgrade(upgrade: bool) -> list[str]:
+    return ["--upgrade"] if upgrade else []
+
+
+def _save_webui_list(scratch: Path, loaded: LoadedConfig, webui: ResolvedSource) -> str:
     """Write the WebUI's list into the scratch folder, where uv names it in the lock's comments.
 
     Two variants may build different commits of one release: the later list replaces the first.
@@ -156,7 +178,9 @@ def _save_webui_list(scratch: Path, loaded: LoadedConfig, webui: ResolvedSource)
     commit = webui.commit or hosts.find_commit(webui.repo, webui.ref)
     path = scratch / webui.ref / WEBUI_LIST
     path.parent.mkdir(exist_ok=True)
-    path.write_text(hosts.read_file(webui.repo, commit, WEBUI_LIST, scratch), encoding="utf-8")
+    text = hosts.read_file(webui.repo, commit, WEBUI_LIST, scratch)
+    path.write_text(text, encoding="utf-8")
+    return text
 
 
 def _run_uv(scratch: Path, lock: PackageLock, *options: str) -> None:
