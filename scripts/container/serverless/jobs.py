@@ -18,6 +18,7 @@ from scripts.container.serverless.answer.job_output import (
     JobResult,
     check_images,
     deliver,
+    hide_secret_flags,
     invalid_answer,
     tidy_answer,
 )
@@ -265,6 +266,8 @@ def _check(result: JobResult, request: JobRequest, output: OutputSettings) -> Jo
     if request.name == "interrogate" and "<error>" in str(result.get("caption")):
         # The WebUI reports this error with status 200: modules/interrogate.py
         raise UserError("the WebUI could not describe the image", hint="see the worker's log")
+    if request.name == "cmd-flags":
+        return hide_secret_flags(result)
     keeps_init_images = bool(request.fields.get("include_init_images"))
     return tidy_answer(result, output, keep_init_images=keeps_init_images)
 

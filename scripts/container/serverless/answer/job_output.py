@@ -8,6 +8,7 @@ from typing import Any, Final
 from scripts.common.checks.images import check_ends, decode_base64, file_suffix
 from scripts.common.diagnostics.error import UserError
 from scripts.common.units import size
+from scripts.common.webui_flags import SECRET_FLAGS
 from scripts.container.serverless.answer.bucket import Upload
 from scripts.container.serverless.answer.output_settings import Delivery, OutputSettings
 
@@ -79,6 +80,12 @@ def tidy_answer(result: JobResult, output: OutputSettings, *, keep_init_images: 
         if isinstance(info.get("all_seeds"), list):
             tidied["seeds"] = info["all_seeds"]
     return tidied
+
+
+def hide_secret_flags(result: JobResult) -> JobResult:
+    """Return the WebUI's flags without those that hold passwords and tokens of the worker."""
+    secret = {flag.removeprefix("--").replace("-", "_") for flag in SECRET_FLAGS}
+    return {name: None if name in secret else value for name, value in result.items()}
 
 
 def deliver(

@@ -6,14 +6,15 @@ warning. docs/explanation/no-substitutes.md lists every field.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
-from scripts.container.serverless.availability.accepted_names import Names
 from scripts.container.serverless.availability.available import Available
+from scripts.container.serverless.availability.name_checks import require_names
+from scripts.container.serverless.availability.overruled_options import warn_of_overruled_options
 from scripts.container.serverless.availability.prompt_networks import PromptNetwork, find_networks
 from scripts.container.serverless.availability.request_references import (
     Reference,
@@ -52,8 +53,6 @@ _CHECKED_ROUTES: Final = (
     "interrogate",
 )
 _FATAL: Final = ("weights-not-loaded", "fallback-used")
-_CHECKSUM: Final = re.compile(r"\s*\[[^]]+]\s*$")  # sd_models.py:168
-_TEMPLATE: Final = re.compile(r"__|[{}|$]")  # wildcards, which extensions replace later
 
 
 class RequestChecks:
@@ -93,11 +92,16 @@ class RequestChecks:
                 raise UserError(message, code="input-invalid")
             if reference := refer_to_network(field, network):
                 references.append(reference)
-        self._require_names(references)
+        require_names(self.available, references)
         self._require_weights(references)
         self._require_whole_files(references)
         self._refuse_kept_failures(path, body)
-        return [*script.warnings, *warn_of_no_effect(path, body), *warn_of_networks(networks)]
+        return [
+            *script.warnings,
+            *warn_of_no_effect(path, body),
+            *warn_of_networks(networks),
+            *self._warn_of_overruled_options(path, body, references),
+        ]
 
     def check_answer(self, path: str, body: Body, findings: Iterable[Finding]) -> list[str]:
         """Check how the WebUI has come to an answer with status 200.
@@ -214,43 +218,19 @@ class RequestChecks:
     def _default_restorer(self) -> object:
         return (self.available.rows("options") or {}).get("face_restoration_model")
 
+    def _warn_of_overruled_options(
+        self, path: str, body: Body, references: Sequence[Reference]
+    ) -> list[str]:
+        flags: Body = {}
+        defaults: Body = {}
+        if any(reference.kind in ("VAE", "VAE axis") for reference in references):
+            flags = self.available.rows("cmd-flags") or {}
+            defaults = self.available.rows("options") or {}
+        return warn_of_overruled_options(path, body, references, flags=flags, defaults=defaults)
+
     def _embeddings(self, *parts: str) -> list[str]:
         rows = self.available.rows("embeddings") or {}
         return [name for part in parts for name in rows.get(part, ())]
-
-    def _require_names(self, references: Iterable[Reference]) -> None:
-        missing = [reference for reference in references if not self._has(reference)]
-        if missing:
-            self.available.refresh(reference.kind for reference in missing)
-            missing = [reference for reference in missing if not self._has(reference)]
-        if missing:
-            parts = []
-            for reference in missing:
-                names = self.available.names(reference.kind) or Names(frozenset(), ())
-                field, kind = f"input.{reference.field}", reference.kind
-                kind_name = kind.removesuffix(" file").removesuffix(" axis")
-                parts.append(names.describe_missing(field, kind_name, reference.name))
-            raise UserError("; ".join(parts), code="name-unknown")
-
-    def _has(self, reference: Reference) -> bool:
-        """Return whether the WebUI has what a reference names; True where it has no list of it."""
-        names, name = self.available.names(reference.kind), reference.name
-        if names is None or name in names.accepted:
-            return True
-        if reference.match == "any case":
-            return name.lower() in {each.lower() for each in (*names.accepted, *names.aliases)}
-        if reference.kind in ("LoRA", "hypernetwork") and _TEMPLATE.search(name):
-            return self._has_templates()
-        if reference.match == "part":
-            wanted = name.lower() if reference.kind == "ControlNet model" else name
-            texts = (wanted, _CHECKSUM.sub("", wanted))
-            return any(text and text in whole for text in texts for whole in names.searched)
-        return reference.kind == "checkpoint" and self.available.has_checkpoint_hash(name)
-
-    def _has_templates(self) -> bool:
-        """Return whether an extension is there that replaces wildcards in prompts."""
-        scripts = (self.available.rows("scripts") or {}).get("txt2img", ())
-        return any("dynamic prompts" in name for name in scripts)
 
     def _require_weights(self, references: Iterable[Reference]) -> None:
         for reference in references:
