@@ -363,7 +363,7 @@ def test_a_webui_without_description_takes_every_field() -> None:
         ({"styles": [{}]}, "input.styles[0] must be text"),
         ({"override_settings": 5}, "input.override_settings must be an object"),
         ({"alwayson_scripts": "x"}, "input.alwayson_scripts"),
-        ({"alwayson_scripts": {"ADetailer": [{}]}}, "input.alwayson_scripts.ADetailer must be an"),
+        ({"alwayson_scripts": {"ADetailer": None}}, "input.alwayson_scripts.ADetailer must be an"),
         ({"alwayson_scripts": {"seed": {"args": {}}}}, 'such as {"args": [...]}'),
         ({"payload": 3}, "input.payload must be an object"),
         ({"api": {"method": "DELETE", "endpoint": "/sdapi/v1/txt2img"}}, "takes POST, not DELETE"),

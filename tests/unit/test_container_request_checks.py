@@ -93,6 +93,11 @@ def unit(**fields: Any) -> dict[str, Any]:
     return {"alwayson_scripts": {"ControlNet": {"args": [{"enabled": True, **fields}]}}}
 
 
+def detail(**fields: Any) -> dict[str, Any]:
+    unit = {"ad_model": "face.pt", **fields}
+    return {"alwayson_scripts": {"ADetailer": {"args": [True, False, unit]}}}
+
+
 # Field, input, and what the message lists first. The outcome without the check is in
 # docs/explanation/no-substitutes.md: most of these are 200 with something else.
 MISSING = [
@@ -135,6 +140,27 @@ MISSING = [
         unit(model="control_v11p_sd15_tile"),
         "control_v11p_sd15_canny [d14c016b]",
     ),
+    ("alwayson_scripts.ADetailer.args[2].ad_model", detail(ad_model="faces.pt"), "face.pt"),
+    (
+        "alwayson_scripts.ADetailer.args[2].ad_checkpoint",
+        detail(ad_use_checkpoint=True, ad_checkpoint="anima"),
+        "anime",
+    ),
+    (
+        "alwayson_scripts.ADetailer.args[2].ad_sampler",
+        detail(ad_use_sampler=True, ad_sampler="Eulr"),
+        "Euler",
+    ),
+    (
+        "alwayson_scripts.ADetailer.args[2].ad_controlnet_model",
+        detail(ad_controlnet_model="control_v11f1p_sd15_depth"),
+        "control_v11p_sd15_canny [d14c016b]",
+    ),
+    (
+        "alwayson_scripts.ADetailer.args[2].ad_prompt",
+        detail(ad_prompt="<lora:ad_detail:1>"),
+        "add_detail",
+    ),
 ]
 
 
@@ -144,6 +170,7 @@ def test_what_is_not_there_fails_before_it_is_drawn(
 ) -> None:
     webui.routes["/controlnet/module_list"] = lambda _: MODULES
     webui.routes["/controlnet/model_list"] = lambda _: CONTROLNETS
+    webui.routes["/adetailer/v1/ad_model"] = lambda _: {"ad_model": ["face.pt", "hand.pt"]}
     prompt = {} if "options" in str(job.get("api")) else {"prompt": "x"}
     error = run_job({"input": {**prompt, **job}}, context)["error"]
     assert f"input.{field}: there is no " in error
@@ -190,6 +217,12 @@ PRESENT = [
     unit(module="Canny edge", model="canny"),
     unit(module="none", model="None"),
     {"alwayson_scripts": {"controlnet": {"args": [{"enabled": False, "model": "nope"}]}}},
+    detail(ad_checkpoint="nope", ad_sampler="nope", ad_vae="nope"),
+    detail(ad_use_checkpoint=True, ad_checkpoint="Use same checkpoint"),
+    detail(ad_controlnet_model="Passthrough", ad_controlnet_module="None"),
+    detail(ad_tab_enable=False, ad_model="nope"),
+    detail(ad_model="None", ad_prompt="<lora:missing:1>"),
+    {"alwayson_scripts": {"ADetailer": {"args": [False, False, {"ad_model": "nope"}]}}},
 ]
 
 
@@ -200,7 +233,14 @@ def test_what_is_there_is_drawn(webui: WebUI, context: JobContext, job: dict[str
     webui.routes["/controlnet/module_list"] = lambda _: {
         "module_list": ["none", "canny", "Canny edge"]
     }
+    webui.routes["/adetailer/v1/ad_model"] = lambda _: {"ad_model": ["face.pt"]}
     assert "error" not in run_job({"input": {"prompt": "x", **job}}, context)
+
+
+def test_adetailer_cannot_use_a_controlnet_that_is_not_there(context: JobContext) -> None:
+    job = {"prompt": "x", **detail(ad_controlnet_model="control_v11p_sd15_inpaint")}
+    error = run_job({"input": job}, context)["error"]
+    assert "there is no ControlNet model 'control_v11p_sd15_inpaint'; this worker has none" in error
 
 
 def test_an_old_hash_of_8_digits_names_a_checkpoint(

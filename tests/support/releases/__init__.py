@@ -1,7 +1,9 @@
 """Answers of A1111 releases about themselves: routes, fields, options, and all that they list.
 
 Recorded from the running WebUI of each release, without extensions; of `/openapi.json` only what
-describes requests. Long texts in options are left out.
+describes requests. Long texts in options are left out. `extensions.json` holds what v1.9.3
+answered with ADetailer 25.3.0, ControlNet 1.1.455 and Regional Prompter be62345; most modules of
+ControlNet are left out.
 """
 
 from __future__ import annotations
@@ -24,6 +26,13 @@ def recorded(release: str) -> dict[str, Any]:
     path = Path(__file__).with_name(f"{release}.json")
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
+
+
+def recorded_extensions() -> dict[str, Any]:
+    """Answers of v1.9.3 with three extensions, by path, for those of the release itself."""
+    found: dict[str, Any] = recorded("extensions")
+    rows = [*recorded(RELEASES[0])["/sdapi/v1/script-info"], *found["/sdapi/v1/script-info"]]
+    return {**found, "/sdapi/v1/script-info": rows}
 
 
 class RecordedFacts(WebuiFacts):

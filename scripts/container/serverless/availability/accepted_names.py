@@ -25,6 +25,7 @@ Kind = Literal[
     "interrogator",
     "ControlNet module",
     "ControlNet model",
+    "ADetailer model",
 ]
 
 Rows = list[dict[str, Any]]
@@ -160,6 +161,12 @@ def _controlnet_models(answer: Mapping[str, Any]) -> Names:
     return Names(frozenset(names), tuple(names), lower)
 
 
+def _adetailer_models(answer: Mapping[str, Any]) -> Names:
+    """Return ADetailer's detectors: files, those in the Hub's cache, and MediaPipe's own."""
+    names = answer["ad_model"]
+    return Names(frozenset(names), tuple(names))
+
+
 API: Final = "/sdapi/v1"
 SOURCES: Final[Mapping[Kind, tuple[tuple[str, Callable[[Any], Names]], ...]]] = {
     "checkpoint": ((f"{API}/sd-models", _checkpoints),),
@@ -179,6 +186,7 @@ SOURCES: Final[Mapping[Kind, tuple[tuple[str, Callable[[Any], Names]], ...]]] = 
         ("/controlnet/module_list?alias_names=true", _modules),
     ),
     "ControlNet model": (("/controlnet/model_list", _controlnet_models),),
+    "ADetailer model": (("/adetailer/v1/ad_model", _adetailer_models),),
 }
 """Routes that list each kind, and how their answers are read."""
 

@@ -34,14 +34,14 @@ def require_names(available: Available, references: Iterable[Reference]) -> None
 
 
 def _has(available: Available, reference: Reference) -> bool:
-    """Return whether the WebUI has what a reference names; True where it has no list of it.
+    """Return whether the WebUI has what a reference names; mostly True where it has no list of it.
 
     Without a list of LoRAs the extension of A1111 that reads them is off, by a flag such as
     `--disable-all-extensions` or an option; then their tags do nothing.
     """
     names, name = available.names(reference.kind), reference.name
     if names is None:
-        return reference.kind != "LoRA"
+        return reference.kind != "LoRA" and not reference.needs_list
     if name in names.accepted:
         return True
     if reference.match == "any case":

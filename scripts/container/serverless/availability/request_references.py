@@ -17,6 +17,12 @@ Match = Literal["exact", "part", "any case"]
 
 _NO_CHECKPOINT: Final = (None, "", "None", "none")  # processing.py:880
 _NO_OPTION: Final = (None, "", "None")
+_NO_DETAIL: Final = (
+    *_NO_OPTION,
+    *("Use same checkpoint", "Use same VAE", "Use same sampler", "Use same scheduler"),
+    "Passthrough",
+)
+"""Values by which a unit of ADetailer names nothing."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,7 @@ class Reference:
         match: `exact`; `part` where the WebUI takes a part of a name; `any case` where it takes
             names and aliases in any case.
         use: what its weights are for; None where none are fetched at first use.
+        needs_list: it is missing where the WebUI has no list of its kind, which an extension adds.
     """
 
     kind: Kind
@@ -37,6 +44,7 @@ class Reference:
     name: str
     match: Match = "exact"
     use: Use | None = None
+    needs_list: bool = False
 
 
 def list_references(path: str, body: Body) -> list[Reference]:
@@ -50,6 +58,7 @@ def list_references(path: str, body: Body) -> list[Reference]:
             *_options(_settings(body), "override_settings."),
             *_styles(body),
             *_controlnet(body),
+            *_adetailer(body),
         ]
     if route in ("extra-single-image", "extra-batch-images"):
         return list(_extras(body))
@@ -66,7 +75,12 @@ def list_prompts(path: str, body: Body) -> dict[str, str]:
     if path.rpartition("/")[2] not in ("txt2img", "img2img"):
         return {}
     fields = ["prompt", *(["hr_prompt"] if body.get("enable_hr") else [])]
-    return {field: _text(body[field]) for field in fields if body.get(field)}
+    own = {field: _text(body[field]) for field in fields if body.get(field)}
+    return own | {
+        f"{field}.ad_prompt": _text(unit["ad_prompt"])
+        for field, unit in _adetailer_units(body)
+        if unit.get("ad_prompt")
+    }
 
 
 def refer_to_network(field: str, network: PromptNetwork) -> Reference | None:
@@ -159,18 +173,53 @@ def _extras(body: Body) -> Iterator[Reference]:
 
 def _controlnet(body: Body) -> Iterator[Reference]:
     """Yield the modules and models of ControlNet's units that are enabled."""
+    for field, _, unit in _units(body, "controlnet"):
+        if unit.get("enabled", True):
+            if (name := unit.get("module")) is not None:
+                yield Reference("ControlNet module", f"{field}.module", _text(name))
+            if (name := unit.get("model")) not in _NO_OPTION:
+                yield Reference("ControlNet model", f"{field}.model", _text(name), "part")
+
+
+def _adetailer(body: Body) -> Iterator[Reference]:
+    """Yield what ADetailer's units name (`get_args`, `get_override_settings` in !adetailer.py)."""
+    for field, unit in _adetailer_units(body):
+        named: tuple[tuple[str, Kind, object], ...] = (
+            ("ad_model", "ADetailer model", True),
+            ("ad_checkpoint", "checkpoint", unit.get("ad_use_checkpoint")),
+            ("ad_vae", "VAE", unit.get("ad_use_vae")),
+            ("ad_sampler", "sampler", unit.get("ad_use_sampler")),
+            ("ad_scheduler", "scheduler", unit.get("ad_use_sampler")),
+            ("ad_controlnet_module", "ControlNet module", True),
+            ("ad_controlnet_model", "ControlNet model", True),
+        )
+        for key, kind, is_used in named:
+            name = unit.get(key)
+            if is_used and name not in _NO_DETAIL:
+                field_name, text = f"{field}.{key}", _text(name)
+                if kind == "ControlNet model":
+                    yield Reference(kind, field_name, text, "part", needs_list=True)
+                else:
+                    yield Reference(kind, field_name, text)
+
+
+def _adetailer_units(body: Body) -> Iterator[tuple[str, Body]]:
+    """Yield the units with which ADetailer works, by field."""
+    for field, arguments, unit in _units(body, "adetailer"):
+        is_on = arguments[0] is not False and unit.get("ad_tab_enable") is not False
+        if is_on and unit.get("ad_model") not in (None, "None"):
+            yield field, unit
+
+
+def _units(body: Body, script: str) -> Iterator[tuple[str, list[Any], Body]]:
+    """Yield the objects among the arguments of a script: field, all arguments, and the object."""
     scripts = body.get("alwayson_scripts")
-    for key, script in scripts.items() if isinstance(scripts, dict) else ():
-        args = script.get("args") if isinstance(script, dict) else None
-        if key.lower() != "controlnet" or not isinstance(args, list):
-            continue
-        for number, unit in enumerate(args):
-            if isinstance(unit, dict) and unit.get("enabled", True):
-                field = f"alwayson_scripts.{key}.args[{number}]"
-                if (name := unit.get("module")) is not None:
-                    yield Reference("ControlNet module", f"{field}.module", _text(name))
-                if (name := unit.get("model")) not in (None, "None"):
-                    yield Reference("ControlNet model", f"{field}.model", _text(name), "part")
+    for key, content in scripts.items() if isinstance(scripts, dict) else ():
+        arguments = content.get("args") if isinstance(content, dict) else None
+        if key.lower() == script and isinstance(arguments, list):
+            for number, unit in enumerate(arguments):
+                if isinstance(unit, dict):
+                    yield f"alwayson_scripts.{key}.args[{number}]", arguments, unit
 
 
 def _settings(body: Body) -> Body:

@@ -34,16 +34,8 @@ def warn_of_no_effect(path: str, body: Body) -> list[str]:
             ignored.append("upscaler_2")
         warnings += [f"input.{field} does nothing without upscaler_1" for field in ignored]
     scripts = body.get("alwayson_scripts")
-    for key, script in scripts.items() if isinstance(scripts, dict) else ():
+    for key in scripts if isinstance(scripts, dict) else ():
         if key.lower() in _UNUSED_IN_API:
             reason = "does nothing in API requests, which have fields for it"
             warnings.append(f"input.alwayson_scripts.{key} {reason}")
-        units = script.get("args") if isinstance(script, dict) else None
-        if key.lower() == "controlnet" and isinstance(units, list):
-            warnings += [
-                f"input.alwayson_scripts.{key}.args[{number}] has no enabled: true, without which"
-                " ControlNet may ignore it"
-                for number, unit in enumerate(units)
-                if isinstance(unit, dict) and "enabled" not in unit
-            ]
     return warnings

@@ -42,6 +42,11 @@ def is_image(data: bytes) -> bool:
     return data.startswith(_SIGNATURES) or data[4:8] == b"ftyp"
 
 
+def is_address(text: str) -> bool:
+    """Return whether a text is the address of an image."""
+    return bool(_ADDRESS.match(text.strip()))
+
+
 def is_base64_image(text: str) -> bool:
     """Return whether a text begins as base64 of an image file does."""
     try:
@@ -69,7 +74,7 @@ def prepare_images(
     deadline = time.monotonic() + min(seconds, FETCH_TIME)
     for path, (holder, key) in list(_find_places(fields)):
         text = holder[key].strip()
-        if _ADDRESS.match(text):
+        if is_address(text):
             holder[key] = _fetch(path, text, fetch, deadline - time.monotonic())
         elif found := _DATA.match(text[:220]):
             holder[key] = text[found.end() :]

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
+from scripts.container.serverless.request.always_on_scripts import check_scripts
 from scripts.container.serverless.request.field_values import MismatchError, convert, describe
 from scripts.container.serverless.request.job_options import check_options
 from scripts.container.serverless.request.samplers import FIELDS, adapt_samplers
@@ -72,7 +73,9 @@ def check_fields(
         warnings.append("override_settings always end with the job")
     if any(fields.get(name) for name in FIELDS):
         warnings += adapt_samplers(fields, facts.samplers)
-    _check_scripts(fields.get("alwayson_scripts"))
+    warnings += check_scripts(
+        fields, facts, is_img2img="img2img" in route.name, refuse_unknown=refuse_unknown
+    )
     _check_second_pass(fields)
     return warnings + [
         f"{name}: the WebUI draws {value // 8 * 8} of {value} pixels, a multiple of 8"
@@ -208,20 +211,6 @@ def _convert_values(known: Mapping[str, FieldType], fields: dict[str, Any]) -> l
         fields[name] = converted
         warnings.append(f"{name}: {describe(value)} is read as {describe(converted)}")
     return warnings
-
-
-def _check_scripts(scripts: Any) -> None:  # noqa: ANN401 - any JSON
-    """Check the form of arguments for scripts.
-
-    Raises:
-        UserError: the WebUI would ignore them silently, or fail (code `input-invalid`).
-    """
-    for name, content in scripts.items() if isinstance(scripts, dict) else ():
-        arguments = content.get("args", []) if isinstance(content, dict) else None
-        if not isinstance(arguments, list):
-            field, value = f"input.alwayson_scripts.{name[:60]}", content
-            message = f'{field} must be an object such as {{"args": [...]}}, not {describe(value)}'
-            raise UserError(message, code=_CODE)
 
 
 def _check_second_pass(fields: Mapping[str, Any]) -> None:

@@ -104,14 +104,14 @@ class WebuiApi:
         content = operation.get("requestBody", {}).get("content", {})
         body = content.get("application/json", {}).get("schema")
         query = {
-            each["name"]: self._parse_type(each.get("schema", {}))
+            each["name"]: self.parse_type(each.get("schema", {}))
             for each in operation.get("parameters", ())
             if each["in"] == "query"
         }
-        return Route(method, path, None if body is None else self._parse_type(body), query)
+        return Route(method, path, None if body is None else self.parse_type(body), query)
 
-    def _parse_type(self, schema: Mapping[str, Any], outer: tuple[str, ...] = ()) -> FieldType:
-        """Parse a type; `outer` names the schemas around it, because one may hold itself."""
+    def parse_type(self, schema: Mapping[str, Any], outer: tuple[str, ...] = ()) -> FieldType:
+        """Parse a schema; `outer` names the schemas around it, because one may hold itself."""
         default = schema.get("default", MISSING)
         schema = _without_null(schema)
         while reference := _find_reference(schema):
@@ -119,17 +119,29 @@ class WebuiApi:
                 return FieldType()
             schema, outer = self._schemas[reference], (*outer, reference)
         kind, properties = schema.get("type", "any"), schema.get("properties")
-        fields = {name: self._parse_type(each, outer) for name, each in (properties or {}).items()}
+        fields = {name: self.parse_type(each, outer) for name, each in (properties or {}).items()}
         bounds = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
         return FieldType(
             kind=kind if isinstance(kind, str) else "any",
             default=schema.get("default", default),
             choices=tuple(schema.get("enum", ())),
             bounds={name: schema[name] for name in bounds if name in schema},
-            items=self._parse_type(schema["items"], outer) if "items" in schema else None,
+            items=self.parse_type(schema["items"], outer) if "items" in schema else None,
             fields=None if properties is None else fields,
             required=tuple(schema.get("required", ())),
         )
+
+
+def parse_schema(schema: Any) -> FieldType:  # noqa: ANN401 - any JSON
+    """Parse the JSON schema of a model that refers to no other.
+
+    Raises:
+        ValueError: it is no schema.
+    """
+    try:
+        return WebuiApi({"paths": {}}).parse_type(schema)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"no JSON schema: {error!r}") from None
 
 
 def _without_null(schema: Mapping[str, Any]) -> Mapping[str, Any]:

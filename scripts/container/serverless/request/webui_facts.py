@@ -28,6 +28,7 @@ class WebuiFacts:
 
     def __init__(self, client: WebuiClient) -> None:
         self._client = client
+        self._found: dict[str, Any] = {}
 
     @cached_property
     def api(self) -> WebuiApi | None:
@@ -53,6 +54,27 @@ class WebuiFacts:
         has_schedulers = not self.api or bool(self.api.find("/sdapi/v1/schedulers"))
         schedulers = self.read("/sdapi/v1/schedulers") if has_schedulers else []
         return Samplers.parse(self.read("/sdapi/v1/samplers"), schedulers)
+
+    def script_arguments(self, name: str, *, is_img2img: bool) -> list[dict[str, Any]] | None:
+        """Return the arguments that a script takes, by its name; None for one without controls."""
+        for row in self.find("/sdapi/v1/script-info") or ():
+            if row["name"] == name.lower() and row["is_img2img"] == is_img2img:
+                arguments: list[dict[str, Any]] | None = row.get("args")
+                return arguments
+        return None
+
+    def find(self, path: str) -> Any:  # noqa: ANN401 - any JSON
+        """Return what a route answers; None where it does not exist, or fails. Read once.
+
+        Raises:
+            UserError: no answer (code `webui-died`).
+        """
+        if path not in self._found:
+            try:
+                self._found[path] = self._request(path)
+            except ValueError:
+                self._found[path] = None
+        return self._found[path]
 
     def read(self, path: str) -> Any:  # noqa: ANN401 - any JSON
         """Read a list or object of the WebUI, now.
