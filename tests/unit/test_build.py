@@ -17,10 +17,10 @@ from scripts.host.build.image_labels import BASE_DIGEST_LABEL, BASE_NAME_LABEL
 from scripts.host.build.inputs import (
     BuildInputs,
     BuildOptions,
-    find_lock_problem,
     read_revision,
     resolve,
 )
+from scripts.host.build.lock_problem import find_lock_problem
 from scripts.host.config.load import ROOT, load
 from scripts.host.config.lock import Lock, resolve_base
 from scripts.host.reports.build_report import hit_ratio, layer_records

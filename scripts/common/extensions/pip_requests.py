@@ -16,6 +16,8 @@ from urllib.parse import unquote, urlsplit
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+CONFIG: Final = "config.yaml"
+"""Source of a request that the config makes for an extension."""
 REQUIREMENTS: Final = "requirements.txt"
 """An extension's own list of requirements."""
 

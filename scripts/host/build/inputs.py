@@ -32,8 +32,6 @@ from scripts.host.models.artifacts import Artifact, artifacts_of
 FINAL_STAGE = "build_final_image"
 PROGRESS_MODES = ("auto", "plain", "quiet")
 
-# uv names each input of a lock in its comments; the WebUI's list lies in a folder named by its ref.
-_WEBUI_LIST = re.compile(r"# .*-r (\S+)/requirements_versions\.txt$", re.MULTILINE)
 _TAG_FIELD = re.compile(r"\{(release|variant|revision)\}")
 
 
@@ -167,17 +165,6 @@ def resolve(loaded: LoadedConfig) -> BuildInputs:
         moving_tags=references(config.image.moving_tags),
         labels=make_labels(loaded, runtime, extensions),
     )
-
-
-def find_lock_problem(inputs: BuildInputs) -> str:
-    """Say why the lock of the image's Python packages does not fit its WebUI; empty if it does."""
-    lock = inputs.config.build.requirements
-    path = inputs.root / lock
-    if not path.is_file():
-        return f"{lock} is missing"
-    ref = next(source.ref for source in inputs.sources if source.name == "webui")
-    made_for = set(_WEBUI_LIST.findall(path.read_text(encoding="utf-8"))) - {ref}
-    return f"{lock} is made for A1111 {', '.join(sorted(made_for))}, not {ref}" if made_for else ""
 
 
 def read_revision(root: Path) -> tuple[str, int]:

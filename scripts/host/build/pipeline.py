@@ -21,8 +21,8 @@ from scripts.host.build.inputs import (
     FINAL_STAGE,
     BuildInputs,
     BuildOptions,
-    find_lock_problem,
 )
+from scripts.host.build.lock_problem import find_lock_problem
 from scripts.host.certificates import certificate_context
 from scripts.host.config.model_place import CHECKPOINT_PATH
 from scripts.host.console import note, warn

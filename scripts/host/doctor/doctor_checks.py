@@ -10,7 +10,8 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.gpu.gpu_facts import Capability, Driver, TorchFacts, dotted, parse_capability
 from scripts.common.gpu.judge import judge_code, judge_driver
 from scripts.common.units import size
-from scripts.host.build.inputs import BuildInputs, find_lock_problem
+from scripts.host.build.inputs import BuildInputs
+from scripts.host.build.lock_problem import find_lock_problem
 from scripts.host.doctor import doctor_facts
 from scripts.host.doctor.doctor_facts import Disk, EngineFacts, nearest
 from scripts.host.doctor.outside_sources import check_sources

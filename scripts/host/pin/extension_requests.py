@@ -11,6 +11,7 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.extensions.installed_packages import is_left_out
 from scripts.common.extensions.locked_requests import ExtensionRequests
 from scripts.common.extensions.pip_requests import (
+    CONFIG,
     REQUIREMENTS,
     PipRequest,
     read_recorded_calls,
@@ -32,7 +33,6 @@ from scripts.host.git_sources import GitHosts, source_url
 from scripts.host.pin.installer_recording import get_base, has_installer, record_installer
 
 PROJECT = "pyproject.toml"
-CONFIG = "config.yaml"
 # The standard library has it from Python 3.11 on.
 _toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
