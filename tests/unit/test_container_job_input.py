@@ -151,6 +151,18 @@ def test_a_prefix_that_the_worker_allows_may_be_used() -> None:
     assert "jobs may not use" in refused({"api": "/controlnets/x"}, policy)
 
 
+def test_a_route_that_installs_packages_is_allowed_by_its_whole_path_only() -> None:
+    path = "/physton_prompt/install_package"
+    given = {"api": {"method": "POST", "endpoint": path}, "name": "chardet"}
+    error = refused(given, InputPolicy(allowed=("/physton_prompt/",)))
+    assert f"jobs may not use {path}: it installs packages - API_ALLOW={path}" in error
+    assert request_for(given, policy=InputPolicy(allowed=(path,))).path == path
+    for other in ("/tacapi/v1/uninstall", "/x/pip-install", "/install"):
+        assert "it installs packages" in refused({"api": other}, InputPolicy(allowed=("/tacapi/",)))
+    reads = {"api": {"endpoint": "/tacapi/v1/reinstalled-list"}}
+    assert request_for(reads, policy=InputPolicy(allowed=("/tacapi/",)))
+
+
 def test_unknown_fields_are_named_with_the_nearest_known_one() -> None:
     request = request_for({"prompt": "x", "negatve_prompt": "y", "Steps": 5, "zzz": [1]})
     assert [each.partition(";")[2].strip() for each in request.warnings] == [

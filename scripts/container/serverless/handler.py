@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
+from scripts.common.extensions.extension_manifest import read_extensions
 from scripts.common.webui_client import WebuiClient
 from scripts.container.log import log
 from scripts.container.paths import choose_job_models_folder
@@ -71,13 +72,23 @@ def make_context(settings: Settings) -> JobContext:
         wait_until_ready=partial(_wait_until_ready, settings),
         replace_webui=partial(_replace_webui, settings),
         time_limit=settings.job_timeout,
-        policy=InputPolicy(settings.strict_input == "refuse", settings.api_allow),
+        policy=InputPolicy(settings.strict_input == "refuse", _list_allowed(settings)),
         read_log=partial(_read_log, settings.worker_dir),
         bucket=_find_bucket(),
         own_checkpoint=settings.checkpoint_name,
         save_options=partial(save_options, settings),
         models=_make_model_setup(settings, client) if settings.job_downloads else None,
     )
+
+
+def _list_allowed(settings: Settings) -> tuple[str, ...]:
+    """Return prefixes of the routes that jobs may use, those of the image's extensions included.
+
+    Raises:
+        UserError: the list of the image's extensions cannot be read.
+    """
+    own = (route for extension in read_extensions() for route in extension.routes)
+    return (*settings.api_allow, *own)
 
 
 def _make_model_setup(settings: Settings, client: WebuiClient) -> ModelSetup:

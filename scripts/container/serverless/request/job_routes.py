@@ -1,7 +1,8 @@
 """Find the route of the WebUI that a job is for, and refuse those that jobs may not use.
 
 Jobs may use every route below `/sdapi/v1/` that is not in DENIED, and routes of extensions that
-`API_ALLOW` names: some extensions install packages or write files for everyone who can reach them.
+`API_ALLOW` or the image's own extensions name: some extensions install packages or write files for
+everyone who can reach them. Routes that install something must be named by their whole path.
 """
 
 import difflib
@@ -34,6 +35,9 @@ DENIED: Final = {
     "train/*": "trains for hours, and writes files",
 }
 """Routes below `/sdapi/v1/` that no job may use, and what they do."""
+
+_INSTALLS: Final = re.compile(r"(?:^|[/_-])(?:un)?install", re.IGNORECASE)
+"""Paths of extensions that install packages, such as `/physton_prompt/install_package`."""
 
 _MODELS: Final = "models come with the image or its volume: see docs/how-to/models.md"
 _OTHER_WORKERS: Final = {"/v1/download": _MODELS, "/v1/sync": _MODELS}
@@ -105,11 +109,19 @@ def _refuse_denied(path: str, allowed: Sequence[str]) -> None:
         if effect := _find_effect(path.removeprefix(PREFIX)):
             raise UserError(f"input.api: jobs may not use {path}: it {effect}", code=_CODE)
         return
-    for prefix in allowed:
-        if path == prefix.rstrip("/") or path.startswith(f"{prefix.rstrip('/')}/"):
-            return
+    if path in {prefix.rstrip("/") for prefix in allowed}:
+        return
+    if _INSTALLS.search(path):
+        hint = f"API_ALLOW={path} on the worker would allow it, by its whole path only"
+        message = f"input.api: jobs may not use {path}: it installs packages"
+        raise UserError(message, hint=hint, code=_CODE)
+    if any(path.startswith(f"{prefix.rstrip('/')}/") for prefix in allowed):
+        return
     first = path.split("/")[1]
-    usual = f"set API_ALLOW=/{first}/ on the worker; without it jobs may use {PREFIX}* only"
+    usual = (
+        f"set API_ALLOW=/{first}/ on the worker, or routes of the extension in config.yaml; without"
+        f" it jobs may use {PREFIX}* only"
+    )
     hint = _OTHER_WORKERS.get(path, usual)
     raise UserError(f"input.api: jobs may not use {path}", hint=hint, code=_CODE)
 
