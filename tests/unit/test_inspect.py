@@ -11,6 +11,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.diagnostics.table import diagnostics
+from scripts.common.extensions.extension_manifest import BakedExtension, as_json
 from scripts.host.build.image_labels import BASE_DIGEST_LABEL, BASE_NAME_LABEL
 from scripts.host.build.inputs import resolve
 from scripts.host.config.load import load
@@ -242,6 +243,16 @@ def test_bill_names_the_base_image_by_known_digest() -> None:
 )
 def test_git_source_is_named_by_its_repository(repository: str, purl: str) -> None:
     assert any(found.startswith(purl) for found in purls(bill(blip=repository)))
+
+
+def test_bill_names_extensions_by_the_manifest_of_the_image() -> None:
+    extension = BakedExtension("One", "https://github.com/o/one", "main", COMMIT, {"sub": "c" * 40})
+    listing = LISTING.replace("== folders", f"== extensions\n{as_json([extension])}== folders")
+    manifest = parse_manifest(listing)
+    assert manifest.versions()["git:extension:One"] == COMMIT
+    assert manifest.versions()["git:extension:One/sub"] == "c" * 40
+    made = make_sbom(GOOD.model_copy(update={"manifest": manifest}), ())
+    assert f"pkg:github/o/one@{COMMIT}" in purls(made)
 
 
 def test_bill_names_the_sources_of_the_config() -> None:

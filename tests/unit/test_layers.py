@@ -137,6 +137,15 @@ def test_git_folder_deleted_by_a_later_layer_is_found() -> None:
     assert codes(below, layer(file("srv/.wh..git", b""))) == [("leftovers", "/srv/.git", 1, True)]
 
 
+def test_one_commit_of_an_extension_is_no_history() -> None:
+    git = "opt/extensions/one/.git"
+    small = layer(folder(git), file(f"{git}/HEAD"), file(f"{git}/objects/ab/cd"))
+    assert codes(small) == []
+    packed = layer(folder(git), file(f"{git}/objects/pack/p.pack"))
+    assert codes(packed) == [("leftovers", f"/{git}", 1, False)]
+    assert codes(layer(folder("opt/extensions/one/sub/.git")))[0][0] == "leftovers"
+
+
 def test_world_writable_paths_are_found_except_sticky_folders() -> None:
     made = layer(
         *(folder("tmp", 0o1777), folder("open", 0o777), file("a", mode=0o666), file("b")),

@@ -86,15 +86,35 @@ def read_extensions(path: Path = MANIFEST) -> tuple[BakedExtension, ...]:
         UserError: it is not such a manifest.
     """
     try:
-        return tuple(map(_read_extension, json.loads(path.read_text(encoding="utf-8"))))
+        return parse_extensions(path.read_text(encoding="utf-8"), str(path))
     except FileNotFoundError:
         return ()
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(
-            f"the manifest of the extensions cannot be read: {error}",
-            location=str(path),
-            hint="build the image again",
-        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise _broken(error, str(path)) from None
+
+
+def parse_extensions(text: str, location: str = str(MANIFEST)) -> tuple[BakedExtension, ...]:
+    """Parse the text of a manifest.
+
+    Args:
+        text: JSON.
+        location: of the manifest, for the message.
+
+    Raises:
+        UserError: it is not such a manifest.
+    """
+    try:
+        return tuple(map(_read_extension, json.loads(text)))
+    except (ValueError, TypeError, KeyError) as error:
+        raise _broken(error, location) from None
+
+
+def _broken(error: Exception, location: str) -> UserError:
+    return UserError(
+        f"the manifest of the extensions cannot be read: {error}",
+        location=location,
+        hint="build the image again",
+    )
 
 
 def _read_extension(row: dict[str, Any]) -> BakedExtension:

@@ -5,6 +5,7 @@ from typing import Final, Literal
 
 import docker
 
+from scripts.common.extensions.extension_manifest import parse_extensions
 from scripts.common.records import Record
 from scripts.host.engine.client import docker_errors
 from scripts.host.engine.containers import container_output
@@ -25,6 +26,7 @@ webui=/stable-diffusion-webui
 for file in $webui/.commit $webui/repositories/*/.commit /opt/webui/src/*/.commit; do
     if [ -f "$file" ]; then echo "$(basename "$(dirname "$file")") $(cat "$file")"; fi
 done
+echo == extensions; cat /opt/extensions/extensions.json
 echo == folders; du -xk --max-depth=2 / | sort -rn | head -20
 echo == sizes; du -xk --max-depth=1 /
 echo == files; du -x --inodes --max-depth=1 /
@@ -38,8 +40,9 @@ class Package(Record):
         kind: what manages it.
         name: as that knows it; of a git source its folder.
         version: of a git source its commit.
-        place: the Python environment it is in.
+        place: the Python environment it is in; `extension` of one, and of its submodules.
         architecture: of a Debian package.
+        repository: address of an extension's repository.
     """
 
     kind: Literal["apt", "git", "python"]
@@ -47,6 +50,7 @@ class Package(Record):
     version: str
     place: str = ""
     architecture: str = ""
+    repository: str = ""
 
     @property
     def key(self) -> str:
@@ -100,6 +104,8 @@ def parse_manifest(text: str) -> Manifest:
     for heading, lines in sections.items():
         for package in _packages(heading, lines):
             packages.setdefault(package.key, package)
+    for package in _extensions("\n".join(sections.get("extensions", ()))):
+        packages[package.key] = package
     return Manifest(
         system=" ".join(sections["system"]),
         packages=tuple(sorted(packages.values(), key=lambda package: package.key)),
@@ -118,6 +124,15 @@ def _packages(heading: str, lines: Sequence[str]) -> Iterator[Package]:
             yield Package(kind="python", name=fields[0], version=fields[1], place=place)
         elif kind == "git" and len(fields) == 2:
             yield Package(kind="git", name=fields[0], version=fields[1])
+
+
+def _extensions(manifest: str) -> Iterator[Package]:
+    """Yield the extensions of an image's manifest, which is empty without any, and submodules."""
+    for each in parse_extensions(manifest or "[]"):
+        place, repo = "extension", each.repo
+        yield Package(kind="git", name=each.name, version=each.commit, place=place, repository=repo)
+        for path, commit in each.submodules.items():
+            yield Package(kind="git", name=f"{each.name}/{path}", version=commit, place=place)
 
 
 def _by_folder(lines: Sequence[str], unit: int) -> dict[str, int]:

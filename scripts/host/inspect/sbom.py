@@ -42,7 +42,11 @@ def make_sbom(image: Inspection, sources: Iterable[ResolvedSource]) -> str:
         Component(
             name=package.name,
             version=package.version,
-            purl=_purl(package, image.manifest.system, repositories.get(package.version, "")),
+            purl=_purl(
+                package,
+                image.manifest.system,
+                package.repository or repositories.get(package.version, ""),
+            ),
             bom_ref=package.key,
         )
         for package in image.manifest.packages

@@ -35,7 +35,11 @@ _KEY_FILE: Final = re.compile(
 _DOCKER_LOGIN: Final = re.compile(rb'"(?:auth|identitytoken)"\s*:')
 # What it is, and a pattern whose match is the path reported: one line for a cache, not thousands.
 _LEFTOVERS: Final = (
-    ("history of git", re.compile(r".*/\.git(?=/|$)")),
+    # An extension is listed by a `.git` of one commit, which has no packs.
+    (
+        "history of git",
+        re.compile(r"(?!/opt/extensions/[^/]+/\.git(?:/(?!objects/pack/)|$)).*/\.git(?=/|$)"),
+    ),
     ("cache", re.compile(r"/(?:root|home/[^/]+)/\.cache/[^/]+")),
     ("pip's cache", re.compile(r".*/pip/(?:http|http-v2|wheels|selfcheck)(?=/)")),
     ("uv's cache", re.compile(r".*(?=/(?:archive|builds|sdists|simple|wheels)-v\d+/)")),
