@@ -70,7 +70,7 @@ def test_a_sound_image_passes_with_a_full_report(cpu_image: str, tmp_path: Path)
     assert max(sample.memory for sample in found.memory) > 10**8
     assert [check.name for check in found.checks if not check.evidence] == []
     assert {check.group for check in found.checks} == {
-        *("image", "start", "gpu", "serving", "models", "end")
+        *("image", "start", "gpu", "serving", "models", "extensions", "end")
     }
     assert sorted(path.name for path in reports.iterdir()) == [
         "smoke-cpu-img2img.png",

@@ -60,7 +60,7 @@ def make_subject(
         models,
         _read_bases(worker, models),
         CHECKPOINT_PATH,
-        lambda: _read_log(worker),
+        lambda: read_settled_log(worker),
         partial(_hide, worker, api),
     )
 
@@ -76,7 +76,7 @@ def _read_bases(worker: WorkerContainer, models: Sequence[BakedModel]) -> dict[s
     return dict(json.loads(worker.run(WORKER[0], "-c", _READ_BASES, *paths).splitlines()[-1]))
 
 
-def _read_log(worker: WorkerContainer) -> str:
+def read_settled_log(worker: WorkerContainer) -> str:
     """Return the log once it no longer grows: its lines pass through worker and engine."""
     log = ""
     for _ in range(_LOG_READS):

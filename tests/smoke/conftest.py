@@ -40,7 +40,7 @@ from tests.smoke.recording import (
 from tests.smoke.target import select_address, select_image
 
 HERE = Path(__file__).parent
-ORDER = ("image", "start", "gpu", "serving", "models", "end")
+ORDER = ("image", "start", "gpu", "serving", "models", "extensions", "end")
 API_TIMEOUT = 15.0  # seconds until the API of a ready worker must answer
 
 T = TypeVar("T")

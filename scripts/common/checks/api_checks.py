@@ -22,6 +22,7 @@ GPU_NOISE: Final = 1.0
 """Mean difference of two images of one seed, of 255: GPU libraries add up in changing order."""
 
 _SEED: Final = 1234
+_ABOVE_NOISE: Final = 4.0  # a job of its own varies as much as two repetitions did, or some more
 
 
 def _ignore_image(_name: str, _image: Png) -> None:
@@ -92,10 +93,42 @@ class ApiSubject:
         options = request(self.client, "/sdapi/v1/options").json()
         return str(options["sd_model_checkpoint"]).partition(" [")[0]
 
+    def complete_job(self, endpoint: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the body of a small job, the same one every time, with fields of another body.
+
+        Args:
+            endpoint: txt2img or img2img, which draws on the first image.
+            body: its fields count.
+        """
+        usual: dict[str, Any] = {"prompt": "a lighthouse at dusk", "sampler_name": "Euler"}
+        if endpoint == "img2img" and "init_images" not in body:
+            usual["init_images"] = [self.first_image.get().png.base64]
+        return {**usual, **self._small_job(), **body}
+
+    def judge_change(self, before: Png, after: Png, evidence: str, code: str) -> Judgement:
+        """Judge whether an image differs by more than a repetition of the same job does.
+
+        Args:
+            before: drawn without what is judged.
+            after: drawn with it.
+            evidence: further facts.
+            code: of a failure.
+        """
+        if after.size != before.size:
+            return judge("; ".join(filter(None, (evidence, f"{after.size}, not {before.size}"))))
+        noise, apart = self.noise.get(), difference(before, after)
+        shown = f"mean difference {apart:.3f} of 255"
+        if apart > noise * _ABOVE_NOISE:
+            return judge("; ".join(filter(None, (evidence, shown))))
+        problem = f"{shown}, by noise alone {noise:.3f}" if apart else "every pixel is the same"
+        return judge(evidence, f"{problem} with and without it", code)
+
     def _draw(self, endpoint: str, **fields: Any) -> DrawnImage:  # noqa: ANN401 - JSON
+        return draw(self.client, f"/sdapi/v1/{endpoint}", {**self._small_job(), **fields})
+
+    def _small_job(self) -> dict[str, Any]:
         size = {"width": self.image_size, "height": self.image_size}
-        usual = {"seed": _SEED, "steps": self.steps, **size}
-        return draw(self.client, f"/sdapi/v1/{endpoint}", {**usual, **fields})
+        return {"seed": _SEED, "steps": self.steps, **size}
 
     def judge_image(self, name: str, image: Png) -> Judgement:
         """Keep an image and judge it."""

@@ -111,6 +111,16 @@ def post(
     return body if isinstance(body, dict) else {}
 
 
+def read_images(answer: Mapping[str, Any]) -> list[Png]:
+    """Return the images of an answer, at least one.
+
+    Raises:
+        UserError: it holds none, or something else than complete PNGs.
+    """
+    images = answer.get("images")
+    return [_decode_image([image]) for image in images] if images else [_decode_image(images)]
+
+
 def process(client: WebuiClient, image: Png, **fields: object) -> Png:
     """Send an image through the WebUI's extras: upscalers and face restorers.
 

@@ -23,7 +23,6 @@ from scripts.common.models.weights import auxiliary_weights
 
 _ENLARGED: Final = 2
 _RESAMPLING: Final = ("Lanczos", "Nearest")
-_ABOVE_NOISE: Final = 4.0  # a job of its own varies as much as two repetitions did, or some more
 _UNUSED: Final = "model-not-used"
 _RESTORERS: Final = {"GFPGAN": "GFPGAN", "Codeformer": "CodeFormer"}
 _INTERROGATORS: Final = {"BLIP": "clip", "torch_deepdanbooru": "deepdanbooru"}
@@ -98,12 +97,7 @@ class ModelSubject:
 
     def judge_change(self, before: Png, after: Png, evidence: str = "") -> Judgement:
         """Judge whether an image differs by more than a repetition of the same job does."""
-        noise, apart = self.api.noise.get(), difference(before, after)
-        shown = f"mean difference {apart:.3f} of 255"
-        if apart > noise * _ABOVE_NOISE:
-            return judge("; ".join(filter(None, (evidence, shown))))
-        problem = f"{shown}, by noise alone {noise:.3f}" if apart else "every pixel is the same"
-        return judge(evidence, f"{problem} with and without it", _UNUSED)
+        return self.api.judge_change(before, after, evidence, _UNUSED)
 
     def choose_checkpoint(self, model: BakedModel) -> dict[str, str]:
         """Return settings of a job with a checkpoint that a model is made for; empty for none.

@@ -21,6 +21,7 @@ _GROUPS: Final = {
     "gpu": "The GPU",
     "serving": "The API",
     "models": "The models in the image",
+    "extensions": "The extensions in the image",
     "end": "After the jobs",
     "": "Others",
 }
