@@ -15,6 +15,8 @@ from scripts.container.log import log
 from scripts.container.settings import Settings
 
 _PROBE_BYTES: Final = 64 * 1024
+_EXTENSION_PLACES: Final = ("extensions", "stable-diffusion-webui/extensions")  # on a volume
+_EXTENSION_PACKAGES: Final = ".cache/a1111/extensions"  # likewise
 
 
 def find_write_error(folder: Path) -> str:
@@ -53,6 +55,21 @@ def _find_volume(folder: Path, settings: Settings) -> Path | None:
     return next((volume for volume in volumes if folder.is_relative_to(volume)), None)
 
 
+def list_volumes(settings: Settings) -> list[Path]:
+    """Return the mount points of volumes, in order of precedence."""
+    return list(dict.fromkeys((settings.volume_dir, settings.pod_volume_dir)))
+
+
+def list_volume_extensions(settings: Settings) -> list[Path]:
+    """Return the folders of extensions on volumes; none where VOLUME_EXTENSIONS is off.
+
+    They are those of the layouts that models are found in, see `list_volume_bases`.
+    """
+    if settings.volume_extensions == "off":
+        return []
+    return [root / place for root in list_volumes(settings) for place in _EXTENSION_PLACES]
+
+
 def list_bases(settings: Settings) -> list[ModelBase]:
     """Return the folders to search for models; of a name the first one is used."""
     data, model_dir = settings.data_dir, settings.model_dir
@@ -60,7 +77,7 @@ def list_bases(settings: Settings) -> list[ModelBase]:
     if model_dir:
         inside = PurePosixPath(KINDS["checkpoint"].folder)
         bases.append(ModelBase(model_dir, model_dir, "a1111", "model-dir", inside=inside))
-    for root in dict.fromkeys((settings.volume_dir, settings.pod_volume_dir)):
+    for root in list_volumes(settings):
         bases += list_volume_bases(root)
     image, webui = settings.image_models, settings.webui_dir
     bases += [
@@ -90,6 +107,22 @@ def choose_job_models_folder(settings: Settings) -> Path:
     return settings.worker_dir / "job-models"
 
 
+def choose_packages_folder(settings: Settings) -> Path:
+    """Return the folder of the packages that extensions on volumes need.
+
+    On a volume, where all workers share it; without one that can be written to in WORKER_DIR, so
+    that each container installs them anew, which is logged.
+    """
+    reason = "no volume is mounted"
+    for volume in filter(Path.is_dir, list_volumes(settings)):
+        folder = volume / _EXTENSION_PACKAGES
+        if not (reason := find_write_error(folder)):
+            return folder
+    folder = settings.worker_dir / "extension-packages"
+    log("packages-ephemeral", level="warning", folder=folder, reason=reason)
+    return _create(folder)
+
+
 def list_shared_folders(settings: Settings) -> list[Path]:
     """Return the folders on volumes in which the serving user must be able to create files."""
     folders = {path.parent for path in list_volume_models(settings)}
@@ -98,6 +131,10 @@ def list_shared_folders(settings: Settings) -> list[Path]:
         folders.add(settings.data_dir)
     if settings.job_downloads:
         folders.add(choose_job_models_folder(settings))
+    for folder in list_volume_extensions(settings):
+        if folder.is_dir():
+            volume = _find_volume(folder, settings) or folder.parent
+            folders.add(volume / _EXTENSION_PACKAGES)
     return sorted(folders)
 
 

@@ -122,9 +122,17 @@ class Settings:
     image_models: Path = _env(
         "/opt/a1111", "models of the image, in the shape of DATA_DIR; made by the build"
     )
+    image_extensions: Path = _env(
+        "/opt/extensions", "extensions of the image, a folder each; made by the build"
+    )
+    volume_extensions: str = _env(
+        "on",
+        "on loads extensions that lie on a volume and installs what they need; off leaves them out",
+        ("on", "off"),
+    )
     model_scan_timeout: float = _env(
         "60",
-        "seconds that the folders of models get to answer at start",
+        "seconds that the folders of models and extensions get to answer at start",
         parse=parsers.parse_limit,
     )
     checkpoints_in_memory: int = _env(

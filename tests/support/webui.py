@@ -12,12 +12,15 @@ import base64
 import json
 import os
 import random
+import runpy
 import shlex
 import signal
 import struct
 import subprocess
 import sys
+import textwrap
 import threading
+import traceback
 import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -61,7 +64,12 @@ setsid sh -c 'echo $$ >"$0/short-lived"' "$0" &
 """
 
 
-OPTIONS = {"CLIP_stop_at_last_layers": 1, "samples_format": "png", "upscaler_for_img2img": None}
+OPTIONS = {
+    "CLIP_stop_at_last_layers": 1,
+    "samples_format": "png",
+    "upscaler_for_img2img": None,
+    "disabled_extensions": [],
+}
 """Some of the WebUI's options with their defaults."""
 
 
@@ -139,6 +147,36 @@ class Server(ThreadingHTTPServer):
     allow_reuse_address = True
 
 
+def report(message: str) -> None:
+    """Print the error that is being handled as upstream's modules/errors.py does."""
+    print("***", message, file=sys.stderr)
+    print(textwrap.indent(traceback.format_exc(), "    "), file=sys.stderr)
+    print("---", file=sys.stderr, flush=True)
+
+
+def load_extensions(folder: Path, parser: argparse.ArgumentParser) -> None:
+    """Load extensions as upstream does: what `ui()` raises, and SystemExit, ends the process."""
+    disabled = Handler.options.get("disabled_extensions", [])
+    folders = sorted(folder.iterdir()) if folder.is_dir() else []
+    enabled = [each for each in folders if each.is_dir() and each.name not in disabled]
+    for path in (each / "preload.py" for each in enabled):
+        try:
+            if path.exists():
+                runpy.run_path(str(path))["preload"](parser)
+        except Exception:
+            report(f"Error running preload() for {path}")
+    if "IGNORE_CMD_ARGS_ERRORS" not in os.environ and "--extension-flag" in sys.argv:
+        parser.parse_args(["--extension-flag"])
+    scripts = []
+    for path in (script for each in enabled for script in sorted(each.glob("scripts/*.py"))):
+        try:
+            scripts.append(runpy.run_path(str(path)))
+        except Exception:
+            report(f"Error loading script: {path.name}")
+    for script in scripts:
+        script.get("ui", lambda: None)()
+
+
 def main() -> None:
     sys.argv += shlex.split(os.environ.get("COMMANDLINE_ARGS", ""))
     parser = argparse.ArgumentParser()
@@ -154,6 +192,7 @@ def main() -> None:
     (flags.data_dir / "seen.json").write_text(json.dumps(seen))
     if (flags.data_dir / "config.json").exists():
         Handler.options = json.loads((flags.data_dir / "config.json").read_text())
+    load_extensions(flags.data_dir / "extensions", parser)
     if FAULT == "daemons":  # one that stays, and one that ends as an orphan
         subprocess.run(["sh", "-c", DAEMONS, str(flags.data_dir)], check=True)
     if FAULT == "hang-at-start":

@@ -58,6 +58,7 @@ class Worker:
             "ACCELERATOR": "cpu",
             **environment,
         }
+        self.env = env
         self.metrics_port = int(env["METRICS_PORT"])
         self.log = tmp / "log"
         with self.log.open("wb") as log:

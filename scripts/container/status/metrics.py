@@ -68,6 +68,10 @@ def _worker(settings: Settings) -> Iterator[Metric]:
     yield _metric("up", "Whether the WebUI's process runs.", bool(state.server))
     yield _metric("ready", "Whether a picture was drawn and jobs are welcome.", is_ready)
     yield _metric("restarts_total", "Times the WebUI was started again.", state.restarts)
+    if state.extensions:
+        broken = {name: bool(reason) for name, reason in state.extensions.items()}
+        meaning = "Whether an extension does not work, or not all of it."
+        yield _metric("extension_broken", meaning, broken, label="extension")
     if state.seconds:
         meaning = "Seconds from the start until a phase was reached."
         yield _metric("startup_seconds", meaning, state.seconds, label="phase")

@@ -27,6 +27,7 @@ class State:
         reason: why it is not ready; empty when nothing is wrong.
         seconds: start-up phases by name.
         pip_cache: folder of pip's cache; empty before it is chosen.
+        extensions: why an extension is broken, by name; empty for one that works.
     """
 
     phase: str = "stopped"
@@ -36,6 +37,7 @@ class State:
     reason: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
     pip_cache: str = ""
+    extensions: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,8 @@ def check_health(worker_dir: Path) -> tuple[bool, str]:
         pass  # it runs as another user
     except OSError:
         return False, "the supervisor is gone"
-    return True, "ready"
+    broken = ", ".join(name for name, reason in state.extensions.items() if reason)
+    return True, f"ready, with broken extensions: {broken}" if broken else "ready"
 
 
 def _read(path: Path, kind: type[Record]) -> Record:

@@ -25,6 +25,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from scripts.container.helper_process import die_with_parent, known_helpers
 from scripts.container.status.log_findings import Finding, find_in_line
 
 _KEPT_LINES: Final = 20
@@ -32,9 +33,7 @@ _KEPT_FINDINGS: Final = 100
 _KEPT_CHARACTERS: Final = 10_000  # of each line
 _POLL: Final = 0.01
 _READ_POLL: Final = 0.0002
-_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
-_PR_SET_CHILD_SUBREAPER: Final = 36
-_PRCTL: Final = ctypes.CDLL(None).prctl  # looked up here: between fork and exec nothing may wait
+_PR_SET_CHILD_SUBREAPER: Final = 36  # linux/prctl.h
 
 
 class ChildProcess(subprocess.Popen[bytes]):
@@ -46,6 +45,7 @@ class ChildProcess(subprocess.Popen[bytes]):
         env: its whole environment.
         cwd: its working folder.
         on_exit: called from another thread when it has ended.
+        on_line: called from another thread with each line of its output that is not empty.
 
     Raises:
         OSError: it cannot be started.
@@ -59,12 +59,13 @@ class ChildProcess(subprocess.Popen[bytes]):
         env: Mapping[str, str],
         cwd: Path,
         on_exit: Callable[[ChildProcess], None],
+        on_line: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.name = name
         self.started_at = time.monotonic()
         self.ended = threading.Event()
         self.is_replaced = False  # the supervisor has killed it
-        self._on_exit = on_exit
+        self._on_exit, self._on_line = on_exit, on_line
         self.last_lines: deque[str] = deque(maxlen=_KEPT_LINES)
         self._findings: deque[Finding] = deque(maxlen=_KEPT_FINDINGS)
         self._is_reading = False
@@ -76,7 +77,7 @@ class ChildProcess(subprocess.Popen[bytes]):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=die_with_parent,
         )
         self._reader = threading.Thread(target=self._pass_on_output, daemon=True)
         self._reader.start()
@@ -136,12 +137,14 @@ class ChildProcess(subprocess.Popen[bytes]):
         """Keep the last lines, and what they show."""
         kept = [line[-_KEPT_CHARACTERS:] for line in lines if line.strip()]
         self.last_lines.extend(kept)
+        for line in kept:
+            self._on_line(line)
         self._findings.extend(found for line in kept if (found := find_in_line(line)))
 
 
 def become_subreaper() -> None:
     """Adopt every later orphan among this process's descendants."""
-    _PRCTL(_PR_SET_CHILD_SUBREAPER, 1)
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def reap_orphans(own: Collection[int]) -> None:
@@ -173,8 +176,6 @@ def kill_orphans(own: Collection[int], deadline: float) -> None:
 def _orphans(own: Collection[int]) -> list[int]:
     import psutil  # not needed before the WebUI has started
 
-    return [child.pid for child in psutil.Process().children() if child.pid not in own]
-
-
-def _die_with_parent() -> None:
-    _PRCTL(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    with known_helpers() as helpers:
+        children = psutil.Process().children()
+        return [child.pid for child in children if child.pid not in {*own, *helpers}]

@@ -8,10 +8,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from functools import partial
-from queue import SimpleQueue
 from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
@@ -20,7 +18,9 @@ from scripts.container.settings import Settings
 from scripts.container.status import state
 from scripts.container.status.log_findings import serve_findings
 from scripts.container.supervisor import exit_reason, process
+from scripts.container.supervisor.call_queue import CallQueue
 from scripts.container.supervisor.children import start_child
+from scripts.container.supervisor.extension_guard import ExtensionGuard
 from scripts.container.supervisor.process import ChildProcess
 from scripts.container.supervisor.shutdown import (
     KILL_TIME,
@@ -29,6 +29,7 @@ from scripts.container.supervisor.shutdown import (
     let_jobs_end,
     own_pids,
 )
+from scripts.container.supervisor.state_recorder import StateRecorder
 from scripts.container.webui.preparation import PreparedWebui, prepare_webui
 from scripts.container.webui.readiness import monitor
 
@@ -47,35 +48,35 @@ class Supervisor:
 
     def __init__(self, settings: Settings, env: Mapping[str, str], started_at: float) -> None:
         self._settings, self._env, self._started_at = settings, env, started_at
-        self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._calls = CallQueue()
         self._processes: dict[str, ChildProcess] = {}
         self._restart_policies = {
             name: exit_reason.RestartPolicy(settings.restarts, settings.restart_pause)
             for name in ("webui", "handler")
         }
-        self._state = state.State(supervisor=os.getpid())
+        self._recorder = StateRecorder(settings.worker_dir, state.State(supervisor=os.getpid()))
         self._oom_kills = exit_reason.count_oom_kills()
         self._ready_since = 0.0
         self._has_served = False
         self._ready_deadline = started_at + settings.ready_timeout
-        self._webui = PreparedWebui()
+        self._guard = ExtensionGuard(settings, self._recorder, self._calls, self._refuse)
         self._needs_preflight = settings.preflight == "strict"
         self._exit_code: ExitCode | None = None
 
     def run(self) -> int:
         """Serve until stopped or unable to go on; return the exit code."""
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-            signal.signal(signum, lambda number, _: self._dispatch(self.on_signal, number))
-        signal.signal(signal.SIGCHLD, lambda *_: self._dispatch(self.on_child_signal))
+            signal.signal(signum, lambda number, _: self._calls.put(self.on_signal, number))
+        signal.signal(signal.SIGCHLD, lambda *_: self._calls.put(self.on_child_signal))
         threading.excepthook = self._report_thread_crash
         process.become_subreaper()
         try:
             self._set_phase("starting", pip_cache=self._env["PIP_CACHE_DIR"])
             seconds = self._ready_deadline - time.monotonic() + _LATE_REPORT
-            self._dispatch_later(max(seconds, 0.0), self.on_ready_deadline)
+            self._calls.put_later(max(seconds, 0.0), self.on_ready_deadline)
             threading.Thread(target=self._prepare, name="preparation", daemon=True).start()
             while self._exit_code is None:
-                self._calls.get()()
+                self._calls.run_next()
             self._set_phase("draining")
             return let_jobs_end(self._processes, self._settings, self._exit_code)
         finally:
@@ -94,9 +95,14 @@ class Supervisor:
         """Reap orphans (SIGCHLD); threads wait for the supervisor's own children."""
         process.reap_orphans(own_pids(self._processes))
 
+    def on_preparing(self, reason: str) -> None:
+        """Record what the start is waiting for."""
+        self._set_phase("starting", reason=reason)
+
     def on_models_ready(self, webui: PreparedWebui) -> None:
         """Start everything, the WebUI first."""
-        self._webui = webui
+        self._set_phase("starting", reason="")
+        self._guard.use(webui)
         self._start("webui")
         serve_findings(self._settings.worker_dir, lambda: self._processes["webui"].read_findings())
         if self._settings.preflight != "off":
@@ -133,14 +139,15 @@ class Supervisor:
     def on_wrong_options(self, breaks_api: bool) -> None:
         """Refuse to serve with an option that breaks the API, in strict mode with any wrong one."""
         if breaks_api or self._settings.preflight == "strict":
-            log("refused", level="error", reason="the WebUI's options are wrong")
+            self._refuse("the WebUI's options are wrong")
             self._exit_code = ExitCode.FAILED if breaks_api else ExitCode.REFUSED
 
     def on_ready_deadline(self) -> None:
         """Give up a worker that was not ready once within READY_TIMEOUT."""
         if not self._has_served:
-            phase = self._state.phase if "webui" in self._processes else "models are prepared"
-            self._give_up_late(self._state.reason or phase)
+            now = self._recorder.state
+            phase = now.phase if "webui" in self._processes else "models are prepared"
+            self._give_up_late(now.reason or phase)
 
     def on_thread_crash(self, name: str, error: BaseException) -> None:
         """End the worker: nobody does any longer what the thread did."""
@@ -152,28 +159,22 @@ class Supervisor:
         if self._processes.get(child.name) is not child:
             return  # it has been replaced meanwhile
         child.kill_group()  # what it started
+        if child.name == "webui":
+            process.kill_orphans(own_pids(self._processes), time.monotonic() + KILL_TIME)
         if child.name == "preflight":
             self._on_preflight_exit(child.returncode)
         elif child.name == "handler" and child.returncode == 0:
             log("handler-done")  # the SDK wants a fresh worker
             self._exit_code = ExitCode.STOPPED
+        elif child.name == "webui" and self._guard.leave_culprit_out(child.returncode):
+            self._start("webui")
         else:
             self._restart(child)
-
-    def _dispatch(self, method: Callable[..., None], *arguments: object) -> None:
-        """Queue a call for the main thread; safe in threads and signal handlers."""
-        self._calls.put(partial(method, *arguments))
-
-    def _dispatch_later(self, seconds: float, method: Callable[..., None], *args: object) -> None:
-        """Queue a call for the main thread after some seconds."""
-        timer = threading.Timer(seconds, self._dispatch, (method, *args))
-        timer.daemon = True
-        timer.start()
 
     def _report_thread_crash(self, crash: threading.ExceptHookArgs) -> None:
         """Queue the end of the worker; called in the thread that an exception has ended."""
         name = crash.thread.name if crash.thread else "thread"
-        self._dispatch(self.on_thread_crash, name, crash.exc_value or crash.exc_type())
+        self._calls.put(self.on_thread_crash, name, crash.exc_value or crash.exc_type())
 
     def _is_running(self, child: ChildProcess) -> bool:
         return self._processes.get(child.name) is child and not child.ended.is_set()
@@ -181,18 +182,21 @@ class Supervisor:
     def _prepare(self) -> None:
         """Prepare models, options and the WebUI's command; runs in a thread."""
         try:
-            webui = prepare_webui(self._settings)
+            on_progress = partial(self._calls.put, self.on_preparing)
+            webui = prepare_webui(self._settings, self._env, self._ready_deadline, on_progress)
         except Exception as error:  # whatever it is: the main thread waits for an answer
             if not isinstance(error, (UserError, OSError)):
                 log_crash("preparation", error)
-            self._dispatch(self.on_no_models, str(error))
+            self._calls.put(self.on_no_models, str(error))
         else:
-            self._dispatch(self.on_models_ready, webui)
+            self._calls.put(self.on_models_ready, webui)
 
     def _start(self, name: str) -> None:
-        settings, on_exit = self._settings, partial(self._dispatch, self.on_process_exit)
+        if self._exit_code is not None:
+            return
+        settings, on_exit = self._settings, partial(self._calls.put, self.on_process_exit)
         try:
-            child = start_child(name, settings, self._env, self._webui, on_exit)
+            child = start_child(name, settings, self._env, self._guard, on_exit)
         except OSError as error:
             log("start-failed", level="error", child=name, reason=str(error))
             self._exit_code = ExitCode.FAILED
@@ -205,14 +209,14 @@ class Supervisor:
             monitor(
                 settings,
                 child.ended,
-                self._webui.options,
+                self._guard.webui.options,
                 time.monotonic() + settings.ready_timeout
                 if self._has_served
                 else self._ready_deadline,
-                on_api_up=partial(self._dispatch, self.on_api_up, child),
-                on_warmed_up=partial(self._dispatch, self.on_warmed_up, child),
-                on_unhealthy=partial(self._dispatch, self.on_unhealthy, child),
-                on_wrong_options=partial(self._dispatch, self.on_wrong_options),
+                on_api_up=partial(self._calls.put, self.on_api_up, child),
+                on_warmed_up=partial(self._calls.put, self.on_warmed_up, child),
+                on_unhealthy=partial(self._calls.put, self.on_unhealthy, child),
+                on_wrong_options=partial(self._calls.put, self.on_wrong_options),
             )
 
     def _replace_webui(self, reason: str, code: str = "") -> None:
@@ -221,7 +225,7 @@ class Supervisor:
         cause = exit_reason.find_cause(webui, self._cause_since(webui)) if webui else None
         fields = exit_reason.cause_fields(cause)
         log("webui-unusable", level="error", reason=reason, code=code, **fields)
-        self._state = replace(self._state, reason=f"{reason}: {cause.text}" if cause else reason)
+        self._recorder.update(reason=f"{reason}: {cause.text}" if cause else reason)
         if webui:
             webui.is_replaced = True
             webui.send_signal(signal.SIGKILL)
@@ -233,16 +237,13 @@ class Supervisor:
     def _on_preflight_exit(self, exit_code: int) -> None:
         """Refuse to serve after a failed preflight if it is strict."""
         if exit_code and self._settings.preflight == "strict":
-            log("refused", level="error", reason="preflight found what makes serving pointless")
-            self._exit_code = ExitCode.REFUSED
+            self._refuse("preflight found what makes serving pointless")
         else:
             self._needs_preflight = False
             self._become_ready()
 
     def _restart(self, child: ChildProcess) -> None:
         """Log why a process exited and schedule its restart, unless it has had enough of them."""
-        if child.name == "webui":
-            process.kill_orphans(own_pids(self._processes), time.monotonic() + KILL_TIME)
         before, self._oom_kills = self._oom_kills, exit_reason.count_oom_kills()
         reason = exit_reason.find_exit_reason(
             child, oom_killed=self._oom_kills > before, since=self._cause_since(child)
@@ -251,7 +252,7 @@ class Supervisor:
         policy, now = self._restart_policies[child.name], time.monotonic()
         pause = policy.next_pause(child.started_at, self._ready_since, now)
         if not self._has_served and now >= self._ready_deadline:
-            self._give_up_late(self._state.reason or reason.status)
+            self._give_up_late(self._recorder.state.reason or reason.status)
             return
         if pause is None or reason.is_final:
             restarts = 0 if reason.is_final else self._settings.restarts
@@ -260,10 +261,15 @@ class Supervisor:
             return
         if child.name == "webui":
             self._ready_since = 0.0
-            why, restarts = self._state.reason or reason.status, self._state.restarts + 1
-            self._set_phase("restarting", server=0, restarts=restarts, reason=why)
+            last = self._recorder.state
+            why = last.reason or reason.status
+            self._set_phase("restarting", server=0, restarts=last.restarts + 1, reason=why)
         log("restarting", level="warning", child=child.name, pause=pause)
-        self._dispatch_later(pause, self._start, child.name)
+        self._calls.put_later(pause, self._start, child.name)
+
+    def _refuse(self, reason: str) -> None:
+        log("refused", level="error", reason=reason)
+        self._exit_code = ExitCode.REFUSED
 
     def _give_up_late(self, reason: str) -> None:
         limit = f"not ready {self._settings.ready_timeout:g} s after the start"
@@ -272,25 +278,23 @@ class Supervisor:
 
     def _become_ready(self) -> None:
         """Set the phase `ready` once an image was drawn and a strict preflight has passed."""
-        if self._needs_preflight or "drawn" not in self._state.seconds or self._ready_since:
+        if (
+            self._needs_preflight
+            or "drawn" not in self._recorder.state.seconds
+            or self._ready_since
+        ):
             return
         self._ready_since, self._has_served = time.monotonic(), True
         self._set_phase("ready", reason="")
-        phases = {f"{name}_after": at for name, at in self._state.seconds.items()}
+        phases = {f"{name}_after": at for name, at in self._recorder.state.seconds.items()}
         log("ready", level="info", **phases)
 
     def _record_phase(self, name: str) -> None:
         """Record the time at which a phase of the start was reached."""
-        is_first = self._state.restarts == 0
-        begin = self._started_at if is_first else self._processes["webui"].started_at
-        earlier = {} if name == "started" else self._state.seconds
-        seconds = {**earlier, name: round(max(time.monotonic() - begin, 0.0), 3)}
-        self._state = replace(self._state, seconds=seconds)
+        is_first = self._recorder.state.restarts == 0
+        since = self._started_at if is_first else self._processes["webui"].started_at
+        self._recorder.record_phase(name, since)
 
-    def _set_phase(self, phase: str, **changes: Any) -> None:  # noqa: ANN401 - any fields of State
+    def _set_phase(self, phase: str, **changes: Any) -> None:  # noqa: ANN401 - fields of State
         """Write the state with a new phase, and with changes of other fields."""
-        self._state = replace(self._state, phase=phase, **changes)
-        try:
-            state.write_state(self._settings.worker_dir, self._state)
-        except OSError as error:  # a full disk must not end a worker that can still draw
-            log("state-not-written", level="warning", phase=phase, reason=str(error))
+        self._recorder.update(phase=phase, **changes)

@@ -6,7 +6,7 @@ the worker has written: those are no user's choice, and give way when image or e
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ Those that are not in use stay in main memory, since `sd_checkpoints_keep_in_cpu
 `sd_checkpoint_cache` is obsolete.
 """
 
+_DISABLED: Final = "disabled_extensions"
 _FLAG: Final = "--ui-settings-file"
 _WRITTEN, _REPLACED = "written", "replaced"
 _NOTHING: Final = object()  # equal to no value of an option
@@ -29,20 +30,30 @@ _NOTHING: Final = object()  # equal to no value of an option
 Options = dict[str, Any]
 
 
-def apply_options(settings: Settings) -> Options:
+def apply_options(settings: Settings, left_out: Collection[str] = ()) -> Options:
     """Write the options of image and environment into the settings file; all others in it stay.
 
     A file that cannot be read as JSON is left alone, with a warning: A1111 moves it away itself.
+
+    Args:
+        settings: of the worker.
+        left_out: names of extensions that are disabled beside those that the options name.
 
     Returns:
         Those options, with the values that they now have in the file; also those not written.
     """
     wanted = {**settings.image_settings, **environment_options(settings)}
+    if left_out:
+        wanted[_DISABLED] = sorted(left_out)
     path, record = options_path(settings), record_path(settings)
     try:
         before, own = _read_object(path), _read_object(record)
         saved = _restore(before, own)
         options = {**settings.image_settings, **saved, **environment_options(settings)}
+        if left_out:
+            before_it = options.get(_DISABLED)
+            configured = before_it if isinstance(before_it, (list, tuple)) else ()
+            options[_DISABLED] = wanted[_DISABLED] = sorted({*configured, *left_out})
         # In this order a worker that ends in between takes nothing of a user's for its own.
         _write(record, own, _record(saved, options, wanted))
         _write(path, before, options)

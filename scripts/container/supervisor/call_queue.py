@@ -1,0 +1,27 @@
+"""Run calls one at a time in one thread; other threads and signal handlers only put them there."""
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from queue import SimpleQueue
+
+
+class CallQueue:
+    """Calls in the order in which they were put."""
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
+
+    def put(self, method: Callable[..., None], *arguments: object) -> None:
+        """Queue a call; safe in threads and signal handlers."""
+        self._calls.put(partial(method, *arguments))
+
+    def put_later(self, seconds: float, method: Callable[..., None], *arguments: object) -> None:
+        """Queue a call after some seconds."""
+        timer = threading.Timer(seconds, self.put, (method, *arguments))
+        timer.daemon = True
+        timer.start()
+
+    def run_next(self) -> None:
+        """Wait for the next call, and make it."""
+        self._calls.get()()

@@ -1,0 +1,88 @@
+"""Find extensions: in the data folder, on volumes and in the image.
+
+Of two with one name, compared without case as the WebUI does, the first in that order is used.
+"""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from scripts.common.models.folder_listing import Problem, list_folders
+from scripts.container.paths import list_volume_extensions
+from scripts.container.settings import Settings
+
+Origin = Literal["data-folder", "volume", "image"]
+
+
+@dataclass(frozen=True)
+class Extension:
+    """An extension that was found.
+
+    Args:
+        name: of its folder, by which the WebUI and other extensions know it.
+        path: where it lies.
+        origin: what it was found in.
+    """
+
+    name: str
+    path: Path
+    origin: Origin
+
+
+@dataclass(frozen=True)
+class FoundExtensions:
+    """Result of a search.
+
+    Args:
+        used: those that the WebUI is to load, by name.
+        shadowed: those hidden by others of the same name.
+        problems: folders that could not be read.
+    """
+
+    used: tuple[Extension, ...] = ()
+    shadowed: tuple[Extension, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+def list_bases(settings: Settings) -> list[tuple[Path, Origin]]:
+    """Return the folders to search, in order of precedence."""
+    bases: list[tuple[Path, Origin]] = [(settings.data_dir / "extensions", "data-folder")]
+    bases += [(folder, "volume") for folder in list_volume_extensions(settings)]
+    return [*bases, (settings.image_extensions, "image")]
+
+
+def find_extensions(settings: Settings, own_copies: Iterable[str]) -> FoundExtensions:
+    """List all folders at once; one that does not answer in MODEL_SCAN_TIMEOUT is a problem.
+
+    Args:
+        settings: the environment.
+        own_copies: names of the folders in the data folder that a worker made itself.
+    """
+    bases, own = list_bases(settings), set(own_copies)
+    deadline = time.monotonic() + settings.model_scan_timeout
+    listings = list_folders([folder for folder, _ in bases], deadline)
+    used: dict[str, Extension] = {}
+    shadowed: list[Extension] = []
+    problems: list[Problem] = []
+    searched = set()
+    for folder, origin in bases:
+        listing = listings.get(folder)
+        if listing is None:
+            problems.append(Problem(folder, "no answer in time"))
+            continue
+        problems += listing.problems
+        if listing.identity is None or listing.identity in searched:
+            continue
+        searched.add(listing.identity)
+        for name in sorted(listing.folders):
+            if name == "__pycache__" or (origin == "data-folder" and name in own):
+                continue
+            extension = Extension(name, folder / name, origin)
+            if name.lower() in used:
+                shadowed.append(extension)
+            else:
+                used[name.lower()] = extension
+    ordered = sorted(used.values(), key=lambda each: each.name)
+    return FoundExtensions(tuple(ordered), tuple(shadowed), tuple(problems))

@@ -1,0 +1,254 @@
+"""Run an extension's installer, and compare what it asked of pip with what is installed.
+
+The environment that it installs into sees the image's packages, and pip is held to their versions,
+so nothing of the image is installed again or replaced. An installer's exit code proves nothing:
+ControlNet's is 0 whatever pip refused.
+"""
+
+import json
+import os
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import scripts.common.extensions as common_extensions
+from scripts.common.diagnostics.error import UserError
+from scripts.container.helper_process import run_helper
+from scripts.container.settings import Settings
+from scripts.container.webui.environment import webui_environment
+
+RECORDER: Final = Path(common_extensions.__file__).with_name("pip_recorder")
+REQUESTS: Final = "requests.jsonl"
+"""Recorded calls of pip, in the environment's folder."""
+
+CONSTRAINTS: Final = "constraints.txt"
+"""Versions of the image, likewise."""
+
+_REPORT: Final = "scripts.container.webui.extensions.package_report"
+_CODE_ROOT: Final = Path(__file__).resolve().parents[4]
+_SECRET: Final = re.compile(r"TOKEN|SECRET|PASSW|KEY|AUTH|CREDENTIAL|WEBHOOK|^RUNPOD_")
+# Packages that build others are left free: pip (before 25.3) holds builds to them, too.
+_UNBOUND: Final = ("pip", "setuptools", "wheel")
+_CONFLICT: Final = re.compile(r"ERROR: Cannot install .* conflicting dependencies")
+_SHOWN: Final = 300  # characters of an installer's last line
+
+
+@dataclass(frozen=True)
+class ImagePackages:
+    """Packages that the WebUI has without extensions.
+
+    Args:
+        python: version of its Python.
+        folder: that its environment installs into; .pth files in it lead to others.
+        packages: version by canonical name.
+    """
+
+    python: str
+    folder: str
+    packages: Mapping[str, str]
+
+    @property
+    def constraints(self) -> str:
+        """Requirements that hold pip to these versions."""
+        bound = sorted(self.packages.keys() - set(_UNBOUND))
+        return "".join(f"{name}=={self.packages[name]}\n" for name in bound)
+
+    def site_folder(self, environment: Path) -> Path:
+        """Return the folder of packages in an environment of this Python."""
+        major, minor, *_ = self.python.split(".")
+        return environment / f"lib/python{major}.{minor}/site-packages"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Result of an installer.
+
+    Args:
+        problem: why the extension cannot be used, both sides of a conflict; empty if it can.
+        is_lasting: the same packages would fail in the same way.
+        packages: version by name of what was installed.
+    """
+
+    problem: str = ""
+    is_lasting: bool = False
+    packages: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Installer:
+    """Runs programs of the WebUI's Python for extensions.
+
+    Args:
+        settings: of the worker.
+        env: environment that all processes share.
+        deadline: monotonic time at which programs are killed.
+    """
+
+    settings: Settings
+    env: Mapping[str, str]
+    deadline: float
+
+    def describe_image(self) -> ImagePackages:
+        """Return the packages of the WebUI's Python.
+
+        Raises:
+            UserError: it does not say.
+            OSError: a file cannot be written.
+        """
+        return ImagePackages(**self.report(self.settings.worker_dir, "image"))
+
+    def install(self, extension: Path, environment: Path, image: ImagePackages) -> Outcome:
+        """Make an environment and run an extension's installer in it.
+
+        Without `install.py` its requirements.txt is installed; with one, that is the installer's
+        affair, as it is upstream.
+
+        Args:
+            extension: folder of the extension; the installer may write into it.
+            environment: folder to make.
+            image: packages of the image.
+
+        Raises:
+            UserError: the environment cannot be made, or compared.
+            OSError: a file cannot be written.
+        """
+        self._make_environment(environment, image)
+        pip_log = Path(self.env["PIP_LOG"])
+        before = pip_log.stat().st_size if pip_log.exists() else 0
+        env = installer_environment(self.settings, self.env, environment)
+        if (extension / "install.py").is_file():
+            arguments = [str(extension / "install.py")]
+        else:
+            arguments = ["-m", "pip", "install", "-r", str(extension / "requirements.txt")]
+        output = environment / "install.log"
+        command = [str(environment / "bin/python"), *arguments]
+        status = self._run(command, env, self.settings.webui_dir, output)
+        if status is None:
+            return Outcome("its installer did not end in time")
+        own_folder = str(image.site_folder(environment))
+        found = self.report(environment, "requests", str(environment / REQUESTS), own_folder)
+        conflicts = find_conflicts(_read_from(pip_log, before))
+        unsatisfied = found["unsatisfied"]
+        problem = "; ".join(conflicts or unsatisfied) if unsatisfied else ""
+        if status and not problem:
+            problem = f"its installer failed: {_last_line(output)}"
+        return Outcome(problem, bool(unsatisfied and conflicts), found["packages"])
+
+    def report(self, folder: Path, *arguments: str) -> dict[str, Any]:
+        """Run `package_report` on the WebUI's Python.
+
+        Args:
+            folder: that may be written to.
+            arguments: of the report.
+
+        Raises:
+            UserError: it failed.
+            OSError: a file cannot be written.
+        """
+        output = folder / "packages.json"
+        env = {**_tool_environment(self.env), "PYTHONPATH": str(_CODE_ROOT)}
+        command = [str(self.settings.webui_python), "-m", _REPORT, *arguments]
+        if self._run(command, env, folder, output):
+            raise UserError(f"the packages cannot be compared: {_last_line(output)}")
+        report: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))
+        return report
+
+    def _make_environment(self, environment: Path, image: ImagePackages) -> None:
+        environment.mkdir(parents=True)
+        python = str(self.settings.webui_python)
+        command = [python, "-m", "venv", "--without-pip", str(environment)]
+        output = environment / "install.log"
+        if self._run(command, _tool_environment(self.env), environment, output):
+            raise UserError(f"no environment can be made: {_last_line(output)}")
+        # Code, not a path: so the .pth files in the image's folder count, too.
+        line = f"import site; site.addsitedir({image.folder!r})\n"
+        (image.site_folder(environment) / "_image.pth").write_text(line, encoding="utf-8")
+        (environment / CONSTRAINTS).write_text(image.constraints, encoding="utf-8")
+
+    def _run(
+        self, command: Sequence[str], env: Mapping[str, str], cwd: Path, output: Path
+    ) -> int | None:
+        return run_helper(command, env=env, cwd=cwd, output=output, deadline=self.deadline)
+
+
+def needs_installer(extension: Path) -> bool:
+    """Return whether an extension has anything to install."""
+    return any((extension / name).is_file() for name in ("install.py", "requirements.txt"))
+
+
+def installer_environment(
+    settings: Settings, env: Mapping[str, str], environment: Path
+) -> dict[str, str]:
+    """Return the environment of an installer: that of the WebUI, without anything secret.
+
+    Args:
+        settings: of the worker.
+        env: environment that all processes share.
+        environment: that it installs into.
+    """
+    common = webui_environment(env, settings)
+    kept = {name: value for name, value in common.items() if not _SECRET.search(name)}
+    kept.pop("LD_PRELOAD", None)
+    constraints = f"{environment / CONSTRAINTS} {env.get('PIP_CONSTRAINT', '')}".strip()
+    return {
+        **kept,
+        "PATH": f"{environment / 'bin'}{os.pathsep}{env.get('PATH', '')}",
+        "VIRTUAL_ENV": str(environment),
+        "PYTHONPATH": f"{RECORDER}{os.pathsep}{settings.webui_dir}",
+        # `launch.args` and `modules.paths` are made from it; a flag elsewhere is invisible there.
+        "COMMANDLINE_ARGS": shlex.join(["--data-dir", str(settings.data_dir)]),
+        "PIP_CONSTRAINT": constraints,
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_NO_INPUT": "1",
+        "PIP_REQUIRE_VIRTUALENV": "1",
+        "PIP_RECORDER_LOG": str(environment / REQUESTS),
+        "GIT_TERMINAL_PROMPT": "0",
+    }
+
+
+def _tool_environment(env: Mapping[str, str]) -> dict[str, str]:
+    return {name: env[name] for name in ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR") if name in env}
+
+
+def find_conflicts(log: str) -> list[str]:
+    """Return both sides of each conflict that pip's log names.
+
+    A conflict lists its causes, a line each, the candidates of one package from the newest on; the
+    last line is the version of the image.
+    """
+    conflicts: list[str] = []
+    causes: list[str] | None = None
+    for raw in log.splitlines():
+        line = re.sub(r"^\d{4}-\d\d-\d\dT[\d:,]+ ", "", raw).rstrip()
+        if _CONFLICT.match(line):
+            causes = []
+        elif causes is not None and line.startswith("    "):
+            causes.append(_reword(line.strip()))
+        elif causes:
+            conflicts.append(", but ".join(dict.fromkeys((causes[0], causes[-1]))))
+            causes = None
+    return list(dict.fromkeys(conflicts))
+
+
+def _reword(cause: str) -> str:
+    image = re.sub(
+        r"The user requested \(constraint\) (\S+?)==(\S+)", r"the image has \1 \2", cause
+    )
+    return image.replace("The user requested", "its installer requests")
+
+
+def _read_from(path: Path, start: int) -> str:
+    try:
+        with path.open("rb") as stream:
+            stream.seek(start)
+            return stream.read().decode("utf-8", "replace")
+    except OSError:
+        return ""  # without it the conflict is told from one side
+
+
+def _last_line(output: Path) -> str:
+    lines = [line for line in output.read_text(errors="replace").splitlines() if line.strip()]
+    return lines[-1].strip()[-_SHOWN:] if lines else "it printed nothing"

@@ -1,0 +1,217 @@
+"""Keep the packages of extensions on the volume, where all workers share them.
+
+Each extension has an environment of its own, so that one which fails takes no other down. Its name
+contains a key of all that decides what is in it. It is made under another name and renamed when its
+record is written, so whatever ends a worker, no part of one is ever used. A lock lets one worker
+install while the others wait; without locks the first one to be done counts.
+"""
+
+import ctypes
+import hashlib
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Final
+
+from scripts.common.diagnostics.error import UserError
+from scripts.common.files import NO_LOCKS, open_locked, write_atomically
+from scripts.common.models.folder_listing import describe_error
+from scripts.container.webui.extensions.extension_copies import copy_changes, list_states
+from scripts.container.webui.extensions.extension_identity import describe_source
+from scripts.container.webui.extensions.find_extensions import Extension
+from scripts.container.webui.extensions.installer import ImagePackages, Installer
+
+_RECORD: Final = "installed.json"
+_ADDED: Final = "added"
+_PARTIAL: Final = ".partial"
+_FORMAT: Final = 1  # of an environment; another one makes all workers install anew
+_KEY_LENGTH: Final = 24
+_DAY: Final = 86_400.0  # seconds; a conflict is believed that long, since the index may change
+_UNUSED: Final = 30 * _DAY  # after which an older environment of the extension is deleted
+_KEPT: Final = ("install.log", "requests.jsonl", _RECORD)  # of an installation that failed
+
+
+@dataclass(frozen=True)
+class Record:
+    """Result of an installation, as it lies beside the packages.
+
+    Args:
+        problem: why the extension cannot be used; empty if it can.
+        packages: version by name of what was installed.
+        seconds: that it took.
+    """
+
+    problem: str = ""
+    packages: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+class PackageStore:
+    """The folder of all environments.
+
+    Args:
+        folder: the folder; made with the first installation.
+        installer: runs installers.
+        image: packages of the image.
+        device: what installers may choose packages by, such as `cuda`.
+    """
+
+    def __init__(
+        self, folder: Path, installer: Installer, image: ImagePackages, device: str
+    ) -> None:
+        self._folder, self._installer = folder, installer
+        self._image, self._device = image, device
+
+    def environment(self, extension: Extension) -> Path:
+        """Return the folder of an extension's environment, there or not.
+
+        Raises:
+            OSError: the extension cannot be read.
+        """
+        image = self._image
+        parts = (_FORMAT, image.python, image.constraints, self._device)
+        text = json.dumps([*parts, extension.name, describe_source(extension.path)])
+        key = hashlib.sha256(text.encode()).hexdigest()[:_KEY_LENGTH]
+        return self._folder / f"{extension.name}-{key}"
+
+    def packages(self, environment: Path) -> Path:
+        """Return the folder of packages in an environment."""
+        return self._image.site_folder(environment)
+
+    def read(self, environment: Path) -> Record | None:
+        """Return the record of an environment and mark it as used; None where there is none."""
+        path = environment / _RECORD
+        try:
+            record = Record(**json.loads(path.read_text(encoding="utf-8")))
+            if record.problem and time.time() - path.stat().st_mtime > _DAY:
+                return None
+        except (OSError, ValueError, TypeError):
+            return None
+        if not record.problem:
+            with suppress(OSError):
+                os.utime(path)
+        return record
+
+    def additions(self, environment: Path) -> Path | None:
+        """Return the folder of files that the installer wrote into the extension's own."""
+        added = environment / _ADDED
+        return added if added.is_dir() else None
+
+    def install(
+        self, extension: Extension, folder: Path, on_wait: Callable[[], None]
+    ) -> tuple[Record, bool]:
+        """Install what an extension needs, unless another worker has done so meanwhile.
+
+        Args:
+            extension: the extension.
+            folder: its folder in the data folder, in which its installer runs.
+            on_wait: called once if another worker is installing.
+
+        Returns:
+            The record, and whether this worker made it.
+        """
+        try:
+            environment = self.environment(extension)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with self._locked(environment, on_wait):
+                if record := self.read(environment):
+                    return record, False
+                self._delete_leftovers(extension, environment)
+                return self._install(extension, folder, environment), True
+        except UserError as error:
+            return Record(error.message), True
+        except OSError as error:
+            return Record(f"its packages cannot be installed: {describe_error(error)}"), True
+
+    def _install(self, extension: Extension, folder: Path, environment: Path) -> Record:
+        started = time.monotonic()
+        partial = environment.with_name(
+            f"{environment.name}.{socket.gethostname()}-{os.getpid()}{_PARTIAL}"
+        )
+        try:
+            before = list_states(folder)
+            outcome = self._installer.install(folder, partial, self._image)
+            seconds = time.monotonic() - started
+            record = Record(outcome.problem, outcome.packages, round(seconds, 3))
+            if outcome.problem:
+                if not outcome.is_lasting:
+                    return record
+                _delete_all_but(partial, _KEPT)
+            elif extension.origin != "data-folder":
+                copy_changes(folder, partial / _ADDED, before)
+            write_atomically(partial / _RECORD, json.dumps(asdict(record)), is_durable=True)
+            _flush(partial)
+            shutil.rmtree(environment, ignore_errors=True)  # an old conflict
+            partial.rename(environment)
+            return record
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    @contextmanager
+    def _locked(self, environment: Path, on_wait: Callable[[], None]) -> Iterator[None]:
+        """Keep other workers from installing the same environment, as far as there are locks.
+
+        Raises:
+            UserError: another worker is not done in time.
+            OSError: the lock cannot be opened.
+        """
+        has_waited = False
+
+        def wait() -> None:
+            nonlocal has_waited
+            if not has_waited:
+                on_wait()
+            has_waited = True
+            if time.monotonic() > self._installer.deadline:
+                raise UserError("another worker did not end its installation in time")
+
+        try:
+            lock = open_locked(self._folder / f".{environment.name}.lock", wait)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            yield
+            return
+        try:
+            yield
+        finally:
+            os.close(lock)
+
+    def _delete_leftovers(self, extension: Extension, environment: Path) -> None:
+        """Delete what killed workers left, and environments that no worker has used for long."""
+        now = time.time()
+        for path in self._folder.glob(f"{extension.name}-*"):
+            with suppress(OSError):
+                if path.name.endswith(_PARTIAL):
+                    own = path.name.startswith(f"{environment.name}.")
+                    is_stale = own or now - path.stat().st_mtime > _DAY
+                else:
+                    is_stale = now - (path / _RECORD).stat().st_mtime > _UNUSED
+                if is_stale:
+                    shutil.rmtree(path, ignore_errors=True)
+
+
+def _delete_all_but(folder: Path, names: tuple[str, ...]) -> None:
+    for path in folder.iterdir():
+        if path.name in names:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _flush(folder: Path) -> None:
+    """Make all that was written to a folder's file system durable, packages included."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,398 @@
+"""Extensions of image and volume: copied, installed once, and left out where they fail."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import packaging
+import pytest
+
+from scripts.common.pip_cache.log_statistics import read_runs
+from scripts.container.webui.extensions.extension_copies import LARGE
+from scripts.container.webui.extensions.installer import find_conflicts
+from tests.support.wheels import make_wheel
+from tests.support.worker import Worker
+
+SWALLOWS = (
+    "import launch\ntry:\n    launch.run_pip('install {0}')\nexcept RuntimeError:\n    pass\n"
+)
+DUMPS = """
+import os, pathlib
+pathlib.Path(__file__).with_name("env").write_text(repr(dict(os.environ)))
+"""
+WRITES = """
+from pathlib import Path
+Path(__file__).parents[1].joinpath("own.json").write_text("{}")
+"""
+CALLS = 'import launch\nlaunch.run_pip("install {0}", "{0}")\n'
+LAUNCH = """
+import subprocess, sys
+
+def run_pip(command, desc=None):
+    line = f'"{sys.executable}" -m pip {command} --prefer-binary'
+    done = subprocess.run(line, shell=True, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"Couldn't install {desc}: {done.stdout}{done.stderr}")
+"""
+
+
+class Place:
+    """A worker's image, volume and index, all of them folders."""
+
+    def __init__(self, tmp: Path) -> None:
+        self.tmp = tmp
+        self.volume, self.image, self.index = tmp / "volume", tmp / "image", tmp / "index"
+        self.index.mkdir()
+        self.workers: list[Worker] = []
+
+    def extension(self, name: str, *, baked: bool = False, **files: str) -> Path:
+        """Make an extension; a file's name has _ for / and ends without .py."""
+        folder = (self.image if baked else self.volume / "extensions") / name
+        for path, text in files.items():
+            file = folder / f"{path.replace('__', '/')}.py"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        return folder
+
+    def start(self, name: str = "w", **environment: str) -> Worker:
+        """Start a worker with folders of its own."""
+        folder = self.tmp / name
+        (folder / "webui").mkdir(parents=True, exist_ok=True)
+        (folder / "webui/launch.py").write_text(LAUNCH)
+        (folder / "worker/state.json").unlink(missing_ok=True)  # of a worker that was killed
+        settings = {
+            "VOLUME_DIR": str(self.volume),
+            "POD_VOLUME_DIR": str(self.tmp / "none"),
+            "IMAGE_EXTENSIONS": str(self.image),
+            "PIP_CACHE_DIR": str(self.volume / "pip"),
+            "PIP_CONFIG_FILE": os.devnull,
+            "PIP_NO_INDEX": "1",
+            "PIP_FIND_LINKS": str(self.index),
+            "HF_TOKEN": "hf_secret_of_the_worker",
+            "MY_SECRET_KEY": "secret_of_mine",
+        }
+        self.workers.append(Worker(folder, **{**settings, **environment}))
+        return self.workers[-1]
+
+    @property
+    def environments(self) -> list[str]:
+        """Names of what is in the folder of packages, without locks."""
+        folder = self.volume / ".cache/a1111/extensions"
+        return sorted(each.name for each in folder.glob("[!.]*"))
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    made = Place(tmp_path)
+    yield made
+    for worker in made.workers:
+        worker.stop()
+
+
+def writes(name: str) -> str:
+    """A script that leaves a file beside the data folder's extensions when it is loaded."""
+    return f"from pathlib import Path\nPath(__file__).parents[3].joinpath({name!r}).touch()\n"
+
+
+def test_a_baked_extension_gets_a_copy_that_it_may_write_into(place: Place) -> None:
+    baked = place.extension("presets", baked=True, scripts__presets=WRITES)
+    (baked / ".git/refs/heads").mkdir(parents=True)
+    (baked / ".git/HEAD").write_text("ref: refs/heads/main\n")
+    (baked / "weights.bin").write_bytes(b"\0" * LARGE)
+    (baked / "link.json").symlink_to("scripts/presets.py")
+    worker = place.start()
+    assert worker.ready().extensions == {"presets": ""}
+    copy = worker.dir / "data/extensions/presets"
+    assert (copy / "own.json").read_text() == "{}"
+    assert not (baked / "own.json").exists()
+    assert (copy / "weights.bin").readlink() == baked / "weights.bin"
+    assert (copy / "link.json").read_text() == WRITES
+    assert (copy / ".git/refs/heads").is_dir()
+    assert worker.seen["env"]["YOLO_AUTOINSTALL"] == "false"
+
+
+def test_without_extensions_the_environment_is_as_before(place: Place) -> None:
+    worker = place.start()
+    assert worker.ready().extensions == {}
+    assert not {"PYTHONFAULTHANDLER", "COMMANDLINE_ARGS", "U2NET_HOME"} & worker.seen["env"].keys()
+    assert not place.volume.exists()
+
+
+def test_a_copy_stays_with_what_was_written_until_its_source_changes(place: Place) -> None:
+    source = place.extension("presets", scripts__a=writes("loaded"))
+    place.start().ready()
+    copy = place.tmp / "w/worker/data/extensions/presets"
+    (copy / "saved").touch()
+    place.workers[0].stop()
+    place.start().ready()
+    assert (copy / "saved").exists()
+    place.workers[1].stop()
+    (source / "scripts/a.py").write_text("changed = True\n")
+    (copy.parents[1] / "extensions/own").mkdir()
+    place.start().ready()
+    assert not (copy / "saved").exists()
+    assert (copy / "scripts/a.py").read_text() == "changed = True\n"
+    shutil.rmtree(source)
+    place.workers[2].stop()
+    place.start().ready()
+    assert not copy.exists()
+    assert (copy.parent / "own").is_dir(), "a user's own folder is never removed"
+
+
+def test_an_extension_whose_ui_raises_is_left_out_and_the_rest_serves(place: Place) -> None:
+    place.extension(
+        "bad-ui", baked=True, scripts__a="def ui():\n    raise TypeError('no presets')\n"
+    )
+    place.extension("good", baked=True, scripts__a=writes("good"))
+    worker = place.start(RESTARTS="0")
+    state = worker.ready()
+    assert state.extensions == {"bad-ui": "TypeError: no presets", "good": ""}
+    assert state.restarts == 0
+    assert "event=extension-broken extension=bad-ui" in worker.log_text
+    assert "event=webui-died" not in worker.log_text
+    assert worker.draw().status == 200
+    health = subprocess.run(
+        [sys.executable, "-m", "scripts.container", "health"],
+        env=worker.env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert health.stdout.strip() == "ready, with broken extensions: bad-ui"
+    assert health.returncode == 0
+
+
+def test_the_next_start_tries_an_extension_again(place: Place) -> None:
+    bad = place.extension("bad-ui", scripts__a="def ui():\n    raise TypeError('no presets')\n")
+    place.start().ready()
+    place.workers[0].stop()
+    (bad / "scripts/a.py").write_text("def ui():\n    pass\n")
+    assert place.start().ready().extensions == {"bad-ui": ""}
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        (
+            {"preload": "import sys\ndef preload(parser):\n    sys.exit('no GPU')\n"},
+            "SystemExit: no GPU",
+        ),
+        ({"scripts__a": "import ctypes\nctypes.string_at(0)\n"}, "Segmentation fault"),
+        ({"scripts__a": "import os\nos.abort()\n"}, "Aborted"),
+        ({"scripts__a": "raise SystemExit(3)\n"}, "SystemExit: 3"),
+    ],
+)
+def test_an_extension_that_ends_the_webui_is_left_out(
+    place: Place, files: dict[str, str], reason: str
+) -> None:
+    place.extension("ends", baked=False, **files)
+    worker = place.start(RESTARTS="0")
+    assert worker.ready().extensions == {"ends": reason}
+
+
+def test_a_script_that_does_not_load_is_named_and_the_rest_of_it_serves(place: Place) -> None:
+    files = {"scripts__a": "import no_such_package\n", "scripts__b": writes("b")}
+    place.extension("half", baked=False, **files)
+    worker = place.start()
+    [reason] = worker.ready().extensions.values()
+    expected = "Error loading script: a.py: ModuleNotFoundError: No module named 'no_such_package'"
+    assert reason == expected
+    assert (worker.dir / "data/b").exists()
+
+
+def test_a_strict_worker_refuses_with_a_broken_extension(place: Place) -> None:
+    place.extension("bad-ui", scripts__a="def ui():\n    raise TypeError('no presets')\n")
+    worker = place.start(PREFLIGHT="strict")
+    assert worker.ended() == 3
+    assert 'event=refused reason="broken extensions: bad-ui"' in worker.log_text
+
+
+def test_a_flag_of_an_extension_that_is_left_out_does_not_end_the_webui(place: Place) -> None:
+    preload = (
+        "def preload(parser):\n    parser.add_argument('--extension-flag', action='store_true')\n"
+    )
+    place.extension("flagged", preload=preload, scripts__a="def ui():\n    raise TypeError\n")
+    worker = place.start(WEBUI_ARGS="--extension-flag", RESTARTS="0")
+    assert worker.ready().extensions == {"flagged": "TypeError"}
+
+
+def test_what_an_extension_on_the_volume_needs_is_installed_once(place: Place) -> None:
+    make_wheel(place.index, "newcomer", "2.0")
+    script = "import newcomer\n" + writes("loaded")
+    source = place.extension("needs", install=CALLS.format("newcomer"), scripts__a=script)
+    first = place.start("first")
+    assert first.ready().extensions == {"needs": ""}
+    assert (first.dir / "data/loaded").exists()
+    assert "event=extension-installed extension=needs packages=1" in first.log_text
+    assert sorted(path.name for path in source.iterdir()) == ["install.py", "scripts"]
+    shutil.rmtree(place.index)
+    second = place.start("second")
+    assert second.ready().extensions == {"needs": ""}
+    assert (second.dir / "data/loaded").exists()
+    assert "extension-install" not in second.log_text
+    assert len(place.environments) == 1
+    assert read_runs(place.volume / "pip").runs == 1
+
+
+def test_an_update_of_the_extension_is_installed_anew(place: Place) -> None:
+    make_wheel(place.index, "newcomer", "2.0")
+    source = place.extension("needs", install=CALLS.format("newcomer"))
+    place.start("first").ready()
+    (source / "install.py").write_text(CALLS.format("newcomer==2.0"))
+    worker = place.start("second")
+    worker.ready()
+    assert "event=extension-installed" in worker.log_text
+    assert len(place.environments) == 2
+
+
+def test_a_conflict_with_the_image_is_named_from_both_sides(place: Place) -> None:
+    make_wheel(place.index, "wants_old", requires=("packaging<5",))
+    make_wheel(place.index, "packaging", "4.0")
+    install = SWALLOWS.format("wants_old")
+    place.extension("conflicts", install=install, scripts__a=writes("loaded"))
+    place.extension("good", scripts__a=writes("good"))
+    worker = place.start()
+    reason = worker.ready().extensions["conflicts"]
+    assert reason == (
+        f"wants-old 1.0 depends on packaging<5, but the image has packaging {packaging.__version__}"
+    )
+    assert not (worker.dir / "data/loaded").exists()
+    assert (worker.dir / "data/good").exists()
+    assert worker.seen["env"]["EXTENSION_PACKAGES"] == ""
+    place.workers[0].stop()
+    again = place.start("again")
+    assert again.ready().extensions["conflicts"] == reason
+    assert "extension-installing" not in again.log_text, "a conflict is remembered"
+
+
+@pytest.mark.parametrize(
+    ("install", "reason"),
+    [
+        (
+            "import sys\nsys.exit('no compiler was found')\n",
+            "its installer failed: no compiler was found",
+        ),
+        (
+            SWALLOWS.format("nowhere"),
+            "install.py asks for nowhere, but it is not installed",
+        ),
+    ],
+)
+def test_an_installer_that_fails_is_named_and_tried_again(
+    place: Place, install: str, reason: str
+) -> None:
+    source = place.extension("fails", install=install)
+    assert place.start("first").ready().extensions == {"fails": reason}
+    assert place.environments == []
+    (source / "install.py").write_text("print('fine')\n")
+    assert place.start("second").ready().extensions == {"fails": ""}
+
+
+def test_no_secret_of_the_worker_reaches_an_installer(place: Place) -> None:
+    place.extension("prints", install=DUMPS)
+    worker = place.start(API_AUTH="user:password", RUNPOD_WEBHOOK_GET_JOB="x", WORKER_MODE="pod")
+    worker.ready()
+    seen = (worker.dir / "data/extensions/prints/env").read_text()
+    for text in ("hf_secret", "secret_of_mine", "user:password", "WEBHOOK"):
+        assert text not in seen
+    assert f"--data-dir {worker.dir}/data" in seen
+
+
+def test_what_an_installer_writes_into_its_folder_is_there_at_the_next_start(place: Place) -> None:
+    install = "import pathlib\npathlib.Path(__file__).with_name('made.json').write_text('made')\n"
+    place.extension("writes", install=install)
+    place.start("first").ready()
+    worker = place.start("second")
+    worker.ready()
+    assert (worker.dir / "data/extensions/writes/made.json").read_text() == "made"
+    assert "extension-installing" not in worker.log_text
+
+
+def test_off_leaves_volumes_alone(place: Place) -> None:
+    place.extension("needs", install="raise SystemExit('ran')\n")
+    assert place.start(VOLUME_EXTENSIONS="off").ready().extensions == {}
+
+
+def test_one_worker_installs_while_another_waits_and_says_so(place: Place) -> None:
+    make_wheel(place.index, "newcomer")
+    gate = place.tmp / "gate"
+    os.mkfifo(gate)
+    install = f"open({str(gate)!r}).read()\n" + CALLS.format("newcomer")
+    place.extension("slow", install=install, scripts__a="import newcomer\n")
+    first = place.start("first")
+    with gate.open("w"):  # opens when the installer reads
+        second = place.start("second")
+        waits = "another worker installs the packages of extension slow"
+        second.until(lambda: second.state.reason == waits, "waiting")
+    assert "event=extension-waits extension=slow" in second.log_text
+    assert first.ready().extensions == second.ready().extensions == {"slow": ""}
+    assert 'by="another worker"' in second.log_text
+
+
+def test_a_worker_killed_while_it_installs_leaves_nothing_that_is_used(place: Place) -> None:
+    make_wheel(place.index, "newcomer")
+    gate = place.tmp / "gate"
+    os.mkfifo(gate)
+    install = CALLS.format("newcomer") + f"open({str(gate)!r}).read()\n"
+    place.extension("slow", install=install, scripts__a="import newcomer\n")
+    first = place.start("first")
+    descriptor = os.open(gate, os.O_WRONLY)  # the package is installed now
+    first.process.send_signal(signal.SIGKILL)
+    first.process.wait()
+    os.close(descriptor)
+    [partial] = place.environments
+    assert partial.endswith(".partial")
+    second = place.start("second")
+    os.close(os.open(gate, os.O_WRONLY))
+    assert second.ready().extensions == {"slow": ""}
+    assert len(place.environments) == 1
+    assert place.environments != [partial]
+
+
+def test_an_installer_that_does_not_end_is_killed_in_time(place: Place) -> None:
+    place.extension("endless", install="import time\ntime.sleep(600)\n")
+    worker = place.start(READY_TIMEOUT="10")
+    began = time.monotonic()
+    assert worker.ready().extensions == {"endless": "its installer did not end in time"}
+    assert time.monotonic() - began < 10
+
+
+def test_of_two_versions_the_first_counts_if_the_other_extension_can_do_with_it(
+    place: Place,
+) -> None:
+    for version in ("1.0", "2.0"):
+        make_wheel(place.index, "shared", version)
+    place.extension("a", install=CALLS.format("shared==1.0"))
+    place.extension("b", install=CALLS.format("shared==2.0"))
+    place.extension("c", install=CALLS.format("shared"))
+    states = place.start().ready().extensions
+    assert states == {
+        "a": "",
+        "b": "install.py asks for shared==2.0, but shared 1.0 is installed",
+        "c": "",
+    }
+
+
+def test_only_the_ends_of_a_conflict_are_told() -> None:
+    lines = (
+        "ERROR: Cannot install a==1 and a==2 because these package versions have conflicting"
+        " dependencies.",
+        "",
+        "The conflict is caused by:",
+        "    a 2 depends on protobuf<5 and >=4.25.3",
+        "    a 1 depends on protobuf<5 and >=4.25.3",
+        "    The user requested (constraint) protobuf==3.20.3",
+        "",
+        "To fix this you could try to:",
+    )
+    log = "".join(f"2026-11-27T20:54:00,123 {line}\n" for line in lines)
+    assert find_conflicts(log) == [
+        "a 2 depends on protobuf<5 and >=4.25.3, but the image has protobuf 3.20.3"
+    ]
