@@ -18,6 +18,8 @@ from scripts.host.config.load import ROOT
 GROUPS: dict[str, list[Any]] = nox.project.load_toml(ROOT / "pyproject.toml")["dependency-groups"]
 OURS = {"scripts", "tests", "benchmarks", "noxfile", "tasks", "_typeshed"}
 IN_IMAGES = {"runpod", "torch", "xformers"}
+FOR_IMAGES = {"a1111", "extensions"}
+"""Folders of the tests' support with programs for the image's packages."""
 
 
 def declared(group: str) -> set[str]:
@@ -40,7 +42,8 @@ def imported(*places: str) -> Iterator[str]:
     for place in places:
         path = ROOT / place
         for source in [path] if path.is_file() else path.rglob("*.py"):
-            if "a1111" not in source.relative_to(ROOT).parts:  # programs for the image's packages
+            inner = source.relative_to(ROOT)
+            if not (inner.is_relative_to("tests/support") and FOR_IMAGES & {*inner.parts}):
                 yield from _imports(source)
 
 

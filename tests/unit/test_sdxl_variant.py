@@ -38,6 +38,6 @@ def test_the_vae_in_the_comments_is_a_whole_option(tmp_path: Path) -> None:
     uncommented = re.sub(r"^( +)# (?=- name|  |webui)", r"\1", block, flags=re.MULTILINE)
     (tmp_path / "config.yaml").write_text(f"{before}\n  sdxl:{uncommented}")
     config = load("sdxl", root=tmp_path).config
-    assert config.models[1].target == f"{MODELS}/VAE/model-fp16-fix.vae.safetensors"
+    assert config.models[1].target == f"{MODELS}/VAE/sd_xl_base_1.0-fp16-fix.vae.safetensors"
     assert config.models[1].size == 334_641_162
     assert config.webui.flags.remove == ("--no-half-vae",)
