@@ -12,6 +12,7 @@ import pytest
 
 from scripts.common.checks.api_checks import ApiSubject
 from scripts.common.checks.check import CheckResult
+from scripts.common.checks.images import decode_png
 from scripts.common.checks.model_checks import BakedModel, ModelSubject, model_checks
 from scripts.common.models.kinds import Kind, image_path
 from tests.support.webui import png as noise
@@ -36,7 +37,9 @@ class Worker:
     def __init__(self, *models: BakedModel, ignored: tuple[str, ...] = ()) -> None:
         self.models, self.ignored = models, ignored
         self.hidden: list[str] = []
-        self.log, self.caption = "", "a lighthouse"
+        self.log, self.captions = "", ["a lighthouse", "nothing"]
+        self.options: dict[str, Any] = {"interrogate_return_ranks": False, "other": 1}
+        self.set_options: list[dict[str, Any]] = []
         self.restored = 0  # number of the image that a face restorer answers with
         self.drawn: list[dict[str, Any]] = []
 
@@ -80,7 +83,8 @@ class Worker:
             answers={
                 "txt2img": self.txt2img,
                 "extra-single-image": self.extras,
-                "interrogate": {"caption": self.caption},
+                "interrogate": lambda body: {"caption": self.captions[self.is_grey(body["image"])]},
+                "options": self.change_options,
                 "sd-models": files,
                 "sd-vae": rows("vae", "model_name"),
                 "loras": rows("lora", "name"),
@@ -93,6 +97,15 @@ class Worker:
                 },
             }
         )
+
+    def is_grey(self, image: str) -> bool:
+        found = decode_png(base64.b64decode(image))
+        assert (found.width, found.height) == (16, 16)
+        return found.colours == 1
+
+    def change_options(self, body: Any) -> Any:
+        self.set_options += [body] if body else []
+        return self.options
 
     @contextmanager
     def hide(self, model: BakedModel) -> Iterator[None]:
@@ -205,19 +218,27 @@ def test_files_that_find_faces_are_no_restorer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("family", "caption", "outcome"),
+    ("family", "captions", "problem"),
     [
-        ("BLIP", "a lighthouse", "passed"),
-        ("BLIP", "a lighthouse<error>", "failed"),
-        ("BLIP", "", "failed"),
-        ("torch_deepdanbooru", "", "passed"),
+        ("BLIP", ["a lighthouse", "a wall"], ""),
+        ("BLIP", ["a lighthouse<error>", "a wall<error>"], "it failed"),
+        ("BLIP", ["a lighthouse", "<error>"], "it failed"),
+        ("BLIP", ["", "a wall"], "the caption is empty"),
+        ("BLIP", ["a lighthouse", "a lighthouse"], "of a grey image is the same"),
+        ("torch_deepdanbooru", ["(sea:0.502)", "(sea:0.498)"], ""),
+        ("torch_deepdanbooru", ["(sea:0.502)", "(sea:0.502)"], "of a grey image is the same"),
     ],
 )
-def test_an_interrogator_passes_with_a_caption(family: str, caption: str, outcome: str) -> None:
+def test_an_interrogator_passes_when_its_caption_depends_on_the_image(
+    family: str, captions: list[str], problem: str
+) -> None:
     worker = Worker(baked("interrogate", "weights.pth", family))
-    worker.caption = caption
+    worker.captions = captions
     [result] = worker.check()
-    assert result.outcome == outcome, result.evidence
+    assert (result.outcome == "failed") == bool(problem)
+    assert problem in result.evidence
+    assert worker.set_options[0]["interrogate_return_ranks"] is True
+    assert worker.set_options[1:] == [{"interrogate_return_ranks": False}]
 
 
 def test_without_further_models_the_reason_is_given() -> None:

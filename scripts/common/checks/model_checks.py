@@ -12,9 +12,10 @@ from pathlib import PurePosixPath
 from typing import Any, Final
 
 from scripts.common.checks.api_checks import ApiSubject
-from scripts.common.checks.api_requests import get_json, post, process
+from scripts.common.checks.api_requests import get_json, process
 from scripts.common.checks.check import Check, CheckSkipped, judge
 from scripts.common.checks.images import Png, difference
+from scripts.common.checks.interrogator_check import judge_interrogator
 from scripts.common.diagnostics.error import UserError
 from scripts.common.diagnostics.table import find_failure
 from scripts.common.gpu.judge import Judgement
@@ -236,15 +237,9 @@ def _restores(model: BakedModel, subject: ModelSubject) -> Judgement:
 
 
 def _describes(model: BakedModel, subject: ModelSubject) -> Judgement:
-    """Have an image described: A1111 answers 200 with <error> where clip fails, else with a 500."""
+    """Have an image described, and a grey one."""
     image = subject.api.first_image.get().png
-    fields = {"image": image.base64, "model": model.label}
-    caption = str(post(subject.api.client, "/sdapi/v1/interrogate", fields).get("caption") or "")
-    if "<error>" in caption:
-        return judge(caption, "it failed; the log says why", _UNUSED)
-    if not caption and model.label == "clip":
-        return judge("", "the caption is empty", _UNUSED)
-    return judge(caption or "it ran, and found no tag that applies")
+    return judge_interrogator(subject.api.client, image, model.label)
 
 
 def _require_listed(subject: ModelSubject, route: str, key: str, name: str) -> None:

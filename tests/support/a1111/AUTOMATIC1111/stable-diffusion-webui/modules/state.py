@@ -21,6 +21,9 @@ from modules.engines import Engine, Picture
 
 DEFAULTS: dict[str, object] = {
     "sd_model_checkpoint": None,
+    "interrogate_return_ranks": False,
+    "interrogate_deepbooru_score_threshold": 0.5,
+    "deepbooru_sort_alpha": True,
     "sd_checkpoint_hash": "",
     "sd_checkpoints_limit": 1,
     "sd_vae": "Automatic",
