@@ -331,9 +331,11 @@ def urls(inputs: BuildInputs, setting: str, *local: str) -> list[str]:
 
 
 def test_every_mirror_setting_changes_where_is_asked(inputs: Resolve) -> None:
-    settings = ("github", "huggingface", "pytorch", "python", "apt", "apk")
+    files = ("googleapis", "openaipublic", "heibox")
+    settings = ("github", "huggingface", "pytorch", "python", "apt", "apk", *files)
     define = [f"mirrors.{name}=http://{name}.invalid/x" for name in settings]
-    requests = plan_requests(inputs(*define, "mirrors.registry=registry.invalid"))
+    features = "features=[interrogate, upscale-ldsr, faces]"
+    requests = plan_requests(inputs(*define, features, "mirrors.registry=registry.invalid"))
     for request in requests:
         assert request.url.split("/")[2] == f"{request.setting}.invalid"
     assert {request.setting for request in requests} == {*settings, "registry"}

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from scripts.common.models.weights import FEATURES
+from scripts.common.diagnostics.error import UserError
+from scripts.common.models.weights import FEATURES, auxiliary_weights
 from scripts.host.build.image_labels import LICENCES_LABEL
 from scripts.host.build.inputs import resolve
+from scripts.host.config.addresses import SITES, find_site
 from scripts.host.config.load import LoadedConfig
 from scripts.host.config.lock import Lock, update_lock
 from scripts.host.models.artifacts import artifacts_of
@@ -190,6 +192,46 @@ def pinned_taesd(root: Path, mirror: tuple[str, Path], content: bytes) -> Loaded
     }
     update_lock(root, lambda _: Lock(models=pins))
     return loaded
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_each_site_has_a_mirror(tmp_path: Path, site: str) -> None:
+    root = make_checkout(tmp_path, CHECKPOINT, features=["interrogate", "upscale-ldsr", "faces"])
+    loaded = loaded_from(root, f"mirrors.{site}=https://mirror.example/there/")
+    usual = loaded_from(root)
+    moved = {
+        before.spec.url: after.spec.url
+        for before, after in zip(
+            artifacts_of(usual, usual.config.all_models),
+            artifacts_of(loaded, loaded.config.all_models),
+            strict=True,
+        )
+        if before.spec.url != after.spec.url
+    }
+    assert moved
+    assert moved == {
+        url: url.replace(SITES[site], "https://mirror.example/there")
+        for url in (each.spec.url for each in artifacts_of(usual, usual.config.all_models))
+        if url.startswith(SITES[site])
+    }
+
+
+def test_no_file_of_a_feature_comes_from_a_site_without_a_mirror() -> None:
+    assert {find_site(weight.url) for weight in auxiliary_weights() if weight.url} == {*SITES}
+
+
+def test_a_feature_is_fetched_from_the_mirror_of_its_site(
+    tmp_path: Path, mirror: tuple[str, Path]
+) -> None:
+    url, folder = mirror
+    file = folder / "f/31a76b13ea27482981b4/index.html"  # as a site answers that has no file names
+    file.parent.mkdir(parents=True)
+    file.write_text("model: {}\n")
+    loaded = configured(tmp_path / "c", ["upscale-ldsr"], mirrors={"heibox": url})
+    model = next(each for each in loaded.config.all_models if each.name == "ldsr-project")
+    hub, store, mirrors = Hub.from_config(loaded), Store(loaded.store), loaded.config.mirrors
+    with pytest.raises(UserError, match="ldsr-project: feature upscale-ldsr says sha256"):
+        find_model_files(model, mirrors, hub, store)
 
 
 def test_a_file_without_checksum_is_refused_unpinned(tmp_path: Path) -> None:

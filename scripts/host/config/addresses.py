@@ -6,11 +6,18 @@ password.
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-GITHUB: Final = "https://github.com"
+SITES: Final[Mapping[str, str]] = {
+    "github": "https://github.com",
+    "googleapis": "https://storage.googleapis.com",
+    "openaipublic": "https://openaipublic.azureedge.net",
+    "heibox": "https://heibox.uni-heidelberg.de",
+}
+"""Sites of the files of features, the Hub apart, by the key of `mirrors` that replaces each."""
 
 _REGISTRY = re.compile(r"[^\s/@]+(/[^\s/@]+)*/*")
 
@@ -58,10 +65,9 @@ def check_credentials(url: str) -> str:
     return url
 
 
-def apply_mirror(url: str, github: str) -> str:
-    """Return the address of a file below github.com on the mirror of it; any other unchanged."""
-    below = url.removeprefix(f"{GITHUB}/")
-    return url if below == url else f"{github}/{below}"
+def find_site(url: str) -> str:
+    """Return the key of the site that a URL belongs to; empty for any other."""
+    return next((key for key, site in SITES.items() if url.startswith(f"{site}/")), "")
 
 
 def file_name(url: str) -> str:

@@ -104,8 +104,14 @@ class Webui(Section):
 class Mirrors(Section):
     """Addresses of outside sources."""
 
-    github: Url = addresses.GITHUB
+    github: Url = addresses.SITES["github"]
     """Prefix of owner/name sources, and of the files of features."""
+    googleapis: Url = addresses.SITES["googleapis"]
+    """Site of BLIP, a file of feature interrogate."""
+    openaipublic: Url = addresses.SITES["openaipublic"]
+    """Site of CLIP, a file of feature interrogate."""
+    heibox: Url = addresses.SITES["heibox"]
+    """Site of the files of feature upscale-ldsr."""
     huggingface: Url = "https://huggingface.co"
     """Hub endpoint."""
     civitai: Url = "https://civitai.com"
@@ -122,6 +128,11 @@ class Mirrors(Section):
     """Registry prefix put before base images, such as host:5000."""
     ca_bundle: str | None = None
     """PEM file trusted by every download, on the host and in builds."""
+
+    def apply(self, url: str) -> str:
+        """Return the address of a feature's file on the mirror of its site."""
+        site = addresses.find_site(url)
+        return f"{getattr(self, site)}{url.removeprefix(addresses.SITES[site])}" if site else url
 
 
 class Store(Section):

@@ -20,6 +20,8 @@ from scripts.common.fetch.http import TrustingAdapter, root_cause, ssl_context
 from scripts.common.fetch.spec import redact_url
 from scripts.common.run import run_program
 from scripts.host.build.inputs import BuildInputs
+from scripts.host.config.addresses import find_site
+from scripts.host.config.features import FeatureModel
 from scripts.host.git_sources import source_url
 
 _TIMEOUT: Final = 10.0  # seconds without a byte
@@ -87,6 +89,8 @@ def plan_requests(
         if artifact.repo:
             url = f"{mirrors.huggingface}/api/models/{artifact.repo}"
             planned.append(Request("huggingface", url, _LOCKED))
+        elif isinstance(artifact.model, FeatureModel) and (site := find_site(artifact.source)):
+            planned.append(Request(site, artifact.spec.url))
     for index in find_indexes(mirrors.python):
         planned.append(Request("python", f"{index}/setuptools/"))
     if mirrors.pytorch:

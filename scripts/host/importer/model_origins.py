@@ -16,9 +16,9 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.http import RetryableError, open_url
 from scripts.common.fetch.spec import RetryPolicy, redact_url
 from scripts.common.models.weights import AuxiliaryWeight, auxiliary_weights
-from scripts.host.config.addresses import apply_mirror
 from scripts.host.config.load import LoadedConfig, load_variants
 from scripts.host.config.model_schema import HubSource, Model
+from scripts.host.config.schema import Mirrors
 from scripts.host.models.artifacts import Artifact, artifacts_of
 from scripts.host.models.hub_client import Hub, list_lfs_files
 
@@ -64,8 +64,7 @@ def find_origins(
         warn: called with what could not be asked.
     """
     variants = load_variants(root=loaded.root)
-    github = loaded.config.mirrors.github
-    found = {**_from_weights(github), **_from_config([*variants, loaded])}
+    found = {**_from_weights(loaded.config.mirrors), **_from_config([*variants, loaded])}
     found = {sha256: found[sha256] for sha256 in hashes if sha256 in found}
     if not offline and (unknown := [each for each in hashes if each not in found]):
         listed = _from_hub(loaded, warn)
@@ -75,11 +74,11 @@ def find_origins(
     return found
 
 
-def _from_weights(github: str) -> dict[str, Origin]:
+def _from_weights(mirrors: Mirrors) -> dict[str, Origin]:
     def source(weight: AuxiliaryWeight) -> Source:
         if weight.hub:
             return {"hub": weight.hub, "file": weight.file, "revision": weight.revision}
-        return {"url": apply_mirror(weight.url, github)}
+        return {"url": mirrors.apply(weight.url)}
 
     rows = (row for row in auxiliary_weights() if row.sha256)
     return {row.sha256: Origin(source(row), "weights", row.licence) for row in rows}

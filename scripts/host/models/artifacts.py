@@ -10,7 +10,6 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.file_format import refuse_pickle
 from scripts.common.fetch.spec import ArtifactSpec, redact_url
 from scripts.common.models.kinds import COMPANION_SUFFIXES
-from scripts.host.config.addresses import apply_mirror
 from scripts.host.config.features import FeatureModel
 from scripts.host.config.load import LoadedConfig
 from scripts.host.config.lock import LockedFile, LockedModel
@@ -141,7 +140,7 @@ def model_artifacts(
         urls = {file: hub_url(endpoint, source.hub, revision, file) for file in model.files}
     else:
         is_ours = isinstance(model, FeatureModel)  # an address in config.yaml is used as it is
-        address = apply_mirror(source.url, mirrors.github) if is_ours else source.url
+        address = mirrors.apply(source.url) if is_ours else source.url
         host = urlsplit(address).hostname or ""
         variable = "TOKEN_" + re.sub(r"[^A-Z0-9]", "_", host.upper())
         urls = dict.fromkeys(model.files, address)
