@@ -11,8 +11,9 @@ from pathlib import PurePosixPath
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+GITHUB: Final = "https://github.com"
 SITES: Final[Mapping[str, str]] = {
-    "github": "https://github.com",
+    "github": GITHUB,
     "googleapis": "https://storage.googleapis.com",
     "openaipublic": "https://openaipublic.azureedge.net",
     "heibox": "https://heibox.uni-heidelberg.de",
@@ -63,6 +64,12 @@ def check_credentials(url: str) -> str:
             "expected an address without user and password, which the image's history would show"
         )
     return url
+
+
+def apply_mirror(url: str, github: str) -> str:
+    """Return the address of what lies below github.com on the mirror of it; any other unchanged."""
+    below = url.removeprefix(f"{GITHUB}/")
+    return url if below == url else f"{github}/{below}"
 
 
 def find_site(url: str) -> str:

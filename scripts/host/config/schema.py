@@ -104,7 +104,7 @@ class Webui(Section):
 class Mirrors(Section):
     """Addresses of outside sources."""
 
-    github: Url = addresses.SITES["github"]
+    github: Url = addresses.GITHUB
     """Prefix of owner/name sources, and of the files of features."""
     googleapis: Url = addresses.SITES["googleapis"]
     """Site of BLIP, a file of feature interrogate."""
