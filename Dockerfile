@@ -149,6 +149,7 @@ RUN --mount=type=cache,target=/root/.cache/uv --mount=type=bind,from=certificate
     --mount=type=bind,from=locks,source=/locks/large.txt,target=/requirements.txt \
     --mount=type=bind,source=scripts/image/install-packages,target=/build/install-packages \
     --mount=type=bind,source=scripts/image/slim.py,target=/build/slim.py \
+    --mount=type=bind,source=scripts/image/fix-times,target=/build/fix-times \
     /build/install-packages /opt/webui /requirements.txt
 
 FROM python AS packages
@@ -157,6 +158,7 @@ RUN --mount=type=cache,target=/root/.cache/uv --mount=type=bind,from=certificate
     --mount=type=bind,from=locks,source=/locks/rest.txt,target=/requirements.txt \
     --mount=type=bind,source=scripts/image/install-packages,target=/build/install-packages \
     --mount=type=bind,source=scripts/image/slim.py,target=/build/slim.py \
+    --mount=type=bind,source=scripts/image/fix-times,target=/build/fix-times \
     --mount=type=bind,from=clip,source=/clip,target=/clip \
     /build/install-packages /opt/webui /requirements.txt /clip
 
@@ -175,6 +177,7 @@ RUN --mount=type=cache,target=/root/.cache/uv --mount=type=bind,from=certificate
     --mount=type=bind,source=requirements/runpod.txt,target=/runpod.txt \
     --mount=type=bind,source=scripts/image/install-packages,target=/build/install-packages \
     --mount=type=bind,source=scripts/image/slim.py,target=/build/slim.py \
+    --mount=type=bind,source=scripts/image/fix-times,target=/build/fix-times \
     /build/install-packages /opt/runpod /runpod.txt
 
 
@@ -185,12 +188,12 @@ RUN --mount=type=bind,source=scripts/image/compile,target=/build/compile \
     /build/compile /stable-diffusion-webui
 
 
-# --- worker: the container's scripts likewise, with times that do not depend on the checkout ------
+# --- worker: the container's scripts likewise, with times and modes that no checkout decides --------
 FROM python AS worker
 COPY scripts/common /opt/worker/scripts/common
 COPY scripts/container /opt/worker/scripts/container
 RUN --mount=type=bind,source=scripts/image/compile,target=/build/compile \
-    find /opt/worker -exec touch -d @0 {} + \
+    chmod -R u=rwX,go=rX /opt/worker && find /opt/worker -exec touch -d @0 {} + \
     && /build/compile /opt/worker
 
 
@@ -207,17 +210,26 @@ ENV DEBIAN_FRONTEND=noninteractive \
 # inside. The base image's release decides the versions.
 ARG APT_MIRROR=
 RUN --mount=type=bind,source=scripts/image/apt-install,target=/build/apt-install \
-    --mount=type=bind,from=certificates,target=/run/secrets \
+    --mount=type=bind,source=scripts/image/fix-times,target=/build/fix-times \
+    --mount=type=bind,from=certificates,target=/build/certificates \
     --mount=type=cache,target=/var/cache/apt,sharing=locked \
     --mount=type=cache,target=/var/lib/apt,sharing=locked \
+    --mount=type=tmpfs,target=/var/log --mount=type=tmpfs,target=/var/cache/ldconfig \
+    began=$(mktemp); \
     /build/apt-install fonts-dejavu-core git libglib2.0-0 libtcmalloc-minimal4 libx11-6 procps tini \
-        --files-of libgl1 libglvnd0 libglx0
+        --files-of libgl1 libglvnd0 libglx0 \
+    && /build/fix-times --since "$began"
 
-# The serving processes are never root: the supervisor starts them as this user.
-RUN groupadd --gid 1000 worker \
+# The serving processes are never root: the supervisor starts them as this user. chage leaves out the
+# day of its making.
+RUN --mount=type=bind,source=scripts/image/fix-times,target=/build/fix-times \
+    began=$(mktemp); \
+    groupadd --gid 1000 worker \
     && useradd --uid 1000 --gid worker --create-home --shell /bin/bash worker \
+    && chage --lastday -1 worker \
     && mkdir -p /opt/extensions /opt/runpod /opt/webui /opt/worker/scripts/common \
-        /opt/worker/scripts/container /stable-diffusion-webui
+        /opt/worker/scripts/container /stable-diffusion-webui \
+    && /build/fix-times --since "$began"
 
 # A new package or script never re-uploads the model, nor the reverse: --link layers stand on
 # nothing. An engine that makes them one upon the other all the same makes the same ones again,
