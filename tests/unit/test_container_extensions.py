@@ -17,6 +17,7 @@ import pytest
 from scripts.common.pip_cache.log_statistics import read_runs
 from scripts.container.webui.extensions.extension_copies import LARGE
 from scripts.container.webui.extensions.installer import find_conflicts
+from tests.support.namespaces import needs_namespaces
 from tests.support.wheels import make_wheel
 from tests.support.worker import Worker
 
@@ -281,7 +282,8 @@ def test_a_conflict_with_the_image_is_named_from_both_sides(place: Place) -> Non
         ),
         (
             SWALLOWS.format("nowhere"),
-            "install.py asks for nowhere, but it is not installed",
+            "install.py asks for nowhere, but it is not installed"
+            " (No matching distribution found for nowhere)",
         ),
     ],
 )
@@ -338,19 +340,19 @@ def test_one_worker_installs_while_another_waits_and_says_so(place: Place) -> No
 
 def test_a_worker_killed_while_it_installs_leaves_nothing_that_is_used(place: Place) -> None:
     make_wheel(place.index, "newcomer")
-    gate = place.tmp / "gate"
-    os.mkfifo(gate)
-    install = CALLS.format("newcomer") + f"open({str(gate)!r}).read()\n"
+    gates = [place.tmp / "gate-1", place.tmp / "gate-2"]
+    for gate in gates:
+        os.mkfifo(gate)
+    install = CALLS.format("newcomer") + "import os\nopen(os.environ['GATE']).read()\n"
     place.extension("slow", install=install, scripts__a="import newcomer\n")
-    first = place.start("first")
-    descriptor = os.open(gate, os.O_WRONLY)  # the package is installed now
-    first.process.send_signal(signal.SIGKILL)
-    first.process.wait()
-    os.close(descriptor)
-    [partial] = place.environments
+    first = place.start("first", GATE=str(gates[0]))
+    with gates[0].open("w"):  # the package is installed when the installer reads
+        first.process.send_signal(signal.SIGKILL)
+        first.process.wait()
+        [partial] = place.environments
     assert partial.endswith(".partial")
-    second = place.start("second")
-    os.close(os.open(gate, os.O_WRONLY))
+    second = place.start("second", GATE=str(gates[1]))
+    gates[1].open("w").close()
     assert second.ready().extensions == {"slow": ""}
     assert len(place.environments) == 1
     assert place.environments != [partial]
@@ -362,6 +364,39 @@ def test_an_installer_that_does_not_end_is_killed_in_time(place: Place) -> None:
     began = time.monotonic()
     assert worker.ready().extensions == {"endless": "its installer did not end in time"}
     assert time.monotonic() - began < 10
+
+
+@needs_namespaces
+def test_a_full_volume_is_named_and_the_rest_serves(place: Place) -> None:
+    make_wheel(place.index, "newcomer", files={"newcomer.bin": os.urandom(8_000_000)})
+    source = place.extension("needs", install=CALLS.format("newcomer"))
+    place.extension("good", baked=True, scripts__a=writes("good"))
+    # A worker that alone sees a volume of 4 MB, with the extension on it.
+    inside = (
+        f"cp -r {source} {place.tmp} && mount -t tmpfs -o size=4m none {place.volume}"
+        f" && mkdir {place.volume}/extensions && cp -r {place.tmp}/needs {place.volume}/extensions"
+    )
+    python = place.tmp / "python"
+    python.write_text(
+        "#!/bin/sh\nexec unshare --user --map-root-user --mount"
+        f' sh -c \'{inside} && exec {sys.executable} "$@"\' sh "$@"\n'
+    )
+    python.chmod(0o755)
+    worker = place.start(python=str(python))
+    reason = worker.ready().extensions["needs"]
+    assert "no space left on device" in reason.lower()
+    assert (worker.dir / "data/good").exists()
+    assert worker.draw().status == 200
+
+
+def test_a_volume_that_vanishes_is_named_and_the_rest_serves(place: Place) -> None:
+    install = f"import shutil\nshutil.rmtree({str(place.volume)!r})\n"
+    place.extension("vanishes", install=install)
+    place.extension("good", baked=True, scripts__a=writes("good"))
+    worker = place.start()
+    states = worker.ready().extensions
+    assert states["good"] == ""
+    assert states["vanishes"].startswith("its packages cannot be installed: no such file")
 
 
 def test_of_two_versions_the_first_counts_if_the_other_extension_can_do_with_it(

@@ -130,9 +130,7 @@ class Installations:
         folders = [str(self._folder(each)) for each in (*chosen, name)]
         requests = str(self._environments[name] / REQUESTS)
         try:
-            found = self._installer.report(
-                self._settings.worker_dir, "requests", requests, folders[-1], *folders
-            )
+            found = self._installer.report("requests", requests, folders[-1], *folders)
         except (UserError, OSError) as error:
             return str(error)
         return "; ".join(found["unsatisfied"])

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,11 @@ REQUESTS: Final = "requests.jsonl"
 """Recorded calls of pip, in the environment's folder."""
 
 CONSTRAINTS: Final = "constraints.txt"
-"""Versions of the image, likewise."""
+"""Versions of the image, for pip."""
+
+_SCRATCH: Final = "extension-install"
+"""Folder in WORKER_DIR: not on the volume, which may be full, so that what failed is known."""
+
 
 _REPORT: Final = "scripts.container.webui.extensions.package_report"
 _CODE_ROOT: Final = Path(__file__).resolve().parents[4]
@@ -98,7 +103,7 @@ class Installer:
             UserError: it does not say.
             OSError: a file cannot be written.
         """
-        return ImagePackages(**self.report(self.settings.worker_dir, "image"))
+        return ImagePackages(**self.report("image"))
 
     def install(self, extension: Path, environment: Path, image: ImagePackages) -> Outcome:
         """Make an environment and run an extension's installer in it.
@@ -115,6 +120,10 @@ class Installer:
             UserError: the environment cannot be made, or compared.
             OSError: a file cannot be written.
         """
+        scratch = self.settings.worker_dir / _SCRATCH
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        (scratch / CONSTRAINTS).write_text(image.constraints, encoding="utf-8")
         self._make_environment(environment, image)
         pip_log = Path(self.env["PIP_LOG"])
         before = pip_log.stat().st_size if pip_log.exists() else 0
@@ -123,50 +132,50 @@ class Installer:
             arguments = [str(extension / "install.py")]
         else:
             arguments = ["-m", "pip", "install", "-r", str(extension / "requirements.txt")]
-        output = environment / "install.log"
+        output = scratch / "install.log"
         command = [str(environment / "bin/python"), *arguments]
         status = self._run(command, env, self.settings.webui_dir, output)
         if status is None:
             return Outcome("its installer did not end in time")
-        own_folder = str(image.site_folder(environment))
-        found = self.report(environment, "requests", str(environment / REQUESTS), own_folder)
-        conflicts = find_conflicts(_read_from(pip_log, before))
-        unsatisfied = found["unsatisfied"]
-        problem = "; ".join(conflicts or unsatisfied) if unsatisfied else ""
-        if status and not problem:
-            problem = f"its installer failed: {_last_line(output)}"
+        requests, own_folder = scratch / REQUESTS, str(image.site_folder(environment))
+        found = self.report("requests", str(requests), own_folder)
+        if requests.exists():
+            shutil.copyfile(requests, environment / REQUESTS)
+        text = _read_from(pip_log, before) + output.read_text(encoding="utf-8", errors="replace")
+        conflicts, unsatisfied = find_conflicts(text), "; ".join(found["unsatisfied"])
+        problem = "; ".join(conflicts) if unsatisfied and conflicts else unsatisfied
+        if problem and not conflicts:
+            problem += find_error(text)
+        elif status and not problem:
+            problem = f"its installer failed: {_last_line(output)[-_SHOWN:]}"
         return Outcome(problem, bool(unsatisfied and conflicts), found["packages"])
 
-    def report(self, folder: Path, *arguments: str) -> dict[str, Any]:
-        """Run `package_report` on the WebUI's Python.
-
-        Args:
-            folder: that may be written to.
-            arguments: of the report.
+    def report(self, *arguments: str) -> dict[str, Any]:
+        """Run `package_report` on the WebUI's Python with arguments.
 
         Raises:
             UserError: it failed.
             OSError: a file cannot be written.
         """
+        folder = self.settings.worker_dir
         output = folder / "packages.json"
         env = {**_tool_environment(self.env), "PYTHONPATH": str(_CODE_ROOT)}
         command = [str(self.settings.webui_python), "-m", _REPORT, *arguments]
-        if self._run(command, env, folder, output):
-            raise UserError(f"the packages cannot be compared: {_last_line(output)}")
-        report: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))
+        status, line = self._run(command, env, folder, output), _last_line(output)
+        if status != 0:
+            raise UserError(f"the packages cannot be compared: {line}")
+        report: dict[str, Any] = json.loads(line)
         return report
 
     def _make_environment(self, environment: Path, image: ImagePackages) -> None:
-        environment.mkdir(parents=True)
-        python = str(self.settings.webui_python)
+        python, folder = str(self.settings.webui_python), self.settings.worker_dir
         command = [python, "-m", "venv", "--without-pip", str(environment)]
-        output = environment / "install.log"
-        if self._run(command, _tool_environment(self.env), environment, output):
+        output = folder / _SCRATCH / "venv.log"
+        if self._run(command, _tool_environment(self.env), folder, output) != 0:
             raise UserError(f"no environment can be made: {_last_line(output)}")
         # Code, not a path: so the .pth files in the image's folder count, too.
         line = f"import site; site.addsitedir({image.folder!r})\n"
         (image.site_folder(environment) / "_image.pth").write_text(line, encoding="utf-8")
-        (environment / CONSTRAINTS).write_text(image.constraints, encoding="utf-8")
 
     def _run(
         self, command: Sequence[str], env: Mapping[str, str], cwd: Path, output: Path
@@ -192,7 +201,8 @@ def installer_environment(
     common = webui_environment(env, settings)
     kept = {name: value for name, value in common.items() if not _SECRET.search(name)}
     kept.pop("LD_PRELOAD", None)
-    constraints = f"{environment / CONSTRAINTS} {env.get('PIP_CONSTRAINT', '')}".strip()
+    scratch = settings.worker_dir / _SCRATCH
+    constraints = f"{scratch / CONSTRAINTS} {env.get('PIP_CONSTRAINT', '')}".strip()
     return {
         **kept,
         "PATH": f"{environment / 'bin'}{os.pathsep}{env.get('PATH', '')}",
@@ -204,7 +214,7 @@ def installer_environment(
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PIP_NO_INPUT": "1",
         "PIP_REQUIRE_VIRTUALENV": "1",
-        "PIP_RECORDER_LOG": str(environment / REQUESTS),
+        "PIP_RECORDER_LOG": str(scratch / REQUESTS),
         "GIT_TERMINAL_PROMPT": "0",
     }
 
@@ -233,6 +243,12 @@ def find_conflicts(log: str) -> list[str]:
     return list(dict.fromkeys(conflicts))
 
 
+def find_error(log: str) -> str:
+    """Return pip's last error in brackets, after a space; empty where there is none."""
+    errors = re.findall(r"ERROR: (.+)", log)
+    return f" ({errors[-1].strip()[:_SHOWN]})" if errors else ""
+
+
 def _reword(cause: str) -> str:
     image = re.sub(
         r"The user requested \(constraint\) (\S+?)==(\S+)", r"the image has \1 \2", cause
@@ -251,4 +267,4 @@ def _read_from(path: Path, start: int) -> str:
 
 def _last_line(output: Path) -> str:
     lines = [line for line in output.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1].strip()[-_SHOWN:] if lines else "it printed nothing"
+    return lines[-1].strip() if lines else "it printed nothing"

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.files import NO_LOCKS, open_locked, write_atomically
+from scripts.common.files import NO_LOCKS, open_locked
 from scripts.common.models.folder_listing import describe_error
 from scripts.container.webui.extensions.extension_copies import copy_changes, list_states
 from scripts.container.webui.extensions.extension_identity import describe_source
@@ -34,7 +34,6 @@ _FORMAT: Final = 1  # of an environment; another one makes all workers install a
 _KEY_LENGTH: Final = 24
 _DAY: Final = 86_400.0  # seconds; a conflict is believed that long, since the index may change
 _UNUSED: Final = 30 * _DAY  # after which an older environment of the extension is deleted
-_KEPT: Final = ("install.log", "requests.jsonl", _RECORD)  # of an installation that failed
 
 
 @dataclass(frozen=True)
@@ -142,11 +141,15 @@ class PackageStore:
             if outcome.problem:
                 if not outcome.is_lasting:
                     return record
-                _delete_all_but(partial, _KEPT)
+                shutil.rmtree(partial)
+                partial.mkdir()
             elif extension.origin != "data-folder":
                 copy_changes(folder, partial / _ADDED, before)
-            write_atomically(partial / _RECORD, json.dumps(asdict(record)), is_durable=True)
+            # Without a parent to be made: what is gone with a volume must not come back empty.
+            (partial / _RECORD).write_text(json.dumps(asdict(record)), encoding="utf-8")
             _flush(partial)
+            if not outcome.problem:
+                self.packages(partial).stat()
             shutil.rmtree(environment, ignore_errors=True)  # an old conflict
             partial.rename(environment)
             return record
@@ -195,16 +198,6 @@ class PackageStore:
                     is_stale = now - (path / _RECORD).stat().st_mtime > _UNUSED
                 if is_stale:
                     shutil.rmtree(path, ignore_errors=True)
-
-
-def _delete_all_but(folder: Path, names: tuple[str, ...]) -> None:
-    for path in folder.iterdir():
-        if path.name in names:
-            continue
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
 
 
 def _flush(folder: Path) -> None:
