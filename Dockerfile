@@ -9,6 +9,8 @@
 
 ARG BASE_DOWNLOAD=alpine/git:2.43.0
 ARG BASE_RUNTIME=pytorch/pytorch:2.7.0-cuda12.8-cudnn9-runtime
+# Where the image takes extensions from: `installed` where there are any, after their installers ran.
+ARG EXTENSIONS_STAGE=extensions
 
 
 # --- download: the checkpoint and the tokenizer, from the Hub, proven whole -----------------------
@@ -136,6 +138,7 @@ ENV PATH=/tools/bin:$PATH UV_LINK_MODE=copy
 
 # --- locks: half of the packages' bytes are in five of them, and those are installed apart ---------
 FROM ${BASE_DOWNLOAD} AS locks
+ARG GITHUB=https://github.com
 ARG REQUIREMENTS=requirements/cuda128.txt
 RUN --mount=type=bind,source=${REQUIREMENTS},target=/requirements.txt \
     --mount=type=bind,source=scripts/image/split-lock,target=/build/split-lock \
@@ -188,6 +191,31 @@ RUN --mount=type=bind,source=scripts/image/compile,target=/build/compile \
     /build/compile /stable-diffusion-webui
 
 
+# --- installed: the extensions, after each one's installer ran once; skipped where there are none --
+FROM python AS installing
+COPY --from=extensions / /opt/extensions/
+ARG REQUIREMENTS=requirements/cuda128.txt
+# Without a network, and what it sees is read-only but the extensions: pip answers from what is
+# installed. The WebUI's folder may be written, and is not kept: a shell makes a file of an unquoted
+# `>=1.0` there.
+RUN --network=none \
+    --mount=type=bind,from=checked,source=/opt/webui,target=/opt/webui \
+    --mount=type=bind,from=large,source=/opt/webui,target=/large \
+    --mount=type=bind,from=webui,source=/stable-diffusion-webui,target=/stable-diffusion-webui,rw \
+    --mount=type=bind,from=models,target=/models \
+    --mount=type=bind,source=${REQUIREMENTS},target=/requirements.txt \
+    --mount=type=bind,source=scripts/common,target=/build/scripts/common \
+    --mount=type=bind,source=scripts/image/install-extensions.py,target=/build/install-extensions.py \
+    PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/build /opt/webui/bin/python /build/install-extensions.py \
+        /opt/extensions /stable-diffusion-webui /requirements.txt /models \
+        /large/lib/python3.11/site-packages
+
+FROM scratch AS installed
+COPY --from=installing /opt/extensions /
+
+FROM ${EXTENSIONS_STAGE} AS baked
+
+
 # --- worker: the container's scripts likewise, with times and modes that no checkout decides --------
 FROM python AS worker
 COPY scripts/common /opt/worker/scripts/common
@@ -236,7 +264,7 @@ RUN --mount=type=bind,source=scripts/image/fix-times,target=/build/fix-times \
 # since the folders that they fill are there; what changes most often comes last.
 COPY --link --from=models /model.safetensors /model.safetensors
 COPY --link --from=models /extra/ /
-COPY --link --from=extensions / /opt/extensions/
+COPY --link --from=baked / /opt/extensions/
 COPY --link --from=large /opt/webui /opt/webui
 COPY --link --from=runpod /opt/runpod /opt/runpod
 COPY --link --from=webui /stable-diffusion-webui /stable-diffusion-webui

@@ -318,3 +318,18 @@ def test_packages_that_replace_torch_fail_the_build(
         assert done.returncode == 1
         assert done.stderr.startswith(f"check-packages: {expected}")
         assert done.stderr.endswith("run: invoke pin --python\n")
+
+
+def test_packages_at_github_are_taken_from_its_mirror(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = tmp_path / "lock.txt"
+    lock.write_text(
+        "dsine @ https://github.com/sdbds/DSINE/dsine.whl \\\n    --hash=sha256:00\n"
+        "other @ https://host/other.whl \\\n    --hash=sha256:00\n"
+    )
+    _, plain = split_lock(lock, tmp_path / "plain", "scipy")
+    assert plain == lock.read_text()
+    monkeypatch.setenv("GITHUB", "https://mirror/github")
+    _, mirrored = split_lock(lock, tmp_path / "mirrored", "scipy")
+    assert mirrored == lock.read_text().replace("https://github.com", "https://mirror/github")

@@ -14,7 +14,7 @@ from scripts.common.extensions.pip_requests import PipRequest
 from scripts.host.build.inputs import resolve
 from scripts.host.build.lock_problem import find_lock_problem
 from scripts.host.extensions.git_tree import TreeFile
-from scripts.host.pin.extension_packages import write_inputs
+from scripts.host.pin.extension_packages import describe_extensions, write_inputs
 from scripts.host.pin.extension_requests import read_listed_requests
 from scripts.host.pin.pin_packages import pin_packages
 from tests.support.errors import user_error
@@ -111,6 +111,19 @@ def test_packages_at_addresses_are_locked_with_their_checksums(place: Place) -> 
     url = f"{place.url}/dsine/dsine-2024.3-py3-none-any.whl"
     place.extend("one", {"requirements.txt": url})
     assert f"dsine @ {url} \\\n    --hash=sha256:" in lock(place)
+
+
+def test_wheels_at_github_are_locked_through_its_mirror(place: Place) -> None:
+    place.publish("dsine", "2024.3")
+    path = "dsine/dsine-2024.3-py3-none-any.whl"
+    extension = ExtensionRequests(
+        "one", "0" * 40, (PipRequest(f"dsine @ https://github.com/{path}", "install.py"),)
+    )
+    write_inputs(place.root, [extension], place.url)
+    assert (place.root / "extensions" / "one.in").read_text() == f"dsine @ {place.url}/{path}\n"
+    text = f"# by uv\ndsine @ {place.url}/{path} \\\n"
+    described = describe_extensions(text, [extension], place.url)
+    assert described.endswith(f"\ndsine @ https://github.com/{path} \\\n")
 
 
 def test_overrides_leave_packages_out(place: Place) -> None:

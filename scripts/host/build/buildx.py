@@ -11,21 +11,20 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.diagnostics.table import match
 from scripts.host.build.build_progress import BuildProgress, live_steps
-from scripts.host.build.inputs import FINAL_STAGE, BuildInputs, BuildOptions
+from scripts.host.build.inputs import EXTENSIONS, FINAL_STAGE, BuildInputs, BuildOptions
 from scripts.host.certificates import FILE
 from scripts.host.console import is_live, note, warn
 from scripts.host.engine.client import Engine, builder_driver
 
 MODELS = "models"
 """Named build context that replaces the Dockerfile's stage of this name."""
-EXTENSIONS = "extensions"
-"""Named build context that replaces the Dockerfile's empty stage of this name."""
 CERTIFICATES = "certificates"
 """Named build context with the CA bundle."""
 DOWNLOAD = "download"
@@ -199,8 +198,13 @@ def prebuild_command(
     models = folder / DOWNLOAD
     (models / "extra").mkdir(parents=True)
     (models / "model.safetensors").touch()
+    # Installers may need the models. What they do without them would be done again.
+    arguments = {**inputs.arguments, "EXTENSIONS_STAGE": EXTENSIONS}
     return build_command(
-        inputs, options, {**contexts, DOWNLOAD: models}, ["--output=type=cacheonly"]
+        replace(inputs, arguments=arguments),
+        options,
+        {**contexts, DOWNLOAD: models},
+        ["--output=type=cacheonly"],
     )
 
 

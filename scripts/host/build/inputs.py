@@ -30,6 +30,10 @@ from scripts.host.config.schema import WebuiFlags
 from scripts.host.models.artifacts import Artifact, artifacts_of
 
 FINAL_STAGE = "build_final_image"
+EXTENSIONS = "extensions"
+"""Empty stage of the Dockerfile; a named build context of this name replaces it."""
+INSTALLED = "installed"
+"""Stage of the Dockerfile with the extensions after their installers ran."""
 PROGRESS_MODES = ("auto", "plain", "quiet")
 
 _TAG_FIELD = re.compile(r"\{(release|variant|revision)\}")
@@ -144,6 +148,7 @@ def resolve(loaded: LoadedConfig) -> BuildInputs:
         "A1111_RELEASE": release,
         "ACCELERATOR": config.build.accelerator,
         "REQUIREMENTS": config.build.requirements,
+        "EXTENSIONS_STAGE": INSTALLED if extensions else EXTENSIONS,
         "IMAGE_FLAGS": _as_json(_image_flags(config.webui.flags)),
         "IMAGE_SETTINGS": _as_json(config.webui.settings),
         **_source_arguments(sources),

@@ -11,13 +11,13 @@ from scripts.host.build.build_progress import BuildProgress, step_records
 from scripts.host.build.buildx import (
     CERTIFICATES,
     DOWNLOAD,
-    EXTENSIONS,
     MODELS,
     output_options,
     prebuild,
     run_buildx,
 )
 from scripts.host.build.inputs import (
+    EXTENSIONS,
     FINAL_STAGE,
     BuildInputs,
     BuildOptions,

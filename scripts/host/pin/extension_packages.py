@@ -8,18 +8,22 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.extensions.installed_packages import is_left_out
 from scripts.common.extensions.locked_requests import ExtensionRequests, as_comments
 from scripts.common.extensions.pip_requests import PipRequest, read_requirement_list
+from scripts.host.config.addresses import GITHUB
 
 _FOLDER = "extensions"
 _OVERRIDES = f"{_FOLDER}/overrides.txt"
 _WEBUI = "the WebUI"
 
 
-def write_inputs(scratch: Path, extensions: Sequence[ExtensionRequests]) -> tuple[str, ...]:
+def write_inputs(
+    scratch: Path, extensions: Sequence[ExtensionRequests], github: str = GITHUB
+) -> tuple[str, ...]:
     """Write the requests of extensions as input of uv.
 
     Args:
         scratch: folder in which uv runs; what another lock left there is replaced.
         extensions: with their requests.
+        github: mirror of GitHub, where uv looks for wheels that are kept there.
 
     Returns:
         Arguments of uv; none without extensions.
@@ -29,13 +33,18 @@ def write_inputs(scratch: Path, extensions: Sequence[ExtensionRequests]) -> tupl
         return ()
     (scratch / _FOLDER).mkdir(exist_ok=True)
     overrides = [override for each in extensions for override in each.overrides]
-    (scratch / _OVERRIDES).write_text("".join(f"{line}\n" for line in overrides), encoding="utf-8")
+
+    def write(path: str, lines: Iterable[str]) -> None:
+        text = "".join(f"{line}\n" for line in dict.fromkeys(lines))
+        text = text.replace(f"@ {GITHUB}/", f"@ {github}/")
+        (scratch / path).write_text(text, encoding="utf-8")
+
+    write(_OVERRIDES, overrides)
     arguments = [f"--overrides={_OVERRIDES}"] if overrides else []
     for each in extensions:
         path = f"{_FOLDER}/{each.name}.in"  # uv names it in the lock's comments
         wanted = (request for request in each.requests if not is_left_out(request.name, overrides))
-        lines = dict.fromkeys(request.text for request in wanted)
-        (scratch / path).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        write(path, (request.text for request in wanted))
         arguments.append(path)
     return tuple(arguments)
 
@@ -52,8 +61,17 @@ def _dependency_metadata(extensions: Iterable[ExtensionRequests]) -> str:
     return f"dependency-metadata = [\n{rows}]\n" if rows else ""
 
 
-def add_comments(lock: str, extensions: Sequence[ExtensionRequests]) -> str:
-    """Return the text of a lock with what it was made for, below uv's own two lines."""
+def describe_extensions(
+    lock: str, extensions: Sequence[ExtensionRequests], github: str = GITHUB
+) -> str:
+    """Return the text of a lock with what it was made for, below uv's own two lines.
+
+    Args:
+        lock: as uv wrote it; its addresses become those of GitHub itself.
+        extensions: with their requests.
+        github: the mirror that uv used.
+    """
+    lock = lock.replace(f" @ {github}/", f" @ {GITHUB}/")
     lines = lock.splitlines(keepends=True)
     heading = next((n for n, line in enumerate(lines) if not line.startswith("#")), len(lines))
     return "".join(lines[:heading]) + as_comments(extensions) + "".join(lines[heading:])
@@ -86,13 +104,17 @@ def explain_conflict(
         return None
     # The end says only that what is asked for cannot be had.
     because = re.split(r"\bcause: ", reason)[-1].partition(" And because you require")[0]
+    sides_of = "; ".join(f"{name} asks for {asked}" for name, asked in asking.items())
+    hint = f"give the extension {_suggest(because, asking)}: docs/how-to/extensions.md"
+    if len(asking) == 1:
+        message = f"{sides_of}, which cannot be had"
+    else:
+        message = f"{' and '.join(asking)} exclude each other: {sides_of}"
+        hint = f"if they work together nevertheless, {hint}"
     return UserError(
-        f"{' and '.join(asking)} exclude each other: "
-        + "; ".join(f"{name} asks for {asked}" for name, asked in asking.items())
-        + f". {because[:600].rstrip('.')}",
+        f"{message}. {because[:600].rstrip('.')}",
         location=location,
-        hint=f"if they work together nevertheless, give the extension {_suggest(because, asking)}:"
-        " docs/how-to/extensions.md",
+        hint=hint,
     )
 
 

@@ -19,7 +19,7 @@ from scripts.host.config.load import LoadedConfig
 from scripts.host.config.lock import ResolvedSource, lock_write_error, resolve_source
 from scripts.host.console import note
 from scripts.host.git_sources import GitHosts
-from scripts.host.pin.extension_packages import add_comments, explain_conflict, write_inputs
+from scripts.host.pin.extension_packages import describe_extensions, explain_conflict, write_inputs
 from scripts.host.pin.extension_requests import RequestCollector
 
 FOLDER = "requirements"
@@ -151,14 +151,15 @@ def _compile(
         return
     webui_list = _save_webui_list(scratch, lock.loaded, lock.webui)
     extensions = collector.collect(lock.loaded)
-    inputs = write_inputs(scratch, extensions)
+    github = lock.loaded.config.mirrors.github
+    inputs = write_inputs(scratch, extensions, github)
     try:
         _run_uv(scratch, lock, *_upgrade(upgrade), *inputs)
     except UserError as error:
         raise explain_conflict(error.message, extensions, webui_list, lock.path) or error from None
     _run_uv(scratch, lock, f"--excludes={BASE_PACKAGES}", *inputs)
     path = scratch / lock.path
-    text = add_comments(path.read_text(encoding="utf-8"), extensions)
+    text = describe_extensions(path.read_text(encoding="utf-8"), extensions, github)
     path.write_text(text, encoding="utf-8")
 
 

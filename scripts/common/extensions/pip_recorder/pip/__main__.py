@@ -70,15 +70,21 @@ def main() -> int:
     log = os.environ.get("PIP_RECORDER_LOG")
     if command not in _CHANGES or not log:
         return _run_real(arguments)
-    files = _read_files(arguments)
-    is_real = os.environ.get("PIP_RECORDER_ANSWER") != "record" and command != "uninstall"
-    status = _run_real(arguments) if is_real else 0
-    line = json.dumps({"arguments": arguments, "files": files, "status": status}) + "\n"
-    # One write with O_APPEND: calls that run side by side do not mix their lines.
-    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-    os.write(descriptor, line.encode())
-    os.close(descriptor)
+    files, status = _read_files(arguments), 0
+    try:
+        if os.environ.get("PIP_RECORDER_ANSWER") != "record" and command != "uninstall":
+            status = 1  # unless pip ends otherwise
+            status = _run_real(arguments)
+    finally:
+        _record(log, {"arguments": arguments, "files": files, "status": status})
     return status
+
+
+def _record(log: str, call: dict[str, object]) -> None:
+    """Append a call to the log: one write, so that calls side by side do not mix their lines."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    os.write(descriptor, (json.dumps(call) + "\n").encode())
+    os.close(descriptor)
 
 
 if __name__ == "__main__":
