@@ -45,13 +45,16 @@ def tests_on(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def engine(session: nox.Session) -> None:
     """Run the tests with a real Docker engine; without one they are skipped."""
-    session.run(sys.executable, "-m", "pytest", "tests/engine", "-rs", *session.posargs)
+    # By file: the tests of one share containers. In their order: the slowest file is the third.
+    options = session.posargs or ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
+    session.run(sys.executable, "-m", "pytest", "tests/engine", "-rs", *options)
 
 
 @nox.session(venv_backend="none")
 def faults(session: nox.Session) -> None:
     """Break images on purpose; the smoke tests must find and name each fault."""
-    session.run(sys.executable, "-m", "pytest", "tests/faults", "-rs", *session.posargs)
+    options = session.posargs or ["-n", "2"]
+    session.run(sys.executable, "-m", "pytest", "tests/faults", "-rs", *options)
 
 
 @nox.session(venv_backend="none", tags=["smoke"])

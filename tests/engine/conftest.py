@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from scripts.common.diagnostics.error import UserError
 from scripts.host.engine.client import client, probe
+from tests.support.inputs import CHECKPOINT_FILE, CHECKPOINT_REPO
 from tests.support.running import invoke
 from tests.support.up import StandIns, stand_ins
 
@@ -40,13 +45,45 @@ def pytest_runtest_setup() -> None:
         pytest.skip(_missing_requirement())
 
 
-@pytest.fixture(scope="session")
-def standins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIns]:
-    """Base images, git host, Hub and registry, and a config that names them."""
-    folder = tmp_path_factory.mktemp("standins")
+_shared = ExitStack()  # what the process that starts xdist's workers runs for them
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Give each worker of xdist the same stand-ins: addresses are keys of BuildKit's cache."""
+    if not _missing_requirement():
+        node.workerinput["standins"] = str(_standins_of_all_workers())
+
+
+def pytest_unconfigure() -> None:
+    """Stop the stand-ins that this process has started for others."""
+    _shared.close()
+
+
+@cache
+def _standins_of_all_workers() -> Path:
+    folder = Path(_shared.enter_context(tempfile.TemporaryDirectory()))
+    return _shared.enter_context(_running_standins(folder)).config
+
+
+@contextmanager
+def _running_standins(folder: Path) -> Iterator[StandIns]:
     with stand_ins(folder, folder / "config.yaml") as up:
         yield up
         _remove_tags_of(up.registry)
+
+
+@pytest.fixture(scope="session")
+def image_config(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """A file for IMAGE_CONFIG that names stand-ins for base images, git host, Hub and registry."""
+    shared = getattr(request.config, "workerinput", {}).get("standins")
+    if shared:
+        yield Path(shared)
+        return
+    with _running_standins(tmp_path_factory.mktemp("standins")) as up:
+        yield up.config
 
 
 def _remove_tags_of(registry: str) -> None:
@@ -60,21 +97,16 @@ def _remove_tags_of(registry: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def image_config(standins: StandIns) -> Path:
-    """File for IMAGE_CONFIG."""
-    return standins.config
-
-
-@pytest.fixture(scope="session")
-def checkpoint(standins: StandIns) -> Path:
+def checkpoint(image_config: Path) -> Path:
     """The model file that the Hub serves."""
-    return standins.checkpoint
+    return image_config.parent / "hub" / CHECKPOINT_REPO / CHECKPOINT_FILE
 
 
 @pytest.fixture(scope="session")
-def registry(standins: StandIns) -> str:
+def registry(image_config: Path) -> str:
     """host:port of a registry without a login."""
-    return standins.registry
+    repository: str = yaml.safe_load(image_config.read_text())["image"]["repository"]
+    return repository.partition("/")[0]
 
 
 @pytest.fixture(scope="session")

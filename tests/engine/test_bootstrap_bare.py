@@ -15,7 +15,6 @@ import pytest
 from scripts.host.engine.client import client
 from tests.support import images
 from tests.support.running import build_image, container, copy_of_the_checkout
-from tests.support.up import StandIns
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -72,10 +71,10 @@ def test_without_yes_nothing_is_installed(machine: Any) -> None:
     assert run(machine, "command -v docker || test -e .venv")[0] != 0
 
 
-def give(machine: Any, *images: str) -> None:
+def give(machine: Any, *references: str) -> None:
     """Load images of this engine into the machine's own."""
     load = ["docker", "exec", "-i", machine.id, "docker", "load", "--quiet"]
-    with subprocess.Popen(["docker", "save", *images], stdout=subprocess.PIPE) as saved:
+    with subprocess.Popen(["docker", "save", *references], stdout=subprocess.PIPE) as saved:
         subprocess.run(load, stdin=saved.stdout, check=True, capture_output=True)
 
 
@@ -93,7 +92,7 @@ def test_with_yes_it_installs_an_environment_and_a_working_engine(machine: Any) 
 
 
 @pytest.fixture
-def light_base(standins: StandIns) -> Iterator[str]:
+def light_base() -> Iterator[str]:
     """The base with the name and version of each package of torch, all that a build reads of them.
 
     With their files, of 5 GB, the machine would copy them twice and need 12 GB of disk.
@@ -101,22 +100,20 @@ def light_base(standins: StandIns) -> Iterator[str]:
     tag = "a1111-worker-light-base:test"
     packages = "/opt/conda/lib/python3.11/site-packages"
     heavy = " ".join(f"{packages}/{name}" for name in HEAVY)
-    environment = client().images.get(standins.base_runtime).attrs["Config"]["Env"]
+    environment = client().images.get(images.base_runtime()).attrs["Config"]["Env"]
     variables = "\n".join(f"ENV {variable}" for variable in environment)
     build_image(
         tag,
-        f"FROM {standins.base_runtime} AS full\nRUN rm -r {heavy}\n"
+        f"FROM {images.base_runtime()} AS full\nRUN rm -r {heavy}\n"
         f"FROM scratch\nCOPY --from=full / /\n{variables}\nWORKDIR /workspace\n",
     )
     yield tag
     subprocess.run(["docker", "rmi", "--force", tag], check=True, capture_output=True)
 
 
-def test_one_command_then_builds_without_git(
-    machine: Any, standins: StandIns, light_base: str
-) -> None:
-    give(machine, standins.base_download, light_base)
-    assert run(machine, f"docker tag {light_base} {standins.base_runtime}")[0] == 0
+def test_one_command_then_builds_without_git(machine: Any, light_base: str) -> None:
+    give(machine, images.base_download(), light_base)
+    assert run(machine, f"docker tag {light_base} {images.base_runtime()}")[0] == 0
     # Two packages are enough: other tests install them all.
     split = "scripts/image/split-lock requirements/cpu.txt /split setuptools einops"
     assert run(machine, f"{split} && mv /split/large.txt requirements/light.txt")[0] == 0

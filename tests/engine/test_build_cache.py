@@ -7,18 +7,17 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from scripts.host.config.load import ROOT
 from scripts.host.engine.client import client as connect
 from tests.support.buildkit import buildkit
 from tests.support.engine import copy_image, engine
-from tests.support.running import invoke
+from tests.support.running import copy_of_the_checkout, invoke
 
 
 @pytest.fixture
@@ -50,13 +49,23 @@ def remote_builder(second_engine: str, image_config: Path) -> Iterator[str]:
         subprocess.run(["docker", "buildx", "rm", name], check=True, capture_output=True)
 
 
-def built(config: Path, *options: str) -> dict[str, Any]:
-    """Build a stage without models, and return the report."""
-    answer = invoke(*("build", "--variant", "cpu", "--target", "sources", *options), config=config)
-    assert answer.returncode == 0, answer.stderr
-    assert "left out" not in answer.stderr
-    report: dict[str, Any] = json.loads((ROOT / "reports/build.json").read_text())
-    return report
+Build = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def build(image_config: Path, tmp_path: Path) -> Build:
+    """Build a stage without models in a checkout of the test's own, and return the report."""
+    checkout = copy_of_the_checkout(tmp_path / "checkout")
+
+    def run(*options: str) -> dict[str, Any]:
+        command = ("build", "--variant", "cpu", "--target", "sources", *options)
+        answer = invoke(*command, config=image_config, root=checkout)
+        assert answer.returncode == 0, answer.stderr
+        assert "left out" not in answer.stderr
+        report: dict[str, Any] = json.loads((checkout / "reports/build.json").read_text())
+        return report
+
+    return run
 
 
 def reused(report: dict[str, Any]) -> list[bool]:
@@ -72,27 +81,30 @@ def forget(*command: str) -> None:
 
 @pytest.mark.slow
 def test_builders_share_a_registry_cache(
-    second_engine: str, image_config: Path, registry: str, monkeypatch: pytest.MonkeyPatch
+    second_engine: str,
+    image_config: Path,
+    build: Build,
+    registry: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     copy_image(yaml.safe_load(image_config.read_text())["base"]["download"], second_engine)
     monkeypatch.setenv("DOCKER_HOST", second_engine)
     cache = f"type=registry,ref={registry}/cache"
     out, back = f'build.cache.to=["{cache},mode=max"]', f'build.cache.from=["{cache}"]'
-    assert reused(built(image_config, "-D", out)) == [False, False]
+    assert reused(build("-D", out)) == [False, False]
     forget("buildx", "prune")
-    assert reused(built(image_config, "-D", back)) == [True, True]
+    assert reused(build("-D", back)) == [True, True]
 
 
 @pytest.mark.slow
 def test_a_remote_buildkit_loads_into_the_local_engine(
-    remote_builder: str, image_config: Path, registry: str
+    remote_builder: str, build: Build, registry: str
 ) -> None:
     cache = f"type=registry,ref={registry}/remote-cache"
     tag = "a1111-worker-test:remote"
     client = connect()
     try:
-        report = built(
-            image_config,
+        report = build(
             *("--builder", remote_builder, "--tag", tag),
             *("-D", f'build.cache.to=["{cache},mode=max"]'),
         )
@@ -103,7 +115,7 @@ def test_a_remote_buildkit_loads_into_the_local_engine(
         assert report["size"] == image.attrs["Size"]
         forget("buildx", "prune", "--builder", remote_builder)
         define = (f"build.builder={remote_builder}", f'build.cache.from=["{cache}"]')
-        again = built(image_config, *(word for each in define for word in ("-D", each)))
+        again = build(*(word for each in define for word in ("-D", each)))
         assert reused(again) == [True, True]
         assert again["image_id"] == image.id
     finally:

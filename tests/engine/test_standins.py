@@ -15,15 +15,16 @@ import yaml
 
 from scripts.host.config.load import ROOT
 from tests.support.git_server import WEBUI, repositories
+from tests.support.images import base_download
 from tests.support.running import output
-from tests.support.up import StandIns, stand_ins
+from tests.support.up import stand_ins
 
 pytestmark = pytest.mark.engine
 
 
 @pytest.fixture(scope="module")
-def git_base(standins: StandIns) -> str:
-    return standins.base_download
+def git_base() -> str:
+    return base_download()
 
 
 def shell(image: str, line: str) -> str:

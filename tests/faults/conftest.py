@@ -24,8 +24,9 @@ from tests.engine.conftest import (  # noqa: F401 - what engine tests need, thes
     cuda_image,
     image_config,
     model_store,
+    pytest_configure_node,
     pytest_runtest_setup,
-    standins,
+    pytest_unconfigure,
 )
 from tests.support.running import build_image
 
