@@ -23,6 +23,8 @@ MAX_BODY: Final = 2_000_000_000
 PROGRESS: Final = "/sdapi/v1/progress?skip_current_image=true"
 """Path that the WebUI answers at once, even while it loads or draws."""
 
+OPTIONS: Final = "/sdapi/v1/options"
+
 _CHUNK: Final = 1 << 20
 
 
@@ -91,10 +93,11 @@ class WebuiClient:
             timeout: seconds until the whole response must be there.
 
         Raises:
-            OSError: no response, or not in time.
-            http.client.HTTPException: the response is not HTTP.
+            OSError: no response, not in time, or none that is HTTP (ConnectionResetError).
             ValueError: the URL is not of http or https.
         """
+        import http.client  # 0.1 s that the start of the worker need not wait for
+
         # Some proxies refuse requests without a name, or with the name of a Python library.
         headers = {"Content-Type": "application/json", "User-Agent": "a1111-worker"}
         if self.auth:
@@ -108,14 +111,33 @@ class WebuiClient:
             connection.request(method, target, data, headers)
             response = connection.getresponse()
             return Response(response.status, _read_body(response, sock, deadline))
+        except http.client.HTTPException as error:
+            raise ConnectionResetError(str(error) or repr(error)) from error
         finally:
             connection.close()
+
+    def read(self, path: str, *, method: str = "GET", timeout: float = 10.0) -> Any:  # noqa: ANN401 - any JSON
+        """Return the parsed answer of a route that takes no body.
+
+        Args:
+            path: such as `/sdapi/v1/options`.
+            method: GET or POST.
+            timeout: seconds until the whole answer must be there.
+
+        Raises:
+            OSError: no answer, or not in time.
+            ValueError: it is an error, or no JSON.
+        """
+        response = self.request(method, path, timeout=timeout)
+        if response.status != 200:
+            raise ValueError(response.error())
+        return response.json()
 
     def _connection(
         self, path: str, headers: dict[str, str], timeout: float
     ) -> tuple[HTTPConnection, str]:
         """Return a connection to the WebUI or its proxy, and the request's target on it."""
-        import http.client  # 0.1 s that the start of the worker need not wait for
+        import http.client
 
         address = urlsplit(self.url)
         host, target = address.hostname, address.path.rstrip("/") + path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -93,3 +94,24 @@ def test_other_addresses_are_refused(url: str) -> None:
 )
 def test_an_error_is_one_line_in_the_webuis_words(body: bytes, expected: str) -> None:
     assert Response(500, body).error() == expected
+
+
+def test_an_answer_that_is_no_http_is_a_broken_connection() -> None:
+    def answer(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(1 << 16)
+            connection.sendall(b"no status line\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=answer, args=(listener,), daemon=True).start()
+        client = WebuiClient.local("127.0.0.1", listener.getsockname()[1])
+        with pytest.raises(ConnectionResetError, match="no status line"):
+            client.request("GET", "/path", timeout=5)
+
+
+def test_reading_an_error_names_it(proxy: str) -> None:
+    client = WebuiClient(f"http://{proxy}")
+    assert client.read("/path")["line"] == "GET /path HTTP/1.1"
+    with pytest.raises(ValueError, match="501 "):
+        client.read("/path", method="POST")

@@ -16,7 +16,7 @@ from scripts.common.checks.api_requests import (
 from scripts.common.checks.check import Check, CheckSkipped, Prerequisite, check, judge
 from scripts.common.checks.images import Png, difference
 from scripts.common.gpu.judge import Judgement, judge_memory_after_jobs
-from scripts.common.webui_client import WebuiClient
+from scripts.common.webui_client import OPTIONS, WebuiClient
 
 GPU_NOISE: Final = 1.0
 """Mean difference of two images of one seed, of 255: GPU libraries add up in changing order."""
@@ -90,7 +90,7 @@ class ApiSubject:
 
     def chosen_checkpoint(self) -> str:
         """Return the checkpoint of the WebUI's options, without its hash."""
-        options = request(self.client, "/sdapi/v1/options").json()
+        options = request(self.client, OPTIONS).json()
         return str(options["sd_model_checkpoint"]).partition(" [")[0]
 
     def complete_job(self, endpoint: str, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,6 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http.client import HTTPException
 from typing import Any, Final
 
 from scripts.common.checks.check import judge
@@ -52,7 +51,7 @@ def request(
         response = client.request(method, path, body, timeout=timeout)
     except TimeoutError:
         message, code = f"no answer within {timeout:.0f} s", "not-ready"
-    except (ConnectionResetError, HTTPException) as error:
+    except ConnectionResetError as error:
         message, code = f"the connection broke: {error!r}", "webui-died"
     except (OSError, ValueError) as error:
         message, code = f"the API does not answer: {error}", "port-closed"

@@ -17,10 +17,9 @@ from scripts.common.checks.api_requests import get_json, post
 from scripts.common.checks.check import judge
 from scripts.common.checks.images import Png
 from scripts.common.gpu.judge import Judgement
-from scripts.common.webui_client import WebuiClient
+from scripts.common.webui_client import OPTIONS, WebuiClient
 
 _UNUSED: Final = "model-not-used"
-_OPTIONS: Final = "/sdapi/v1/options"
 _TELLING: Final[Mapping[str, Any]] = {
     "interrogate_return_ranks": True,  # numbers, which differ where the words are the same
     "interrogate_deepbooru_score_threshold": 0.0,
@@ -62,12 +61,12 @@ def _describe(client: WebuiClient, image: str, model: str) -> str:
 @contextmanager
 def _changed_options(client: WebuiClient, options: Mapping[str, Any]) -> Iterator[None]:
     """Set options of the WebUI until the block ends."""
-    before = get_json(client, _OPTIONS) or {}
-    post(client, _OPTIONS, options)
+    before = get_json(client, OPTIONS) or {}
+    post(client, OPTIONS, options)
     try:
         yield
     finally:
-        post(client, _OPTIONS, {name: before[name] for name in options if name in before})
+        post(client, OPTIONS, {name: before[name] for name in options if name in before})
 
 
 def _make_grey(width: int, height: int) -> str:

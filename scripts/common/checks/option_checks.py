@@ -15,10 +15,9 @@ from scripts.common.checks.api_requests import request
 from scripts.common.checks.check import CheckSkipped, check, judge
 from scripts.common.diagnostics.error import UserError
 from scripts.common.gpu.judge import Judgement
-from scripts.common.webui_client import WebuiClient
+from scripts.common.webui_client import OPTIONS, WebuiClient
 
 CODE: Final = "option-invalid"
-_OPTIONS: Final = "/sdapi/v1/options"
 _DESCRIPTION: Final = "/openapi.json"
 _TIMEOUT: Final = 60.0  # seconds; a WebUI that loads a checkpoint is slow to describe itself
 
@@ -83,9 +82,9 @@ def find_option_problems(client: WebuiClient, wanted: Mapping[str, Any]) -> list
             problems.append(OptionProblem(name, reason, is_mistyped=True))
     if problems:
         return problems
-    response = request(client, _OPTIONS, timeout=_TIMEOUT)
+    response = request(client, OPTIONS, timeout=_TIMEOUT)
     if response.status != 200:
-        raise UserError(f"the WebUI answered {response.error()}", location=_OPTIONS, code=CODE)
+        raise UserError(f"the WebUI answered {response.error()}", location=OPTIONS, code=CODE)
     actual = response.json()
     return [
         OptionProblem(name, f"{name} is {actual.get(name)!r} in the WebUI, not {value!r}")

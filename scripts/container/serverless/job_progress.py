@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.client import HTTPException
 from typing import Any, Final
 
 from scripts.common.webui_client import PROGRESS, WebuiClient
@@ -31,7 +30,7 @@ def reported_progress(client: WebuiClient, report: Report | None) -> Iterator[No
     def poll() -> None:
         while not done.wait(_INTERVAL):
             try:
-                answer = client.request("GET", PROGRESS, timeout=_TIMEOUT).json()
+                answer = client.read(PROGRESS, timeout=_TIMEOUT)
                 state = answer["state"]
                 progress = {
                     "progress": round(float(answer["progress"]), 3),
@@ -39,7 +38,7 @@ def reported_progress(client: WebuiClient, report: Report | None) -> Iterator[No
                     "steps": state["sampling_steps"],
                     "eta_seconds": round(float(answer["eta_relative"]), 1),
                 }
-            except (OSError, HTTPException, ValueError, KeyError, TypeError):
+            except (OSError, ValueError, KeyError, TypeError):
                 continue
             if not done.is_set():
                 report(progress)

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from http.client import HTTPException
 from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
@@ -153,11 +152,11 @@ def stop_drawing(client: WebuiClient) -> bool:
     try:
         client.request("POST", "/sdapi/v1/interrupt", timeout=_QUICK)
         while time.monotonic() < deadline:
-            state = client.request("GET", PROGRESS, timeout=_QUICK).json()["state"]
+            state = client.read(PROGRESS, timeout=_QUICK)["state"]
             if not state["job_count"]:
                 return True
             time.sleep(_POLL)
-    except (OSError, HTTPException, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return False
     return False
 
@@ -283,7 +282,7 @@ def _send(request: JobRequest, context: JobContext, deadline: float) -> Response
             context.replace_webui()
         message = f"the job took longer than {request.timeout:g} s and was stopped"
         raise UserError(message, code="job-timeout") from None
-    except (OSError, HTTPException) as error:
+    except OSError as error:
         message = f"the WebUI ended while it worked on this job: {error}"
         raise UserError(message, code="webui-died") from None
     except (ValueError, RecursionError) as error:

@@ -7,14 +7,12 @@ or the worker, the WebUI's next start finds its own settings.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from http.client import HTTPException
 from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.webui_client import WebuiClient
+from scripts.common.webui_client import OPTIONS, WebuiClient
 from scripts.container.log import log
 
-OPTIONS: Final = "/sdapi/v1/options"
 _QUICK: Final = 10.0  # seconds; the WebUI answers these at any time
 
 
@@ -38,13 +36,12 @@ def image_format(
         yield
         return
     try:
-        current = client.request("GET", OPTIONS, timeout=_QUICK).json()
-        # The WebUI shows an integer as 80.0; set to that, Pillow refuses it as quality of a JPEG.
-        before = {name: _as_integer(current[name]) for name in options}
+        current = client.read(OPTIONS, timeout=_QUICK)
+        before = {name: without_fraction(current[name]) for name in options}
         changes = {name: value for name, value in options.items() if before[name] != value}
         if changes:
             _set(client, changes)
-    except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         reason = f"the WebUI does not take the options of the image format: {error}"
         raise UserError(reason, code="webui-died") from None
     if not changes:
@@ -57,12 +54,18 @@ def image_format(
     finally:
         try:
             _set(client, restored)
-        except (OSError, HTTPException, ValueError) as error:
+        except (OSError, ValueError) as error:
             # A WebUI that does not answer is replaced, and starts with its own settings.
             log("options-not-restored", level="error", reason=str(error))
 
 
-def _as_integer(value: Any) -> Any:  # noqa: ANN401 - an option of any type
+def without_fraction(value: Any) -> Any:  # noqa: ANN401 - an option of any type
+    """Return 2.0 as 2: the WebUI answers so for whole numbers, and uses some as an index.
+
+    `typemap` in `modules/options.py` makes every integer option a number of the answer;
+    `hidden_states[-opts.CLIP_stop_at_last_layers]` in `modules/sd_hijack_clip.py` fails for 2.0,
+    and so does Pillow for 80.0 as the quality of a JPEG.
+    """
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

@@ -83,11 +83,9 @@ def monitor(
 
 
 def _is_alive(client: WebuiClient, timeout: float) -> bool:
-    from http.client import HTTPException
-
     try:
         client.request("GET", PROGRESS, timeout=timeout)
-    except (OSError, HTTPException):
+    except OSError:
         return False
     return True
 

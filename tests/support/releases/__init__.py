@@ -46,5 +46,5 @@ class RecordedFacts(WebuiFacts):
 
     def _request(self, path: str) -> Any:
         if path not in self.answers:
-            raise ValueError(f"{path}: 404 Not Found")
+            raise ValueError("404 Not Found")
         return self.answers[path]

@@ -7,7 +7,6 @@ WebUI look for files again.
 import threading
 from collections.abc import Callable, Iterable
 from hashlib import sha256
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final
 
@@ -149,7 +148,7 @@ class Available:
             if response.status != 200:
                 raise _unreadable(path, response.error())
             return response.json()
-        except (OSError, HTTPException, ValueError) as error:
+        except (OSError, ValueError) as error:
             raise _unreadable(path, str(error)) from None
 
 

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final
 
@@ -228,12 +227,10 @@ def _request(client: WebuiClient, method: str, path: str, deadline: float) -> li
     Raises:
         UserError: it does not answer (code `webui-died`).
     """
-    timeout = max(deadline - time.monotonic(), 0.1)
     try:
-        response = client.request(method, path, timeout=timeout)
-        found = response.json() if response.status == 200 else None
+        found = client.read(path, method=method, timeout=max(deadline - time.monotonic(), 0.1))
     except ValueError:
         found = None
-    except (OSError, HTTPException) as error:
+    except OSError as error:
         raise UserError(f"the WebUI does not answer: {error}", code="webui-died") from None
     return found if isinstance(found, list) else []

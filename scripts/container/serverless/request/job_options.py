@@ -3,14 +3,14 @@
 import difflib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from http.client import HTTPException
 from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.webui_client import WebuiClient
+from scripts.common.webui_client import OPTIONS, WebuiClient
 from scripts.container.log import log
 from scripts.container.serverless.request.field_values import MismatchError, convert, describe
 from scripts.container.serverless.request.webui_api import FieldType
+from scripts.container.webui.image_format import without_fraction
 
 PATH_OPTIONS: Final = ("outdir_*", "temp_dir", "clean_temp_dir_at_start", "*filename_pattern")
 """Options that no job may set: they choose where files are written (`restricted_opts` in
@@ -55,7 +55,7 @@ def check_options(where: str, settings: dict[str, Any], options: Mapping[str, An
         elif options and name not in options and value is not None:
             raise _unknown(where, name, options)
         elif isinstance(value, float):
-            settings[name] = _without_fraction(value)
+            settings[name] = without_fraction(value)
         elif isinstance(value, str) and isinstance(options.get(name), int | float):
             settings[name] = _convert(f"{where}.{name}", value, options[name])
             warnings.append(f"{name}: {value!r} is read as {settings[name]!r}")
@@ -119,13 +119,13 @@ def _restored_options(client: WebuiClient, *, changes: bool) -> Iterator[None]:
         changed = {key: before[key] for key in before if key in after and after[key] != before[key]}
         if changed:
             log("options-restored", names=",".join(changed))
-            _undo(client, "/sdapi/v1/options", changed)
+            _undo(client, OPTIONS, changed)
 
 
 def _undo(client: WebuiClient, path: str, body: dict[str, Any] | None) -> None:
     try:
         client.request("POST", path, body, timeout=_UNDO_TIMEOUT)
-    except (OSError, HTTPException) as error:
+    except OSError as error:
         log("job-not-undone", level="error", path=path, reason=str(error))
 
 
@@ -138,17 +138,8 @@ def _is_like(name: str, pattern: str) -> bool:
 def _read_options(client: WebuiClient) -> dict[str, Any]:
     """Read the WebUI's options; none if it does not answer."""
     try:
-        options = client.request("GET", "/sdapi/v1/options", timeout=_TIMEOUT).json()
-    except (OSError, HTTPException, ValueError):
+        options = client.read(OPTIONS, timeout=_TIMEOUT)
+    except (OSError, ValueError):
         return {}
     options = options if isinstance(options, dict) else {}
-    return {name: _without_fraction(value) for name, value in options.items()}
-
-
-def _without_fraction(value: Any) -> Any:  # noqa: ANN401 - any JSON
-    """Return 2.0 as 2: the WebUI answers so for whole numbers, and uses some as an index.
-
-    `typemap` in `modules/options.py` makes every integer option a number of the answer;
-    `hidden_states[-opts.CLIP_stop_at_last_layers]` in `modules/sd_hijack_clip.py` fails for 2.0.
-    """
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    return {name: without_fraction(value) for name, value in options.items()}

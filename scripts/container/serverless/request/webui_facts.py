@@ -3,11 +3,10 @@
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
-from http.client import HTTPException
 from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.webui_client import WebuiClient
+from scripts.common.webui_client import OPTIONS, WebuiClient
 from scripts.container.log import log
 from scripts.container.serverless.request.samplers import Samplers
 from scripts.container.serverless.request.webui_api import WebuiApi
@@ -39,13 +38,13 @@ class WebuiFacts:
         try:
             return WebuiApi(self._request("/openapi.json"))
         except ValueError as error:
-            log("api-not-described", level="warning", reason=str(error))
+            log("api-not-described", level="warning", reason=f"/openapi.json: {error}")
             return None
 
     @cached_property
     def options(self) -> dict[str, Any]:
         """The WebUI's options and their values when they were first read."""
-        found = self.read("/sdapi/v1/options")
+        found = self.read(OPTIONS)
         return found if isinstance(found, dict) else {}
 
     @cached_property
@@ -85,18 +84,14 @@ class WebuiFacts:
         try:
             return self._request(path)
         except ValueError as error:
-            raise UserError(
-                f"the WebUI cannot be asked for {error}", code="answer-garbage"
-            ) from None
+            reason = f"the WebUI cannot be asked for {path}: {error}"
+            raise UserError(reason, code="answer-garbage") from None
 
     def _request(self, path: str) -> Any:  # noqa: ANN401 - any JSON
         try:
-            response = self._client.request("GET", path, timeout=_TIMEOUT)
-        except (OSError, HTTPException) as error:
+            return self._client.read(path, timeout=_TIMEOUT)
+        except OSError as error:
             raise UserError(f"the WebUI does not answer: {error}", code="webui-died") from None
-        if response.status != 200:
-            raise ValueError(f"{path}: {response.error()}")
-        return response.json()
 
 
 class FactsCache:
