@@ -583,16 +583,56 @@ def test_extension_is_described_by_its_repository(tmp_path: Path) -> None:
     assert (found["one"].changed, found["one"].is_disabled) == (0, False)
     assert (found["two"].remote, found["two"].commit) == ("git@git.example:a/two", two)
     assert (found["two"].changed, found["two"].is_disabled) == (1, True)
-    assert found["three"].summary == "three, no known remote, no known commit, changes unknown"
+    assert (found["three"].remote, found["three"].changed) == ("", None)
 
 
-def test_extensions_are_a_comment_whatever_their_names_are(webui: Path, root: Path) -> None:
-    make_extension(webui / "extensions" / "one\nmodels: []", "https://git.example/a/one")
-    done = written(imported(webui, root), root)
-    assert "detail" in {model.name for model in done.config.models}
-    text = (root / "config.local.yaml").read_text()
-    assert "#   one\\nmodels: [], https://git.example/a/one, " in text
+@pytest.mark.parametrize(
+    ("remote", "entry"),
+    [
+        ("https://github.com/a/one.git", {"repo": "a/one"}),
+        ("git@github.com:a/one.git", {"repo": "a/one"}),
+        ("https://git.example/a/one", {"repo": "https://git.example/a/one"}),
+        ("git@git.example:a/one", {"repo": "ssh://git@git.example/a/one"}),
+        ("https://github.com/a/other", {"name": "one", "repo": "a/other"}),
+    ],
+)
+def test_extension_becomes_an_entry_at_its_commit(
+    webui: Path, root: Path, remote: str, entry: dict[str, str]
+) -> None:
+    commit = make_extension(webui / "extensions" / "one", remote)
+    [extension] = written(imported(webui, root), root).config.extensions
+    assert extension.model_dump(exclude_unset=True) == {**entry, "commit": commit}
+    assert extension.folder_name == "one"
     assert change_local(imported(webui, root), loaded(root)).diff() == ""
+
+
+def test_extension_that_the_config_has_stays_as_it_is(webui: Path, root: Path) -> None:
+    make_extension(webui / "extensions" / "One", "https://github.com/b/One")
+    text = (root / "config.yaml").read_text()
+    (root / "config.yaml").write_text(f"extensions:\n  - {{repo: a/one, commit: dev}}\n{text}")
+    make_extension(webui / "extensions" / "two", "https://github.com/a/two")
+    first, second = written(imported(webui, root), root).config.extensions
+    assert (first.repo, first.commit, second.repo) == ("a/one", "dev", "a/two")
+
+
+def test_extension_that_cannot_be_baked_is_left_out(webui: Path, root: Path) -> None:
+    folder = webui / "extensions"
+    make_extension(folder / "one\nmodels: []", "https://git.example/a/one")
+    make_extension(folder / "elsewhere", "/srv/git/elsewhere")
+    make_extension(folder / "off", "https://github.com/a/off")
+    make_extension(folder / "changed", "https://github.com/a/changed")
+    write(folder / "changed" / "scripts" / "main.py", "print('changed')\n")
+    write(folder / "copied" / "script.py", "")
+    write(webui / "config.json", '{"disabled_extensions": ["off"]}')
+    plan = imported(webui, root)
+    assert [each["repo"] for each in plan.extensions] == ["a/changed"]
+    reasons = {each.name: each.reason for each in plan.left_out}
+    assert reasons["extension off"] == "it is switched off"
+    assert reasons["extension copied"] == "its repository or its commit is not known"
+    assert "expected owner/name" in reasons["extension elsewhere"]
+    assert reasons["changes of extension changed"].startswith("1 changed files")
+    assert "name" in reasons["extension one\nmodels: []"]
+    assert "\nmodels: []\n" not in render_plan(plan, 0)
 
 
 def test_nothing_that_a_repository_configures_is_run(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def change_local(plan: ImportPlan, loaded: LoadedConfig) -> ConfigChange:
                 location=LOCAL_NAME,
                 hint="remove the key, or write a variant instead: --new-variant NAME",
             )
-    lines = [*(dump_lines(values) if values else []), *_comments(plan, text)]
+    lines = dump_lines(values) if values else []
     newline = "\r\n" if "\r\n" in text else "\n"
     end = newline if text and not text.endswith("\n") else ""
     after = text + end + "".join(line + newline for line in lines)
@@ -117,7 +117,7 @@ def change_shared(plan: ImportPlan, loaded: LoadedConfig, name: str) -> ConfigCh
     overrides = Layer(deepcopy(variants.get(loaded.variant) or {}))
     values = merge(overrides, Layer(_values(plan, loaded))).tree
     config = ConfigText.read(loaded.root)
-    lines = [*dump_lines({name: values}), *(f"  {line}" for line in _comments(plan, ""))]
+    lines = dump_lines({name: values})
     change = ConfigChange(loaded.root / _SHARED_NAME, config.text, insert_variant(config, lines))
     return _validated(change, plan, loaded, name)
 
@@ -128,20 +128,16 @@ def _values(plan: ImportPlan, loaded: LoadedConfig) -> dict[str, Any]:
     if plan.models:
         kept = [model.model_dump(mode="json", exclude_unset=True) for model in plan.kept]
         values["models"] = [*kept, *(planned.entry for planned in plan.models)]
+    if plan.extensions:
+        old = loaded.config.extensions
+        unchanged = [each.model_dump(mode="json", exclude_unset=True) for each in old]
+        values["extensions"] = [*unchanged, *plan.extensions]
     webui: dict[str, Any] = {}
     if plan.flags:
         webui["flags"] = {"add": [*loaded.config.webui.flags.add, *plan.flags]}
     if plan.settings:
         webui["settings"] = dict(plan.settings)
     return {**values, "webui": webui} if webui else values
-
-
-def _comments(plan: ImportPlan, text: str) -> list[str]:
-    """Return comments on the extensions, for which config has no key, that a text does not have."""
-    lines = [f"#   {extension.summary}" for extension in plan.extensions]
-    new = [line for line in lines if line not in text.splitlines()]
-    heading = "# Extensions of the install, which are not part of the image:"
-    return [heading, *new] if new else []
 
 
 def _validated(

@@ -16,7 +16,6 @@ from typing import Final
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.spec import redact_url
 from scripts.common.run import run_program
-from scripts.host.console import printable
 
 _TIMEOUT: Final = 60.0  # seconds for one extension
 _NO_SETTINGS: Final = {
@@ -30,7 +29,7 @@ _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
-class Extension:
+class FoundExtension:
     """An extension in `extensions`.
 
     Args:
@@ -47,20 +46,8 @@ class Extension:
     changed: int | None = None
     is_disabled: bool = False
 
-    @property
-    def summary(self) -> str:
-        """Its description in one line."""
-        if self.changed is None:
-            state = "changes unknown"
-        else:
-            state = f"changed files: {self.changed}" if self.changed else "unchanged"
-        disabled = ["disabled"] if self.is_disabled else []
-        remote = self.remote or "no known remote"
-        parts = [self.name, remote, self.commit or "no known commit", state, *disabled]
-        return printable(", ".join(parts))  # it becomes a comment, which ends with its line
 
-
-def find_extensions(data: Path, disabled: Collection[str]) -> tuple[Extension, ...]:
+def find_extensions(data: Path, disabled: Collection[str]) -> tuple[FoundExtension, ...]:
     """List the extensions of a data folder by name; nothing in it is run or written.
 
     Args:
@@ -84,13 +71,13 @@ def find_extensions(data: Path, disabled: Collection[str]) -> tuple[Extension, .
     )
 
 
-def _describe(folder: Path, *, is_disabled: bool) -> Extension:
+def _describe(folder: Path, *, is_disabled: bool) -> FoundExtension:
     git = folder / ".git"
     if not git.is_dir():
-        return Extension(folder.name, is_disabled=is_disabled)
+        return FoundExtension(folder.name, is_disabled=is_disabled)
     remote, commit = _read_remote(git), _read_commit(git)
     changed = _count_changes(folder, commit) if commit else None
-    return Extension(folder.name, remote, commit, changed, is_disabled)
+    return FoundExtension(folder.name, remote, commit, changed, is_disabled)
 
 
 def _read_remote(git: Path) -> str:

@@ -13,6 +13,7 @@ from scripts.host.config.load import LoadedConfig
 from scripts.host.config.model_place import CHECKPOINT_PATH
 from scripts.host.console import printable, table
 from scripts.host.importer.config_write import has_local_models
+from scripts.host.importer.extension_entries import plan_extensions
 from scripts.host.importer.found_extensions import find_extensions
 from scripts.host.importer.import_plan import ImportPlan, plan_models
 from scripts.host.importer.installed_models import find_models, read_models
@@ -92,7 +93,8 @@ def plan_import(
         keep_start=has_local_models(loaded.root),
     )
     chosen, missing = _adapt_settings(settings.changed, plan)
-    extensions = find_extensions(install.data, settings.disabled_extensions)
+    found_extensions = find_extensions(install.data, settings.disabled_extensions)
+    extensions, unbaked = plan_extensions(found_extensions, loaded.config.extensions)
     unusable = LeftOut("settings that are not of the WebUI alone", ", ".join(settings.unusable))
     plan = replace(
         plan,
@@ -108,10 +110,11 @@ def plan_import(
             *missing,
             *install.missing,
             *install.flags.left_out,
+            *unbaked,
             *([unusable] if settings.unusable else ()),
         ),
     )
-    if not (models or refused or install.flags.carried or settings.changed or extensions):
+    if not (models or refused or install.flags.carried or settings.changed or found_extensions):
         raise UserError(
             "nothing to import was found",
             location=str(folder),
@@ -157,7 +160,7 @@ def render_plan(plan: ImportPlan, width: int) -> str:
         parts.append(f"flags: {' '.join(plan.flags)}")
     if plan.settings:
         parts.append(f"settings: {', '.join(plan.settings)}")
-    parts += [f"extension, not part of the image: {each.summary}" for each in plan.extensions]
+    parts += [f"extension: {each['repo']} at {each['commit']}" for each in plan.extensions]
     parts += [printable(f"left out: {each.name}: {each.reason}") for each in plan.left_out]
     if local := [planned for planned in plan.models if planned.is_local]:
         parts.append(

@@ -15,7 +15,6 @@ from scripts.host.config.features import FeatureModel
 from scripts.host.config.layers import Layer, validation_error
 from scripts.host.config.model_place import CHECKPOINT_PATH, PATH_PATTERN
 from scripts.host.config.model_schema import Model
-from scripts.host.importer.found_extensions import Extension
 from scripts.host.importer.installed_models import InstalledModel
 from scripts.host.importer.model_origins import Origin
 from scripts.host.importer.user_flags import LeftOut
@@ -55,7 +54,7 @@ class ImportPlan:
         known: names of models of the config that the install has too.
         flags: of the WebUI that the config does not add yet.
         settings: of the WebUI that the config does not have yet.
-        extensions: to be listed in a comment.
+        extensions: entries of new extensions.
         start: name of the checkpoint that is loaded at start, as the install calls it; empty where
             the config's stays.
         start_name: its name in the image's WebUI.
@@ -68,7 +67,7 @@ class ImportPlan:
     known: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
-    extensions: tuple[Extension, ...] = ()
+    extensions: tuple[Entry, ...] = ()
     start: str = ""
     start_name: str = ""
     vaes: frozenset[str] = frozenset()
