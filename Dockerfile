@@ -63,7 +63,14 @@ COPY --from=download /extra /extra
 
 
 # --- extensions: one folder each and their list, by `--build-context extensions=DIR`; or none -----
+# An empty list and not an empty stage: BuildKit answered a copy of an empty stage from its cache, with
+# the files that an earlier build's context had (Docker 26.1).
+FROM ${BASE_DOWNLOAD} AS no-extensions
+RUN mkdir /extensions && echo '[]' >/extensions/extensions.json \
+    && touch -d @0 /extensions/extensions.json /extensions
+
 FROM scratch AS extensions
+COPY --from=no-extensions /extensions /
 
 
 # --- sources: the WebUI and its components at their commits, without history or demo media --------

@@ -21,7 +21,7 @@ EXTENSIONS: Final = Path("/opt/extensions")
 MANIFEST_NAME: Final = "extensions.json"
 
 MANIFEST: Final = EXTENSIONS / MANIFEST_NAME
-"""Path of the manifest in the image; absent in an image without extensions."""
+"""Path of the manifest in the image; an empty list in an image without extensions."""
 
 
 @dataclass(frozen=True)
