@@ -354,6 +354,9 @@ def test_local_base_images_need_no_registry(inputs: Resolve) -> None:
 
 def test_every_source_repository_is_requested(inputs: Resolve) -> None:
     assert len(urls(inputs(), "github")) == len(inputs().sources)
+    extension = "extensions=[{repo: owner/one}]"
+    address = "https://github.com/owner/one/info/refs?service=git-upload-pack"
+    assert address in urls(inputs(extension), "github")
 
 
 def test_package_indexes_are_those_of_uv_and_pip(monkeypatch: pytest.MonkeyPatch) -> None:

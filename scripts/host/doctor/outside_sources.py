@@ -82,8 +82,9 @@ def plan_requests(
         if base.reference not in local_images:
             url = _registry_url(base.reference, insecure)
             planned.append(Request("registry", url, (*_LOCKED, _WANTS_TLS)))
-    for source in inputs.sources:
-        url = source_url(mirrors.github, source.repo)
+    repositories = [each.repo for each in inputs.sources]
+    for repo in (*repositories, *(each.repo for each in inputs.extensions)):
+        url = source_url(mirrors.github, repo)
         planned.append(Request("github", f"{url}/info/refs?service=git-upload-pack"))
     for artifact in (*inputs.artifacts, *inputs.volume_artifacts):
         if artifact.repo:
