@@ -13,7 +13,8 @@ from scripts.common.run import last_line, run_program
 from scripts.host.certificates import FILE, certificate_context
 from scripts.host.console import warn
 
-_TIMEOUT = 1800  # seconds for one answer of a git host, however large the repository is
+_TIMEOUT = 300  # seconds for one answer of a git host
+_FETCH_TIMEOUT = 1800  # seconds for a repository's files
 # A connection that moves fewer bytes a second than this, for so many seconds, is given up.
 _STALLED = {"GIT_HTTP_LOW_SPEED_LIMIT": "1024", "GIT_HTTP_LOW_SPEED_TIME": "60"}
 _ATTEMPTS = 3
@@ -103,7 +104,7 @@ class GitHosts:
         """Return the text of a file at a commit."""
         url = source_url(self.github, repo)
         folder = self.fetch(url, commit, scratch)
-        return self._git(url, "-C", str(folder), "show", f"{commit}:{path}")
+        return self._git(url, f"--git-dir={folder}", "show", f"{commit}:{path}")
 
     def fetch(self, url: str, commit: str, scratch: Path, *options: str) -> Path:
         """Fetch one commit without history into a bare repository below `scratch`.
@@ -112,10 +113,10 @@ class GitHosts:
         """
         folder = tempfile.mkdtemp(dir=scratch)
         self._git(url, "init", "--quiet", "--bare", folder)
-        fetch = ("fetch", "--quiet", "--depth=1", "--no-tags", *options)
+        fetch = (f"--git-dir={folder}", "fetch", "--quiet", "--depth=1", "--no-tags", *options)
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                self._git(url, "-C", folder, *fetch, url, commit)
+                self._git(url, *fetch, url, commit, timeout=_FETCH_TIMEOUT)
                 break
             except UserError as error:
                 if attempt == _ATTEMPTS or not _TRANSIENT.search(error.message):
@@ -123,7 +124,7 @@ class GitHosts:
                 time.sleep(attempt)
         return Path(folder)
 
-    def _git(self, url: str, *arguments: str) -> str:
+    def _git(self, url: str, *arguments: str, timeout: float = _TIMEOUT) -> str:
         with certificate_context(self.ca_bundle) as folder:
             trust = {"GIT_SSL_CAINFO": str(folder / FILE)} if folder else {}
             done = run_program(
@@ -134,11 +135,16 @@ class GitHosts:
                     **_STALLED,
                     **trust,
                 },
-                timeout=_TIMEOUT,
+                timeout=timeout,
                 location=redact_url(url),
                 timeout_hint="check mirrors.github",
             )
         if done.returncode != 0:
-            reason = last_line(done).removeprefix("fatal: ")
-            raise UserError(f"git: {reason}", location=redact_url(url), code="source-gone")
+            # The last line says what git lacks, the one before it often why: RPC failed; HTTP 503.
+            lines = done.stderr.strip().splitlines()[-2:] or [last_line(done)]
+            reason = "; ".join(
+                line.removeprefix("fatal: ").removeprefix("error: ") for line in lines
+            )
+            code = "disk-full" if "No space left on device" in done.stderr else "source-gone"
+            raise UserError(f"git: {reason}", location=redact_url(url), code=code)
         return done.stdout

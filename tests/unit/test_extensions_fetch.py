@@ -21,7 +21,8 @@ from scripts.host.models.store_maintenance import delete, find_unused, verify_ob
 from scripts.host.pin.pin_network import pin_network
 from tests.support.checkout import from_url, loaded_from, make_checkout, store_of
 from tests.support.errors import user_error
-from tests.support.git_server import EXTENSION, SOURCES, repositories, serving
+from tests.support.git_server import EXTENSION, SOURCES, GitServer, repositories, serving
+from tests.support.serving import running
 
 FILES = SOURCES[1] / EXTENSION
 PHRASES = f"{EXTENSION}-phrases"
@@ -170,6 +171,29 @@ def test_a_stored_extension_needs_no_network(
     assert first.seen["sd-webui-standin"][0] == "fetching"
     assert first.seen["sd-webui-standin"][-1] == "fetched"
     assert second.seen == {"sd-webui-standin": []}
+
+
+def test_a_fetch_that_breaks_once_is_repeated(
+    tmp_path: Path, git_root: tuple[Path, dict[str, str]]
+) -> None:
+    server = GitServer(git_root[0])
+    asked = []
+
+    class BreaksOnce(server.RequestHandlerClass):  # type: ignore[name-defined,misc]  # made above
+        def do_POST(self) -> None:  # noqa: N802 - http.server's own name
+            asked.append(self.path)
+            if len(asked) == 1:
+                self.drain()
+                self.answer(503, b"", {})
+            else:
+                super().do_POST()
+
+    server.RequestHandlerClass = BreaksOnce
+    entry = {"repo": EXTENSION, "commit": git_root[1][EXTENSION]}
+    with running(server):
+        folder = staged(checkout(tmp_path / "checkout", server.url, entry), tmp_path / "out")
+    assert (folder / "sd-webui-standin" / "install.py").exists()
+    assert len(asked) > 1
 
 
 def test_pin_locks_the_commit_of_a_branch(
