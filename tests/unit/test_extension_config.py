@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.extensions.extension_manifest import (
@@ -14,6 +15,7 @@ from scripts.common.extensions.extension_manifest import (
 )
 from scripts.host.build.image_labels import EXTENSIONS_LABEL
 from scripts.host.build.inputs import resolve
+from scripts.host.config.load import load
 from tests.support.checkout import from_url, loaded_from, make_checkout
 
 COMMIT = "36189cb" + "0" * 33
@@ -110,6 +112,20 @@ def test_a_ref_is_pinned_by_the_lock(tmp_path: Path) -> None:
         f'"by-commit": {{"commit": "{COMMIT}", "licence": "MIT"'
         in (inputs.labels[EXTENSIONS_LABEL])
     )
+
+
+def test_a_variant_has_its_own_extensions(tmp_path: Path) -> None:
+    root = configured(tmp_path, {"repo": "o/all"})
+    text = (root / "config.yaml").read_text()
+    (root / "config.yaml").write_text(f"{text}\n  faces: {{extensions: [{{repo: o/faces}}]}}\n")
+    tree = yaml.safe_load((root / "config.local.yaml").read_text())
+    del tree["extensions"]
+    (root / "config.local.yaml").write_text(yaml.safe_dump(tree))
+    chosen = {
+        name: [each.repo for each in load(name, root=root).config.extensions]
+        for name in ("cuda128", "faces")
+    }
+    assert chosen == {"cuda128": [], "faces": ["o/faces"]}
 
 
 def test_an_image_without_extensions_has_no_label_of_them(tmp_path: Path) -> None:
