@@ -20,7 +20,7 @@ from scripts.host.inspect.structure import Inspection
 from scripts.host.registry.push import PushRecord
 from scripts.host.reports.build_report import BuildReport
 from scripts.reference import reference_tables as tables
-from scripts.reference.feature_tables import feature_list, weight_list
+from scripts.reference.feature_tables import extension_habits, feature_list, weight_list
 
 RESULTS: Final = ROOT / "benchmarks" / "results"
 _COMPARISON: Final = (
@@ -86,6 +86,7 @@ BLOCKS: Final[dict[str, Callable[[], str]]] = {
     "config-keys": tables.config_keys,
     "features": feature_list,
     "weights": weight_list,
+    "extension-habits": extension_habits,
     "tasks": tables.task_list,
     "sessions": tables.sessions,
     "smoke-options": tables.smoke_options,

@@ -1,7 +1,8 @@
-"""Generate the reference tables of the features, from the table of auxiliary weights."""
+"""Generate the tables of features and extensions, from those of weights and variables."""
 
 from scripts.common.models.weights import FEATURES, auxiliary_weights, weights_of
 from scripts.common.units import size
+from scripts.container.webui.extensions.extension_set import HABITS
 from scripts.reference.reference_tables import code, table
 
 
@@ -34,3 +35,12 @@ def weight_list() -> str:
     ]
     header = ("feature", "file", "needed by", "size", "licence", "checksum", "releases")
     return table(header, rows)
+
+
+def extension_habits() -> str:
+    """List the variables that are set for habits of extensions."""
+    rows = [
+        (code(name), code(value.format(data_dir="<DATA_DIR>")), reason)
+        for name, (value, reason) in HABITS.items()
+    ]
+    return table(("variable", "value", "reason"), rows)

@@ -1,10 +1,14 @@
-"""Make wheels for a folder that pip looks into (`--find-links`), so that tests need no index."""
+"""Make wheels, and serve a folder of them to pip, cacheable as PyPI's are."""
 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
+
+from tests.support import serving
 
 
 def make_wheel(
@@ -40,3 +44,37 @@ def make_wheel(
         for file, content in {**contents, f"{info}/RECORD": record.encode()}.items():
             wheel.writestr(file, content)
     return path
+
+
+@contextmanager
+def serve_index(folder: Path, rate: int = 0) -> Iterator[str]:
+    """Serve the wheels and source archives of a folder until the block ends.
+
+    Args:
+        folder: with files that begin with a package's name.
+        rate: bytes a second and connection; 0 for no limit.
+
+    Yields:
+        Address for pip's `--index-url`.
+    """
+
+    class Handler(serving.Quiet):
+        headers_of_files: ClassVar = {
+            "Content-Type": "application/octet-stream",
+            "Cache-Control": "max-age=365000000, immutable",
+        }
+
+        def do_GET(self) -> None:  # noqa: N802 - http.server's own name
+            last = self.path.rstrip("/").rpartition("/")[2]
+            if (folder / last).is_file():
+                return self.answer_file(folder / last, self.headers_of_files)
+            project = last.replace("-", "_")
+            names = [path.name for path in folder.glob(f"{project}-*")]
+            links = "".join(f'<a href="/files/{name}">{name}</a>' for name in names)
+            headers = {"Content-Type": "text/html", "Cache-Control": "max-age=0"}
+            return self.answer(200 if names else 404, links.encode(), headers)
+
+    server = serving.Server(("127.0.0.1", 0), Handler)
+    server.rate = rate
+    with serving.running(server):
+        yield f"{server.url}/simple"

@@ -18,7 +18,7 @@ from scripts.common.pip_cache.log_statistics import read_runs
 from scripts.container.webui.extensions.extension_copies import LARGE
 from scripts.container.webui.extensions.installer import find_conflicts
 from tests.support.namespaces import needs_namespaces
-from tests.support.wheels import make_wheel
+from tests.support.wheels import make_wheel, serve_index
 from tests.support.worker import Worker
 
 SWALLOWS = (
@@ -240,6 +240,21 @@ def test_what_an_extension_on_the_volume_needs_is_installed_once(place: Place) -
     assert "extension-install" not in second.log_text
     assert len(place.environments) == 1
     assert read_runs(place.volume / "pip").runs == 1
+
+
+def test_the_pip_cache_of_the_volume_serves_the_next_installation(place: Place) -> None:
+    make_wheel(place.index, "newcomer", files={"newcomer.bin": os.urandom(100_000)})
+    source = place.extension("needs", install=CALLS.format("newcomer"))
+    with serve_index(place.index) as index:
+        # pip caches nothing that comes by plain HTTP, unless the host is trusted.
+        index_options = {"PIP_INDEX_URL": index, "PIP_TRUSTED_HOST": "127.0.0.1"}
+        options = {**index_options, "PIP_NO_INDEX": "0", "PIP_FIND_LINKS": ""}
+        place.start("first", **options).ready()
+        (source / "install.py").write_text(CALLS.format("newcomer==1.0"))
+        worker = place.start("second", **options)
+        assert worker.ready().extensions == {"needs": ""}
+    runs = read_runs(place.volume / "pip")
+    assert (runs.runs, runs.hits, runs.misses) == (2, 1, 1)
 
 
 def test_an_update_of_the_extension_is_installed_anew(place: Place) -> None:
