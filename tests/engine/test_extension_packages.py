@@ -1,0 +1,124 @@
+"""What extensions ask of pip is in the image, or the build says what is not.
+
+Packages come from the index that this machine uses, as those of all builds do.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from scripts.common.extensions.locked_requests import read_locked_requests
+from scripts.host.engine.client import client
+from tests.support.running import copy_of_the_checkout, error_line, invoke, output
+from tests.support.up import StandIns
+
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
+
+TAG = "a1111-worker-test:extension-packages"
+TOKEN = "hf_of_this_machine_and_nobody_else"  # noqa: S105 - to be searched for
+OWN_TOKEN = f"hf_{'x' * 34}"
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A checkout whose lock is made for extensions.
+
+    Args:
+        root: the checkout.
+        standins: what it builds from.
+        store: the model store.
+    """
+
+    root: Path
+    standins: StandIns
+    store: Path
+
+    def run(self, *arguments: str, extensions: list[str]) -> subprocess.CompletedProcess[str]:
+        """Run `invoke` for the variant cpu with some extensions: `name`, or `name:none`."""
+        tree: dict[str, Any] = yaml.safe_load(self.standins.config.read_text())
+        tree["extensions"] = []
+        for each in extensions:
+            name, _, install = each.partition(":")
+            entry = {"repo": f"stand-in/sd-webui-{name}", "commit": "main"}
+            tree["extensions"].append({**entry, "install": install or "auto"})
+        config = self.root / "standins.yaml"
+        config.write_text(yaml.safe_dump(tree))
+        tokens = {"HF_TOKEN": TOKEN, "MODELS_STORE": str(self.store)}
+        return invoke(*arguments, "--variant", "cpu", config=config, root=self.root, **tokens)
+
+
+@pytest.fixture(scope="module")
+def checkout(
+    standins: StandIns, model_store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Checkout:
+    root = copy_of_the_checkout(tmp_path_factory.mktemp("checkout"))
+    made = Checkout(root, standins, model_store)
+    installed = ["standin", "prints-a-token", "swallows-errors:none", "fails-to-install:none"]
+    answer = made.run("pin", "--python", extensions=installed)
+    assert answer.returncode == 0, answer.stderr
+    assert TOKEN not in answer.stdout + answer.stderr
+    return made
+
+
+@pytest.fixture(scope="module")
+def image(checkout: Checkout) -> Iterator[str]:
+    installed = ["standin", "prints-a-token", "swallows-errors:none", "fails-to-install:none"]
+    answer = checkout.run("build", "--tag", TAG, extensions=installed)
+    assert answer.returncode == 0, answer.stderr
+    assert not {word for word in (TOKEN, OWN_TOKEN) if word in answer.stdout + answer.stderr}
+    yield TAG
+    client().images.remove(TAG, force=True)
+
+
+def test_the_lock_has_what_installers_ask_of_pip(checkout: Checkout) -> None:
+    lock = (checkout.root / "requirements" / "cpu.txt").read_text()
+    locked = {each.name: each.requests for each in read_locked_requests(lock)}
+    assert {each.text for each in locked["sd-webui-standin"]} == {
+        *("roman<6,>=4", "webcolors>=24", "iniconfig<3,>=2"),
+    }
+    for name in ("roman", "webcolors", "iniconfig"):
+        assert f"\n{name}==" in lock
+    assert locked["sd-webui-fails-to-install"] == ()
+
+
+def test_packages_of_extensions_are_in_the_image(image: str) -> None:
+    program = "import roman, webcolors, iniconfig, torch; print(roman.__file__, torch.__file__)"
+    printed = output(image, "-c", program, entrypoint="/opt/webui/bin/python").split()
+    assert printed[0].startswith("/opt/webui/")
+    assert not printed[1].startswith("/opt/webui/"), "torch is the base's"
+
+
+def test_the_build_names_what_installers_miss(checkout: Checkout, image: str) -> None:  # noqa: ARG001 - its layers are cached
+    extensions = ["standin", "prints-a-token", "swallows-errors", "fails-to-install"]
+    answer = checkout.run("build", extensions=extensions)
+    assert "[extension-uninstalled]" in error_line(answer)
+    missing = "install.py asks for no-such-package-of-a-stand-in, but it is not installed"
+    assert f"extension sd-webui-swallows-errors: {missing}" in answer.stderr
+    failed = "install.py failed: fails-to-install: no compiler was found"
+    assert f"extension sd-webui-fails-to-install: {failed}" in answer.stderr
+
+
+def test_pin_names_both_sides_of_a_conflict(checkout: Checkout) -> None:
+    before = (checkout.root / "requirements" / "cpu.txt").read_text()
+    answer = checkout.run("pin", "--python", extensions=["conflicts"])
+    line = error_line(answer)
+    assert "sd-webui-conflicts and the WebUI exclude each other" in line
+    assert "sd-webui-conflicts asks for pydantic>=2; the WebUI asks for fastapi==0.94.0" in line
+    assert (checkout.root / "requirements" / "cpu.txt").read_text() == before
+
+
+def test_pin_names_an_installer_that_fails_and_what_cannot_be_had(checkout: Checkout) -> None:
+    answer = checkout.run(
+        "pin", "--python", "--check", extensions=["fails-to-install", "swallows-errors"]
+    )
+    assert "install.py of sd-webui-fails-to-install ended with 1: fails-to-install: no" in (
+        answer.stderr
+    )
+    assert "sd-webui-swallows-errors asks for no-such-package-of-a-stand-in" in error_line(answer)
