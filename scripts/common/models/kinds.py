@@ -185,6 +185,19 @@ def choose_family(kind: Kind, file: str) -> str:
     return families[0] if families else ""
 
 
+MOVING_FLAGS: Final[dict[str, tuple[Kind, str]]] = {
+    "--lora-dir": ("lora", ""),
+    "--embeddings-dir": ("embedding", ""),
+    "--hypernetwork-dir": ("hypernetwork", ""),
+    "--esrgan-models-path": ("upscaler", "ESRGAN"),
+    "--realesrgan-models-path": ("upscaler", "RealESRGAN"),
+    "--dat-models-path": ("upscaler", "DAT"),
+    "--gfpgan-models-path": ("face-restoration", "GFPGAN"),
+    "--codeformer-models-path": ("face-restoration", "Codeformer"),
+}
+"""Flags after which the WebUI no longer looks below its data folder (`modules/cmd_args.py`)."""
+
+
 def data_path(kind: Kind, file: str, family: str = "") -> PurePosixPath:
     """Return a model's place, relative to the WebUI's data folder.
 

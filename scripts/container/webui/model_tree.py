@@ -6,7 +6,7 @@ file in the data folder comes first, then MODEL_DIR, the volume and the image.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -14,7 +14,7 @@ from typing import Any, Final
 from scripts.common.diagnostics.error import UserError
 from scripts.common.files import write_atomically
 from scripts.common.models.folder_listing import Problem, natural_key
-from scripts.common.models.kinds import KINDS, Kind, identify
+from scripts.common.models.kinds import KINDS, MOVING_FLAGS, Kind, identify
 from scripts.common.models.model_search import FoundModel, Rule, discover, measure_files
 from scripts.container.paths import list_bases
 from scripts.container.settings import VARIABLES, Settings
@@ -29,17 +29,6 @@ from scripts.container.webui.start_checkpoint import (
 
 _FILE: Final = "models.json"  # in WORKER_DIR, for preflight, metrics and the command
 _LISTED: Final = 5  # names that a message lists
-MOVING_FLAGS: Final[Mapping[str, tuple[Kind, str]]] = {
-    "--lora-dir": ("lora", ""),
-    "--embeddings-dir": ("embedding", ""),
-    "--hypernetwork-dir": ("hypernetwork", ""),
-    "--esrgan-models-path": ("upscaler", "ESRGAN"),
-    "--realesrgan-models-path": ("upscaler", "RealESRGAN"),
-    "--dat-models-path": ("upscaler", "DAT"),
-    "--gfpgan-models-path": ("face-restoration", "GFPGAN"),
-    "--codeformer-models-path": ("face-restoration", "Codeformer"),
-}
-"""Flags after which the WebUI no longer looks below its data folder (`modules/cmd_args.py`)."""
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from scripts.common.diagnostics.error import UserError
+from scripts.common.models.kinds import KINDS, MOVING_FLAGS
 from scripts.common.webui_flags import BUILTIN_FLAGS, VARIABLE_FLAGS
 
 _VARIABLE: Final = "COMMANDLINE_ARGS"
@@ -62,17 +63,13 @@ _BUILTIN: Final = tuple(flag.name for flag in BUILTIN_FLAGS)
 
 MODEL_FOLDERS: Final[Mapping[str, str]] = {
     "--models-dir": "models",
-    "--ckpt-dir": "models/Stable-diffusion",
-    "--vae-dir": "models/VAE",
-    "--lora-dir": "models/Lora",
-    "--embeddings-dir": "embeddings",
-    "--hypernetwork-dir": "models/hypernetworks",
-    "--esrgan-models-path": "models/ESRGAN",
-    "--realesrgan-models-path": "models/RealESRGAN",
-    "--dat-models-path": "models/DAT",
-    "--gfpgan-models-path": "models/GFPGAN",
-    "--codeformer-models-path": "models/Codeformer",
-    "--controlnet-dir": "models/ControlNet",
+    "--ckpt-dir": KINDS["checkpoint"].folder,
+    "--vae-dir": KINDS["vae"].folder,
+    "--controlnet-dir": KINDS["controlnet"].folder,
+    **{
+        flag: str(PurePosixPath(KINDS[kind].folder, family))
+        for flag, (kind, family) in MOVING_FLAGS.items()
+    },
 }
 """Flags that name a folder of models, and the folder of the data folder that it stands for."""
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
+from scripts.common.models.kinds import MOVING_FLAGS
 from scripts.common.models.weights import AuxiliaryWeight, Use, features_for, weights_for
 from scripts.container.settings import Settings
-from scripts.container.webui.model_tree import MOVING_FLAGS
 
 _ANY_FILE: Final = {
     "gfpgan": "*GFPGAN*.pth",  # gfpgan_model.py:38
