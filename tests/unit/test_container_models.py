@@ -525,6 +525,14 @@ def test_jobs_may_still_choose_the_baked_checkpoint(world: World, baked: Path) -
     assert world.start().checkpoint.read_text() == str(baked)
 
 
+def test_preflight_reads_the_checkpoint_where_no_worker_has_linked_it(
+    world: World, baked: Path
+) -> None:
+    settings = world.settings(CHECKPOINT_NAME="photo v3.safetensors", ACCELERATOR="cpu")
+    facts = gather_facts(settings)
+    assert (facts.model, facts.model_missing) == (str(baked), False)
+
+
 @pytest.mark.parametrize("name", ["photo v3.safetensors", "art/photo v3.safetensors"])
 def test_the_baked_checkpoint_has_its_own_name_in_the_webui(
     world: World, baked: Path, name: str

@@ -2,7 +2,7 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,7 +27,7 @@ from scripts.container.webui.checkpoint_memory import (
 )
 from scripts.container.webui.model_check import check_models
 from scripts.container.webui.model_flags import select_memory_flags
-from scripts.container.webui.model_links import read_own_links
+from scripts.container.webui.model_links import find_start, read_own_links
 from scripts.container.webui.model_tree import ModelTree, build_model_tree, load_tree
 from scripts.container.webui.webui_options import count_checkpoints_in_memory, read_options
 
@@ -168,7 +168,8 @@ def _find_models(settings: Settings) -> ModelTree:
     if tree := load_tree(settings.worker_dir):
         return tree
     try:
-        return build_model_tree(settings, read_own_links(settings.data_dir))
+        tree = build_model_tree(settings, read_own_links(settings.data_dir))
+        return replace(tree, checkpoint=find_start(settings, tree))
     except UserError as error:
         path = settings.model_path
         return ModelTree(problems=(Problem(path, error.message),), checkpoint=path)

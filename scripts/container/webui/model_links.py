@@ -41,7 +41,7 @@ def prepare_models(settings: Settings) -> ModelTree:
     started = time.monotonic()
     tree = build_model_tree(settings, read_own_links(settings.data_dir))
     problems = link_models(settings, tree)
-    checkpoint = _find_start(settings, tree)
+    checkpoint = find_start(settings, tree)
     tree = replace(tree, problems=(*tree.problems, *problems), checkpoint=checkpoint)
     try:
         save_tree(settings.worker_dir, tree)
@@ -63,7 +63,7 @@ def prepare_models(settings: Settings) -> ModelTree:
     return tree
 
 
-def _find_start(settings: Settings, tree: ModelTree) -> Path:
+def find_start(settings: Settings, tree: ModelTree) -> Path:
     """Return the path for `--ckpt`: the link, or the file itself where the link was not made."""
     for entry in tree.visible:
         is_start = entry.place and settings.data_dir / entry.place == tree.checkpoint
