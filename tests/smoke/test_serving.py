@@ -19,9 +19,15 @@ def test_serving(
     examine(check, answering)
 
 
-def test_options(answering: ApiSubject, run: Run, examine: Callable[..., None]) -> None:
+@pytest.mark.parametrize("check", [has_configured_options], ids=str)
+def test_options(
+    check: Check[OptionSubject],
+    answering: ApiSubject,
+    run: Run,
+    examine: Callable[..., None],
+) -> None:
     options = {**run.target.options, **run.target.png_settings}
-    examine(has_configured_options, OptionSubject(answering.client, options))
+    examine(check, OptionSubject(answering.client, options))
 
 
 # Before the checks of models: the WebUI keeps upscalers and face restorers in the GPU's memory.

@@ -13,6 +13,7 @@ from scripts.container.serverless.handler import make_context
 from scripts.container.serverless.jobs import run_job
 from scripts.container.settings import Settings
 from scripts.container.status.log_findings import find_in_line, read_findings, serve_findings
+from scripts.container.supervisor import exit_reason
 from scripts.container.supervisor.exit_reason import find_exit_reason
 from scripts.container.supervisor.process import ChildProcess
 from tests.support.worker import Worker
@@ -148,12 +149,38 @@ def test_an_exit_is_explained_by_a_cause_300_lines_above(tmp_path: Path) -> None
     assert "lowvram" in fields["last"]
 
 
-def test_what_was_printed_long_ago_explains_no_exit(tmp_path: Path) -> None:
+def test_what_was_printed_long_ago_explains_no_exit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     child = run(tmp_path, CAUSE_FAR_ABOVE)
     child.wait()
     assert child.ended.wait(20)
-    reason = find_exit_reason(child, oom_killed=False, since=time.monotonic())
-    assert "finding" not in reason.log_fields()
+    monkeypatch.setattr(exit_reason, "_WINDOW", 0.0)
+    assert (
+        "finding"
+        not in exit_reason.find_exit_reason(child, oom_killed=False, serving=True).log_fields()
+    )
+
+
+SURVIVED_THEN_FATAL = """
+import time
+print("OutOfMemoryError: CUDA out of memory. Tried to allocate 320.00 MiB.", flush=True)
+time.sleep(1)
+print("AcceleratorError: CUDA error: device-side assert triggered", flush=True)
+"""
+
+
+def test_a_failure_that_was_survived_explains_no_later_exit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exit_reason, "_BURST", 0.5)
+    child = run(tmp_path, SURVIVED_THEN_FATAL)
+    child.wait()
+    assert child.ended.wait(20)
+    reason = exit_reason.find_exit_reason(child, oom_killed=False, serving=True)
+    assert reason.log_fields()["finding"] == "cuda-error"
+    reason = exit_reason.find_exit_reason(child, oom_killed=False)
+    assert reason.log_fields()["finding"] == "out-of-memory"
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ class ExtensionSubject:
 def extension_checks(
     extensions: Iterable[BakedExtension],
 ) -> tuple[Check[ExtensionSubject], ...]:
-    """Return the checks of extensions, some for each."""
+    """Return the checks of extensions, some for each, or one that is skipped."""
     checks = []
     for extension in extensions:
         named: list[tuple[str, Callable[[BakedExtension, ExtensionSubject], Judgement]]] = [
@@ -53,7 +53,11 @@ def extension_checks(
             Check(name.format(extension.name), _CODE, partial(function, extension))
             for name, function in named
         ]
-    return tuple(checks)
+    return tuple(checks) or (Check("extensions are loaded", "", _skip),)
+
+
+def _skip(_subject: ExtensionSubject) -> Judgement:
+    raise CheckSkipped("the image has none")
 
 
 def find_broken(log: str) -> dict[str, str]:

@@ -94,7 +94,10 @@ def attention_is_expected(subject: GpuSubject) -> Judgement:
     """Search the log for the WebUI's choice."""
     mark = "Applying attention optimization"
     line = next((line for line in subject.log().splitlines() if mark in line), "")
-    expected = expected_attention(subject.torch.get().devices[0])
+    devices = subject.torch.get().devices
+    if not devices:
+        return judge(line, "torch can use no GPU")
+    expected = expected_attention(devices[0])
     return judge(line, "" if f": {expected}..." in line else f"expected is {expected}")
 
 

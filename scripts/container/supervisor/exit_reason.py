@@ -2,6 +2,7 @@
 
 import re
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -20,6 +21,8 @@ _COUNTERS: Final = (
 _MAX_PAUSE: Final = 60.0
 _MAX_DOUBLINGS: Final = 20  # more of them would overflow a float
 _LOGGED_LINES: Final = 5
+_WINDOW: Final = 120.0  # seconds for which a line of a WebUI that served may explain its end
+_BURST: Final = 5.0  # seconds in which a cause and its effects are printed
 _FINAL: Final = ("flag-unknown",)  # codes of failures that the same start would only repeat
 
 
@@ -65,34 +68,40 @@ def cause_fields(cause: Finding | None) -> dict[str, str]:
     return {"finding": cause.code, "cause": cause.text, "cure": hint}
 
 
-def find_cause(process: ChildProcess, since: float) -> Finding | None:
+def find_cause(process: ChildProcess, *, serving: bool) -> Finding | None:
     """Return the known failure in a process's output that explains its end, if there is one.
 
     Of several it is the one that stands first in the table, where causes stand above their effects:
     a damaged checkpoint is reported hundreds of lines before what fails without it. Of lines about
-    the same failure it is the longest, which says most.
+    the same failure it is the longest, which says most. After a job that failed for lack of memory
+    a process serves on, so while it serves only the last failures count.
 
     Args:
         process: a process.
-        since: monotonic time before which its output does not count.
+        serving: it has served; otherwise all its output counts.
     """
     order = list(diagnostics())
-    found = [each for each in process.read_findings() if each.at >= since]
+    found = process.read_findings()
+    if serving and found:
+        since = max(time.monotonic() - _WINDOW, found[-1].at - _BURST)
+        found = [each for each in found if each.at >= since]
     return min(found, key=lambda each: (order.index(each.code), -len(each.text)), default=None)
 
 
-def find_exit_reason(process: ChildProcess, *, oom_killed: bool, since: float = 0.0) -> ExitReason:
+def find_exit_reason(
+    process: ChildProcess, *, oom_killed: bool, serving: bool = False
+) -> ExitReason:
     """Determine why a process exited, by its exit code and its output.
 
     Args:
         process: a process that has ended.
         oom_killed: the kernel has killed for memory since the last exit.
-        since: monotonic time before which its output does not count.
+        serving: it has served.
     """
     return ExitReason(
         status=_describe(process.returncode),
         sent_by=_find_sender(process, oom_killed),
-        cause=find_cause(process, since),
+        cause=find_cause(process, serving=serving),
         last_lines=tuple(process.last_lines),
     )
 

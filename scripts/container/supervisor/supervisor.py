@@ -34,7 +34,6 @@ from scripts.container.webui.preparation import PreparedWebui, prepare_webui
 from scripts.container.webui.readiness import monitor
 
 _LATE_REPORT: Final = 2.0  # seconds for the monitor, which knows more, to say why it is not ready
-_CAUSE_WINDOW: Final = 120.0  # seconds for which a line of a WebUI that served may explain its end
 
 
 class Supervisor:
@@ -222,17 +221,13 @@ class Supervisor:
     def _replace_webui(self, reason: str, code: str = "") -> None:
         """Kill the WebUI; its exit is then handled like any other."""
         webui = self._processes.get("webui")
-        cause = exit_reason.find_cause(webui, self._cause_since(webui)) if webui else None
+        cause = exit_reason.find_cause(webui, serving=bool(self._ready_since)) if webui else None
         fields = exit_reason.cause_fields(cause)
         log("webui-unusable", level="error", reason=reason, code=code, **fields)
         self._recorder.update(reason=f"{reason}: {cause.text}" if cause else reason)
         if webui:
             webui.is_replaced = True
             webui.send_signal(signal.SIGKILL)
-
-    def _cause_since(self, child: ChildProcess) -> float:
-        """Return the monotonic time from which on the output of a process may explain its end."""
-        return time.monotonic() - _CAUSE_WINDOW if self._ready_since else child.started_at
 
     def _on_preflight_exit(self, exit_code: int) -> None:
         """Refuse to serve after a failed preflight if it is strict."""
@@ -246,7 +241,7 @@ class Supervisor:
         """Log why a process exited and schedule its restart, unless it has had enough of them."""
         before, self._oom_kills = self._oom_kills, exit_reason.count_oom_kills()
         reason = exit_reason.find_exit_reason(
-            child, oom_killed=self._oom_kills > before, since=self._cause_since(child)
+            child, oom_killed=self._oom_kills > before, serving=bool(self._ready_since)
         )
         log(f"{child.name}-died", level="error", **reason.log_fields())
         policy, now = self._restart_policies[child.name], time.monotonic()
