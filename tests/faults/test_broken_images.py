@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import json
+from typing import Any
+
 import pytest
 
 from tests.faults.conftest import Broken, Smoke
@@ -15,6 +19,38 @@ def standin(fault: str, *more: str) -> tuple[str, ...]:
     """Give a worker's WebUI a fault; without torch, which is not needed, it starts faster."""
     variables = (f"STANDIN_FAULT={fault}", "STANDIN_TORCH=0", *more)
     return tuple(f"ENV {variable}" for variable in variables)
+
+
+EXTENSION = "/opt/extensions/sd-webui-standin"
+SCRIPT = """from modules import scripts
+class Quiet(scripts.Script):
+    def title(self): return "Quiet"
+    def show(self, is_img2img): return scripts.AlwaysVisible
+    def ui(self, is_img2img): return []
+"""
+
+
+def extension(script: str, *, listed: bool = True) -> tuple[str, ...]:
+    """Add an extension with one script, in a repository or not."""
+    git = (
+        f"git init -q -b main && git remote add origin {EXTENSION} && git add --all"
+        " && git -c user.name=a -c user.email=a@invalid commit -q -m first"
+    )
+    encoded = base64.b64encode(script.encode()).decode()
+    return (
+        f"WORKDIR {EXTENSION}",
+        f"RUN mkdir scripts && echo {encoded} | base64 -d >scripts/quiet.py",
+        *([f"RUN {git}"] if listed else []),
+        "WORKDIR /stable-diffusion-webui",
+        "ENV STANDIN_TORCH=0",
+    )
+
+
+def extension_config(*scripts: str) -> str:
+    """Return a config with that extension, and a check that names scripts."""
+    body: dict[str, Any] = {"alwayson_scripts": {name: {"args": []} for name in scripts}}
+    check = {"check": {"body": body}} if scripts else {}
+    return json.dumps({"extensions": [{"repo": "stand-in/sd-webui-standin", **check}]})
 
 
 FAULTS = (
@@ -138,6 +174,41 @@ FAULTS = (
         (*dockerfile_lines(missing=["easy.safetensors"]), "ENV STANDIN_TORCH=0"),
         "embedding_easy",
         config=config_with_models(),
+    ),
+    Broken(
+        "extension-lacks-a-package",
+        "extension-broken",
+        extension("import no_such_package"),
+        "standin_is_loaded",
+        config=extension_config(),
+    ),
+    Broken(
+        "extension-raises-in-ui",  # which ends the WebUI; the worker goes on without it
+        "extension-broken",
+        extension(SCRIPT.replace("return []", "raise TypeError('no presets')")),
+        "standin_is_loaded",
+        config=extension_config(),
+    ),
+    Broken(
+        "extension-not-listed",
+        "extension-broken",
+        extension(SCRIPT, listed=False),
+        "standin_is_loaded",
+        config=extension_config(),
+    ),
+    Broken(
+        "extension-without-its-script",
+        "extension-broken",
+        extension(SCRIPT),
+        "standin_is_loaded",
+        config=extension_config("Loud"),
+    ),
+    Broken(
+        "extension-without-effect",
+        "extension-broken",
+        extension(SCRIPT),
+        "standin_passes_its_check",
+        config=extension_config("Quiet"),
     ),
     Broken(
         "git-left-behind",
