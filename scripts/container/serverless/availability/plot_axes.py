@@ -6,7 +6,7 @@ and leaves a cell empty that failed (`scripts/xyz_grid.py`, v1.9.3 and v1.10.1).
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from itertools import chain
 from typing import Any, Final
@@ -104,10 +104,10 @@ def _read_axis(
     takes_list = label in _LISTED and not reads_texts
     place = at + 2 if takes_list else at + 1
     axis = Axis(label, f"script_args[{place}]", (), _ONLY_SINCE_1_10 in labels)
-    return Axis(label, axis.field, _read_values(axis, args[place], takes_list), axis.since_1_10)
+    return replace(axis, values=_read_values(axis, args[place], takes_list=takes_list))
 
 
-def _read_values(axis: Axis, given: object, takes_list: bool) -> tuple[str, ...]:
+def _read_values(axis: Axis, given: object, *, takes_list: bool) -> tuple[str, ...]:
     if takes_list:
         if not isinstance(given, list) or not given:
             raise axis.error('takes its values as a list here, such as ["a", "b"]')
