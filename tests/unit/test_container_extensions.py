@@ -430,6 +430,15 @@ def test_of_two_versions_the_first_counts_if_the_other_extension_can_do_with_it(
     }
 
 
+def test_the_order_of_names_counts_whatever_was_installed_first(place: Place) -> None:
+    for version in ("1.0", "2.0"):
+        make_wheel(place.index, "shared", version)
+    place.extension("b", install=CALLS.format("shared"))
+    place.start("first").ready()
+    place.extension("a", install=CALLS.format("shared==1.0"))
+    assert place.start("second").ready().extensions == {"a": "", "b": ""}
+
+
 def test_only_the_ends_of_a_conflict_are_told() -> None:
     lines = (
         "ERROR: Cannot install a==1 and a==2 because these package versions have conflicting"

@@ -88,8 +88,8 @@ class Installations:
             if extension.name not in {*self._records, *self._broken, *without}:
                 self._records[extension.name] = self._install(extension)
         chosen: list[str] = []
-        for name, record in self._records.items():
-            reason = record.problem or self._find_displaced(name, chosen)
+        for name in (each.name for each in self._extensions if each.name in self._records):
+            reason = self._records[name].problem or self._find_displaced(name, chosen)
             if reason:
                 self._broken[name] = reason
             else:
