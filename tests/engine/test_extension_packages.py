@@ -17,7 +17,6 @@ import yaml
 from scripts.common.extensions.locked_requests import read_locked_requests
 from scripts.host.engine.client import client
 from tests.support.running import copy_of_the_checkout, error_line, invoke, output
-from tests.support.up import StandIns
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
@@ -32,17 +31,17 @@ class Checkout:
 
     Args:
         root: the checkout.
-        standins: what it builds from.
+        config: the file that names the stand-ins.
         store: the model store.
     """
 
     root: Path
-    standins: StandIns
+    config: Path
     store: Path
 
     def run(self, *arguments: str, extensions: list[str]) -> subprocess.CompletedProcess[str]:
         """Run `invoke` for the variant cpu with some extensions: `name`, or `name:none`."""
-        tree: dict[str, Any] = yaml.safe_load(self.standins.config.read_text())
+        tree: dict[str, Any] = yaml.safe_load(self.config.read_text())
         tree["extensions"] = []
         for each in extensions:
             name, _, install = each.partition(":")
@@ -56,10 +55,10 @@ class Checkout:
 
 @pytest.fixture(scope="module")
 def checkout(
-    standins: StandIns, model_store: Path, tmp_path_factory: pytest.TempPathFactory
+    image_config: Path, model_store: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Checkout:
     root = copy_of_the_checkout(tmp_path_factory.mktemp("checkout"))
-    made = Checkout(root, standins, model_store)
+    made = Checkout(root, image_config, model_store)
     installed = ["standin", "prints-a-token", "swallows-errors:none", "fails-to-install:none"]
     answer = made.run("pin", "--python", extensions=installed)
     assert answer.returncode == 0, answer.stderr

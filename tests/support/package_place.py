@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
+import tarfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,6 +56,15 @@ class Place:
                 "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
             )
             wheel.writestr(f"{stem}.dist-info/RECORD", "")
+
+    def publish_source(self, name: str, version: str, setup: str) -> None:
+        """Put a source archive into the index whose metadata only its setup.py can give."""
+        folder, stem = self.wheels / name, f"{name}-{version}"
+        folder.mkdir(exist_ok=True)
+        with tarfile.open(folder / f"{stem}.tar.gz", "w:gz") as archive:
+            entry = tarfile.TarInfo(f"{stem}/setup.py")
+            entry.size = len(setup)
+            archive.addfile(entry, io.BytesIO(setup.encode()))
 
     def release(self, *requirements: str) -> None:
         """Commit the WebUI's list of requirements."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from scripts.common.diagnostics.error import UserError
@@ -126,6 +128,18 @@ def test_wheels_at_github_are_locked_through_its_mirror(place: Place) -> None:
     assert described.endswith(f"\ndsine @ https://github.com/{path} \\\n")
 
 
+@pytest.mark.parametrize("ending", ["strange-1.0.tar.gz", "x.zip#egg=strange"])
+def test_source_archives_at_addresses_are_not_run(
+    place: Place, tmp_path: Path, ending: str
+) -> None:
+    trace = tmp_path / "trace"
+    place.publish_source("strange", "1.0", f"open({str(trace)!r}, 'w')")
+    place.extend("one", {"requirements.txt": f"{place.url}/strange/{ending}"})
+    with pytest.raises(UserError, match=r"asks pip for strange @ http.*, which is no wheel"):
+        lock(place)
+    assert not trace.exists()
+
+
 def test_overrides_leave_packages_out(place: Place) -> None:
     listed = (
         "git+https://example.invalid/dino\nhttp://127.0.0.1:9/gone-1.0-py3-none-any.whl\nnetworkx"
@@ -133,7 +147,8 @@ def test_overrides_leave_packages_out(place: Place) -> None:
     out = ["gone; python_version < '0'"]
     place.extend("one", {"requirements.txt": listed}, overrides=out)
     with pytest.raises(
-        UserError, match=r"requirements\.txt of one asks pip for dino @ git\+https.*checksum"
+        UserError,
+        match=r"requirements\.txt of one asks pip for dino @ git\+https.*, which is no wheel",
     ):
         lock(place)
     place.extend(

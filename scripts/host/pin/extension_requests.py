@@ -1,6 +1,7 @@
 """Collect the Python packages that the configured extensions need, for the lock of a variant."""
 
 import importlib
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -145,8 +146,11 @@ def _read_project(text: str) -> list[str]:
 def _check_requests(extension: ExtensionRequests, overrides: Sequence[str]) -> None:
     """Check that a lock with checksums can have what an extension asks for.
 
+    Of an extension's addresses only wheels are taken: uv runs the program of a source archive to
+    read what it requires. Archives of the package index are run so, as for every lock.
+
     Raises:
-        UserError: it asks for a folder or a git repository.
+        UserError: it asks for a folder, a git repository or a source archive at an address.
     """
     for request in extension.requests:
         asked = f"{request.source} of {extension.name} asks pip for {request.text}"
@@ -156,13 +160,12 @@ def _check_requests(extension: ExtensionRequests, overrides: Sequence[str]) -> N
                 hint="set its `install: none`, and list its packages under `requirements`",
             )
         url = request.requirement.url if request.requirement else None
-        if not url or url.startswith(("https://", "http://")):
-            continue
-        if not is_left_out(request.name, overrides):
+        accepted = r"https?://" if request.source == CONFIG else r"https?://[^?#]+\.whl($|[?#])"
+        if url and not re.match(accepted, url) and not is_left_out(request.name, overrides):
             raise UserError(
-                f"{asked}, which has no checksum",
+                f"{asked}, which is no wheel",
                 hint=f"leave it out by the override \"{request.name}; python_version < '0'\","
-                " and give an archive of it, `name @ https://…`, under `requirements`",
+                " and give `name @ https://…` of an archive that you trust under `requirements`",
             )
 
 
