@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 
 from scripts.common.extensions.extension_manifest import read_extensions
 from scripts.host.build.inputs import resolve
+from scripts.host.config.load import LoadedConfig
 from scripts.host.config.lock import read_lock
 from scripts.host.extensions.extensions_context import staged_extensions
 from scripts.host.extensions.fetch_extensions import fetch_extensions
@@ -86,8 +86,14 @@ def git(folder: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def make_commit(bare: Path, files: Mapping[str, tuple[str, bytes]], *, raw: bytes = b"") -> str:
-    """Make a repository with one commit of files (mode and content), or of a raw tree object."""
+def make_commit(
+    bare: Path,
+    files: Mapping[str, tuple[str, bytes]],
+    *,
+    raw: bytes = b"",
+    parents: Sequence[str] = (),
+) -> str:
+    """Make a commit of files (mode and content), or of a raw tree object, and its repository."""
 
     def run(*arguments: str, content: bytes = b"") -> str:
         env = {**os.environ, **dict.fromkeys(("GIT_CONFIG_GLOBAL",), os.devnull)}
@@ -100,7 +106,7 @@ def make_commit(bare: Path, files: Mapping[str, tuple[str, bytes]], *, raw: byte
         done = subprocess.run(command, input=content, env=env, capture_output=True, check=True)
         return done.stdout.decode().strip()
 
-    bare.mkdir(parents=True)
+    bare.mkdir(parents=True, exist_ok=True)
     run("init", "--quiet", "--bare", "--initial-branch=main")
     for path, (mode, content) in files.items():
         name = (
@@ -111,7 +117,7 @@ def make_commit(bare: Path, files: Mapping[str, tuple[str, bytes]], *, raw: byte
         run("update-index", "--add", "--cacheinfo", f"{mode},{name},{path}")
     write = ("hash-object", "-w", "-t", "tree", "--literally", "--stdin")
     tree = run(*write, content=raw) if raw else run("write-tree")
-    commit = run("commit-tree", tree, "-m", "one")
+    commit = run("commit-tree", tree, "-m", "one", *(f"-p{parent}" for parent in parents))
     run("update-ref", "refs/heads/main", commit)
     return commit
 
@@ -196,19 +202,44 @@ def test_a_fetch_that_breaks_once_is_repeated(
     assert len(asked) > 1
 
 
+def pinnable(root: Path, commits: dict[str, str]) -> LoadedConfig:
+    """Load a checkout of which only the extensions need a look-up."""
+    sources = loaded_from(root).config.a1111.sources
+    define = [
+        f"a1111.sources.{name}.commit={commits[source.repo]}" for name, source in sources.items()
+    ]
+    return loaded_from(root, "models=[]", *define)
+
+
 def test_pin_locks_the_commit_of_a_branch(
     tmp_path: Path, git_url: str, commits: dict[str, str]
 ) -> None:
     root = checkout(tmp_path / "checkout", git_url, MAIN)
-    tree = json.loads(json.dumps(loaded_from(root).config.a1111.model_dump()["sources"]))
-    define = [f"a1111.sources.{name}.commit={commits[each['repo']]}" for name, each in tree.items()]
-    loaded = loaded_from(root, "models=[]", *define)
-    changes = pin_network([loaded])
+    changes = pin_network([pinnable(root, commits)])
     assert f"source {EXTENSION}@main: new, {commits[EXTENSION]}" in changes
     assert read_lock(root).sources[f"{EXTENSION}@main"] == commits[EXTENSION]
-    again = loaded_from(root, "models=[]", *define)
-    assert pin_network([again], check=True) == ()
+    assert pin_network([pinnable(root, commits)], check=True) == ()
     assert resolve(loaded_from(root)).extensions[0].commit == commits[EXTENSION]
+
+
+def test_pin_check_sees_a_branch_that_moved_and_a_submodule_that_is_gone(
+    tmp_path: Path, git_root: tuple[Path, dict[str, str]], git_url: str
+) -> None:
+    inner = git_root[0] / "moving" / "inner"
+    link = make_commit(inner, {"f": ("100644", b"")}).encode()
+    modules = b'[submodule "s"]\npath = s\nurl = ../inner\n'
+    files = {"s": ("160000", link), ".gitmodules": ("100644", modules)}
+    first = make_commit(git_root[0] / "moving" / "outer", files)
+    entry = {"repo": "moving/outer", "commit": "main"}
+    root = checkout(tmp_path / "checkout", git_url, entry)
+    pin_network([pinnable(root, git_root[1])])
+    more = {**files, "more": ("100644", b"")}
+    second = make_commit(git_root[0] / "moving" / "outer", more, parents=[first])
+    [change] = pin_network([pinnable(root, git_root[1])], check=True)
+    assert change == f"source moving/outer@main: was {first}, is {second}"
+    inner.rename(inner.with_name("elsewhere"))
+    error = user_error(pin_network, [pinnable(root, git_root[1])], check=True)
+    assert "moving/inner" in error.location
 
 
 @pytest.mark.parametrize(
