@@ -268,6 +268,19 @@ def test_an_update_of_the_extension_is_installed_anew(place: Place) -> None:
     assert len(place.environments) == 2
 
 
+def test_constraints_of_the_user_count_and_a_change_of_them_installs_anew(place: Place) -> None:
+    for version in ("1.0", "2.0"):
+        make_wheel(place.index, "newcomer", version)
+    show = "import newcomer\n" + writes("loaded").replace("'loaded'", "newcomer.version")
+    place.extension("needs", install=CALLS.format("newcomer"), scripts__a=show)
+    constraints = place.tmp / "constraints.txt"
+    for bound, expected in (("newcomer<2\n", "1.0"), ("", "2.0")):
+        constraints.write_text(bound)
+        worker = place.start(expected, PIP_CONSTRAINT=str(constraints))
+        worker.ready()
+        assert (worker.dir / "data" / expected).exists()
+
+
 def test_a_conflict_with_the_image_is_named_from_both_sides(place: Place) -> None:
     make_wheel(place.index, "wants_old", requires=("packaging<5",))
     make_wheel(place.index, "packaging", "4.0")

@@ -96,6 +96,16 @@ class Installer:
     env: Mapping[str, str]
     deadline: float
 
+    @property
+    def further_constraints(self) -> str:
+        """Content of the files that PIP_CONSTRAINT names, which installers are held to, too.
+
+        Raises:
+            OSError: one cannot be read.
+        """
+        names = self.env.get("PIP_CONSTRAINT", "").split()
+        return "\n".join(Path(name).read_text(encoding="utf-8") for name in names)
+
     def describe_image(self) -> ImagePackages:
         """Return the packages of the WebUI's Python.
 

@@ -71,10 +71,10 @@ class PackageStore:
         """Return the folder of an extension's environment, there or not.
 
         Raises:
-            OSError: the extension cannot be read.
+            OSError: the extension, or a file of constraints, cannot be read.
         """
-        image = self._image
-        parts = (_FORMAT, image.python, image.constraints, self._device)
+        image, further = self._image, self._installer.further_constraints
+        parts = (_FORMAT, image.python, image.constraints, further, self._device)
         text = json.dumps([*parts, extension.name, describe_source(extension.path)])
         key = hashlib.sha256(text.encode()).hexdigest()[:_KEY_LENGTH]
         return self._folder / f"{extension.name}-{key}"
