@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -15,8 +16,11 @@ import packaging
 import pytest
 
 from scripts.common.pip_cache.log_statistics import read_runs
+from scripts.container.settings import Settings
 from scripts.container.webui.extensions.extension_copies import LARGE
-from scripts.container.webui.extensions.installer import find_conflicts
+from scripts.container.webui.extensions.find_extensions import Extension
+from scripts.container.webui.extensions.installer import Installer, find_conflicts
+from scripts.container.webui.extensions.package_store import PackageStore
 from tests.support.namespaces import needs_namespaces
 from tests.support.wheels import make_wheel, serve_index
 from tests.support.worker import Worker
@@ -468,3 +472,32 @@ def test_only_the_ends_of_a_conflict_are_told() -> None:
     assert find_conflicts(log) == [
         "a 2 depends on protobuf<5 and >=4.25.3, but the image has protobuf 3.20.3"
     ]
+
+
+OVERTAKEN = """
+from pathlib import Path
+place = Path(Path("place").read_text())
+place.mkdir()
+(place / "installed.json").write_text('{"seconds": 7.0}')
+"""
+
+
+def test_without_locks_the_first_to_be_done_counts(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:  # no file system at hand is really without
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    # Its installer does what another worker would meanwhile.
+    place.extension("needs", install=OVERTAKEN)
+    variables = {"WORKER_DIR": str(place.tmp), "WEBUI_PYTHON": sys.executable}
+    settings = Settings.from_environment({**variables, "WEBUI_DIR": str(place.tmp)})
+    env = {"PATH": os.environ["PATH"], "PIP_LOG": str(place.tmp / "pip.log")}
+    installer = Installer(settings, env, time.monotonic() + 60)
+    store = PackageStore(place.volume / "packages", installer, installer.describe_image(), "cpu")
+    extension = Extension("needs", place.volume / "extensions/needs", "volume")
+    (place.tmp / "place").write_text(str(store.environment(extension)))
+    record, is_own = store.install(extension, extension.path, lambda: None)
+    assert (record.seconds, record.problem, is_own) == (7.0, "", False)
+    assert list((place.volume / "packages").glob("[!.]*")) == [store.environment(extension)]

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from glob import escape
 from pathlib import Path
 from typing import Final
 
@@ -33,7 +34,7 @@ _PARTIAL: Final = ".partial"
 _FORMAT: Final = 1  # of an environment; another one makes all workers install anew
 _KEY_LENGTH: Final = 24
 _DAY: Final = 86_400.0  # seconds; a conflict is believed that long, since the index may change
-_UNUSED: Final = 30 * _DAY  # after which an older environment of the extension is deleted
+_UNUSED: Final = 90 * _DAY  # after which an older environment of the extension is deleted
 
 
 @dataclass(frozen=True)
@@ -118,17 +119,19 @@ class PackageStore:
         try:
             environment = self.environment(extension)
             self._folder.mkdir(parents=True, exist_ok=True)
-            with self._locked(environment, on_wait):
+            with self._locked(environment, on_wait) as is_alone:
                 if record := self.read(environment):
                     return record, False
-                self._delete_leftovers(extension, environment)
-                return self._install(extension, folder, environment), True
+                self._delete_leftovers(extension, environment, is_alone)
+                return self._install(extension, folder, environment)
         except UserError as error:
             return Record(error.message), True
         except OSError as error:
             return Record(f"its packages cannot be installed: {describe_error(error)}"), True
 
-    def _install(self, extension: Extension, folder: Path, environment: Path) -> Record:
+    def _install(
+        self, extension: Extension, folder: Path, environment: Path
+    ) -> tuple[Record, bool]:
         started = time.monotonic()
         partial = environment.with_name(
             f"{environment.name}.{socket.gethostname()}-{os.getpid()}{_PARTIAL}"
@@ -140,7 +143,7 @@ class PackageStore:
             record = Record(outcome.problem, outcome.packages, round(seconds, 3))
             if outcome.problem:
                 if not outcome.is_lasting:
-                    return record
+                    return record, True
                 shutil.rmtree(partial)
                 partial.mkdir()
             elif extension.origin != "data-folder":
@@ -150,15 +153,20 @@ class PackageStore:
             _flush(partial)
             if not outcome.problem:
                 self.packages(partial).stat()
-            shutil.rmtree(environment, ignore_errors=True)  # an old conflict
+            if others := self.read(environment):  # without locks another worker may be faster
+                return others, False
+            shutil.rmtree(environment, ignore_errors=True)  # a conflict of another day
             partial.rename(environment)
-            return record
+            return record, True
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
     @contextmanager
-    def _locked(self, environment: Path, on_wait: Callable[[], None]) -> Iterator[None]:
+    def _locked(self, environment: Path, on_wait: Callable[[], None]) -> Iterator[bool]:
         """Keep other workers from installing the same environment, as far as there are locks.
+
+        Yields:
+            Whether no other worker installs it; without locks that is unknown.
 
         Raises:
             UserError: another worker is not done in time.
@@ -179,21 +187,21 @@ class PackageStore:
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise
-            yield
+            yield False
             return
         try:
-            yield
+            yield True
         finally:
             os.close(lock)
 
-    def _delete_leftovers(self, extension: Extension, environment: Path) -> None:
+    def _delete_leftovers(self, extension: Extension, environment: Path, is_alone: bool) -> None:
         """Delete what killed workers left, and environments that no worker has used for long."""
         now = time.time()
-        for path in self._folder.glob(f"{extension.name}-*"):
+        for path in self._folder.glob(f"{escape(extension.name)}-*"):
             with suppress(OSError):
                 if path.name.endswith(_PARTIAL):
-                    own = path.name.startswith(f"{environment.name}.")
-                    is_stale = own or now - path.stat().st_mtime > _DAY
+                    is_dead = is_alone and path.name.startswith(f"{environment.name}.")
+                    is_stale = is_dead or now - path.stat().st_mtime > _DAY
                 else:
                     is_stale = now - (path / _RECORD).stat().st_mtime > _UNUSED
                 if is_stale:
