@@ -55,6 +55,8 @@ def test_an_extension_is_named_after_its_repository(tmp_path: Path) -> None:
         ({"repo": "o/n", "commit": "a..b"}, "no name of a branch or tag"),
         ({"repo": "o/n", "routes": ["no-slash"]}, "extensions.0.routes.0"),
         ({"repo": "o/n", "requirements": ["-r /etc/passwd"]}, "extensions.0.requirements.0"),
+        ({"repo": "o/n", "requirements": ["a b"]}, "a b is no requirement"),
+        ({"repo": "o/n", "overrides": ["protobuf<4;"]}, "protobuf<4; is no requirement"),
         ({"repo": "o/lora"}, "an extension of the WebUI itself"),
         ({"repo": "o/extensions.json"}, "one name in the WebUI"),
         ({"repo": "o/n", "instal": "none"}, "unknown key"),

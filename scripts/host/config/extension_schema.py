@@ -31,7 +31,6 @@ _REPO: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_.][\w.-]*|(https?|ssh|
 _REF: Final = r"^[A-Za-z0-9_][\w.+-]*(/[A-Za-z0-9_][\w.+-]*)*$"
 
 Route = Annotated[str, StringConstraints(pattern=r"^/[\w./{}-]*$")]
-Requirement = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][^\r\n]*$")]
 
 
 def _check_repo(repo: str) -> str:
@@ -44,6 +43,23 @@ def _check_ref(ref: str) -> str:
     if ".." in ref or ref.endswith((".", ".lock")):
         raise ValueError(f"{ref} is no name of a branch or tag")
     return ref
+
+
+def _check_requirement(text: str) -> str:
+    """Check that a line of the config names a package as PEP 508 has it."""
+    # Imported here: most configs have no extensions.
+    from scripts.common.extensions.pip_requests import PipRequest
+
+    if not PipRequest(text, "").name:
+        raise ValueError(
+            f"{text} is no requirement; expected for example name>=1, name @ https://…"
+        )
+    return text
+
+
+Requirement = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][^\r\n]*$"), AfterValidator(_check_requirement)
+]
 
 
 class ExtensionCheck(Section):
@@ -82,7 +98,7 @@ class Extension(Section):
     routes: tuple[Route, ...] = ()
     """Prefixes of the paths that it adds to the API, such as /controlnet/."""
     overrides: tuple[Requirement, ...] = ()
-    """Requirements that replace what any package asks for, such as protobuf>=4.25.3,<5."""
+    """Replace all packages' bounds: protobuf>=4.25.3,<5; "x; python_version < '0'": without x."""
     check: ExtensionCheck | None = None
     """Request that proves it in the smoke test."""
     licence: Annotated[str, StringConstraints(min_length=1)] | None = None
