@@ -44,6 +44,7 @@ class Broken:
         only: checks to run (`pytest -k`), so that it takes seconds.
         variant: of the image that it is built on.
         config: overrides of the config.
+        group: faults of one group are in one image: each image's layers are read for seconds.
     """
 
     name: str
@@ -52,9 +53,10 @@ class Broken:
     only: str
     variant: str = "cpu"
     config: str = ""
+    group: str = ""
 
 
-Smoke = Callable[[Broken], SmokeReport]
+Smoke = Callable[..., SmokeReport]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -70,13 +72,16 @@ def smoke(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Smoke]:
     """Build a broken image, run its smoke checks as a user does, and remove the image."""
     made: list[str] = []
 
-    def run(broken: Broken) -> SmokeReport:
-        tag = f"a1111-worker-broken:{broken.name}"
-        build_image(tag, "\n".join((f"FROM {_base(request, broken.variant)}", *broken.lines, "")))
+    def run(*group: Broken) -> SmokeReport:
+        first = group[0]
+        tag = f"a1111-worker-broken:{first.name}"
+        lines = (line for broken in group for line in broken.lines)
+        build_image(tag, "\n".join((f"FROM {_base(request, first.variant)}", *lines, "")))
         made.append(tag)
         config = tmp_path / "config.yaml"
-        config.write_text(broken.config or "{}\n", encoding="utf-8")
-        return _run_checks(tag, broken, config, tmp_path)
+        config.write_text(first.config or "{}\n", encoding="utf-8")
+        only = " or ".join(broken.only for broken in group)
+        return _run_checks(tag, only, first.variant, config, tmp_path)
 
     yield run
     for tag in made:
@@ -89,10 +94,10 @@ def _base(request: pytest.FixtureRequest, variant: str) -> str:
     return named or str(request.getfixturevalue(f"{kind}_image"))
 
 
-def _run_checks(tag: str, broken: Broken, config: Path, folder: Path) -> SmokeReport:
-    arguments = ["--image", tag, "--variant", broken.variant, "--reports", str(folder)]
+def _run_checks(tag: str, only: str, variant: str, config: Path, folder: Path) -> SmokeReport:
+    arguments = ["--image", tag, "--variant", variant, "--reports", str(folder)]
     answer = subprocess.run(
-        [sys.executable, "-m", "pytest", "tests/smoke", "-k", broken.only, *arguments],
+        [sys.executable, "-m", "pytest", "tests/smoke", "-k", only, *arguments],
         cwd=ROOT,
         env={**os.environ, "IMAGE_CONFIG": str(config)},
         capture_output=True,
@@ -101,5 +106,5 @@ def _run_checks(tag: str, broken: Broken, config: Path, folder: Path) -> SmokeRe
         check=False,
     )
     assert answer.returncode == 1, answer.stdout + answer.stderr
-    report = json.loads((folder / f"smoke-{broken.variant}.json").read_text(encoding="utf-8"))
+    report = json.loads((folder / f"smoke-{variant}.json").read_text(encoding="utf-8"))
     return SmokeReport.model_validate(report)
