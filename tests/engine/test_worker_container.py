@@ -78,7 +78,8 @@ def test_draws_and_stops_with_exit_code_0(
 def test_killed_server_restarts_and_killed_supervisor_ends_the_container(
     cpu_image: str,
 ) -> None:
-    with container(cpu_image, environment={"RESTART_PAUSE": "0.1"}) as running:
+    environment = {"RESTART_PAUSE": "0.1", "STANDIN_TORCH": "0"}
+    with container(cpu_image, environment=environment) as running:
         wait_until_ready(running)
         assert running.exec_run("pkill -KILL -f [w]ebui.py").exit_code == 0
         eventually(lambda: "how=SIGKILL" in log(running), seconds=10, what="the death's report")
@@ -231,7 +232,7 @@ def test_flags_and_settings_of_config_are_those_of_the_running_webui(
     )
     assert answer.returncode == 0, answer.stdout + answer.stderr
     environment = {"WEBUI_SETTINGS": '{"samples_format": "jpg"}', "WARMUP": "64x64,72x64"}
-    with container(tag, environment=environment) as running:
+    with container(tag, environment={**environment, "STANDIN_TORCH": "0"}) as running:
         wait_until_ready(running)
         options, flags = (get(running, f"/sdapi/v1/{name}") for name in ("options", "cmd-flags"))
         assert (options["CLIP_stop_at_last_layers"], options["samples_format"]) == (2, "jpg")

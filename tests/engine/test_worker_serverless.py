@@ -23,6 +23,7 @@ from tests.support.worker import free_port
 START = 240.0
 HANDLER = "pgrep -f [c]ontainer.handler$"
 SMALL = {"width": 64, "height": 64, "steps": 1}
+LIGHT = {"STANDIN_TORCH": "0"}  # each start of the WebUI is some seconds quicker
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ def test_five_hundred_jobs_leave_no_memory_behind(cpu_image: str) -> None:
 
 @pytest.mark.slow
 def test_a_stop_waits_until_the_result_is_sent(cpu_image: str) -> None:
-    with serverless(cpu_image, STANDIN_STEP_SECONDS="0.2") as worker:
+    with serverless(cpu_image, **LIGHT, STANDIN_STEP_SECONDS="0.2") as worker:
         name = worker.platform.send({"prompt": "a", **SMALL, "steps": 20})
         eventually(lambda: worker.platform.progress[name], seconds=START, what="progress")
         worker.box.kill(signal.SIGTERM)
@@ -163,7 +164,7 @@ def test_a_stop_waits_until_the_result_is_sent(cpu_image: str) -> None:
 @pytest.mark.slow
 def test_a_webui_that_dies_in_a_job_fails_that_job_only(cpu_image: str) -> None:
     faults = {"STANDIN_FAULT": "killed-mid-job", "STANDIN_AFTER": "1", "STANDIN_ONCE": "/tmp/once"}  # noqa: S108
-    with serverless(cpu_image, **faults) as worker:
+    with serverless(cpu_image, **LIGHT, **faults) as worker:
         assert worker.do(prompt="a", **SMALL)["error"]
         assert size(worker.do(prompt="a", **SMALL)) == (64, 64)
 
@@ -173,7 +174,7 @@ def test_a_cuda_error_replaces_worker_and_webui(
     cpu_image: str,
 ) -> None:
     faults = {"STANDIN_FAULT": "cuda-error", "STANDIN_AFTER": "1", "STANDIN_ONCE": "/tmp/once"}  # noqa: S108
-    with serverless(cpu_image, **faults) as worker:
+    with serverless(cpu_image, **LIGHT, **faults) as worker:
         result = worker.do(prompt="a", **SMALL)
         assert "CUDA error" in result["error"]
         assert result["stopPod"] is True
@@ -183,14 +184,14 @@ def test_a_cuda_error_replaces_worker_and_webui(
 @pytest.mark.slow
 def test_a_hanging_job_is_stopped_and_the_next_drawn(cpu_image: str) -> None:
     faults = {"STANDIN_FAULT": "hang", "STANDIN_AFTER": "1", "STANDIN_ONCE": "/tmp/once"}  # noqa: S108
-    with serverless(cpu_image, **faults) as worker:
+    with serverless(cpu_image, **LIGHT, **faults) as worker:
         assert "error" in worker.do(prompt="a", timeout=2, **SMALL)
         assert size(worker.do(prompt="a", **SMALL)) == (64, 64)
 
 
 def test_a_stop_cuts_off_a_hanging_job_and_webui(cpu_image: str) -> None:
-    faults = {"STANDIN_FAULT": "stubborn", "STANDIN_AFTER": "1", "STANDIN_TORCH": "0"}
-    with serverless(cpu_image, **faults, STOP_TIMEOUT="2") as worker:
+    faults = {"STANDIN_FAULT": "stubborn", "STANDIN_AFTER": "1"}
+    with serverless(cpu_image, **LIGHT, **faults, STOP_TIMEOUT="2") as worker:
         worker.platform.send({"prompt": "a", **SMALL})
         eventually(lambda: "event=job-started" in worker.log(), seconds=60, what="the job")
         began = time.monotonic()
