@@ -25,7 +25,6 @@ from tests.support.install import (
     write,
 )
 from tests.support.running import copy_of_the_checkout, invoke, output
-from tests.support.up import StandIns
 
 PYTHON = "/opt/runpod/bin/python"
 
@@ -33,14 +32,14 @@ pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture
-def webui(tmp_path: Path, standins: StandIns) -> Path:
+def webui(tmp_path: Path, checkpoint: Path) -> Path:
     """The folder of a WebUI with a checkpoint that draws, and models of other kinds."""
     folder = tmp_path / "webui"
     models = folder / "models"
-    checkpoint = standins.checkpoint.read_bytes()
+    drawing = checkpoint.read_bytes()
     for name in ("deliberate_v3", "art/second"):
         # Other bytes at the end: other weights.
-        write(models / f"Stable-diffusion/{name}.safetensors", checkpoint[:-8] + os.urandom(8))
+        write(models / f"Stable-diffusion/{name}.safetensors", drawing[:-8] + os.urandom(8))
     write(models / "Stable-diffusion/deliberate_v3.vae.safetensors", safetensors(VAE))
     write(models / "Lora/people/ann.safetensors", safetensors(LORA))
     write(models / "ESRGAN/4x-sharp.pth", upscaler())
@@ -52,12 +51,12 @@ def webui(tmp_path: Path, standins: StandIns) -> Path:
 
 
 def test_an_imported_install_is_built_and_passes_smoke(
-    webui: Path, standins: StandIns, model_store: Path, tmp_path: Path
+    webui: Path, image_config: Path, model_store: Path, tmp_path: Path
 ) -> None:
     before = tree_state(webui)
     checkout = copy_of_the_checkout(tmp_path / "checkout")
     config = tmp_path / "config.yaml"
-    tree = yaml.safe_load(standins.config.read_text())
+    tree = yaml.safe_load(image_config.read_text())
     del tree["models"]  # those of the checkout's config.yaml, and of the import
     tree["image"] |= {"tags": ["imported"], "moving_tags": []}
     config.write_text(yaml.safe_dump(tree))
