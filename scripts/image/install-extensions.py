@@ -66,7 +66,7 @@ def install(
     print(f"{extension.name}: {INSTALLER} ended with {done.status}, {len(asked)} requests to pip")
     if done.status == 0:
         return asked, []
-    for line in done.output.splitlines()[-SHOWN_LINES:]:
+    for line in done.lines[-SHOWN_LINES:]:
         print(f"    {line}")
     end = "did not end in time" if done.status is None else f"failed: {done.last_line}"
     return asked, [f"{INSTALLER} {end} - `install: none` leaves it out"]

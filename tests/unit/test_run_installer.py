@@ -83,3 +83,8 @@ def test_a_pythonpath_of_ours_does_not_hide_the_webui(
 
 def test_no_output_is_a_sentence() -> None:
     assert InstallerRun(1, "\n", "").last_line == "it printed nothing"
+
+
+def test_commands_to_a_terminal_are_not_passed_on() -> None:
+    done = InstallerRun(1, "before\n\x1b]0;title\x07bad\r\n\x1b[2J\n", "")
+    assert done.lines == ["before", "]0;titlebad", "[2J"]

@@ -47,10 +47,15 @@ class InstallerRun:
     calls: str
 
     @property
+    def lines(self) -> list[str]:
+        """The lines that it printed, without what a terminal would take for commands."""
+        lines = ("".join(filter(str.isprintable, line)) for line in self.output.splitlines())
+        return [line.strip() for line in lines if line.strip()]
+
+    @property
     def last_line(self) -> str:
         """The last line that it printed; a sentence where it printed nothing."""
-        lines = self.output.strip().splitlines()
-        return lines[-1].strip() if lines else "it printed nothing"
+        return self.lines[-1] if self.lines else "it printed nothing"
 
 
 def installer_environment(
