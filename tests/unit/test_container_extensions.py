@@ -192,6 +192,7 @@ def test_the_next_start_tries_an_extension_again(place: Place) -> None:
         ({"scripts__a": "import ctypes\nctypes.string_at(0)\n"}, "Segmentation fault"),
         ({"scripts__a": "import os\nos.abort()\n"}, "Aborted"),
         ({"scripts__a": "raise SystemExit(3)\n"}, "SystemExit: 3"),
+        ({"scripts__a": "import os\nos._exit(3)\n"}, "os._exit(3)"),
     ],
 )
 def test_an_extension_that_ends_the_webui_is_left_out(

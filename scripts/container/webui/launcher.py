@@ -24,6 +24,7 @@ import time
 import traceback
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 INTERVAL = 10.0  # seconds
 START_LIMIT = 300.0  # seconds after which garbage is collected whether it serves or not
@@ -34,6 +35,8 @@ PROPERTIES = {
     "free": b"tcmalloc.pageheap_free_bytes",
 }
 
+HEADLINE = "Traceback (most recent call last):"
+_EXIT = os._exit
 _STACK = inspect.stack
 
 
@@ -100,8 +103,21 @@ def restore_once_serving(host: str, port: int) -> None:
     inspect.stack = _STACK
 
 
+def exit_with_traceback(status: int) -> NoReturn:
+    """End the process as os._exit() does, which prints nothing, but print where an extension does.
+
+    In a child that it has forked, that changes nothing else.
+    """
+    stack = traceback.extract_stack()[:-1]
+    if any("/extensions/" in frame.filename for frame in stack):
+        lines = traceback.format_list(stack)
+        print(f"{HEADLINE}\n{''.join(lines)}os._exit({status})", file=sys.stderr, flush=True)
+    _EXIT(status)
+
+
 def run_script(script: str) -> None:
     """Run the script; where an extension ends the process, print where it does so."""
+    os._exit = exit_with_traceback
     for folder in filter(None, os.environ.get("EXTENSION_PACKAGES", "").split(os.pathsep)):
         site.addsitedir(folder)
     try:
