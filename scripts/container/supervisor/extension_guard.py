@@ -51,7 +51,7 @@ class ExtensionGuard:
 
     def on_fault(self, fault: ExtensionFault) -> None:
         """Record an extension that failed, and that the WebUI goes on without."""
-        log_broken(fault)
+        log_broken(fault, "the WebUI goes on without this part of it", level="warning")
         self.use(self.webui.with_broken(fault))
 
     def leave_culprit_out(self, exit_code: int) -> bool:
@@ -64,6 +64,6 @@ class ExtensionGuard:
         fault = self._faults.find_culprit(exit_code)
         if not fault or fault.extension in self.webui.extensions.left_out:
             return False
-        log_broken(fault, effect="the WebUI starts again without it")
+        log_broken(fault, "it is left out: the WebUI starts again without it")
         self.use(self.webui.without(self._settings, fault))
         return True

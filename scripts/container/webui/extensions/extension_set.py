@@ -87,16 +87,10 @@ class ExtensionSet:
         return {**habits, **env, **own}
 
 
-def log_broken(fault: ExtensionFault, effect: str = "") -> None:
-    """Log that an extension is broken."""
-    log(
-        CODE,
-        level="error",
-        extension=fault.extension,
-        reason=fault.reason,
-        effect=effect,
-        code=CODE,
-    )
+def log_broken(fault: ExtensionFault, effect: str, *, level: str = "error") -> None:
+    """Log that an extension is broken, and what comes of it."""
+    name, reason = fault.extension, fault.reason
+    log(CODE, level=level, extension=name, reason=reason, effect=effect, code=CODE)
 
 
 def _trust_repositories(env: Mapping[str, str]) -> dict[str, str]:

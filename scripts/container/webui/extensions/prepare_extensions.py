@@ -41,7 +41,7 @@ def prepare_extensions(
     )
     broken = {**installations.install_missing(without=failures), **failures}
     for name, reason in sorted(broken.items()):
-        log_broken(ExtensionFault(name, reason))
+        log_broken(ExtensionFault(name, reason), "it is left out")
     if found.used:
         listed = ", ".join(f"{each.name} ({each.origin})" for each in found.used)
         log("extensions", found=listed, broken=len(broken), seconds=time.monotonic() - started)
