@@ -110,7 +110,9 @@ RUN --mount=type=bind,source=scripts/image/fetch-source,target=/build/fetch-sour
     /build/fetch-source "$repo" "$WEBUI_COMMIT" "refs/tags/$A1111_RELEASE" /webui screenshot.png test .github; \
     # The WebUI makes this folder in its own, where the worker may not write: it ends if it cannot.
     mkdir /webui/config_states; \
-    touch -r /webui/.commit /webui/config_states /webui; \
+    # Tag Autocomplete, and the WebUI with a damaged config.json, write into this one.
+    ln -s /tmp /webui/tmp; \
+    touch -h -r /webui/.commit /webui/config_states /webui/tmp /webui; \
     cp -a /webui/. /stable-diffusion-webui/
 
 

@@ -7,11 +7,13 @@ those of the base. Only metadata is read, so it needs no GPU and less than a sec
 """
 
 import os
+import re
 import sys
 from importlib.metadata import distributions, version
 from pathlib import Path
 
 PROTECTED = ("torch", "torchvision", "torchaudio", "triton")
+CUDA_LIBRARY = re.compile(r"nvidia-.+-cu\d+")  # not nvidia-ml-py, which ultralytics asks for
 XFORMERS_FOR_TORCH = {"2.7.0": "0.0.30"}  # https://github.com/facebookresearch/xformers/releases
 
 
@@ -31,7 +33,7 @@ def problems(own: dict[str, str], torch: str) -> list[str]:
     found = [
         f"{name} {own[name]} was installed over the base image's"
         for name in sorted(own)
-        if name in PROTECTED or name.startswith("nvidia-")
+        if name in PROTECTED or CUDA_LIBRARY.fullmatch(name)
     ]
     xformers = own.get("xformers", "")
     if os.environ.get("ACCELERATOR", "cuda") == "cpu":

@@ -5,7 +5,10 @@ Packages come from the index that this machine uses, as those of all builds do.
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +17,11 @@ from typing import Any
 import pytest
 import yaml
 
+from scripts.common.checks.smoke_report import SmokeReport
 from scripts.common.extensions.locked_requests import read_locked_requests
+from scripts.host.config.load import ROOT
 from scripts.host.engine.client import client
+from tests.support.git_server import EXTENSION
 from tests.support.running import copy_of_the_checkout, error_line, invoke, output
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
@@ -121,3 +127,33 @@ def test_pin_names_an_installer_that_fails_and_what_cannot_be_had(checkout: Chec
         answer.stderr
     )
     assert "sd-webui-swallows-errors asks for no-such-package-of-a-stand-in" in error_line(answer)
+
+
+def test_smoke_proves_an_extension_by_its_check(
+    checkout: Checkout, image: str, tmp_path: Path
+) -> None:
+    tree: dict[str, Any] = yaml.safe_load(checkout.config.read_text())
+    job = {"alwayson_scripts": {"Stand-in phrase": {"args": [True, "hill", 3]}}}
+    entry = {"repo": EXTENSION, "routes": ["/standin/"], "check": {"body": job}}
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump({**tree, "extensions": [entry]}))
+    arguments = ["--image", image, "--variant", "cpu", "--reports", str(tmp_path)]
+    answer = subprocess.run(
+        [sys.executable, "-m", "pytest", "tests/smoke/test_extensions.py", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "IMAGE_CONFIG": str(config)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    report = json.loads((tmp_path / "smoke-cpu.json").read_text(encoding="utf-8"))
+    found = {check.name: check for check in SmokeReport.model_validate(report).checks}
+    assert list(found) == [
+        "extension sd-webui-standin is loaded",
+        "extension sd-webui-standin adds its routes",
+        "extension sd-webui-standin passes its check",
+    ]
+    assert {check.outcome for check in found.values()} == {"passed"}
+    assert "mean difference" in found["extension sd-webui-standin passes its check"].evidence

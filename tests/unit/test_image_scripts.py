@@ -290,6 +290,7 @@ def environment(folder: Path, packages: dict[str, str]) -> Path:
     [
         ("cuda", {"xformers": "0.0.30"}, "torch 2.7.0+cu128 is the base image's own"),
         ("cpu", {"numpy": "1.26.2"}, "torch 2.7.0+cu128 is the base image's own"),
+        ("cpu", {"nvidia-ml-py": "13.615.71"}, "torch 2.7.0+cu128 is the base image's own"),
         ("cuda", {"xformers": "0.0.29"}, "xformers 0.0.29 is not made for torch 2.7.0+cu128"),
         ("cuda", {"numpy": "1.26.2"}, "xformers is missing"),
         ("cuda", {"xformers": "0.0.30", "torch": "2.8.0"}, "torch 2.8.0 was installed over"),
