@@ -19,8 +19,9 @@ from scripts.common.pip_cache.log_statistics import read_runs
 from scripts.container.settings import Settings
 from scripts.container.webui.extensions.extension_copies import LARGE
 from scripts.container.webui.extensions.find_extensions import Extension
-from scripts.container.webui.extensions.installer import Installer, find_conflicts
+from scripts.container.webui.extensions.installer import Installer
 from scripts.container.webui.extensions.package_store import PackageStore
+from scripts.container.webui.extensions.pip_output import find_conflicts
 from tests.support.namespaces import needs_namespaces
 from tests.support.wheels import make_wheel, serve_index
 from tests.support.worker import Worker

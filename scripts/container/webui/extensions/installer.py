@@ -20,6 +20,11 @@ from scripts.common.diagnostics.error import UserError
 from scripts.container.helper_process import run_helper
 from scripts.container.settings import Settings
 from scripts.container.webui.environment import webui_environment
+from scripts.container.webui.extensions.pip_output import (
+    describe_unsatisfied,
+    find_conflicts,
+    last_line,
+)
 
 RECORDER: Final = Path(common_extensions.__file__).with_name("pip_recorder")
 REQUESTS: Final = "requests.jsonl"
@@ -37,8 +42,6 @@ _CODE_ROOT: Final = Path(__file__).resolve().parents[4]
 _SECRET: Final = re.compile(r"TOKEN|SECRET|PASSW|KEY|AUTH|CREDENTIAL|WEBHOOK|^RUNPOD_")
 # Packages that build others are left free: pip (before 25.3) holds builds to them, too.
 _UNBOUND: Final = ("pip", "setuptools", "wheel")
-_CONFLICT: Final = re.compile(r"ERROR: Cannot install .* conflicting dependencies")
-_SHOWN: Final = 300  # characters of an installer's last line
 
 
 @dataclass(frozen=True)
@@ -151,14 +154,13 @@ class Installer:
         found = self.report("requests", str(requests), own_folder)
         if requests.exists():
             shutil.copyfile(requests, environment / REQUESTS)
-        text = _read_from(pip_log, before) + output.read_text(encoding="utf-8", errors="replace")
-        conflicts, unsatisfied = find_conflicts(text), "; ".join(found["unsatisfied"])
-        problem = "; ".join(conflicts) if unsatisfied and conflicts else unsatisfied
-        if problem and not conflicts:
-            problem += find_error(text)
-        elif status and not problem:
-            problem = f"its installer failed: {_last_line(output)[-_SHOWN:]}"
-        return Outcome(problem, bool(unsatisfied and conflicts), found["packages"])
+        printed = output.read_text(encoding="utf-8", errors="replace")
+        log = _read_from(pip_log, before) + printed
+        problem = describe_unsatisfied(found["unsatisfied"], log)
+        if status and not problem:
+            problem = f"its installer failed: {last_line(printed)}"
+        is_lasting = bool(problem and find_conflicts(log))
+        return Outcome(problem, is_lasting, found["packages"])
 
     def report(self, *arguments: str) -> dict[str, Any]:
         """Run `package_report` on the WebUI's Python with arguments.
@@ -171,10 +173,14 @@ class Installer:
         output = folder / "packages.json"
         env = {**_tool_environment(self.env), "PYTHONPATH": str(_CODE_ROOT)}
         command = [str(self.settings.webui_python), "-m", _REPORT, *arguments]
-        status, line = self._run(command, env, folder, output), _last_line(output)
+        status = self._run(command, env, folder, output)
+        line = last_line(output.read_text(encoding="utf-8", errors="replace"))
+        try:
+            report: dict[str, Any] = json.loads(line)
+        except ValueError:
+            status = status or 1
         if status != 0:
             raise UserError(f"the packages cannot be compared: {line}")
-        report: dict[str, Any] = json.loads(line)
         return report
 
     def _make_environment(self, environment: Path, image: ImagePackages) -> None:
@@ -182,7 +188,8 @@ class Installer:
         command = [python, "-m", "venv", "--without-pip", str(environment)]
         output = folder / _SCRATCH / "venv.log"
         if self._run(command, _tool_environment(self.env), folder, output) != 0:
-            raise UserError(f"no environment can be made: {_last_line(output)}")
+            printed = output.read_text(encoding="utf-8", errors="replace")
+            raise UserError(f"no environment can be made: {last_line(printed)}")
         # Code, not a path: so the .pth files in the image's folder count, too.
         line = f"import site; site.addsitedir({image.folder!r})\n"
         (image.site_folder(environment) / "_image.pth").write_text(line, encoding="utf-8")
@@ -233,39 +240,6 @@ def _tool_environment(env: Mapping[str, str]) -> dict[str, str]:
     return {name: env[name] for name in ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR") if name in env}
 
 
-def find_conflicts(log: str) -> list[str]:
-    """Return both sides of each conflict that pip's log names.
-
-    A conflict lists its causes, a line each, the candidates of one package from the newest on; the
-    last line is the version of the image.
-    """
-    conflicts: list[str] = []
-    causes: list[str] | None = None
-    for raw in log.splitlines():
-        line = re.sub(r"^\d{4}-\d\d-\d\dT[\d:,]+ ", "", raw).rstrip()
-        if _CONFLICT.match(line):
-            causes = []
-        elif causes is not None and line.startswith("    "):
-            causes.append(_reword(line.strip()))
-        elif causes:
-            conflicts.append(", but ".join(dict.fromkeys((causes[0], causes[-1]))))
-            causes = None
-    return list(dict.fromkeys(conflicts))
-
-
-def find_error(log: str) -> str:
-    """Return pip's last error in brackets, after a space; empty where there is none."""
-    errors = re.findall(r"ERROR: (.+)", log)
-    return f" ({errors[-1].strip()[:_SHOWN]})" if errors else ""
-
-
-def _reword(cause: str) -> str:
-    image = re.sub(
-        r"The user requested \(constraint\) (\S+?)==(\S+)", r"the image has \1 \2", cause
-    )
-    return image.replace("The user requested", "its installer requests")
-
-
 def _read_from(path: Path, start: int) -> str:
     try:
         with path.open("rb") as stream:
@@ -273,8 +247,3 @@ def _read_from(path: Path, start: int) -> str:
             return stream.read().decode("utf-8", "replace")
     except OSError:
         return ""  # without it the conflict is told from one side
-
-
-def _last_line(output: Path) -> str:
-    lines = [line for line in output.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "it printed nothing"
