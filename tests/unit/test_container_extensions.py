@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import signal
@@ -474,6 +475,28 @@ def test_only_the_ends_of_a_conflict_are_told() -> None:
     assert find_conflicts(log) == [
         "a 2 depends on protobuf<5 and >=4.25.3, but the image has protobuf 3.20.3"
     ]
+
+
+def test_extensions_of_an_own_data_folder_are_used_in_place(place: Place) -> None:
+    make_wheel(place.index, "newcomer")
+    data = place.volume / "stable-diffusion-webui"
+    own, bad = data / "extensions/own", data / "extensions/bad"
+    for folder, text in ((own, "import newcomer\n"), (bad, "def ui():\n    raise TypeError\n")):
+        (folder / "scripts").mkdir(parents=True)
+        (folder / "scripts/a.py").write_text(text)
+    (own / "install.py").write_text(CALLS.format("newcomer"))
+    config = data / "config.json"
+    config.write_text('{"disabled_extensions": ["other"]}')
+    worker = place.start("first", DATA_DIR=str(data))
+    assert worker.ready().extensions == {"bad": "TypeError", "own": ""}
+    assert json.loads(config.read_text())["disabled_extensions"] == ["bad", "other"]
+    env = json.loads((data / "seen.json").read_text())["env"]
+    assert (env["GIT_CONFIG_KEY_0"], env["GIT_CONFIG_VALUE_0"]) == ("safe.directory", "*")
+    assert sorted(path.name for path in own.iterdir()) == ["install.py", "scripts"]
+    (bad / "scripts/a.py").write_text("")
+    worker = place.start("second", DATA_DIR=str(data))
+    assert worker.ready().extensions == {"bad": "", "own": ""}
+    assert json.loads(config.read_text())["disabled_extensions"] == ["other"]
 
 
 OVERTAKEN = """
