@@ -107,20 +107,22 @@ def choose_job_models_folder(settings: Settings) -> Path:
     return settings.worker_dir / "job-models"
 
 
-def choose_packages_folder(settings: Settings) -> Path:
-    """Return the folder of the packages that extensions on volumes need.
+def list_packages_folders(settings: Settings) -> list[Path]:
+    """Return the folders of the packages that extensions on volumes need, the one to fill first.
 
-    On a volume, where all workers share it; without one that can be written to in WORKER_DIR, so
-    that each container installs them anew, which is logged.
+    They are on volumes, where all workers share them. Where none can be written to, the first one
+    is in WORKER_DIR, so that each container installs anew what no volume has, which is logged.
     """
-    reason = "no volume is mounted"
-    for volume in filter(Path.is_dir, list_volumes(settings)):
-        folder = volume / _EXTENSION_PACKAGES
-        if not (reason := find_write_error(folder)):
-            return folder
-    folder = settings.worker_dir / "extension-packages"
-    log("packages-ephemeral", level="warning", folder=folder, reason=reason)
-    return _create(folder)
+    volumes = filter(_is_folder, list_volumes(settings))
+    folders = [volume / _EXTENSION_PACKAGES for volume in volumes]
+    errors = {folder: find_write_error(folder) for folder in folders}
+    for folder, reason in errors.items():
+        if not reason:
+            return [folder, *(other for other in folders if other != folder)]
+    own = _create(settings.worker_dir / "extension-packages")
+    reason = next(iter(errors.values()), "no volume is mounted")
+    log("packages-ephemeral", level="warning", folder=own, reason=reason)
+    return [own, *folders]
 
 
 def list_shared_folders(settings: Settings) -> list[Path]:
@@ -131,10 +133,9 @@ def list_shared_folders(settings: Settings) -> list[Path]:
         folders.add(settings.data_dir)
     if settings.job_downloads:
         folders.add(choose_job_models_folder(settings))
-    for folder in list_volume_extensions(settings):
-        if folder.is_dir():
-            volume = _find_volume(folder, settings) or folder.parent
-            folders.add(volume / _EXTENSION_PACKAGES)
+    for folder in filter(_is_folder, list_volume_extensions(settings)):
+        volume = _find_volume(folder, settings) or folder.parent
+        folders.add(volume / _EXTENSION_PACKAGES)
     return sorted(folders)
 
 
@@ -167,6 +168,14 @@ def choose_pip_cache(settings: Settings) -> Path:
         return configured
     log("pip-cache-ephemeral", level="warning", wanted=configured, reason=reason)
     return _create(settings.worker_dir / "pip-cache" / RUNS).parent
+
+
+def _is_folder(path: Path) -> bool:
+    """Return whether a folder is there; False also where that cannot be seen."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def _create(folder: Path) -> Path:

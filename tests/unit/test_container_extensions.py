@@ -88,6 +88,15 @@ class Place:
         self.workers.append(Worker(folder, **{**settings, **environment}))
         return self.workers[-1]
 
+    def python_after(self, commands: str) -> str:
+        """Make a Python that first runs commands of mounting that it alone sees."""
+        python = self.tmp / "python"
+        script = f'\'{commands} && exec {sys.executable} "$@"\' sh "$@"'
+        unshare = "exec unshare --user --map-root-user --mount sh -c"
+        python.write_text(f"#!/bin/sh\n{unshare} {script}\n")
+        python.chmod(0o755)
+        return str(python)
+
     @property
     def environments(self) -> list[str]:
         """Names of what is in the folder of packages, without locks."""
@@ -402,6 +411,19 @@ def test_an_installer_that_does_not_end_is_killed_in_time(place: Place) -> None:
 
 
 @needs_namespaces
+def test_packages_of_a_volume_that_is_read_only_are_used(place: Place) -> None:
+    make_wheel(place.index, "newcomer")
+    place.extension("needs", install=CALLS.format("newcomer"), scripts__a="import newcomer\n")
+    place.start("first").ready()
+    volume = place.volume
+    mount = f"mount --bind {volume} {volume} && mount -o remount,bind,ro {volume}"
+    worker = place.start("second", python=place.python_after(mount))
+    assert worker.ready().extensions == {"needs": ""}
+    assert "event=packages-ephemeral" in worker.log_text
+    assert "event=extension-installing" not in worker.log_text
+
+
+@needs_namespaces
 def test_a_full_volume_is_named_and_the_rest_serves(place: Place) -> None:
     make_wheel(place.index, "newcomer", files={"newcomer.bin": os.urandom(8_000_000)})
     source = place.extension("needs", install=CALLS.format("newcomer"))
@@ -411,13 +433,7 @@ def test_a_full_volume_is_named_and_the_rest_serves(place: Place) -> None:
         f"cp -r {source} {place.tmp} && mount -t tmpfs -o size=4m none {place.volume}"
         f" && mkdir {place.volume}/extensions && cp -r {place.tmp}/needs {place.volume}/extensions"
     )
-    python = place.tmp / "python"
-    python.write_text(
-        "#!/bin/sh\nexec unshare --user --map-root-user --mount"
-        f' sh -c \'{inside} && exec {sys.executable} "$@"\' sh "$@"\n'
-    )
-    python.chmod(0o755)
-    worker = place.start(python=str(python))
+    worker = place.start(python=place.python_after(inside))
     reason = worker.ready().extensions["needs"]
     assert "no space left on device" in reason.lower()
     assert (worker.dir / "data/good").exists()
@@ -520,7 +536,7 @@ def test_without_locks_the_first_to_be_done_counts(
     settings = Settings.from_environment({**variables, "WEBUI_DIR": str(place.tmp)})
     env = {"PATH": os.environ["PATH"], "PIP_LOG": str(place.tmp / "pip.log")}
     installer = Installer(settings, env, time.monotonic() + 60)
-    store = PackageStore(place.volume / "packages", installer, installer.describe_image(), "cpu")
+    store = PackageStore([place.volume / "packages"], installer, installer.describe_image(), "cpu")
     extension = Extension("needs", place.volume / "extensions/needs", "volume")
     (place.tmp / "place").write_text(str(store.environment(extension)))
     record, is_own = store.install(extension, extension.path, lambda: None)

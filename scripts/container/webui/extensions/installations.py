@@ -15,7 +15,7 @@ from typing import Final
 from scripts.common.diagnostics.error import UserError
 from scripts.common.models.folder_listing import describe_error
 from scripts.container.log import log
-from scripts.container.paths import choose_packages_folder
+from scripts.container.paths import list_packages_folders
 from scripts.container.settings import Settings
 from scripts.container.webui.extensions.find_extensions import Extension
 from scripts.container.webui.extensions.installer import REQUESTS, Installer, needs_installer
@@ -61,8 +61,8 @@ class Installations:
             self._broken = dict.fromkeys((each.name for each in self._extensions), str(error))
             return
         device = "gpu" if any(_DEVICES.glob("nvidia[0-9]*")) else "cpu"
-        folder = choose_packages_folder(self._settings)
-        self._store = store = PackageStore(folder, self._installer, image, device)
+        folders = list_packages_folders(self._settings)
+        self._store = store = PackageStore(folders, self._installer, image, device)
         for extension in self._extensions:
             try:
                 environment = store.environment(extension)
@@ -110,6 +110,7 @@ class Installations:
         folder = self._settings.data_dir / "extensions" / name
         record, is_own = self._store.install(extension, folder, wait)
         if not record.problem:
+            self._environments[name] = self._store.own_place(self._environments[name])
             seconds = time.monotonic() - started
             by = "this worker" if is_own else "another worker"
             packages = len(record.packages)

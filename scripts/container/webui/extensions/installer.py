@@ -11,6 +11,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -201,8 +202,10 @@ class Installer:
 
 
 def needs_installer(extension: Path) -> bool:
-    """Return whether an extension has anything to install."""
-    return any((extension / name).is_file() for name in ("install.py", "requirements.txt"))
+    """Return whether an extension has anything to install, as far as its folder can be read."""
+    with suppress(OSError):
+        return any((extension / name).is_file() for name in ("install.py", "requirements.txt"))
+    return False
 
 
 def installer_environment(

@@ -13,7 +13,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from glob import escape
@@ -53,20 +53,20 @@ class Record:
 
 
 class PackageStore:
-    """The folder of all environments.
+    """The folders of all environments.
 
     Args:
-        folder: the folder; made with the first installation.
+        folders: the first one is filled, and made with the first installation; others are read.
         installer: runs installers.
         image: packages of the image.
         device: what installers may choose packages by, such as `cuda`.
     """
 
     def __init__(
-        self, folder: Path, installer: Installer, image: ImagePackages, device: str
+        self, folders: Sequence[Path], installer: Installer, image: ImagePackages, device: str
     ) -> None:
-        self._folder, self._installer = folder, installer
-        self._image, self._device = image, device
+        self._folder, *self._others = folders
+        self._installer, self._image, self._device = installer, image, device
 
     def environment(self, extension: Extension) -> Path:
         """Return the folder of an extension's environment, there or not.
@@ -78,7 +78,12 @@ class PackageStore:
         parts = (_FORMAT, image.python, image.constraints, further, self._device)
         text = json.dumps([*parts, extension.name, describe_source(extension.path)])
         key = hashlib.sha256(text.encode()).hexdigest()[:_KEY_LENGTH]
-        return self._folder / f"{extension.name}-{key}"
+        places = [each / f"{extension.name}-{key}" for each in (self._folder, *self._others)]
+        return next((place for place in places if (place / _RECORD).is_file()), places[0])
+
+    def own_place(self, environment: Path) -> Path:
+        """Return where an environment is installed, if it is not there."""
+        return self._folder / environment.name
 
     def packages(self, environment: Path) -> Path:
         """Return the folder of packages in an environment."""
@@ -117,7 +122,7 @@ class PackageStore:
             The record, and whether this worker made it.
         """
         try:
-            environment = self.environment(extension)
+            environment = self.own_place(self.environment(extension))
             self._folder.mkdir(parents=True, exist_ok=True)
             with self._locked(environment, on_wait) as is_alone:
                 if record := self.read(environment):
