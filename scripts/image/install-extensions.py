@@ -93,13 +93,15 @@ def linked_files(tree: Path, folder: Path) -> Iterator[None]:
 
 
 def settle(folder: Path) -> None:
-    """Give what installers wrote times that depend on its content only, as all layers have."""
+    """Give what installers wrote the modes and times of all layers, which only content decides."""
     for parent, folders, files in os.walk(folder, topdown=False):
         for path in (Path(parent, name) for name in (*folders, *files)):
             if path.is_symlink():
                 os.utime(path, (0, 0), follow_symlinks=False)
             elif path.is_file():
+                path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
                 os.utime(path, (layer_time(sha256_of(path)),) * 2)
+        Path(parent).chmod(0o755)
         os.utime(parent, (0, 0))
 
 

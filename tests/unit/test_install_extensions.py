@@ -64,7 +64,9 @@ def test_installers_run_once_and_what_they_write_in_their_folder_stays(image: Im
         "import os, sys, json, launch\n"
         "from pathlib import Path\n"
         "seen = [os.getcwd(), sys.path[0], os.environ['COMMANDLINE_ARGS']]\n"
-        "(Path(__file__).parent / 'written.json').write_text(json.dumps(seen))\n",
+        "written = Path(__file__).parent / 'written.json'\n"
+        "written.write_text(json.dumps(seen))\n"
+        "written.chmod(0o4666)\n",
     )
     skipped = image.add("two", "raise SystemExit('never run')", install="none")
     answer = image.install()
@@ -72,6 +74,7 @@ def test_installers_run_once_and_what_they_write_in_their_folder_stays(image: Im
     seen = json.loads((folder / "written.json").read_text())
     assert seen[:2] == [str(A1111), str(folder)]
     assert seen[2].startswith("--data-dir ")
+    assert (folder / "written.json").stat().st_mode & 0o7777 == 0o644
     for path in (folder / "written.json", folder / "install.py", skipped / "install.py"):
         assert path.stat().st_mtime == layer_time(sha256_of(path))
     assert not list(image.extensions.rglob("__pycache__"))
