@@ -19,6 +19,7 @@ from scripts.host.build.buildx import (
 from scripts.host.build.inputs import (
     EXTENSIONS,
     FINAL_STAGE,
+    INSTALLED,
     BuildInputs,
     BuildOptions,
 )
@@ -36,6 +37,9 @@ from scripts.host.models.prefetch import PrefetchOptions, prefetch
 from scripts.host.models.store import Store
 from scripts.host.reports.build_report import BuildReport, hit_ratio, layer_records
 
+# An installer may look for its model, so it must not run without.
+_STAGES_WITH_MODELS = (MODELS, "installing", INSTALLED, "baked", FINAL_STAGE)
+
 
 def build_image(inputs: BuildInputs, options: BuildOptions) -> BuildReport:
     """Build one image and write its report.
@@ -44,7 +48,7 @@ def build_image(inputs: BuildInputs, options: BuildOptions) -> BuildReport:
         UserError: an unpinned input with `locked`, a model that cannot be downloaded, a failed
             build.
     """
-    has_models = options.target in (MODELS, FINAL_STAGE)
+    has_models = options.target in _STAGES_WITH_MODELS
     has_downloads = options.target == DOWNLOAD or (has_models and not options.prefetch)
     _check(inputs, options, has_downloads=has_downloads)
     if has_models and not options.prefetch:
