@@ -365,3 +365,12 @@ def test_a_webui_without_the_configured_value_fails(answers: dict[str, Any], rea
     result = options_result({"tiling": True}, **answers)
     assert (result.outcome, result.code) == ("failed", "option-invalid")
     assert reason in result.evidence
+
+
+def test_options_of_extensions_are_not_checked_where_there_are_any() -> None:
+    wanted = {"control_net_unit_count": 5, "tiling": True}
+    extensions = [{"name": "sd-webui-controlnet"}]
+    assert options_result(wanted, extensions=extensions).outcome == "passed"
+    assert options_result(wanted, extensions=[]).outcome == "failed"
+    assert options_result({"clip_skp": 2}, extensions=extensions).outcome == "failed"
+    assert options_result({"tiling": 1}, extensions=extensions).outcome == "failed"

@@ -204,6 +204,21 @@ def test_an_unknown_field_of_a_unit_is_refused_where_unknown_fields_are() -> Non
     assert "modul is not a field" in arguments("controlnet", content)[1]
 
 
+def test_options_of_extensions_are_sent_with_a_warning() -> None:
+    extensions = {"/sdapi/v1/extensions": [{"name": "sd-webui-controlnet"}]}
+    facts = RecordedFacts("v1.9.3", {**recorded_extensions(), **extensions})
+    options = {"control_net_no_detectmap": True}
+    request = request_for({}, facts=facts, override_settings=options)
+    assert request.body is not None
+    assert request.body["override_settings"] == options
+    assert "may be an extension's" in "; ".join(request.warnings)
+    near = {"CLIP_stop_at_last_layer": 2}
+    assert "is no option" in str(
+        user_error(lambda: request_for({}, facts=facts, override_settings=near))
+    )
+    assert "is no option" in str(user_error(lambda: request_for({}, override_settings=options)))
+
+
 def test_arguments_over_the_number_of_any_script_are_a_warning() -> None:
     content = {"args": [True] * 22}
     assert "the script takes 20 of the 22 arguments" in arguments("Regional Prompter", content)[1]

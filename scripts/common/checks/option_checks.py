@@ -1,17 +1,18 @@
 """Compare options of config or environment with those that the running WebUI has.
 
-`/sdapi/v1/options` answers with every option that the release and its extensions have, whatever the
-settings file holds: unknown ones are left out, and a value of another type may make it fail
-(`OptionsModel` in `modules/api/models.py`). Their defaults, which show the types, are in the API's
-description.
+`/sdapi/v1/options` answers with every option of the release, whatever the settings file holds:
+unknown ones are left out, and a value of another type may make it fail (`OptionsModel` in
+`modules/api/models.py`). Their defaults, which show the types, are in the API's description. The
+options of extensions are in neither: the model is made before `on_ui_settings` adds them (seen with
+v1.9.3, ControlNet and ADetailer).
 """
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from scripts.common.checks.api_requests import request
+from scripts.common.checks.api_requests import get_json, request
 from scripts.common.checks.check import CheckSkipped, check, judge
 from scripts.common.diagnostics.error import UserError
 from scripts.common.gpu.judge import Judgement
@@ -19,6 +20,7 @@ from scripts.common.webui_client import OPTIONS, WebuiClient
 
 CODE: Final = "option-invalid"
 _DESCRIPTION: Final = "/openapi.json"
+_LIKE_A_KNOWN_ONE: Final = 0.8  # ratio of difflib from which on a name is taken as misspelled
 _TIMEOUT: Final = 60.0  # seconds; a WebUI that loads a checkpoint is slow to describe itself
 
 
@@ -71,6 +73,7 @@ def find_option_problems(client: WebuiClient, wanted: Mapping[str, Any]) -> list
         UserError: the API does not answer, or does not describe its options.
     """
     known = _read_schemas(client)
+    wanted = {name: wanted[name] for name in _without_extensions(client, wanted, known)}
     problems = []
     for name, value in wanted.items():
         if name not in known:
@@ -93,6 +96,23 @@ def find_option_problems(client: WebuiClient, wanted: Mapping[str, Any]) -> list
     ]
 
 
+def _without_extensions(
+    client: WebuiClient, names: Iterable[str], known: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    """Return the names but for those that only an extension can have, where there is any."""
+    names = list(names)
+    unknown = [name for name in names if name not in known]
+    if not unknown or not get_json(client, "/sdapi/v1/extensions"):
+        return names
+    spelled = _list_spellings(known)
+    misspelled = {
+        name
+        for name in unknown
+        if difflib.get_close_matches(_simplify(name), spelled, n=1, cutoff=_LIKE_A_KNOWN_ONE)
+    }
+    return [name for name in names if name in known or name in misspelled]
+
+
 def _read_schemas(client: WebuiClient) -> dict[str, dict[str, Any]]:
     """Return the schema of every option: its default, and its label as the description."""
     response = request(client, _DESCRIPTION, timeout=_TIMEOUT)
@@ -106,11 +126,16 @@ def _read_schemas(client: WebuiClient) -> dict[str, dict[str, Any]]:
 
 def _unknown(name: str, known: Mapping[str, Mapping[str, Any]]) -> str:
     """Return a message with the options whose names or labels are nearest."""
-    spelled = {_simplify(str(row.get("description"))): each for each, row in known.items()}
-    spelled |= {_simplify(each): each for each in known}
+    spelled = _list_spellings(known)
     near = difflib.get_close_matches(_simplify(name), spelled, n=3)
     found = ", ".join(dict.fromkeys(spelled[each] for each in near))
     return f"the WebUI has no option {name}" + (f"; near it: {found}" if found else "")
+
+
+def _list_spellings(known: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Return names by their simplified spellings, and by those of their labels."""
+    spelled = {_simplify(str(row.get("description"))): each for each, row in known.items()}
+    return spelled | {_simplify(each): each for each in known}
 
 
 def _simplify(name: str) -> str:

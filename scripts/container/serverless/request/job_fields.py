@@ -65,9 +65,16 @@ def check_fields(
     """
     warnings = _check_described(route, fields, facts, refuse_unknown=refuse_unknown)
     if route.name == "options" and route.method == "POST":
-        return warnings + check_options("input", fields, facts.options)
+        return warnings + check_options(
+            "input", fields, facts.options, has_extensions=facts.has_extensions
+        )
     if isinstance(settings := fields.get("override_settings"), dict):
-        warnings += check_options("input.override_settings", settings, facts.options)
+        warnings += check_options(
+            "input.override_settings",
+            settings,
+            facts.options,
+            has_extensions=facts.has_extensions,
+        )
     if fields.get("override_settings_restore_afterwards") is False:
         fields["override_settings_restore_afterwards"] = True
         warnings.append("override_settings always end with the job")

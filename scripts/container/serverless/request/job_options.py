@@ -1,7 +1,7 @@
 """Check the options that a job sets, and undo what would outlive it."""
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
@@ -25,18 +25,27 @@ UNDONE: Final = {
 _NAMES: Final = ("sd_model_checkpoint", "sd_vae")
 """Options that name a model; "" is none."""
 
+_LIKE_A_KNOWN_ONE: Final = 0.8  # ratio of difflib from which on a name is taken as misspelled
 _TIMEOUT: Final = 10.0
 _UNDO_TIMEOUT: Final = 120.0  # seconds; a checkpoint may have to be loaded again
 _CODE: Final = "input-invalid"
 
 
-def check_options(where: str, settings: dict[str, Any], options: Mapping[str, Any]) -> list[str]:
+def check_options(
+    where: str,
+    settings: dict[str, Any],
+    options: Mapping[str, Any],
+    *,
+    has_extensions: Callable[[], bool] = lambda: False,
+) -> list[str]:
     """Check and convert the options that a job sets; remove null where an option cannot be null.
 
     Args:
         where: what holds them, for messages.
         settings: the options; changed.
-        options: of the running WebUI; empty if they are not known.
+        options: of the running WebUI, without those of extensions, which it does not list; empty
+            if they are not known.
+        has_extensions: returns whether there are any, whose option another one may be.
 
     Returns:
         Warnings for the customer.
@@ -53,7 +62,10 @@ def check_options(where: str, settings: dict[str, Any], options: Mapping[str, An
             del settings[name]
             warnings.append(f"{name}: {value!r} is no value of this option and was left out")
         elif options and name not in options and value is not None:
-            raise _unknown(where, name, options)
+            near = difflib.get_close_matches(name, options, n=1, cutoff=_LIKE_A_KNOWN_ONE)
+            if near or not has_extensions():
+                raise _unknown(where, name, options)
+            warnings.append(f"{name[:60]} is no option of the WebUI, but may be an extension's")
         elif isinstance(value, float):
             settings[name] = without_fraction(value)
         elif isinstance(value, str) and isinstance(options.get(name), int | float):

@@ -54,6 +54,10 @@ class WebuiFacts:
         schedulers = self.read("/sdapi/v1/schedulers") if has_schedulers else []
         return Samplers.parse(self.read("/sdapi/v1/samplers"), schedulers)
 
+    def has_extensions(self) -> bool:
+        """Return whether extensions are there that are not part of the WebUI."""
+        return bool(self.find("/sdapi/v1/extensions"))
+
     def script_arguments(self, name: str, *, is_img2img: bool) -> list[dict[str, Any]] | None:
         """Return the arguments that a script takes, by its name; None for one without controls."""
         for row in self.find("/sdapi/v1/script-info") or ():
