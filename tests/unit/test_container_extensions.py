@@ -214,14 +214,17 @@ def test_an_extension_that_ends_the_webui_is_left_out(
     assert worker.ready().extensions == {"ends": reason}
 
 
-def test_a_script_that_does_not_load_is_named_and_the_rest_of_it_serves(place: Place) -> None:
-    files = {"scripts__a": "import no_such_package\n", "scripts__b": writes("b")}
-    place.extension("half", baked=False, **files)
+def test_scripts_that_do_not_load_are_named_once_and_the_others_serve(place: Place) -> None:
+    lacking = {f"scripts__{name}": f"import no_{name}\n" for name in "ab"}
+    place.extension("half", baked=False, **lacking, scripts__c=writes("c"))
+    place.extension("bad-ui", scripts__a="def ui():\n    raise TypeError('no presets')\n")
     worker = place.start()
-    [reason] = worker.ready().extensions.values()
-    expected = "Error loading script: a.py: ModuleNotFoundError: No module named 'no_such_package'"
-    assert reason == expected
-    assert (worker.dir / "data/b").exists()
+    assert worker.ready().extensions["half"] == "; ".join(
+        f"Error loading script: {name}.py: ModuleNotFoundError: No module named 'no_{name}'"
+        for name in "ab"
+    )
+    assert (worker.dir / "data/c").exists()
+    assert worker.log_text.count("event=extension-broken extension=half") == 2
 
 
 def test_a_strict_worker_refuses_with_a_broken_extension(place: Place) -> None:

@@ -51,8 +51,10 @@ class ExtensionGuard:
 
     def on_fault(self, fault: ExtensionFault) -> None:
         """Record an extension that failed, and that the WebUI goes on without."""
-        log_broken(fault, "the WebUI goes on without this part of it", level="warning")
-        self.use(self.webui.with_broken(fault))
+        changed = self.webui.with_broken(fault)
+        if changed != self.webui:  # each start of the WebUI may report it again
+            log_broken(fault, "the WebUI goes on without this part of it", level="warning")
+            self.use(changed)
 
     def leave_culprit_out(self, exit_code: int) -> bool:
         """Leave out the extension that ended the WebUI before it answered; False where none did.

@@ -58,8 +58,10 @@ class ExtensionSet:
     def with_broken(self, fault: ExtensionFault, *, is_left_out: bool = False) -> "ExtensionSet":
         """Return the set with one more that is broken, left out or not."""
         name = fault.extension
+        known = self.broken.get(name, "")
+        reason = "; ".join(dict.fromkeys(filter(None, (*known.split("; "), fault.reason))))
         left_out = self.left_out | {name} if is_left_out else self.left_out
-        return replace(self, broken={**self.broken, name: fault.reason}, left_out=left_out)
+        return replace(self, broken={**self.broken, name: reason}, left_out=left_out)
 
     def environment(self, settings: Settings, env: Mapping[str, str]) -> dict[str, str]:
         """Return the WebUI's environment with what extensions need.
