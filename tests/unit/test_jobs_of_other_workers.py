@@ -204,6 +204,13 @@ def test_names_of_other_programs_in_the_official_workers_example_are_named() -> 
     ]
 
 
+def test_a_checkpoint_by_another_workers_field_is_no_other_checkpoint() -> None:
+    # test_input.json of Me-verner/worker-a1111, which would be drawn by the default checkpoint.
+    request = request_for({"prompt": "x", "model_name": "photoreal_v1"}, "v1.10.1")
+    assert request.fields["override_settings"] == {"sd_model_checkpoint": "photoreal_v1"}
+    assert "moved to override_settings.sd_model_checkpoint" in request.warnings[0]
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -34,6 +34,7 @@ MISNAMED: Final = {
 OPTION_NAMES: Final = {
     "clip_skip": "CLIP_stop_at_last_layers",
     "checkpoint": "sd_model_checkpoint",
+    "model_name": "sd_model_checkpoint",
     "vae": "sd_vae",
 }
 """Names of the WebUI's options in other programs and in its own user interface."""
