@@ -237,6 +237,8 @@ def test_flags_and_settings_of_config_are_those_of_the_running_webui(
         options, flags = (get(running, f"/sdapi/v1/{name}") for name in ("options", "cmd-flags"))
         assert (options["CLIP_stop_at_last_layers"], options["samples_format"]) == (2, "jpg")
         assert (flags["opt_channelslast"], flags["no_hashing"], flags["api"]) == (True, False, True)
+        # The engine keeps a line of the log a moment after the worker has printed it.
+        eventually(lambda: "event=ready" in log(running), seconds=10, what="the log's last line")
         lines = [line for line in log(running).splitlines() if "event=option-wrong" in line]
         assert len(lines) == 1
         assert "no option no_such_option" in lines[0]
