@@ -24,25 +24,19 @@ from scripts.common.concurrently import run_concurrently
 from scripts.common.diagnostics.error import UserError
 from scripts.common.files import write_atomically
 from scripts.common.models.folder_listing import describe_error
-from scripts.container.webui.extensions.find_extensions import Extension
+from scripts.container.webui.extensions.find_extensions import (
+    COPIES_LIST,
+    Extension,
+    read_own_copies,
+)
 
 LARGE: Final = 10_000_000
 """Bytes from which on a file is linked: what extensions rewrite is smaller."""
 
-_LIST: Final = "extension-copies.json"  # in the data folder
-_WORKSHOP: Final = ".extension-copies"  # likewise, for copies that are being made
+_WORKSHOP: Final = ".extension-copies"  # in the data folder, for copies that are being made
 _AT_ONCE: Final = 16  # files; a network file system answers in parallel
 _IGNORED: Final = {".git", "__pycache__"}
 _IN_THE_WAY: Final = (errno.ENOTEMPTY, errno.EEXIST)
-
-
-def read_own_copies(data_dir: Path) -> dict[str, str]:
-    """Return the copies that a worker made, as fingerprint by name; an unfinished one has none."""
-    try:
-        found = json.loads((data_dir / _LIST).read_text(encoding="utf-8"))
-        return {str(name): str(fingerprint) for name, fingerprint in found.items()}
-    except (OSError, ValueError, AttributeError):
-        return {}
 
 
 def make_copies(
@@ -227,4 +221,4 @@ def _keep_link(link: Path, source: Path) -> str:
 
 
 def _write_list(data_dir: Path, copies: Mapping[str, str]) -> None:
-    write_atomically(data_dir / _LIST, json.dumps(copies, indent=0, sort_keys=True) + "\n")
+    write_atomically(data_dir / COPIES_LIST, json.dumps(copies, indent=0, sort_keys=True) + "\n")

@@ -3,15 +3,19 @@
 Of two with one name, compared without case as the WebUI does, the first in that order is used.
 """
 
+import json
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from scripts.common.models.folder_listing import Problem, list_folders
 from scripts.container.paths import list_volume_extensions
 from scripts.container.settings import Settings
+
+COPIES_LIST: Final = "extension-copies.json"
+"""File in the data folder that names the copies of extensions that a worker made there."""
 
 Origin = Literal["data-folder", "volume", "image"]
 
@@ -51,6 +55,15 @@ def list_bases(settings: Settings) -> list[tuple[Path, Origin]]:
     bases: list[tuple[Path, Origin]] = [(settings.data_dir / "extensions", "data-folder")]
     bases += [(folder, "volume") for folder in list_volume_extensions(settings)]
     return [*bases, (settings.image_extensions, "image")]
+
+
+def read_own_copies(data_dir: Path) -> dict[str, str]:
+    """Return the copies that a worker made, as fingerprint by name; an unfinished one has none."""
+    try:
+        found = json.loads((data_dir / COPIES_LIST).read_text(encoding="utf-8"))
+        return {str(name): str(fingerprint) for name, fingerprint in found.items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
 
 
 def find_extensions(settings: Settings, own_copies: Iterable[str]) -> FoundExtensions:

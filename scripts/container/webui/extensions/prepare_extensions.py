@@ -1,15 +1,19 @@
 """Bring the extensions of image and volumes into the data folder, and install what they need."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from scripts.container.log import log
 from scripts.container.settings import Settings
-from scripts.container.webui.extensions.extension_copies import make_copies, read_own_copies
 from scripts.container.webui.extensions.extension_faults import ExtensionFault
 from scripts.container.webui.extensions.extension_set import ExtensionSet, log_broken
-from scripts.container.webui.extensions.find_extensions import find_extensions
-from scripts.container.webui.extensions.installations import Installations, Progress
+from scripts.container.webui.extensions.find_extensions import find_extensions, read_own_copies
+
+if TYPE_CHECKING:
+    from scripts.container.webui.extensions.installations import Progress
 
 
 def prepare_extensions(
@@ -27,11 +31,18 @@ def prepare_extensions(
         OSError: the data folder cannot be written.
     """
     started = time.monotonic()
-    found = find_extensions(settings, read_own_copies(settings.data_dir))
+    own_copies = read_own_copies(settings.data_dir)
+    found = find_extensions(settings, own_copies)
     for problem in found.problems:
         log("extensions-unread", level="warning", path=problem.path, reason=problem.reason)
     for extension in found.shadowed:
         log("extension-shadowed", level="warning", extension=extension.name, path=extension.path)
+    if not found.used and not own_copies:
+        return ExtensionSet()
+    # A worker without extensions starts faster without these.
+    from scripts.container.webui.extensions.extension_copies import make_copies
+    from scripts.container.webui.extensions.installations import Installations
+
     installations = Installations(settings, env, deadline, on_progress)
     if settings.volume_extensions == "on":
         installations.find(each for each in found.used if each.origin != "image")
