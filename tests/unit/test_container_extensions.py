@@ -469,6 +469,18 @@ def test_of_two_versions_the_first_counts_if_the_other_extension_can_do_with_it(
     }
 
 
+def test_packages_of_one_extension_are_not_displaced_by_those_of_another(place: Place) -> None:
+    for version in ("1.0", "2.0"):
+        make_wheel(place.index, "shared", version)
+    make_wheel(place.index, "modern", requires=("shared>=2",))
+    place.extension("a", install=CALLS.format("shared==1.0"))
+    place.extension("b", install=CALLS.format("modern"))
+    assert place.start().ready().extensions == {
+        "a": "",
+        "b": "modern requires shared>=2, but shared 1.0 comes first",
+    }
+
+
 def test_the_order_of_names_counts_whatever_was_installed_first(place: Place) -> None:
     for version in ("1.0", "2.0"):
         make_wheel(place.index, "shared", version)
