@@ -27,17 +27,22 @@ def build(
     progress: Annotated[str, "auto, plain or quiet"] = "auto",
     builder: Annotated[str, "buildx builder, over build.builder"] = "",
     locked: Annotated[bool, "fail when anything is not pinned"] = False,
+    verify: Annotated[bool, "build again without cache, and fail if it makes other bytes"] = False,
 ) -> None:
     """Prefetch and verify the models, then build the image."""
     from scripts.host.build.inputs import FINAL_STAGE, BuildOptions
     from scripts.host.build.pipeline import build_image
     from scripts.host.reports.build_report import render_summary
 
+    if verify and target != FINAL_STAGE:
+        raise UserError(f"only {FINAL_STAGE} can be verified", location="--target")
     if push and target != FINAL_STAGE:
         raise UserError(
             f"only {FINAL_STAGE} can be pushed", location="--target", hint="leave it out"
         )
-    options = BuildOptions(target, tuple(tag), not cache, builder, prefetch, locked, progress)
+    options = BuildOptions(
+        target, tuple(tag), not cache, builder, prefetch, locked, progress, verify
+    )
     say(render_summary(build_image(inputs, options)))
     if push:
         _push(inputs, tag, plain=progress != "auto")

@@ -51,6 +51,7 @@ class BuildOptions:
         prefetch: download models on the host; otherwise the Dockerfile downloads them.
         locked: fail if an input is unpinned.
         progress: `auto` (moving on a terminal), `plain` or `quiet`.
+        verify: build again without cache, and fail if that makes another image.
 
     Raises:
         UserError: there is no such progress mode.
@@ -63,6 +64,7 @@ class BuildOptions:
     prefetch: bool = True
     locked: bool = False
     progress: str = "auto"
+    verify: bool = False
 
     def __post_init__(self) -> None:
         if self.progress not in PROGRESS_MODES:

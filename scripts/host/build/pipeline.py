@@ -1,8 +1,9 @@
 """Build an image: fetch extensions, models beside a prebuild, run buildx, write the report."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from scripts.common.diagnostics.error import UserError
@@ -24,6 +25,7 @@ from scripts.host.build.inputs import (
     BuildOptions,
 )
 from scripts.host.build.lock_problem import find_lock_problem
+from scripts.host.build.rebuild_difference import find_difference
 from scripts.host.certificates import certificate_context
 from scripts.host.config.model_place import CHECKPOINT_PATH
 from scripts.host.console import note, warn
@@ -78,6 +80,8 @@ def build_image(inputs: BuildInputs, options: BuildOptions) -> BuildReport:
         started = time.monotonic()
         image_id, progress = run_buildx(inputs, options, contexts, outputs)
         seconds = time.monotonic() - started
+        if options.verify:
+            _verify(inputs, options, contexts, image_id)
     image = client().images.get(image_id)
     steps = step_records(progress, prebuilt)
     report = BuildReport(
@@ -96,6 +100,27 @@ def build_image(inputs: BuildInputs, options: BuildOptions) -> BuildReport:
     path = inputs.root / "reports" / "build.json"
     write_atomically(path, f"{report.model_dump_json(indent=2)}\n")
     return report
+
+
+def _verify(
+    inputs: BuildInputs, options: BuildOptions, contexts: Mapping[str, Path], image_id: str
+) -> None:
+    """Build again without cache, compare, and remove what that made.
+
+    Raises:
+        UserError: the second image differs from the first; names the first file that does.
+    """
+    note("building again without cache, to compare")
+    engine = client()
+    again_id, _ = run_buildx(inputs, replace(options, no_cache=True), contexts, ["--load"])
+    try:
+        images = engine.images.get(image_id), engine.images.get(again_id)
+        if difference := find_difference(engine, *images):
+            raise UserError(location=difference, code="not-reproducible")
+    finally:
+        if again_id != image_id:
+            engine.images.remove(again_id, force=True)
+    note("the second image is the same")
 
 
 @contextmanager
