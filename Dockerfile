@@ -252,7 +252,7 @@ RUN --mount=type=bind,source=scripts/image/apt-install,target=/build/apt-install
     --mount=type=cache,target=/var/cache/apt,sharing=locked \
     --mount=type=cache,target=/var/lib/apt,sharing=locked \
     --mount=type=tmpfs,target=/var/log --mount=type=tmpfs,target=/var/cache/ldconfig \
-    began=$(mktemp); \
+    began=$(mktemp); sleep 0.1; \
     /build/apt-install fonts-dejavu-core git libglib2.0-0 libtcmalloc-minimal4 libx11-6 procps tini \
         --files-of libgl1 libglvnd0 libglx0 \
     && /build/fix-times --since "$began"
@@ -260,7 +260,7 @@ RUN --mount=type=bind,source=scripts/image/apt-install,target=/build/apt-install
 # The serving processes are never root: the supervisor starts them as this user. chage leaves out the
 # day of its making.
 RUN --mount=type=bind,source=scripts/image/fix-times,target=/build/fix-times \
-    began=$(mktemp); \
+    began=$(mktemp); sleep 0.1; \
     groupadd --gid 1000 worker \
     && useradd --uid 1000 --gid worker --create-home --shell /bin/bash worker \
     && chage --lastday -1 worker \
