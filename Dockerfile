@@ -110,10 +110,11 @@ RUN --mount=type=bind,source=scripts/image/fetch-source,target=/build/fetch-sour
     /build/fetch-source "$repo" "$WEBUI_COMMIT" "refs/tags/$A1111_RELEASE" /webui screenshot.png test .github; \
     # The WebUI makes this folder in its own, where the worker may not write: it ends if it cannot.
     mkdir /webui/config_states; \
+    touch -r /webui/.commit /webui/config_states /webui; \
+    cp -a /webui/. /stable-diffusion-webui/; \
     # Tag Autocomplete, and the WebUI with a damaged config.json, write into this one.
-    ln -s /tmp /webui/tmp; \
-    touch -h -r /webui/.commit /webui/config_states /webui/tmp /webui; \
-    cp -a /webui/. /stable-diffusion-webui/
+    ln -s /tmp /stable-diffusion-webui/tmp; \
+    touch -h -r /webui/.commit /stable-diffusion-webui/tmp /stable-diffusion-webui
 
 
 # --- clip: the one source that is installed as a package, so that nothing waits for the others -----
