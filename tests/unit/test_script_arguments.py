@@ -209,6 +209,30 @@ def test_few_arguments_are_enough_and_superfluous_ones_left_out(
     assert webui.requests[-1][1]["script_args"] == whole
 
 
+def test_a_choice_that_is_given_by_number_gets_the_number_of_its_default(
+    webui: WebUI, context: JobContext
+) -> None:
+    fields = {"init_images": [IMAGE], "script_name": "Poor man's outpainting"}
+    job = {"input": {"api": "img2img", "prompt": "a cat", **fields, "script_args": [128, 4]}}
+    assert "error" not in run_job(job, context)
+    assert webui.requests[-1][1]["script_args"][:3] == [128, 4, 0]  # the number of fill
+
+
+def test_missing_choices_of_an_extension_s_script_are_refused(
+    webui: WebUI, context: JobContext, release: str
+) -> None:
+    kind = {"label": "Redraw mode", "value": "Linear", "choices": ["Linear", "Chess", "None"]}
+    size = {"label": "Tile width", "value": 512, "choices": None}
+    row = {"name": "tiles", "is_alwayson": False, "is_img2img": False, "args": [kind, size]}
+    webui.on("script-info", [*recorded(release)["/sdapi/v1/script-info"], row])
+    fields = {"prompt": "a cat", "script_name": "Tiles"}
+    error = run_job({"input": fields}, context)["error"]
+    assert "0 of the 2 of 'tiles'; 'Redraw mode' has no default that is known here" in error
+    assert "give all 2" in error
+    assert "error" not in run_job({"input": {**fields, "script_args": [0]}}, context)
+    assert webui.requests[-1][1]["script_args"] == [0, 512]
+
+
 def test_a_hires_axis_without_second_pass_is_a_warning(context: JobContext, release: str) -> None:
     result = run_job(plot(release, "Hires sampler", ["Euler"]), context)
     assert any("Hires sampler does nothing without enable_hr" in w for w in result["warnings"])

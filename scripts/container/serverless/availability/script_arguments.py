@@ -14,6 +14,13 @@ from scripts.container.serverless.availability.request_references import Referen
 Body = Mapping[str, Any]
 
 _INTERROGATORS: Final = {"CLIP": "clip", "DeepBooru": "deepdanbooru"}
+_OWN_SCRIPTS: Final = (
+    *("custom code", "img2img alternative test", "loopback", "outpainting mk2"),
+    *("poor man's outpainting", "prompt matrix", "prompts from file or textbox", "sd upscale"),
+    "x/y/z plot",
+)
+_BY_NUMBER: Final = (*plot_axes.TITLES, "Masked content")
+"""Labels of A1111's own controls whose value is the number of a choice (`type="index"`)."""
 _LINE_OPTIONS: Final = (
     *("sd_model", "outpath_samples", "outpath_grids", "prompt_for_display", "prompt"),
     *("negative_prompt", "styles", "seed", "subseed_strength", "subseed", "seed_resize_from_h"),
@@ -56,11 +63,20 @@ def complete_arguments(body: MutableMapping[str, Any], script: Body) -> list[str
     A1111 puts them in the place of its own into one list for all scripts, so a shorter or longer
     one gives this script and later ones the arguments of others (`init_script_args` in
     `modules/api/api.py`).
+
+    Raises:
+        UserError: a choice of another script is missing: whether it is given by name or by number
+            is nowhere to be read (code `input-invalid`).
     """
     args, controls = list(body.get("script_args") or ()), script["args"]
     if len(args) == len(controls):
         return []
     missing = controls[len(args) :]
+    choice = next((each["label"] for each in missing if each["choices"]), "")
+    if choice and script["name"] not in _OWN_SCRIPTS:
+        given = f"{len(args)} of the {len(controls)} of {script['name']!r}"
+        message = f"input.script_args: {given}; {choice!r} has no default that is known here"
+        raise UserError(message, hint=f"give all {len(controls)}", code="input-invalid")
     body["script_args"] = [*args[: len(controls)], *map(_default, missing)]
     names = ", ".join(f"{control['label']} ({control['value']!r})" for control in missing)
     changed = f"the default applies: {names}" if missing else "those at the end were left out"
@@ -68,9 +84,9 @@ def complete_arguments(body: MutableMapping[str, Any], script: Body) -> list[str
 
 
 def _default(control: Body) -> Any:  # noqa: ANN401 - any JSON
-    """Return the default of a control; that of an axis is its number."""
-    is_axis = control["label"] in plot_axes.TITLES
-    return control["choices"].index(control["value"]) if is_axis else control["value"]
+    """Return the default of a control of A1111's own, or of one without choices."""
+    by_number = control["choices"] and control["label"] in _BY_NUMBER
+    return control["choices"].index(control["value"]) if by_number else control["value"]
 
 
 def list_script_names(body: Body, script: Body, *, restorer: object) -> ScriptNames:
