@@ -91,6 +91,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(
                 200, {name: Handler.options.get(name, OPTIONS[name]) for name in OPTIONS}
             )
+        if self.path == "/sdapi/v1/extensions":
+            return self.answer(200, [])
         return self.answer(200, {"progress": 0.0})
 
     def do_POST(self) -> None:

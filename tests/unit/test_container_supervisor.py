@@ -111,8 +111,10 @@ def test_an_option_of_another_type_ends_the_worker(start: Start) -> None:
     assert "event=restarting" not in worker.log_text
 
 
-def test_a_strict_preflight_refuses_wrong_options(start: Start) -> None:
-    worker = start(WEBUI_SETTINGS='{"no_such_option": 1}', PREFLIGHT="strict")
+def test_a_strict_preflight_refuses_wrong_options(start: Start, tmp_path: Path) -> None:
+    model = write_safetensors(tmp_path / "sound.safetensors")
+    settings = '{"no_such_option": 1}'
+    worker = start(WEBUI_SETTINGS=settings, PREFLIGHT="strict", MODEL_PATH=str(model))
     assert worker.ended() == 3
     assert "event=option-wrong" in worker.log_text
 
