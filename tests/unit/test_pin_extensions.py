@@ -99,6 +99,16 @@ def test_conflict_names_both_sides_and_the_override(place: Place) -> None:
     assert "protobuf==4.25" in lock(place)
 
 
+def test_a_bound_of_the_image_is_a_side_too(place: Place) -> None:
+    for version in ("1.0", "2.0"):
+        place.publish("tool", version)
+    (place.root / "requirements" / "image.in").write_text("ftfy\ntool<=1.0\n")
+    place.extend("new", {"requirements.txt": "tool>=2"})
+    error = user_error(lock, place)
+    assert "new and the image exclude each other: new asks for tool>=2" in error.message
+    assert "the image asks for tool<=1.0" in error.message
+
+
 def test_two_extensions_that_exclude_each_other_are_named(place: Place) -> None:
     place.publish("tool", "1.0")
     place.publish("tool", "2.0")

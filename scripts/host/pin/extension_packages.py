@@ -12,7 +12,6 @@ from scripts.host.config.addresses import GITHUB
 
 _FOLDER = "extensions"
 _OVERRIDES = f"{_FOLDER}/overrides.txt"
-_WEBUI = "the WebUI"
 
 
 def write_inputs(
@@ -78,14 +77,14 @@ def describe_extensions(
 
 
 def explain_conflict(
-    reason: str, extensions: Sequence[ExtensionRequests], webui_list: str, location: str
+    reason: str, extensions: Sequence[ExtensionRequests], lists: Mapping[str, str], location: str
 ) -> UserError | None:
     """Return the error for packages that exclude each other, with who asks for them.
 
     Args:
         reason: uv's explanation.
         extensions: with their requests.
-        webui_list: the WebUI's own list of requirements.
+        lists: of requirements that are not an extension's, by who asks for them.
         location: the lock.
 
     Returns:
@@ -98,14 +97,15 @@ def explain_conflict(
         return ", ".join(dict.fromkeys(each.text for each in requests if each.name in named))
 
     sides = {each.name: mentioned(each.requests) for each in extensions}
-    sides[_WEBUI] = mentioned(read_requirement_list(webui_list, _WEBUI))
+    sides |= {name: mentioned(read_requirement_list(text, name)) for name, text in lists.items()}
     asking = {name: asked for name, asked in sides.items() if asked}
-    if not asking.keys() - {_WEBUI}:
+    if not asking.keys() - lists.keys():
         return None
     # The end says only that what is asked for cannot be had.
     because = re.split(r"\bcause: ", reason)[-1].partition(" And because you require")[0]
     sides_of = "; ".join(f"{name} asks for {asked}" for name, asked in asking.items())
-    hint = f"give the extension {_suggest(because, asking)}: docs/how-to/extensions.md"
+    override = _suggest(because, [asking.get(name, "") for name in lists])
+    hint = f"give the extension {override}: docs/how-to/extensions.md"
     if len(asking) == 1:
         message = f"{sides_of}, which cannot be had"
     else:
@@ -118,12 +118,12 @@ def explain_conflict(
     )
 
 
-def _suggest(because: str, asking: Mapping[str, str]) -> str:
+def _suggest(because: str, kept: Sequence[str]) -> str:
     """Name the override that would settle a conflict, with the bounds of the extension's side."""
     bounds = re.findall(r"(\S+) depends? on ([\w.-]*\w)([<>=!~]\S*[\w*])", because)
     for subject, package, bound in bounds:
         others = {other for _, name, other in bounds if name == package} - {bound}
-        is_of_webui = re.split(r"[<>=!~\[]", subject)[0] in asking.get(_WEBUI, "")
-        if others and not is_of_webui:
+        is_kept = any(re.split(r"[<>=!~\[]", subject)[0] in asked for asked in kept)
+        if others and not is_kept:
             return f'the override "{package}{bound}"'
     return "`overrides` with the bounds to take"

@@ -156,7 +156,9 @@ def _compile(
     try:
         _run_uv(scratch, lock, *_upgrade(upgrade), *inputs)
     except UserError as error:
-        raise explain_conflict(error.message, extensions, webui_list, lock.path) or error from None
+        of_image = [(scratch / path).read_text(encoding="utf-8") for path in lock.inputs[1:]]
+        lists = {"the WebUI": webui_list, "the image": "".join(of_image)}
+        raise explain_conflict(error.message, extensions, lists, lock.path) or error from None
     _run_uv(scratch, lock, f"--excludes={BASE_PACKAGES}", *inputs)
     path = scratch / lock.path
     text = describe_extensions(path.read_text(encoding="utf-8"), extensions, github)
