@@ -1,14 +1,11 @@
-"""What extensions ask of pip is in the image, or the build says what is not.
+"""Test that what extensions ask of pip is in the image, or the build says what is not.
 
 Packages come from the index that this machine uses, as those of all builds do.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +14,11 @@ from typing import Any
 import pytest
 import yaml
 
-from scripts.common.checks.smoke_report import SmokeReport
 from scripts.common.extensions.locked_requests import read_locked_requests
-from scripts.host.config.load import ROOT
 from scripts.host.engine.client import client
 from tests.support.git_server import EXTENSION
 from tests.support.running import copy_of_the_checkout, error_line, invoke, output
+from tests.support.smoke_reports import run_smoke_checks
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
@@ -137,20 +133,11 @@ def test_smoke_proves_an_extension_by_its_check(
     entry = {"repo": EXTENSION, "routes": ["/standin/"], "check": {"body": job}}
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump({**tree, "extensions": [entry]}))
-    arguments = ["--image", image, "--variant", "cpu", "--reports", str(tmp_path)]
-    answer = subprocess.run(
-        [sys.executable, "-m", "pytest", "tests/smoke/test_extensions.py", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "IMAGE_CONFIG": str(config)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
+    printed, report = run_smoke_checks(
+        image, "tests/smoke/test_extensions.py", variant="cpu", config=config, folder=tmp_path
     )
-    assert "3 passed" in answer.stdout, answer.stdout + answer.stderr
-    assert answer.returncode == 1  # a selection of the checks proves no image
-    report = json.loads((tmp_path / "smoke-cpu.json").read_text(encoding="utf-8"))
-    found = {check.name: check for check in SmokeReport.model_validate(report).checks}
+    assert "3 passed" in printed
+    found = {check.name: check for check in report.checks}
     assert list(found) == [
         "extension sd-webui-standin is loaded",
         "extension sd-webui-standin adds its routes",

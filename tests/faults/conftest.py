@@ -6,10 +6,7 @@ built as the engine tests build theirs.
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from scripts.common.checks.smoke_report import SmokeReport
-from scripts.host.config.load import ROOT
 from scripts.host.engine.client import client
 from tests.engine.conftest import (  # noqa: F401 - what engine tests need, these need too
     cpu_image,
@@ -29,6 +25,7 @@ from tests.engine.conftest import (  # noqa: F401 - what engine tests need, thes
     pytest_unconfigure,
 )
 from tests.support.running import build_image
+from tests.support.smoke_reports import run_smoke_checks
 
 HERE = Path(__file__).parent
 
@@ -81,7 +78,11 @@ def smoke(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Smoke]:
         config = tmp_path / "config.yaml"
         config.write_text(first.config or "{}\n", encoding="utf-8")
         only = " or ".join(broken.only for broken in group)
-        return _run_checks(tag, only, first.variant, config, tmp_path)
+        selection = ("tests/smoke", "-k", only)
+        _, report = run_smoke_checks(
+            tag, *selection, variant=first.variant, config=config, folder=tmp_path
+        )
+        return report
 
     yield run
     for tag in made:
@@ -92,19 +93,3 @@ def _base(request: pytest.FixtureRequest, variant: str) -> str:
     kind = "cpu" if variant == "cpu" else "cuda"
     named = os.environ.get(f"SMOKE_{kind.upper()}_IMAGE")
     return named or str(request.getfixturevalue(f"{kind}_image"))
-
-
-def _run_checks(tag: str, only: str, variant: str, config: Path, folder: Path) -> SmokeReport:
-    arguments = ["--image", tag, "--variant", variant, "--reports", str(folder)]
-    answer = subprocess.run(
-        [sys.executable, "-m", "pytest", "tests/smoke", "-k", only, *arguments],
-        cwd=ROOT,
-        env={**os.environ, "IMAGE_CONFIG": str(config)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert answer.returncode == 1, answer.stdout + answer.stderr
-    report = json.loads((folder / f"smoke-{variant}.json").read_text(encoding="utf-8"))
-    return SmokeReport.model_validate(report)

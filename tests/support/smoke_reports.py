@@ -1,14 +1,18 @@
-"""Smoke reports as a run leaves them, for tests of what reads them."""
+"""Smoke reports: written for tests of what reads them, or of a real run of some checks."""
 
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 from PIL import Image
 
 from scripts.common.checks.check import CheckResult, Outcome
 from scripts.common.checks.smoke_report import RunRecord, SmokeReport, SubjectRecord
+from scripts.host.config.load import ROOT
 from scripts.host.reports import smoke_rendering
 
 
@@ -40,3 +44,31 @@ def write_report(
     )
     smoke_rendering.write_report(report, folder, "the log")
     return report
+
+
+def run_smoke_checks(
+    image: str, *selection: str, variant: str, config: Path, folder: Path
+) -> tuple[str, SmokeReport]:
+    """Run some of the smoke checks on an image; return what pytest printed, and the report.
+
+    Args:
+        image: reference of the image.
+        selection: arguments of pytest that choose the checks.
+        variant: of the config.
+        config: file for IMAGE_CONFIG.
+        folder: of the report.
+    """
+    arguments = ["--image", image, "--variant", variant, "--reports", str(folder)]
+    answer = subprocess.run(
+        [sys.executable, "-m", "pytest", *selection, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "IMAGE_CONFIG": str(config)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    # A selection of the checks proves no image.
+    assert answer.returncode == 1, answer.stdout + answer.stderr
+    report = (folder / f"smoke-{variant}.json").read_text(encoding="utf-8")
+    return answer.stdout, SmokeReport.model_validate_json(report)

@@ -1,4 +1,4 @@
-"""What extensions ask of pip is read and compared as pip would."""
+"""Test that requests of extensions are read and compared as pip would."""
 
 from __future__ import annotations
 

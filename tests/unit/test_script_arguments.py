@@ -1,4 +1,4 @@
-"""What the arguments of A1111's own scripts name is checked before anything is drawn.
+"""Test that names in arguments of A1111's own scripts are checked before anything is drawn.
 
 The controls of the scripts are those that A1111 v1.9.3 and v1.10.1 answered.
 """

@@ -67,10 +67,10 @@ def find_unsatisfied(
         if parsed is None:
             found.append(Unsatisfied(request, ""))
             continue
-        if not _applies(parsed):
+        if not applies(parsed):
             continue
         for bounds in replaced.get(request.name, [parsed]):
-            if not _applies(bounds):
+            if not applies(bounds):
                 continue
             present = installed.get(request.name)
             if present is None or not _satisfies(present, bounds, installed, replaced):
@@ -80,9 +80,9 @@ def find_unsatisfied(
 
 
 def is_left_out(name: str, overrides: Iterable[str]) -> bool:
-    """Tell whether overrides leave a package out: no marker of its overrides is ever true."""
+    """Return whether overrides leave a package out: no marker of its overrides is ever true."""
     of_package = _by_name(overrides).get(canonicalize_name(name), [])
-    return bool(of_package) and not any(_applies(each) for each in of_package)
+    return bool(of_package) and not any(applies(each) for each in of_package)
 
 
 def _by_name(requirements: Iterable[str]) -> dict[str, list[Requirement]]:
@@ -92,8 +92,8 @@ def _by_name(requirements: Iterable[str]) -> dict[str, list[Requirement]]:
     return found
 
 
-def _applies(requirement: Requirement) -> bool:
-    """Tell whether a requirement's marker is true for this Python, without extras."""
+def applies(requirement: Requirement) -> bool:
+    """Return whether a requirement's marker is true for this Python, without extras."""
     return requirement.marker is None or requirement.marker.evaluate({"extra": ""})
 
 
@@ -103,7 +103,7 @@ def _satisfies(
     installed: Mapping[str, Distribution],
     replaced: Mapping[str, Sequence[Requirement]],
 ) -> bool:
-    """Tell whether a package is the one asked for, and has what its extras require."""
+    """Return whether a package is the one asked for, and has what its extras require."""
     if bounds.url and not _is_from(present, bounds.url):
         return False
     if not bounds.specifier.contains(present.version, prereleases=True):
@@ -111,7 +111,7 @@ def _satisfies(
     for extra in bounds.extras:
         for text in present.requires or ():
             needed = Requirement(text)
-            if needed.marker is None or _applies(needed):
+            if needed.marker is None or applies(needed):
                 continue  # required without the extra, too
             name = canonicalize_name(needed.name)
             if name in replaced or not needed.marker.evaluate({"extra": extra}):
@@ -123,7 +123,7 @@ def _satisfies(
 
 
 def _is_from(present: Distribution, url: str) -> bool:
-    """Tell whether a package can come from a URL: the version in a wheel's name decides."""
+    """Return whether a package can come from a URL: the version in a wheel's name decides."""
     file = unquote(PurePosixPath(urlsplit(url).path).name)
     if not file.endswith(".whl"):
         return True  # the name alone can be compared

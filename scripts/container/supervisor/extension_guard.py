@@ -15,7 +15,7 @@ _ANSWERS: Final = "answers"  # phase that ends a start, as far as extensions can
 
 
 class ExtensionGuard:
-    """What starts the WebUI, without the extensions that have ended it.
+    """Hold what starts the WebUI, without the extensions that have ended it.
 
     Args:
         settings: of the worker.

@@ -139,7 +139,7 @@ class Extension(Section):
 
     @property
     def ref(self) -> str:
-        """What an unpinned build fetches: a branch, a tag, or HEAD."""
+        """Return what an unpinned build fetches: a branch, a tag, or HEAD."""
         return self.commit or "HEAD"
 
     @property

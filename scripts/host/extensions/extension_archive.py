@@ -26,7 +26,7 @@ _POINTER_SIZE: Final = 1024
 
 @dataclass(frozen=True)
 class ExtensionFacts:
-    """What an archive says of an extension besides its files.
+    """Describe an extension in its archive, besides its files.
 
     Args:
         commit: the object of its commit.

@@ -148,5 +148,5 @@ def _entry(path: PurePosixPath, kind: bytes, mode: int) -> tarfile.TarInfo:
 
 
 def has_installer(extension: Iterable[TreeFile]) -> bool:
-    """Tell whether an extension has an `install.py`."""
+    """Return whether an extension has an `install.py`."""
     return any(file.path == INSTALLER and not file.is_link for file in extension)

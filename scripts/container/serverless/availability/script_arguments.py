@@ -33,7 +33,7 @@ _LINE_OPTIONS: Final = (
 
 @dataclass
 class ScriptNames:
-    """What the arguments of a request's scripts name.
+    """Hold what the arguments of a request's scripts name.
 
     Args:
         references: names to look for.

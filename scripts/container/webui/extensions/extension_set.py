@@ -52,7 +52,7 @@ class ExtensionSet:
 
     @property
     def states(self) -> dict[str, str]:
-        """Why an extension is broken, by name; empty for one that works."""
+        """Return why an extension is broken, by name; empty for one that works."""
         return {name: self.broken.get(name, "") for name in self.names}
 
     def with_broken(self, fault: ExtensionFault, *, is_left_out: bool = False) -> "ExtensionSet":

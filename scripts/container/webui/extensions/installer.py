@@ -8,7 +8,6 @@ ControlNet's is 0 whatever pip refused.
 import json
 import os
 import re
-import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -16,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import scripts.common.extensions as common_extensions
 from scripts.common.diagnostics.error import UserError
+from scripts.common.extensions.run_installer import installer_environment as launcher_environment
 from scripts.container.helper_process import run_helper
 from scripts.container.settings import Settings
 from scripts.container.webui.environment import webui_environment
@@ -27,7 +26,6 @@ from scripts.container.webui.extensions.pip_output import (
     last_line,
 )
 
-RECORDER: Final = Path(common_extensions.__file__).with_name("pip_recorder")
 REQUESTS: Final = "requests.jsonl"
 """Recorded calls of pip, in the environment's folder."""
 
@@ -224,15 +222,10 @@ def installer_environment(
     scratch = settings.worker_dir / _SCRATCH
     constraints = f"{scratch / CONSTRAINTS} {env.get('PIP_CONSTRAINT', '')}".strip()
     return {
-        **kept,
+        **launcher_environment(settings.webui_dir, settings.data_dir, base=kept),
         "PATH": f"{environment / 'bin'}{os.pathsep}{env.get('PATH', '')}",
         "VIRTUAL_ENV": str(environment),
-        "PYTHONPATH": f"{RECORDER}{os.pathsep}{settings.webui_dir}",
-        # `launch.args` and `modules.paths` are made from it; a flag elsewhere is invisible there.
-        "COMMANDLINE_ARGS": shlex.join(["--data-dir", str(settings.data_dir)]),
         "PIP_CONSTRAINT": constraints,
-        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-        "PIP_NO_INPUT": "1",
         "PIP_REQUIRE_VIRTUALENV": "1",
         "PIP_RECORDER_LOG": str(scratch / REQUESTS),
         "GIT_TERMINAL_PROMPT": "0",

@@ -18,7 +18,11 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from scripts.common.extensions.installed_packages import find_unsatisfied, installed_packages
+from scripts.common.extensions.installed_packages import (
+    applies,
+    find_unsatisfied,
+    installed_packages,
+)
 from scripts.common.extensions.pip_requests import read_recorded_calls
 
 
@@ -60,7 +64,7 @@ def _find_displaced(
         for text in each.requires or ():
             needed = Requirement(text)
             name = canonicalize_name(needed.name)
-            if name not in own or (needed.marker and not needed.marker.evaluate({"extra": ""})):
+            if name not in own or not applies(needed):
                 continue
             version = installed[name].version
             if not needed.specifier.contains(version, prereleases=True):

@@ -1,4 +1,4 @@
-"""What installers of extensions call (modules/launch_utils.py); standard library only."""
+"""Offer what installers of extensions call (modules/launch_utils.py); standard library only."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def run_pip(command: str, desc: str | None = None, **_: object) -> str | None:
 
 
 def is_installed(package: str) -> bool:
-    """Whether a distribution, or else a module, of that name is there."""
+    """Return whether a distribution, or else a module, of that name is there."""
     try:
         importlib.metadata.distribution(package)
     except importlib.metadata.PackageNotFoundError:

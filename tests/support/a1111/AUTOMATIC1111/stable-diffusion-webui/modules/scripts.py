@@ -27,7 +27,7 @@ def basedir() -> str:
 
 
 class Script:
-    """What a script may define; see upstream's class of the same name."""
+    """Define what a script may; see upstream's class of the same name."""
 
     name: str | None = None
     filename: str = ""
@@ -183,7 +183,7 @@ class ScriptRunner:
 
 
 def _info(script: Script, controls: list[Any]) -> dict[str, Any]:
-    """What /sdapi/v1/script-info says about a script."""
+    """Return the row of a script in /sdapi/v1/script-info."""
     rows = []
     for control in controls:
         row = {name: getattr(control, name, None) for name in ("value", "minimum", "maximum")}
