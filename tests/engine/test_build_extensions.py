@@ -42,7 +42,9 @@ def extension_image(
     config.write_text(yaml.safe_dump({**tree, "extensions": [entry]}))
     root = copy_of_the_checkout(folder / "checkout")
     with (root / "requirements" / "cpu.txt").open("a") as lock:
-        lock.write(as_comments([ExtensionRequests("sd-webui-standin", "0" * 40, ())]))
+        lock.write(
+            as_comments([ExtensionRequests("sd-webui-standin", "0" * 40, (), install="none")])
+        )
     answer = invoke(
         *("build", "--variant", "cpu", "--tag", TAG),
         config=config,

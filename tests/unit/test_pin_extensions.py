@@ -220,6 +220,13 @@ def test_locks_of_other_extensions_are_refused(place: Place) -> None:
     assert problem() == "requirements/cpu.txt is made with other `requirements` of one"
     place.extend("one", {}, commit=first, requirements=["networkx"])
     assert problem() == "requirements/cpu.txt is made with other `overrides` of one"
+    unasked = {"requirements": ["networkx"], "overrides": ["numpy>=1"], "install": "none"}
+    place.extend("one", {}, commit=first, **unasked)
+    assert problem() == "requirements/cpu.txt is made with `install: auto` of one"
+    lock(place)
+    assert problem() == ""
+    place.extend("one", {}, commit=first, **unasked | {"install": "auto"})
+    assert problem() == "requirements/cpu.txt is made with `install: none` of one"
     place.drop_extensions()
     assert problem().endswith("made for the extensions one, too, which are not built")
     lock(place)

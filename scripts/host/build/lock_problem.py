@@ -44,4 +44,6 @@ def _find_other_extension(
             return f"with other `requirements` of {name}"
         if set(lock.overrides) != set(config.overrides):
             return f"with other `overrides` of {name}"
+        if lock.install != config.install:
+            return f"with `install: {lock.install}` of {name}"
     return ""

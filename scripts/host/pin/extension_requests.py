@@ -77,7 +77,9 @@ class RequestCollector:
         if extension.install == "auto" and has_installer(files):
             asked += self._record(loaded, resolved.name, commit, files)
         requests = tuple(dict.fromkeys(asked))
-        return ExtensionRequests(resolved.name, commit, requests, extension.overrides)
+        return ExtensionRequests(
+            resolved.name, commit, requests, extension.overrides, extension.install
+        )
 
     def _read(self, hosts: GitHosts, repo: str, commit: str) -> tuple[TreeFile, ...]:
         key = (repo, commit)
