@@ -12,10 +12,11 @@ from scripts.common.models.kinds import KINDS
 from scripts.common.models.model_search import ModelBase, list_volume_bases
 from scripts.common.pip_cache.log_statistics import RUNS
 from scripts.container.log import log
-from scripts.container.settings import Settings
+from scripts.container.settings import Settings, find_hub_reference
 
 _PROBE_BYTES: Final = 64 * 1024
 _EXTENSION_PLACES: Final = ("extensions", "stable-diffusion-webui/extensions")  # on a volume
+_MODEL_CACHE: Final = "huggingface-cache"  # folder of RunPod's cached models
 _EXTENSION_PACKAGES: Final = ".cache/a1111/extensions"  # likewise
 
 
@@ -34,8 +35,22 @@ def find_write_error(folder: Path) -> str:
     return ""
 
 
+def is_volume(folder: Path) -> bool:
+    """Return whether a volume is mounted at a folder; RunPod's cache of models alone is none.
+
+    Cached models lie at the network volume's mount point, also where there is no such volume
+    (https://docs.runpod.io/serverless/endpoints/model-caching).
+    """
+    try:
+        if [each.name for each in folder.iterdir()] != [_MODEL_CACHE]:
+            return True
+    except OSError:
+        return _is_folder(folder)
+    return os.path.ismount(folder) and os.access(folder, os.W_OK)
+
+
 def _is_on_missing_volume(folder: Path, volume: Path) -> bool:
-    return folder.is_relative_to(volume) and not volume.is_dir()
+    return folder.is_relative_to(volume) and not is_volume(volume)
 
 
 def list_own_folders(settings: Settings) -> list[Path]:
@@ -102,9 +117,18 @@ def choose_job_models_folder(settings: Settings) -> Path:
     On the volume, where all workers share it; without a volume in WORKER_DIR, so it ends with the
     container.
     """
-    if settings.volume_dir.is_dir():
-        return settings.volume_dir / ".cache/a1111/job-models"
-    return settings.worker_dir / "job-models"
+    return _choose_shared_folder(settings, "job-models")
+
+
+def choose_hub_folder(settings: Settings) -> Path:
+    """Return the folder of checkpoints that are downloaded from the Hub, likewise."""
+    return _choose_shared_folder(settings, "hub")
+
+
+def _choose_shared_folder(settings: Settings, name: str) -> Path:
+    if is_volume(settings.volume_dir):
+        return settings.volume_dir / ".cache/a1111" / name
+    return settings.worker_dir / name
 
 
 def list_packages_folders(settings: Settings) -> list[Path]:
@@ -131,6 +155,8 @@ def list_shared_folders(settings: Settings) -> list[Path]:
     volume = _find_volume(settings.data_dir, settings)
     if volume and volume.is_dir():
         folders.add(settings.data_dir)
+    if find_hub_reference(settings):
+        folders.add(choose_hub_folder(settings))
     if settings.job_downloads:
         folders.add(choose_job_models_folder(settings))
     for folder in filter(_is_folder, list_volume_extensions(settings)):

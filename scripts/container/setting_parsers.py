@@ -10,9 +10,11 @@ import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from scripts.common.diagnostics.error import UserError
+from scripts.common.fetch.hub_record import HubReference
 from scripts.common.units import parse_size
 from scripts.common.webui_flags import check_removed
 
@@ -111,6 +113,21 @@ def parse_alloc_conf(text: str) -> str:
     if text and not re.fullmatch(f"{option}(,{option})*", text):
         raise ValueError("set it to option:value,option:value, or leave it out")
     return text
+
+
+def parse_model_path(text: str) -> Path:
+    """Parse MODEL_PATH: a path, a name, or a reference to a file of the Hub."""
+    if text.startswith("hub:"):
+        HubReference.parse(text)
+    return Path(text)
+
+
+def parse_folders(text: str) -> tuple[Path, ...]:
+    """Parse absolute paths of folders, separated by commas."""
+    folders = tuple(Path(part.strip()) for part in text.split(",") if part.strip())
+    if not all(folder.is_absolute() for folder in folders):
+        raise ValueError("set it to absolute paths, separated by commas")
+    return folders
 
 
 def parse_checkpoint_name(text: str) -> str:

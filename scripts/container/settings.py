@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
+from scripts.common.fetch.hub_record import HubReference
 from scripts.common.webui_settings import parse_settings
 from scripts.container import setting_parsers as parsers
 from scripts.container.setting_parsers import ImageFlags, Warmup
@@ -111,12 +112,28 @@ class Settings:
     )
     model_path: Path = _env(
         "/model.safetensors",
-        "checkpoint that is loaded at start: a path, or the name of one that is found",
+        "checkpoint that is loaded at start: a path, the name of one that is found, or "
+        "hub:owner/repo/file[@revision]; set by the image where it holds none",
+        parse=parsers.parse_model_path,
     )
     checkpoint_name: str = _env(
         "model.safetensors",
         "name in the WebUI of the image's own checkpoint, /model.safetensors; made by the build",
         parse=parsers.parse_checkpoint_name,
+    )
+    hub_caches: tuple[Path, ...] = _env(
+        "/runpod-volume/huggingface-cache/hub,/runpod/model-store/huggingface,"
+        "/workspace/.cache/huggingface/hub,/opt/huggingface/hub",
+        "folders with files of the Hub, with commas, in which MODEL_PATH=hub:… is looked for: "
+        "RunPod's cached models, then other caches of the Hub's client",
+        parse=parsers.parse_folders,
+    )
+    hf_endpoint: str = _env(
+        "https://huggingface.co", "address of the Hub, for MODEL_PATH=hub:… that is not cached"
+    )
+    cached_models: Path = _env(
+        "/opt/worker/cached-models.json",
+        "list of what cached models must be; made by the build",
     )
     model_dir: Path | None = _env("", "folder of further checkpoints")
     image_models: Path = _env(
@@ -251,6 +268,12 @@ class Settings:
             except ValueError as error:
                 raise _invalid(row.name.upper(), text, str(error)) from None
         return Settings(**values)
+
+
+def find_hub_reference(settings: Settings) -> HubReference | None:
+    """Return the file of the Hub that MODEL_PATH names; None if it names a path or a model."""
+    text = str(settings.model_path)
+    return HubReference.parse(text) if text.startswith("hub:") else None
 
 
 def _invalid(name: str, value: str, hint: str) -> UserError:

@@ -142,7 +142,7 @@ def gather_facts(settings: Settings) -> Facts:
             models_shadowed=len(tree.entries) - len(tree.visible),
             model_problems=[f"{each.path}: {each.reason}" for each in (*tree.problems, *unusable)],
             volume=str(settings.volume_dir),
-            volume_there=settings.volume_dir.is_dir(),
+            volume_there=paths.is_volume(settings.volume_dir),
             volume_error=_find_volume_error(settings),
             memory=_read_memory_limit(),
             memory_needed=estimate_main_memory(settings.accelerator, largest),
@@ -192,7 +192,7 @@ def _check_model(path: Path) -> tuple[bool, str]:
 def _find_volume_error(settings: Settings) -> str:
     """Try to write to the volume; the owner of pip's cache on it need not own all of it."""
     volume, cache = settings.volume_dir, settings.pip_cache_dir
-    if not volume.is_dir():
+    if not paths.is_volume(volume):
         return ""
     return paths.find_write_error(cache if cache.is_relative_to(volume) else volume)
 

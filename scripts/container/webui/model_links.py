@@ -20,6 +20,7 @@ from scripts.common.files import write_atomically
 from scripts.common.models.folder_listing import Problem, describe_error
 from scripts.container.log import log
 from scripts.container.settings import Settings
+from scripts.container.webui.hub_checkpoint import with_hub_path
 from scripts.container.webui.model_tree import (
     ModelTree,
     build_model_tree,
@@ -39,6 +40,7 @@ def prepare_models(settings: Settings) -> ModelTree:
         UserError: as for `build_model_tree`.
     """
     started = time.monotonic()
+    settings = with_hub_path(settings)
     tree = build_model_tree(settings, read_own_links(settings.data_dir))
     problems = link_models(settings, tree)
     checkpoint = find_start(settings, tree)

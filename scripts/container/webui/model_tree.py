@@ -18,6 +18,7 @@ from scripts.common.models.kinds import KINDS, MOVING_FLAGS, Kind, identify
 from scripts.common.models.model_search import FoundModel, Rule, discover, measure_files
 from scripts.container.paths import list_bases
 from scripts.container.settings import VARIABLES, Settings
+from scripts.container.webui.hub_checkpoint import with_hub_path
 from scripts.container.webui.start_checkpoint import (
     UNLINKED_RULES,
     baked_checkpoint,
@@ -121,7 +122,7 @@ def build_model_tree(settings: Settings, own_links: frozenset[Path] = frozenset(
         UserError: MODEL_PATH names no checkpoint, and the WebUI would take another one
             (code `model-missing`), or several (code `model-ambiguous`).
     """
-    timeout = settings.model_scan_timeout
+    settings, timeout = with_hub_path(settings), settings.model_scan_timeout
     search = discover(list_bases(settings), own_links, timeout)
     found, problems = search.found, search.problems
     found += find_baked(settings, found)

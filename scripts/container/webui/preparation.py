@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Final
 
 from scripts.container.log import log
-from scripts.container.settings import Settings
+from scripts.container.settings import Settings, find_hub_reference
 from scripts.container.webui.extensions.extension_faults import ExtensionFault, ExtensionFaults
 from scripts.container.webui.extensions.extension_set import ExtensionSet
 from scripts.container.webui.extensions.prepare_extensions import prepare_extensions
@@ -75,6 +75,10 @@ def prepare_webui(
 
         for file in fetch_all(read_list(settings.volume_models)):
             log("model-on-volume", path=file.path, state=file.state, seconds=file.seconds)
+    if find_hub_reference(settings):
+        from scripts.container.webui.hub_checkpoint import prepare_hub_checkpoint
+
+        prepare_hub_checkpoint(settings, on_progress)
     install_deadline = time.monotonic() + _INSTALL_SHARE * (deadline - time.monotonic())
     extensions = prepare_extensions(settings, env, install_deadline, on_progress)
     options = apply_options(settings, extensions.left_out)
