@@ -314,8 +314,12 @@ ENTRYPOINT ["/usr/bin/tini", "--", "/opt/runpod/bin/python", "-m", "scripts.cont
 ARG VERSION=dev
 ARG REVISION=unknown
 ARG CREATED=1970-01-01T00:00:00Z
+# Hash of what decides the image: scripts/host/build/build_id.py. Empty without `invoke build`.
+ARG BUILD_ID=
+ENV BUILD_ID=${BUILD_ID}
 LABEL org.opencontainers.image.title="A1111 WebUI worker" \
       org.opencontainers.image.description="AUTOMATIC1111 Stable Diffusion WebUI as a RunPod worker" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
-      org.opencontainers.image.created="${CREATED}"
+      org.opencontainers.image.created="${CREATED}" \
+      com.github.a1111-worker.build-id="${BUILD_ID}"

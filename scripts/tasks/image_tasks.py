@@ -89,22 +89,24 @@ def inspect(
 def push(
     inputs: "BuildInputs",
     tag: Annotated[list[str], "further reference to push, which may move (repeatable)"],
-    untested: Annotated[bool, "push without a passing smoke report, and record that"] = False,
+    candidate: Annotated[
+        bool, "push one immutable tag for tests elsewhere, without a smoke report"
+    ] = False,
 ) -> None:
     """Push the tested image, and check its digest.
 
     Immutable tags go first.
     """
-    _push(inputs, tag, untested=untested)
+    _push(inputs, tag, candidate=candidate)
 
 
 def _push(
-    inputs: "BuildInputs", further: Sequence[str], *, untested: bool = False, plain: bool = False
+    inputs: "BuildInputs", further: Sequence[str], *, candidate: bool = False, plain: bool = False
 ) -> None:
     """Push, and print each reference with its digest."""
     from scripts.host.registry.push import push as push_image
 
-    record = push_image(inputs, further, untested=untested, plain=plain)
+    record = push_image(inputs, further, candidate=candidate, plain=plain)
     for pushed in record.references:
         say(f"{pushed.reference}@{pushed.digest}")
 

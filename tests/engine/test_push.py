@@ -111,8 +111,11 @@ class Work:
         )
         return resolve(replace(load(variant, define), root=self.root))
 
-    def build(self, inputs: BuildInputs, *, size: int = 1000) -> str:
-        """Make an image of random bytes, tag it as `invoke build` would, and return its ID."""
+    def build(self, inputs: BuildInputs, *, size: int = 1000, tested: bool = True) -> str:
+        """Make an image of random bytes, tag it as `invoke build` would, and return its ID.
+
+        Where it is tested, it gets a passing report.
+        """
         data = io.BytesIO()
         with tarfile.open(fileobj=data, mode="w") as archive:
             entry = tarfile.TarInfo("file")
@@ -125,7 +128,10 @@ class Work:
                 self.engine.api.import_image_from_data(data.getvalue(), repository, tag)
             else:
                 self.engine.images.get(first).tag(repository, tag)
-        return str(self.engine.images.get(first).id)
+        image_id = str(self.engine.images.get(first).id)
+        if tested:
+            write_report(self.root / "reports", image_id, variant=inputs.variant)
+        return image_id
 
     @property
     def record(self) -> Path:
@@ -148,7 +154,6 @@ def work(tmp_path: Path, engine: Any) -> Iterator[Work]:
 def test_push_sends_every_tag_and_records_the_digest(work: Work, open_registry: Registry) -> None:
     inputs = work.inputs(open_registry.address)
     image_id = work.build(inputs)
-    write_report(work.root / "reports", image_id)
     further = f"{open_registry.address}/{work.repository}:further"
     push(inputs, [further])
     there = held(open_registry, work.repository)
@@ -163,9 +168,10 @@ def test_push_sends_every_tag_and_records_the_digest(work: Work, open_registry: 
 def test_push_after_a_change_sends_one_layer(work: Work, open_registry: Registry) -> None:
     before, after = (work.inputs(open_registry.address, tags=tag) for tag in ("before", "after"))
     work.build(before)
-    push(before, untested=True)
+    push(before)
     build_image(after.tags[0], f"FROM {before.tags[0]}\nCOPY <<EOF /changed\nby a change\nEOF\n")
-    push(after, untested=True)
+    write_report(work.root / "reports", work.engine.images.get(after.tags[0]).id)
+    push(after)
     sent = [
         set(layers_of(open_registry.address, work.repository, tag)) for tag in ("before", "after")
     ]
@@ -177,7 +183,7 @@ def test_image_without_a_passing_smoke_report_is_not_pushed(
     work: Work, open_registry: Registry
 ) -> None:
     inputs = work.inputs(open_registry.address)
-    image_id = work.build(inputs)
+    image_id = work.build(inputs, tested=False)
     with pytest.raises(UserError, match="no smoke report"):
         push(inputs)
     write_report(work.root / "reports", image_id, outcome="failed")
@@ -189,7 +195,7 @@ def test_image_without_a_passing_smoke_report_is_not_pushed(
 
 def test_gpu_image_is_pushed_once_it_drew_on_a_gpu(work: Work, open_registry: Registry) -> None:
     inputs = work.inputs(open_registry.address, "cuda128")
-    image_id = work.build(inputs)
+    image_id = work.build(inputs, tested=False)
     write_report(work.root / "reports", image_id, variant="cuda128", drew=False)
     with pytest.raises(UserError, match=r"drew no picture.*nox -s gpu_smoke"):
         push(inputs)
@@ -199,21 +205,35 @@ def test_gpu_image_is_pushed_once_it_drew_on_a_gpu(work: Work, open_registry: Re
     assert set(held(open_registry, work.repository)) == {"one", "two", "latest"}
 
 
-def test_untested_is_recorded(work: Work, open_registry: Registry) -> None:
+def test_candidate_is_one_immutable_tag_without_a_report(
+    work: Work, open_registry: Registry
+) -> None:
     inputs = work.inputs(open_registry.address)
-    work.build(inputs)
-    assert push(inputs, untested=True).untested
-    assert json.loads(work.record.read_text())["untested"] is True
+    image_id = work.build(inputs, tested=False)
+    further = [f"{open_registry.address}/{work.repository}:latest"]
+    with pytest.raises(UserError, match="one immutable tag"):
+        push(inputs, further, candidate=True)
+    push(inputs, candidate=True)
+    there = held(open_registry, work.repository)
+    assert set(there) == {"one"}
+    record = json.loads((work.root / "reports" / "candidate-cpu.json").read_text())
+    assert record["untested"] is True
+    assert record["image_id"] == image_id
+    assert [each["digest"] for each in record["references"]] == [there["one"]]
+    assert not work.record.exists()
+    with pytest.raises(UserError, match="no smoke report"):
+        push(inputs)
+    assert set(held(open_registry, work.repository)) == {"one"}
 
 
 def test_immutable_tag_of_another_image_stops_the_push(work: Work, open_registry: Registry) -> None:
     inputs = work.inputs(open_registry.address)
     work.build(inputs)
-    push(inputs, untested=True)
+    push(inputs)
     before = held(open_registry, work.repository)
     work.build(inputs)
     with pytest.raises(UserError, match="taken by another image"):
-        push(inputs, untested=True)
+        push(inputs)
     assert held(open_registry, work.repository) == before
 
 
@@ -222,7 +242,7 @@ def test_same_image_pushed_from_another_machine_is_not_sent_again(
 ) -> None:
     inputs = work.inputs(open_registry.address)
     image_id = work.build(inputs)
-    push(inputs, untested=True)
+    push(inputs)
     first = inputs.tags[0]
     saved = b"".join(work.engine.images.get(first).save(named=first))
     work.engine.images.remove(image_id, force=True)  # and with it what the engine knew of digests
@@ -231,7 +251,7 @@ def test_same_image_pushed_from_another_machine_is_not_sent_again(
     # At most its own ID, which is a digest where containerd keeps images; no registry's answer.
     known = {digest.rpartition("@")[2] for digest in image.attrs["RepoDigests"]}
     assert known <= {image_id}
-    pushed = push(inputs, untested=True).references
+    pushed = push(inputs).references
     assert {each.reference: each.was_there for each in pushed} == {
         **dict.fromkeys(inputs.tags, True),
         **dict.fromkeys(inputs.moving_tags, False),
@@ -245,7 +265,7 @@ def test_moving_tags_are_pushed_after_every_immutable_one(
         inputs = work.inputs(way.address)
         work.build(inputs)
         with pytest.raises(UserError, match="registry-lost"):
-            push(inputs, untested=True, pauses=AT_ONCE)
+            push(inputs, pauses=AT_ONCE)
     assert way.broken.is_set()
     assert "latest" not in held(open_registry, work.repository)
 
@@ -255,7 +275,7 @@ def test_broken_connection_is_retried(work: Work, open_registry: Registry) -> No
     with wire(open_registry.address, at) as way:
         inputs = work.inputs(way.address)
         work.build(inputs)
-        push(inputs, untested=True, pauses=AT_ONCE)
+        push(inputs, pauses=AT_ONCE)
     assert way.broken.is_set()
     assert set(held(open_registry, work.repository)) == {"one", "two", "latest"}
 
@@ -266,11 +286,11 @@ def test_push_after_a_registry_failure_completes(work: Work, open_registry: Regi
         inputs = work.inputs(way.address)
         work.build(inputs)
         with pytest.raises(UserError, match="registry-lost"):
-            push(inputs, untested=True, pauses=AT_ONCE)
+            push(inputs, pauses=AT_ONCE)
         assert held(open_registry, work.repository) == {}
         assert not work.record.exists()
         way.repair()
-        push(inputs, untested=True, pauses=AT_ONCE)
+        push(inputs, pauses=AT_ONCE)
     assert set(held(open_registry, work.repository)) == {"one", "two", "latest"}
     assert work.record.exists()
 
@@ -279,7 +299,7 @@ def test_credentials_of_docker_config_are_used(work: Work, guarded_registry: Reg
     inputs = work.inputs(guarded_registry.address)
     work.build(inputs)
     log_in(guarded_registry.address, PASSWORD)
-    push(inputs, untested=True)
+    push(inputs)
     assert len(held(guarded_registry, work.repository, PASSWORD)) == 3
 
 
@@ -301,7 +321,7 @@ def push_command(inputs: BuildInputs) -> tuple[str, ...]:
         "image.moving_tags=[latest]",
     )
     options = (word for value in define for word in ("-D", value))
-    return ("push", "--variant", "cpu", "--untested", *options)
+    return ("push", "--variant", "cpu", *options)
 
 
 @pytest.mark.parametrize("password", [None, "wrong"])
@@ -329,7 +349,7 @@ def test_registry_failing_within_a_layer_leaves_no_tag(work: Work, open_registry
         inputs = work.inputs(way.address)
         work.build(inputs, size=2_000_000)
         with pytest.raises(UserError, match="registry-lost"):  # the engine itself tries for 50 s
-            push(inputs, untested=True, pauses=AT_ONCE)
+            push(inputs, pauses=AT_ONCE)
     assert way.broken.is_set()
     assert held(open_registry, work.repository) == {}
     assert not work.record.exists()

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.diagnostics.table import match
+from scripts.host.build.build_id import compute_build_id
 from scripts.host.build.build_progress import BuildProgress, live_steps
 from scripts.host.build.inputs import EXTENSIONS, FINAL_STAGE, BuildInputs, BuildOptions
 from scripts.host.certificates import FILE
@@ -60,6 +61,7 @@ def build_command(
         "REVISION": inputs.revision,
         "CREATED": created.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "SOURCE_DATE_EPOCH": str(inputs.created),
+        "BUILD_ID": compute_build_id(inputs),
     }
     return [
         *("docker", "buildx", "build", "--progress=rawjson"),

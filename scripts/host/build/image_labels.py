@@ -8,6 +8,8 @@ from scripts.host.config.load import LoadedConfig
 from scripts.host.config.lock import ResolvedBase, ResolvedExtension
 
 VARIANT_LABEL: Final = "com.github.a1111-worker.variant"
+BUILD_ID_LABEL: Final = "com.github.a1111-worker.build-id"
+"""Label with the build's ID, which the environment has as BUILD_ID; see `build_id`."""
 LICENCES_LABEL: Final = "com.github.a1111-worker.model-licences"
 """Label with the licence of each baked model as JSON; `unknown` where config.yaml has none."""
 EXTENSIONS_LABEL: Final = "com.github.a1111-worker.extensions"

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import docker
 import tenacity
@@ -11,6 +12,7 @@ from scripts.common.checks.smoke_report import SmokeReport
 from scripts.common.diagnostics.error import UserError
 from scripts.common.files import write_atomically
 from scripts.common.records import Record
+from scripts.host.build.image_labels import BUILD_ID_LABEL
 from scripts.host.build.inputs import BuildInputs
 from scripts.host.console import note, warn
 from scripts.host.engine.client import client, docker_errors, get_image
@@ -36,16 +38,18 @@ class PushedReference(Record):
 
 
 class PushRecord(Record):
-    """Content of `reports/push-VARIANT.json`: the last complete push.
+    """Content of `reports/push-VARIANT.json`, the last complete push, or `candidate-VARIANT.json`.
 
     Args:
         image_id: ID of the image.
+        build_id: ID of its build; empty without `invoke build`.
         variant: name of the variant.
-        untested: True if it was pushed without a passing smoke report.
+        untested: True if it was pushed as a candidate, which needs no smoke report.
         references: in the order they were pushed.
     """
 
     image_id: str
+    build_id: str = ""
     variant: str
     untested: bool
     references: tuple[PushedReference, ...]
@@ -55,7 +59,7 @@ def push(
     inputs: BuildInputs,
     further: Sequence[str] = (),
     *,
-    untested: bool = False,
+    candidate: bool = False,
     plain: bool = False,
     pauses: Sequence[float] = PAUSES,
 ) -> PushRecord:
@@ -64,24 +68,27 @@ def push(
     Args:
         inputs: of the build.
         further: whole references besides those of the config; they may move.
-        untested: push without a passing smoke report; the record says so.
+        candidate: push the first immutable tag only, which needs no smoke report.
         plain: show progress as lines, on a terminal too.
         pauses: seconds before each further attempt after a transient error.
 
     Raises:
-        UserError: no such image, not tested, an immutable tag is taken, the registry refuses or
-            does not answer, or its digest is not the one sent.
+        UserError: further references of a candidate, no such image, not tested, an immutable tag
+            is taken, the registry refuses or does not answer, or its digest is not the one sent.
     """
+    if candidate and further:
+        raise UserError(
+            "a candidate has one immutable tag", location="--tag", hint="leave out --tag"
+        )
     engine = client()
     image = get_image(engine, inputs.tags[0], inputs.variant)
-    untested_error = check_tested(inputs, image.id)
-    if untested_error:
-        if not untested:
-            raise untested_error
-        warn(f"pushing an untested image: {untested_error.message}")
+    untested = None if candidate else check_tested(inputs, image.id)
+    if untested:
+        raise untested
+    immutable = inputs.tags[:1] if candidate else inputs.tags
+    references = immutable if candidate else (*inputs.references, *further)
     pusher = _Pusher(engine, image, _retrying(pauses), plain)
-    present = {reference: pusher.find(reference) for reference in inputs.tags}
-    references = (*inputs.references, *further)
+    present = {reference: pusher.find(reference) for reference in immutable}
     for reference in references:
         with docker_errors(
             reference,
@@ -92,13 +99,19 @@ def push(
     pushed = [pusher.push(reference, present.get(reference)) for reference in references]
     record = PushRecord(
         image_id=image.id,
+        build_id=image.labels.get(BUILD_ID_LABEL) or "",
         variant=inputs.variant,
-        untested=untested_error is not None,
+        untested=candidate,
         references=tuple(pushed),
     )
-    path = inputs.root / "reports" / f"push-{inputs.variant}.json"
+    path = record_path(inputs.root, inputs.variant, candidate=candidate)
     write_atomically(path, f"{record.model_dump_json(indent=2)}\n")
     return record
+
+
+def record_path(root: Path, variant: str, *, candidate: bool) -> Path:
+    """Return the file that records a variant's last push."""
+    return root / "reports" / f"{'candidate' if candidate else 'push'}-{variant}.json"
 
 
 def check_tested(inputs: BuildInputs, image_id: str) -> UserError | None:
@@ -131,7 +144,8 @@ def check_tested(inputs: BuildInputs, image_id: str) -> UserError | None:
         message,
         location=str(path.relative_to(inputs.root)),
         code="image-untested",
-        hint=f"run: nox -s {session} -- --variant {inputs.variant}; or take the risk: --untested",
+        hint=f"run: nox -s {session} -- --variant {inputs.variant};"
+        " where no engine has the GPU: invoke push --candidate",
     )
 
 
