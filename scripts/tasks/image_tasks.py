@@ -1,7 +1,6 @@
 """Tasks of one image: build, inspect, push, serve."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from invoke.context import Context
@@ -60,6 +59,7 @@ def inspect(
 
     Layers, folders, packages, waste; fails when a check of the structure fails.
     """
+    from scripts.host.config.load import local_path
     from scripts.host.engine.client import client
     from scripts.host.inspect.inspect_view import format_difference, format_inspection
     from scripts.host.inspect.structure import check_structure, inspect_image, model_paths
@@ -74,7 +74,7 @@ def inspect(
     if sbom:
         from scripts.host.inspect.sbom import make_sbom
 
-        write_atomically(Path(sbom), make_sbom(found, inputs.sources))
+        write_atomically(local_path(sbom), make_sbom(found, inputs.sources))
         note(f"wrote {sbom}")
     if codes := [code for code, lines in check_structure(found, smoke).items() if lines]:
         raise UserError(

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from invoke.context import Context
@@ -84,13 +83,14 @@ def import_(
 
     Its models, flags, settings and extensions go to config.local.yaml; the folder is only read.
     """
+    from scripts.host.config.load import local_path
     from scripts.host.importer.config_write import change_local, change_shared
     from scripts.host.importer.import_install import ImportOptions, plan_import, render_plan
     from scripts.host.models.models_display import open_display
 
     with open_display() as display:
         plan = plan_import(
-            Path(path).expanduser(),
+            local_path(path),
             loaded,
             ImportOptions(offline=offline, allow_pickle=allow_pickle, rehash=rehash),
             on_progress=display.labelled("models", {}),
@@ -118,7 +118,7 @@ def lint(
     output: Annotated[str, "write the findings to this file, and show them as text"] = "",
 ) -> None:
     """Run every linter, show all they print, fail if one fails."""
-    from scripts.host.config.load import ROOT
+    from scripts.host.config.load import ROOT, local_path
     from scripts.host.lint.linters import format_text, lint, merge_sarif, refuse_failed
 
     if format not in ("text", "sarif"):
@@ -127,7 +127,7 @@ def lint(
     text = format_text(results)
     report = merge_sarif(ROOT, only=only) if format == "sarif" else text
     if output:
-        Path(output).write_text(f"{report}\n", encoding="utf-8")
+        local_path(output).write_text(f"{report}\n", encoding="utf-8")
         say(text)
         note(f"wrote {output}")
     else:

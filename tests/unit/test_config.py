@@ -67,10 +67,13 @@ def test_maps_merge_and_lists_are_replaced(checkout: Path) -> None:
     [
         ("image: [", "config.local.yaml:"),
         ("image: {repositry: x}\n", "image.repositry: unknown key: config.local.yaml:1"),
-        ("\nbuild:\n  network: hst\n", "build.network: Input should be 'default'"),
+        ("\nbuild:\n  network: hst\n", "build.network: expected 'default'"),
         ("\nbuild:\n  network: hst\n", ": config.local.yaml:3"),
         ("models: [{name: a, path: /a}]\n", "models.0.source: missing value"),
-        ("smoke: {steps: many}\n", "smoke.steps: expected a whole number: config.local.yaml:1"),
+        (
+            "smoke: {steps: many}\n",
+            'smoke.steps: expected a whole number, not "many": config.',
+        ),
         ("smoke: 3\n", "smoke: expected a map"),
         ("models: {}\n", "models: expected a list"),
         ("image: {repository: 3}\n", "image.repository: expected text"),
@@ -229,3 +232,128 @@ def test_what_the_webui_must_not_have_is_refused(key: str, value: str, expected:
     error = user_error(load, "cpu", [f"webui.{key}={value}"])
     assert f"webui.{key}" in error.message
     assert re.search(expected, error.message)
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("image.repository=https://ghcr.io/me/app", "registry/owner/name in lower case"),
+        ("image.repository=me/App", 'without https:// and tag, not "me/App"'),
+        ("image.repository=ghcr.io/me/app:v1", "without https:// and tag"),
+        ("image.repository=-x/app", "registry/owner/name"),
+        ("image.repository=me//app", "registry/owner/name"),
+        ("image.tags=['{realease}']", r"tags\.0: unknown placeholder {realease}; expected one of"),
+        ("image.tags=['a b']", 'image.tags.0: expected a tag of letters, .*, not "a b"'),
+        ("image.tags=['{release}{']", "expected a tag"),
+        ("image.moving_tags=['{release}-{variant}-{revision}']", "immutable and moving"),
+        ("image.labels={'a=b': c}", "expected a name without spaces and ="),
+        ('image.labels={a: "b\\0"}', "image.labels: expected text without control characters"),
+        (
+            "base.runtime=https://hub.docker.com/r/pytorch/pytorch",
+            "base.runtime: expected an image",
+        ),
+        ("base.runtime=pytorch/pytorch@sha256:12", "base.runtime: expected an image"),
+        ("a1111.release=v1.9.3 --upload-pack=x", "a1111.release: expected the name of a branch"),
+        ("a1111.sources.webui.commit=v1.9.3", '40 hex digits, not "v1.9.3"'),
+        ("a1111.sources.wbui.repo=a/b", "a1111.sources.wbui"),
+        (
+            "a1111.sources.blip.repo=https://github.com/a/b/tree/main",
+            "address of a page; expected a/b",
+        ),
+        ("a1111.sources.blip.repo=git@github.com:a/b.git", "ssh://git@github.com/a/b.git"),
+        ("mirrors.python=https://pypi.example/simple?token=x", "such as https://host/path: -D"),
+        ("mirrors.ca_bundle=$NOT_SET_HERE/ca.pem", "variable NOT_SET_HERE is not set"),
+        ("store.path=~nobody-at-all/models", "expected a path"),
+        ("store.path=''", "expected a path"),
+        ("build.requirements=../x.txt", "a path below the checkout"),
+        ("build.builder='--help'", "docker buildx ls"),
+        ("build.cache.to=['type=local,dest']", "then key=value"),
+        ("build.cache.to=['type=ftp,dest=/x']", "a type of registry, local"),
+        ("build.cache.to=['type=registry,ref=Cache:x']", "expected an image"),
+        ("build.cache.to=['type=s3,secret_access_key=abc']", "secret_access_key would be in the"),
+        ("smoke.ready_timeout=0", "expected greater than or equal to 1, not 0"),
+        ("smoke.stop_timeout=-1", "expected greater than or equal to 1, not -1"),
+        ("smoke.image_size=100", "expected a multiple of 8, not 100"),
+        ("smoke.layer_size_limit=0", "expected greater than or equal to 1"),
+        ("smoke.targets=['8,9']", "smoke.targets.0: expected"),
+        ("smoke={total_size_limit: 5, layer_size_limit: 6}", "layer_size_limit.*total_size_limit"),
+    ],
+)
+def test_what_a_text_becomes_decides_what_it_may_be(
+    checkout: Path, setting: str, expected: str
+) -> None:
+    error = user_error(load, root=checkout, define=[setting])
+    assert re.search(expected, str(error)), str(error)
+    key = setting.partition("=")[0]
+    assert error.message.startswith(key.rpartition(".")[0])
+    assert error.location.startswith("-D ")
+    assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "app",
+        "me/app",
+        "ghcr.io/me/app",
+        "localhost:5000/app",
+        "[::1]:5000/a/b",
+        "h.example/a_b/c--d",
+    ],
+)
+def test_every_form_of_an_images_name_is_taken(checkout: Path, name: str) -> None:
+    config = load(root=checkout, define=[f"image.repository={name}"]).config
+    assert config.image.repository == name
+
+
+def test_a_wrong_value_that_may_be_secret_is_not_repeated(checkout: Path) -> None:
+    token = "hf_" + "a" * 34
+    error = user_error(load, root=checkout, define=[f"a1111.release={token}/"])
+    assert token not in str(error)
+
+
+def test_home_and_variables_are_replaced_in_every_path_of_this_machine(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(checkout))
+    monkeypatch.setenv("SHARED", str(checkout / "shared"))
+    monkeypatch.delenv("MODELS_STORE", raising=False)
+    (checkout / "ca.pem").touch()
+    define = ["mirrors.ca_bundle=~/ca.pem", "build.cache.to=['type=local,dest=~/cache,mode=max']"]
+    loaded = load(root=checkout, define=["store.path=${SHARED}/models", *define])
+    assert loaded.store == checkout / "shared" / "models"
+    assert loaded.ca_bundle == checkout / "ca.pem"
+    assert loaded.config.build.cache.to == (f"type=local,dest={checkout}/cache,mode=max",)
+    monkeypatch.setenv("MODELS_STORE", "~/x")
+    assert loaded.store == checkout / "x"
+    (checkout / "mine.yaml").write_text("smoke: {steps: 9}\n")
+    named = load(root=checkout, environment={"IMAGE_CONFIG": "$HOME/mine.yaml"})
+    assert named.config.smoke.steps == 9
+
+
+@pytest.mark.parametrize("path", ["/../../x", "/a/../b", "/a/./b", "/a//b", "/.."])
+def test_a_models_path_stays_where_it_says(checkout: Path, path: str) -> None:
+    source = "{url: 'https://h/x.safetensors'}"
+    (checkout / "config.local.yaml").write_text(
+        f"models: [{{name: m, source: {source}, path: {path}}}]\n"
+    )
+    error = user_error(load, root=checkout)
+    assert (
+        error.message
+        == f'models.0.path: expected an absolute path, or with a kind a file name, not "{path}"'
+    )
+    assert error.location == "config.local.yaml:1"
+
+
+def test_a_checksum_is_taken_as_pages_show_it(checkout: Path) -> None:
+    model = "{name: m, path: /m, source: {url: ' https://h/x '}, sha256: ' SHA256:%s '}"
+    (checkout / "config.local.yaml").write_text(f"models: [{model % ('AB' * 32)}]\n")
+    found = load(root=checkout).config.models[0]
+    assert (found.sha256, found.source.id) == ("ab" * 32, "https://h/x")
+
+
+@pytest.mark.parametrize("file", ["../x.safetensors", "/x.safetensors", "a/../b", "https://h/x"])
+def test_a_file_of_a_repository_lies_in_it(checkout: Path, file: str) -> None:
+    model = f"{{name: m, path: /m, source: {{hub: a/b, file: '{file}'}}}}"
+    (checkout / "config.local.yaml").write_text(f"models: [{model}]\n")
+    assert "the path of a file in the repository" in str(user_error(load, root=checkout))

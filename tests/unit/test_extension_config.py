@@ -52,7 +52,7 @@ def test_an_extension_is_named_after_its_repository(tmp_path: Path) -> None:
         ({"repo": "ext::sh -c true/x"}, "expected owner/name"),
         ({"repo": "https://user:secret@host.invalid/o/n"}, "without user and password"),
         ({"repo": "o/n", "commit": "--all"}, "extensions.0.commit"),
-        ({"repo": "o/n", "commit": "a..b"}, "no name of a branch or tag"),
+        ({"repo": "o/n", "commit": "a..b"}, "expected the name of a branch or tag"),
         ({"repo": "o/n", "routes": ["no-slash"]}, "extensions.0.routes.0"),
         ({"repo": "o/n", "requirements": ["-r /etc/passwd"]}, "extensions.0.requirements.0"),
         ({"repo": "o/n", "requirements": ["a b"]}, "a b is no requirement"),

@@ -157,7 +157,7 @@ def test_a_feature_shares_a_repository_in_the_hub_cache(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("features", "message"),
     [
-        (["upscal"], "features.0.name: Input should be 'upscale', 'upscale-realesrgan'"),
+        (["upscal"], "features.0.name: expected 'upscale', 'upscale-realesrgan'"),
         (["sd3"], "A1111 v1.9.3 has no sd3; one of upscale, "),
         ("upscale", "features: expected a list"),
         ([{"name": "faces", "placement": "disk"}], "features.0.placement: "),

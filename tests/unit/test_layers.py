@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scripts.common.diagnostics.error import UserError
+from scripts.common.secrets import has_token, redact
 from scripts.host.inspect.export import read_saved_trees
 from scripts.host.inspect.layer_tree import LayerTree, overlay, replaced_folder_probes
 from scripts.host.inspect.structure import locate_violations
-from scripts.host.inspect.violations import find_config_secrets, has_token, redact
+from scripts.host.inspect.violations import find_config_secrets
 from tests.support.tars import (
     chunks,
     diff_id,

@@ -110,7 +110,7 @@ def test_a_path_on_the_volume_follows_any_layout_that_is_searched(path: str) -> 
 @pytest.mark.parametrize(
     ("entry", "expected"),
     [
-        (model("loras", "x.pt"), "models.0.kind: Input should be 'checkpoint', 'vae', 'lora'"),
+        (model("loras", "x.pt"), "models.0.kind: expected 'checkpoint', 'vae', 'lora'"),
         (model("upscaler", "x.pth", family="Swin"), "no family Swin; one of: ESRGAN, RealESRGAN"),
         (model("lora", "x.pt", family="SwinIR"), "no family SwinIR; this kind has none"),
         (
@@ -135,8 +135,8 @@ def test_a_path_on_the_volume_follows_any_layout_that_is_searched(path: str) -> 
         (model("hypernetwork", "x.safetensors"), "expected one of .pt"),
         (model("other", "x.pt"), "kind other, layout file: expected a path"),
         (model("lora", "x.pt", layout="hub-cache"), "layout hub-cache: expected no kind"),
-        (model("lora", "x.pt", path="../x.pt"), "models.0.path: String should match"),
-        (model("lora", "x.pt", path="a/.hidden.pt"), "models.0.path: String should match"),
+        (model("lora", "x.pt", path="../x.pt"), "models.0.path: expected an absolute path"),
+        (model("lora", "x.pt", path="a/.hidden.pt"), "models.0.path: expected an absolute path"),
         ({"name": "m", "source": {"hub": "o/r", "file": "x.pt"}}, "expected a kind (checkpoint, "),
         (
             {"name": "m", "source": {"hub": "o/r", "file": "x.pt"}, "path": "x.pt"},
@@ -313,7 +313,10 @@ def test_the_checkpoint_at_start_is_named_after_its_file(
         ({"kind": "lora", "webui_name": "x.safetensors"}, "is for the model at /model.safetensors"),
         ({"path": "/model.safetensors", "webui_name": "x.ckpt"}, "such as photo.safetensors"),
         ({"path": "/model.safetensors", "webui_name": "/x.safetensors"}, "such as photo"),
-        ({"path": "/model.safetensors", "webui_name": "../x.safetensors"}, "should match"),
+        (
+            {"path": "/model.safetensors", "webui_name": "../x.safetensors"},
+            "expected an absolute path",
+        ),
     ],
 )
 def test_a_name_in_the_webui_that_cannot_be_is_refused(keys: dict[str, str], expected: str) -> None:

@@ -16,6 +16,7 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.run import run_program
 from scripts.common.webui_flags import split_added
 from scripts.host.build.image_labels import make_labels
+from scripts.host.config.grammar import IMAGE
 from scripts.host.config.load import LoadedConfig
 from scripts.host.config.lock import (
     ResolvedBase,
@@ -54,7 +55,7 @@ class BuildOptions:
         verify: build again without cache, and fail if that makes another image.
 
     Raises:
-        UserError: there is no such progress mode.
+        UserError: there is no such progress mode, or a tag is no name of an image.
     """
 
     target: str = FINAL_STAGE
@@ -72,6 +73,8 @@ class BuildOptions:
                 f"there is no progress mode {self.progress}",
                 hint=f"one of: {', '.join(PROGRESS_MODES)}",
             )
+        for tag in self.tags:
+            check_reference(tag)
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ def resolve(loaded: LoadedConfig) -> BuildInputs:
 
     def references(tags: Sequence[str]) -> tuple[str, ...]:
         filled = (_TAG_FIELD.sub(lambda field: fields[field[1]], tag) for tag in tags)
-        return tuple(f"{config.image.repository}:{tag}" for tag in filled)
+        return tuple(check_reference(f"{config.image.repository}:{tag}") for tag in filled)
 
     arguments = {
         "BASE_DOWNLOAD": download.reference,
@@ -174,6 +177,19 @@ def resolve(loaded: LoadedConfig) -> BuildInputs:
     )
 
 
+def check_reference(reference: str) -> str:
+    """Return the name of an image.
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        return IMAGE.check(reference)
+    except ValueError as error:
+        hint = "check image.repository, image.tags and --tag"
+        raise UserError(str(error), location=reference, hint=hint) from None
+
+
 def read_revision(root: Path) -> tuple[str, int]:
     """Ask git for the revision of a checkout and its time; SOURCE_DATE_EPOCH overrides the time.
 
@@ -193,7 +209,9 @@ def read_revision(root: Path) -> tuple[str, int]:
 
     commit, _, time = git("log", "-1", "--format=%H %ct").partition(" ")
     dirty = "-dirty" if commit and git("status", "--porcelain", "--untracked-files=no") else ""
-    stamp = os.environ.get("SOURCE_DATE_EPOCH", "")
+    stamp = os.environ.get("SOURCE_DATE_EPOCH", "").strip()
+    if stamp and not re.fullmatch(r"\d{1,11}", stamp, re.ASCII):
+        raise UserError("expected seconds since 1970", location=f"SOURCE_DATE_EPOCH={stamp}")
     return f"{commit}{dirty}" or "unknown", int(stamp or time or 0)
 
 

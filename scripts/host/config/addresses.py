@@ -11,6 +11,8 @@ from pathlib import PurePosixPath
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from scripts.host.config.grammar import REGISTRY
+
 GITHUB: Final = "https://github.com"
 SITES: Final[Mapping[str, str]] = {
     "github": GITHUB,
@@ -20,7 +22,11 @@ SITES: Final[Mapping[str, str]] = {
 }
 """Sites of the files of features, the Hub apart, by the key of `mirrors` that replaces each."""
 
-_REGISTRY = re.compile(r"[^\s/@]+(/[^\s/@]+)*/*")
+_REPOSITORY: Final = re.compile(
+    r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_.][\w.-]*|(https?|ssh|file)://[^\s]+", re.ASCII
+)
+_PAGE: Final = re.compile(rf"{GITHUB}/([^/]+/[^/]+)/(tree|blob|commit|releases)(/.*)?")
+_SCP: Final = re.compile(r"([\w.-]+@[\w.-]+):(?!//)/?(\S+)")  # git@github.com:owner/name.git
 
 
 def check_mirror(url: str) -> str:
@@ -29,7 +35,7 @@ def check_mirror(url: str) -> str:
     Raises:
         ValueError: it is not one, or holds a user or password.
     """
-    if not re.match(r"https?://[^\s/]\S*$", url):
+    if not re.match(r"https?://[^\s/?#]+(/[^\s?#]*)?$", url):
         raise ValueError("expected an address such as https://host/path")
     return check_credentials(url).rstrip("/")
 
@@ -40,12 +46,22 @@ def check_registry(prefix: str) -> str:
     Raises:
         ValueError: it has a scheme or credentials, which no image's name has.
     """
-    if not _REGISTRY.fullmatch(prefix):
-        raise ValueError(
-            "expected host, host:port or a path below it, without https://; "
-            "for credentials use docker login"
-        )
-    return prefix.rstrip("/")
+    return REGISTRY.check(prefix).rstrip("/")
+
+
+def check_repository(repo: str) -> str:
+    """Return owner/name below mirrors.github, or the address of a git repository.
+
+    Raises:
+        ValueError: it is neither, such as the address of a page; or holds a password.
+    """
+    if page := _PAGE.fullmatch(repo):
+        raise ValueError(f"this is the address of a page; expected {page[1]}")
+    if scp := _SCP.fullmatch(repo):
+        raise ValueError(f"expected an address: ssh://{scp[1]}/{scp[2]}")
+    if not _REPOSITORY.fullmatch(repo):
+        raise ValueError("expected owner/name, or an address: https://, http://, ssh:// or file://")
+    return check_credentials(repo)
 
 
 def check_credentials(url: str) -> str:

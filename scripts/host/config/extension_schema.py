@@ -15,7 +15,8 @@ from scripts.common.extensions.extension_manifest import (
     DeclaredCheck,
 )
 from scripts.host.config import addresses
-from scripts.host.config.model_schema import Model, Name, Section
+from scripts.host.config.grammar import GitRef, Name
+from scripts.host.config.model_schema import Model, Section
 
 COMMIT_PATTERN: Final = r"^[0-9a-f]{40}$"
 
@@ -26,23 +27,8 @@ _BUILTIN: Final = (
     *("postprocessing-for-training", "prompt-bracket-checker", "scunet", "soft-inpainting"),
     "swinir",
 )
-_REPO: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_.][\w.-]*|(https?|ssh|file)://[^\s]+")
-# A branch or tag as git admits it (git-check-ref-format), or all digits of a commit.
-_REF: Final = r"^[A-Za-z0-9_][\w.+-]*(/[A-Za-z0-9_][\w.+-]*)*$"
 
 Route = Annotated[str, StringConstraints(pattern=r"^/[\w./{}-]*$")]
-
-
-def _check_repo(repo: str) -> str:
-    if not _REPO.fullmatch(repo):
-        raise ValueError("expected owner/name, or an address: https://, http://, ssh:// or file://")
-    return addresses.check_credentials(repo)
-
-
-def _check_ref(ref: str) -> str:
-    if ".." in ref or ref.endswith((".", ".lock")):
-        raise ValueError(f"{ref} is no name of a branch or tag")
-    return ref
 
 
 def _check_requirement(text: str) -> str:
@@ -83,11 +69,9 @@ class Extension(Section):
 
     name: Name | None = None
     """Its folder, by which the WebUI and other extensions know it; null: the repository's name."""
-    repo: Annotated[str, AfterValidator(_check_repo)]
+    repo: Annotated[str, AfterValidator(addresses.check_repository)]
     """owner/name under mirrors.github, or a whole URL."""
-    commit: Annotated[str, StringConstraints(pattern=_REF), AfterValidator(_check_ref)] | None = (
-        None
-    )
+    commit: GitRef | None = None
     """40 hex digits; or a branch or tag that `invoke pin` looks up; null: the default branch."""
     requirements: tuple[Requirement, ...] = ()
     """Python packages that it needs and does not ask for, such as ultralytics>=8.3."""

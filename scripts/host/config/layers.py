@@ -4,6 +4,8 @@ A layer is a tree of plain values and a map from key path to `file:line`. Maps m
 scalars are replaced.
 """
 
+import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,18 +15,23 @@ import yaml
 from pydantic import ValidationError
 
 from scripts.common.diagnostics.error import UserError
+from scripts.common.secrets import has_token
 
 Tree = dict[str, Any]
+
+_SHOWN = 60  # characters of a wrong value that a message repeats
 
 _EXPECTED = {  # pydantic's error types, described in terms of YAML
     "extra_forbidden": "unknown key",
     "missing": "missing value",
+    "too_short": "expected a list with a value",
     **dict.fromkeys(("tuple_type", "list_type"), "expected a list"),
     **dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), "expected a map"),
     **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "expected a whole number"),
     **dict.fromkeys(("float_type", "float_parsing"), "expected a number"),
     **dict.fromkeys(("bool_type", "bool_parsing"), "expected true or false"),
     "string_type": "expected text",
+    "string_too_short": "expected text",
 }
 
 
@@ -175,7 +182,7 @@ def _merge_trees(
 
 
 def validation_error(error: ValidationError, layer: Layer, *, name: str, hint: str) -> UserError:
-    """Describe the first of pydantic's errors in one line, and count the others.
+    """Describe the first of pydantic's errors in one line with what was given; count the others.
 
     Args:
         error: pydantic's.
@@ -184,11 +191,29 @@ def validation_error(error: ValidationError, layer: Layer, *, name: str, hint: s
         hint: the next step.
     """
     errors = error.errors(include_url=False)
-    first = min(errors, key=lambda each: (each["type"] == "missing", len(each["loc"])))
+    # A list counts as too short where its values are wrong.
+    first = min(
+        errors, key=lambda each: (each["type"] in ("missing", "too_short"), len(each["loc"]))
+    )
     path = _key_path(first["loc"], layer)
-    expected = _EXPECTED.get(first["type"], first["msg"].removeprefix("Value error, "))
+    message = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+    expected = _EXPECTED.get(first["type"], message)
+    if not path:  # an error of the whole names the key that it is about
+        path, _, expected = expected.partition(": ") if ": " in expected else ("", "", expected)
+    given = _shown(first["input"]) if "expected" in expected else ""
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    return UserError(f"{path or name}: {expected}{more}", location=layer.origin_of(path), hint=hint)
+    return UserError(
+        f"{path or name}: {expected}{given}{more}", location=layer.origin_of(path), hint=hint
+    )
+
+
+def _shown(value: object) -> str:
+    """Return a wrong value as part of a message; nothing for what is long or may be secret."""
+    if isinstance(value, str) and (re.search(r"[@?]|://", value) or has_token(value.encode())):
+        return ""
+    is_scalar = value is None or isinstance(value, (str, int, float))
+    text = json.dumps(value, ensure_ascii=False) if is_scalar else ""
+    return f", not {text}" if 0 < len(text) <= _SHOWN else ""
 
 
 def _key_path(loc: tuple[int | str, ...], layer: Layer) -> str:

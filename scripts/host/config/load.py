@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from scripts.common.diagnostics.error import UserError
+from scripts.host.config.grammar import expand_path
 from scripts.host.config.layers import (
     Layer,
     merge,
@@ -46,8 +47,8 @@ class LoadedConfig:
     @property
     def store(self) -> Path:
         """Folder of the model store; `MODELS_STORE` in the environment overrides the config."""
-        chosen = os.environ.get("MODELS_STORE") or self.config.store.path
-        return (self.root / chosen).resolve()
+        chosen = os.environ.get("MODELS_STORE")
+        return (self.root / (local_path(chosen) if chosen else self.config.store.path)).resolve()
 
     @property
     def ca_bundle(self) -> Path | None:
@@ -59,7 +60,7 @@ class LoadedConfig:
         configured = self.config.mirrors.ca_bundle
         if configured is None:
             return None
-        path = self.root / Path(configured).expanduser()
+        path = self.root / configured
         if not path.is_file():
             raise UserError(location=configured, code="ca-bundle-unusable")
         return path
@@ -70,6 +71,18 @@ class LoadedConfig:
         if locked is None or locked.source != model.source.lock_key:
             return None
         return locked if locked.files.keys() >= set(model.files) else None
+
+
+def local_path(text: str) -> Path:
+    """Return a path of the environment or the command line, `~` and variables replaced.
+
+    Raises:
+        UserError: a variable in it is not set.
+    """
+    try:
+        return Path(expand_path(text))
+    except ValueError as error:
+        raise UserError(str(error), location=text, hint="set it, or write the path out") from None
 
 
 def load(
@@ -130,7 +143,7 @@ def _read_files(root: Path, environment: Mapping[str, str]) -> list[Layer]:
         layers.append(read_layer(local, local.name))
     named = environment.get("IMAGE_CONFIG")
     if named:
-        layers.append(read_layer(Path(named), named))
+        layers.append(read_layer(local_path(named), named))
     return layers
 
 

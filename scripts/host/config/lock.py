@@ -14,9 +14,10 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.partial import partial_path
 from scripts.common.files import NO_LOCKS, open_locked, write_atomically
 from scripts.host.config.extension_schema import Extension
+from scripts.host.config.grammar import Commit, Digest, Sha256
 from scripts.host.config.layers import read_layer, validation_error
-from scripts.host.config.model_schema import Section, Sha256
-from scripts.host.config.schema import Commit, Digest, GitSource
+from scripts.host.config.model_schema import Section
+from scripts.host.config.schema import GitSource
 
 LOCK_NAME = "config.lock.yaml"
 

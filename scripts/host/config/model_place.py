@@ -33,8 +33,8 @@ VOLUME_MOUNTS: Final = (PurePosixPath("/runpod-volume"), PurePosixPath("/workspa
 
 # Below the folder of a kind names may hold spaces, which the WebUI shows: `SwinIR 4x.pth`.
 _PART: Final = r"[^/\\.\s]([^/\\\r\n\t]*[^/\\\s])?"
-PATH_PATTERN: Final = rf"^(/[^\s]*[^\s/]|{_PART}(/{_PART})*)$"
-"""An absolute path, or one relative to the folder of a kind, without hidden names."""
+PATH_PATTERN: Final = rf"((/(?!\.{{1,2}}(/|$))[^\s/]+)+|{_PART}(/{_PART})*)"
+"""An absolute path without `..`, or one relative to the folder of a kind, without hidden names."""
 
 Placement = Literal["image", "volume"]
 

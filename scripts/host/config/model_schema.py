@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, get_args
@@ -21,28 +22,44 @@ from pydantic import (
 
 from scripts.common.models.kinds import Kind
 from scripts.host.config import addresses, model_place
+from scripts.host.config.grammar import GitRef, Matching, Name, RepositoryFile, Sha256
 
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-ModelPath = Annotated[str, StringConstraints(pattern=model_place.PATH_PATTERN)]
+ModelPath = Annotated[
+    str, Matching(model_place.PATH_PATTERN, "an absolute path, or with a kind a file name")
+]
 
 
 class Section(BaseModel):
     """A frozen part of the config; an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        str_strip_whitespace=True,
+        use_attribute_docstrings=True,
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _without_control_characters(cls, value: Any) -> Any:  # noqa: ANN401 - raw YAML
+        """Refuse what no program's argument and no file name can hold."""
+        texts = value.values() if isinstance(value, dict) else value
+        for text in texts if isinstance(value, (dict, list, tuple)) else (value,):
+            if isinstance(text, str) and re.search(r"[\x00-\x08\x0b-\x1f\x7f]", text):
+                raise ValueError("expected text without control characters")
+        return value
 
 
 class HubSource(Section):
     """Files of a Hugging Face Hub repository."""
 
-    hub: Annotated[str, StringConstraints(pattern=r"^[\w.-]+(/[\w.-]+)?$")]
+    hub: Annotated[str, Matching(r"\w[\w.-]*(/\w[\w.-]*)?", "owner/repo")]
     """owner/repo; a few old repositories have no owner"""
-    file: str | None = None
+    file: RepositoryFile | None = None
     """One file of the repository."""
-    files: tuple[str, ...] = ()
+    files: tuple[RepositoryFile, ...] = ()
     """Several files of the repository."""
-    revision: str = "main"
+    revision: GitRef = "main"
     """Branch, tag or commit."""
 
     @model_validator(mode="after")

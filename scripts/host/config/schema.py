@@ -8,51 +8,72 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from scripts.common.webui_flags import check_removed, split_added
 from scripts.common.webui_settings import check_baked
 from scripts.host.config import addresses, model_place
 from scripts.host.config.extension_schema import Extension, check_extensions, models_of
 from scripts.host.config.features import ChosenFeature, expand_features
-from scripts.host.config.model_schema import HubSource, Model, Name, Section
+from scripts.host.config.grammar import (
+    BuilderName,
+    CacheOption,
+    Commit,
+    GitRef,
+    ImageReference,
+    LabelName,
+    LocalPath,
+    Matching,
+    Name,
+    PathBelow,
+    Repository,
+    TagTemplate,
+)
+from scripts.host.config.model_schema import HubSource, Model, Section
 
-Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
-Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 Url = Annotated[
     str,
     AfterValidator(addresses.check_mirror),
     WithJsonSchema({"type": "string", "pattern": r"^https?://[^\s/]"}),
 ]
-PathBelow = Annotated[str, StringConstraints(pattern=r"^[\w-][\w.-]*(/[\w-][\w.-]*)*$")]
+# Build arguments of the Dockerfile have these names.
+SourceName = Literal[
+    "webui", "assets", "stable-diffusion", "generative-models", "k-diffusion", "blip", "clip"
+]
 
 
 class Image(Section):
     """Names and labels of the image."""
 
-    repository: str
+    repository: Repository
     """Registry and repository the image is pushed to."""
-    tags: tuple[str, ...] = Field(min_length=1)
+    tags: tuple[TagTemplate, ...] = Field(min_length=1)
     """Immutable tags; {release}, {variant} and {revision} are filled in."""
-    moving_tags: tuple[str, ...] = ()
+    moving_tags: tuple[TagTemplate, ...] = ()
     """Tags that move, pushed only after every immutable one is up."""
-    labels: dict[str, str] = Field(default_factory=dict)
+    labels: dict[LabelName, str] = Field(default_factory=dict)
     """Further OCI labels."""
+
+    @model_validator(mode="after")
+    def _either_immutable_or_moving(self) -> Image:
+        if both := set(self.tags) & set(self.moving_tags):
+            raise ValueError(f"{min(both)} cannot be immutable and moving; expected it once")
+        return self
 
 
 class Base(Section):
     """The two images the Dockerfile starts from."""
 
-    download: str
+    download: ImageReference
     """Stage `download`: git, a shell and wget."""
-    runtime: str
+    runtime: ImageReference
     """Stage `build_final_image`: Python, torch, CUDA, cuDNN."""
 
 
 class GitSource(Section):
     """A git repository at a commit."""
 
-    repo: Annotated[str, AfterValidator(addresses.check_credentials)]
+    repo: Annotated[str, AfterValidator(addresses.check_repository)]
     """owner/name under mirrors.github, or a whole URL."""
     commit: Commit | None = None
     """40 hex digits; unpinned when absent."""
@@ -61,9 +82,9 @@ class GitSource(Section):
 class A1111(Section):
     """The WebUI and the repositories it is made of."""
 
-    release: str
+    release: GitRef
     """Tag of the WebUI."""
-    sources: dict[str, GitSource]
+    sources: dict[SourceName, GitSource]
     """The WebUI and its components, by name."""
 
 
@@ -126,7 +147,7 @@ class Mirrors(Section):
     """Alpine mirror for stage `download`; null: as the base has it."""
     registry: Annotated[str, AfterValidator(addresses.check_registry)] | None = None
     """Registry prefix put before base images, such as host:5000."""
-    ca_bundle: str | None = None
+    ca_bundle: LocalPath | None = None
     """PEM file trusted by every download, on the host and in builds."""
 
     def apply(self, url: str) -> str:
@@ -138,8 +159,8 @@ class Mirrors(Section):
 class Store(Section):
     """Folder of verified model files on the building machine."""
 
-    path: str = "models"
-    """Folder; may be shared by checkouts."""
+    path: LocalPath = "models"
+    """Folder; may be shared by checkouts; ~ and $VARIABLE are replaced."""
     concurrency: int = Field(default=4, ge=1, le=32)
     """Downloads at once."""
 
@@ -147,9 +168,9 @@ class Store(Section):
 class Cache(Section):
     """BuildKit cache import and export, as options of buildx."""
 
-    from_: tuple[str, ...] = Field(default=(), alias="from")
+    from_: tuple[CacheOption, ...] = Field(default=(), alias="from")
     """--cache-from values."""
-    to: tuple[str, ...] = ()
+    to: tuple[CacheOption, ...] = ()
     """--cache-to values."""
 
 
@@ -161,7 +182,7 @@ class Build(Section):
     requirements: PathBelow
     """Hashed lock of the image's Python packages."""
     cache: Cache = Field(default_factory=Cache)
-    builder: str | None = None
+    builder: BuilderName | None = None
     """buildx builder; null: the current one."""
     network: Literal["default", "host", "none"] = "default"
     """Network of RUN steps; host where a mirror is on loopback."""
@@ -170,22 +191,29 @@ class Build(Section):
 class Smoke(Section):
     """Limits and settings of the smoke tests."""
 
-    targets: tuple[Annotated[str, StringConstraints(pattern=r"^\d+\.\d$")], ...] = ("8.9",)
+    targets: tuple[Annotated[str, Matching(r"\d+\.\d", "such as 8.9")], ...] = ("8.9",)
     """Compute capabilities the image must carry code for."""
     ready_timeout: int = Field(default=600, ge=1)
     """Seconds until the API must draw."""
     stop_timeout: int = Field(default=30, ge=1)
     """Seconds a stop may take."""
-    image_size: int = Field(default=64, ge=64, le=2048)
+    image_size: int = Field(default=64, ge=64, le=2048, multiple_of=8)
     """Edge of test pictures, px."""
     steps: int = Field(default=1, ge=1, le=50)
     """Sampling steps of test pictures."""
-    total_size_limit: int | None = None
+    total_size_limit: int | None = Field(default=None, ge=1)
     """Bytes over the base image, models apart."""
-    layer_size_limit: int | None = None
+    layer_size_limit: int | None = Field(default=None, ge=1)
     """Bytes of one layer, models apart."""
-    waste_limit: int | None = None
+    waste_limit: int | None = Field(default=None, ge=0)
     """Bytes that later layers overwrite or delete."""
+
+    @model_validator(mode="after")
+    def _limits_fit(self) -> Smoke:
+        layer, total = self.layer_size_limit, self.total_size_limit
+        if layer and total and layer > total:
+            raise ValueError(f"layer_size_limit {layer} is above total_size_limit {total}")
+        return self
 
 
 class Ci(Section):

@@ -9,6 +9,7 @@ import docker
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.records import Record
+from scripts.common.secrets import redact
 from scripts.common.units import size
 from scripts.host.config.schema import Smoke
 from scripts.host.console import printable
@@ -16,7 +17,7 @@ from scripts.host.engine.client import get_image
 from scripts.host.inspect.export import export_trees
 from scripts.host.inspect.layer_tree import LayerTree, later_covers, overlay
 from scripts.host.inspect.packages import Manifest, read_manifest
-from scripts.host.inspect.violations import Violation, find_config_secrets, redact
+from scripts.host.inspect.violations import Violation, find_config_secrets
 from scripts.host.models.artifacts import Artifact
 
 SHOWN: Final = 5  # violations of one rule

@@ -10,22 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from scripts.common.secrets import has_token
+
 # A secret is small. Larger files are libraries, models and pictures, and are not read.
 TEXT_LIMIT: Final = 256 * 1024
 
-# Formats that their issuers document: Hugging Face, GitHub, GitLab, AWS (whose documentation's own
-# examples end in EXAMPLE), RunPod, PyPI, npm, and PEM with at least a line of key in it.
-_TOKEN: Final = re.compile(
-    rb"\b(?:hf_[A-Za-z0-9]{30,}|gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{60,}"
-    rb"|glpat-[A-Za-z0-9_-]{20,}|(?:AKIA|ASIA)(?![0-9A-Z]{9}EXAMPLE)[0-9A-Z]{16}\b"
-    rb"|rpa_[A-Z0-9]{30,}|pypi-AgEIcHlwaS5vcmc[A-Za-z0-9_-]{50,}|npm_[A-Za-z0-9]{36})"
-    rb"|-----BEGIN [A-Z ]*PRIVATE KEY-----\s+(?:[A-Za-z-]+: .*\s+)*[A-Za-z0-9+/=]{60}"
-)
-# Searched first: most texts have none of them, and this is many times faster.
-_BEGINNINGS: Final = (
-    *(b"hf_", b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"github_pat_", b"glpat-", b"AKIA"),
-    *(b"ASIA", b"rpa_", b"pypi-AgE", b"npm_", b"PRIVATE KEY-----"),
-)
 # Not secret: transformers publishes a token that its own tests use.
 _PUBLISHED: Final = ("/site-packages/transformers/testing_utils.py",)
 _KEY_FILE: Final = re.compile(
@@ -105,11 +94,6 @@ def _secret(path: str, text: bytes) -> str:
     return ""
 
 
-def has_token(text: bytes) -> bool:
-    """Return whether a text holds what has the format of a token or a private key."""
-    return any(word in text for word in _BEGINNINGS) and bool(_TOKEN.search(text))
-
-
 def find_config_secrets(
     environment: Sequence[str], labels: Mapping[str, str], history: Sequence[str]
 ) -> tuple[Violation, ...]:
@@ -129,8 +113,3 @@ def find_config_secrets(
         for place, text in texts
         if has_token(text.encode())
     )
-
-
-def redact(text: str) -> str:
-    """Replace what looks like a secret in a text by asterisks."""
-    return _TOKEN.sub(b"***", text.encode()).decode()

@@ -33,13 +33,15 @@ def key_of(variant: str, define: Sequence[str], names: Sequence[str]) -> str:
     """Return a key of the config's files, the task's arguments, and the code that reads them."""
     layers = ["config.yaml", "config.local.yaml", "config.lock.yaml"]
     named = os.environ.get("IMAGE_CONFIG")
-    digest = hashlib.sha256()
-    for path in [*(ROOT / layer for layer in layers), *([Path(named)] if named else [])]:
-        digest.update(path.read_bytes() if path.exists() else b"\0")
+    digest, expand = hashlib.sha256(), os.path.expandvars
+    files = [*(ROOT / layer for layer in layers), *([Path(expand(named))] if named else [])]
+    for path in files:  # with the values of the variables that paths may name
+        digest.update(expand(path.read_bytes()) if path.exists() else b"\0")
     packages = ("common", "common/fetch", "common/models", "host", "host/config", "host/models")
     code = [path for package in packages for path in ROOT.glob(f"scripts/{package}/*.py")]
     stats = [(str(path), path.stat().st_mtime_ns) for path in sorted(code)]
-    given = [variant, list(define), list(names), os.environ.get("MODELS_STORE"), named, stats]
+    folders = [expand(os.environ.get("MODELS_STORE", "")), os.path.expanduser("~")]  # noqa: PTH111 - never fails
+    given = [variant, list(define), list(names), folders, named, stats]
     digest.update(json.dumps(given).encode())
     return digest.hexdigest()
 

@@ -13,7 +13,7 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.files import write_atomically
 from scripts.common.records import Record
 from scripts.host.build.image_labels import BUILD_ID_LABEL
-from scripts.host.build.inputs import BuildInputs
+from scripts.host.build.inputs import BuildInputs, check_reference
 from scripts.host.console import note, warn
 from scripts.host.engine.client import client, docker_errors, get_image
 from scripts.host.registry.registry_api import LOST, classify, read_digest, read_image_id
@@ -86,7 +86,7 @@ def push(
     if untested:
         raise untested
     immutable = inputs.tags[:1] if candidate else inputs.tags
-    references = immutable if candidate else (*inputs.references, *further)
+    references = immutable if candidate else (*inputs.references, *map(check_reference, further))
     pusher = _Pusher(engine, image, _retrying(pauses), plain)
     present = {reference: pusher.find(reference) for reference in immutable}
     for reference in references:
