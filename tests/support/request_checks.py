@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -55,5 +56,7 @@ def place_weights(folder: Path, use: Use, name: str) -> list[Path]:
             file = folder.joinpath(*Path(weight.path).parts[2:])
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(b"weights")
+        if weight.name == "clip-vit-l-14":
+            os.truncate(file, weight.size or 0)  # A1111 takes no file of another size
         files.append(file)
     return files

@@ -322,6 +322,19 @@ def test_weights_that_are_there_are_used(
     assert "error" not in run_job({"input": {"prompt": "x", **job}}, context)
 
 
+def test_a_clip_file_that_the_webui_would_fetch_again_is_refused(
+    webui: WebUI, context: JobContext, tmp_path: Path
+) -> None:
+    [*_, clip] = sorted(
+        place_weights(tmp_path, "interrogator", "clip"), key=lambda file: file.suffix == ".pt"
+    )
+    clip.write_bytes(b"another model")
+    error = run_job({"input": {"api": "interrogate", "image": IMAGE}}, context)["error"]
+    assert "[weights-missing]" in error
+    assert "put the original in place of ViT-L-14.pt" in error
+    assert "interrogate" not in webui.paths()
+
+
 def test_weights_that_were_added_after_the_start_are_used(
     webui: WebUI, context: JobContext, tmp_path: Path
 ) -> None:
@@ -517,6 +530,7 @@ def with_log(context: JobContext, *lines: str) -> JobContext:
         ("could not find upscaler named 8x, using None as a fallback", "fallback-used"),
         ("*** Unable to load ESRGAN model /models/ESRGAN/4x.pth", "weights-not-loaded"),
         ("loading network /models/Lora/one.safetensors: SafetensorError", "weights-not-loaded"),
+        ("*** Error interrogating", "not-described"),
     ],
 )
 def test_a_line_about_a_fallback_fails_the_job_that_was_drawn(
@@ -525,6 +539,17 @@ def test_a_line_about_a_fallback_fails_the_job_that_was_drawn(
     result = run_job({"input": {"prompt": "x"}}, with_log(context, line))
     assert f"[{code}]" in result["error"]
     assert line.removeprefix("*** ")[:40] in result["error"]
+
+
+def test_a_failed_description_has_the_code_of_its_cause(
+    webui: WebUI, context: JobContext, tmp_path: Path
+) -> None:
+    place_weights(tmp_path, "interrogator", "clip")
+    webui.on("interrogate", {"caption": "a wall<error>"})
+    job = {"input": {"api": "interrogate", "image": IMAGE}}
+    cause = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB."
+    error = run_job(job, with_log(context, "*** Error interrogating", cause))["error"]
+    assert "[out-of-memory]" in error
 
 
 def test_a_script_that_fails_fails_the_jobs_that_name_scripts(context: JobContext) -> None:

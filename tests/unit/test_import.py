@@ -423,7 +423,38 @@ def test_variant_that_local_models_would_hide_is_refused(webui: Path, root: Path
     written(plan, root)
     write(webui / "models" / "Lora" / "new.safetensors", safetensors(LORA, 11))
     error = user_error(change_shared, imported(webui, root), loaded(root), "mine")
-    assert error.location == "config.local.yaml"
+    assert (error.location or "").startswith("config.local.yaml:")
+    assert "leave out --new-variant" in (error.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("models", "models: []"),
+        ("webui.flags.add", "webui: {flags: {add: [--no-half]}}"),
+        ("webui.settings", "webui: {settings: {CLIP_stop_at_last_layers: 1}}"),
+        ("extensions", "extensions: []"),
+    ],
+)
+@pytest.mark.parametrize("variant", ["", "mine"])
+def test_what_image_config_would_hide_is_not_written(
+    webui: Path, root: Path, tmp_path: Path, key: str, text: str, variant: str
+) -> None:
+    write(webui / "webui-user.sh", 'export COMMANDLINE_ARGS="--medvram"\n')
+    write(webui / "config.json", '{"CLIP_stop_at_last_layers": 2}')
+    make_extension(webui / "extensions" / "one", "https://github.com/o/one")
+    plan = imported(webui, root)
+    over = tmp_path / "over.yaml"
+    over.write_text(f"# for this machine\n{text}\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IMAGE_CONFIG", str(over))
+        if variant:
+            error = user_error(change_shared, plan, loaded(root), variant)
+        else:
+            error = user_error(change_local, plan, loaded(root))
+    assert error.location == f"{over}:2"
+    assert f"{key} there" in error.message
+    assert "unset IMAGE_CONFIG" in error.hint
 
 
 def test_sha256_is_remembered_until_the_file_changes(webui: Path, root: Path) -> None:

@@ -253,7 +253,8 @@ def _check(result: JobResult, request: JobRequest, output: OutputSettings) -> Jo
     """Check the content of an answer; return it as the job is to have it.
 
     Raises:
-        UserError: it holds something else than was asked for (code `answer-garbage`).
+        UserError: it holds something else than was asked for (codes `answer-garbage` and
+            `not-described`).
     """
     if request.draws:
         required = request.fields.get("send_images") is not False
@@ -264,7 +265,7 @@ def _check(result: JobResult, request: JobRequest, output: OutputSettings) -> Jo
         check_images(result, field="images")
     if request.name == "interrogate" and "<error>" in str(result.get("caption")):
         # The WebUI reports this error with status 200: modules/interrogate.py
-        raise UserError("the WebUI could not describe the image", hint="see the worker's log")
+        raise UserError(code="not-described")
     if request.name == "cmd-flags":
         return hide_secret_flags(result)
     keeps_init_images = bool(request.fields.get("include_init_images"))

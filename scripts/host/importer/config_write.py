@@ -15,11 +15,13 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.files import write_atomically
 from scripts.host.config.layers import Layer, merge, read_layer
 from scripts.host.config.load import LoadedConfig, load
+from scripts.host.config.schema import Config
 from scripts.host.importer.import_plan import ImportPlan
 from scripts.host.models.config_edit import ConfigText, dump_lines, insert_models, insert_variant
 
 LOCAL_NAME: Final = "config.local.yaml"
 _SHARED_NAME: Final = "config.yaml"
+_SHOWN: Final = 5  # names in a message
 
 
 @dataclass(frozen=True)
@@ -146,22 +148,39 @@ def _validated(
     """Return a change after loading the config that it would make.
 
     Raises:
-        UserError: it would not be valid, or other settings would hide the models.
+        UserError: it would not be valid, or a stronger layer would hide a part of the import.
     """
     with tempfile.TemporaryDirectory() as folder:
         for name in (_SHARED_NAME, LOCAL_NAME):
             if (loaded.root / name).exists():
                 shutil.copyfile(loaded.root / name, Path(folder) / name)
         (Path(folder) / change.path.name).write_bytes(change.after.encode())
-        result = load(variant, root=Path(folder), environment={})
-    names = {model.name for model in result.config.models}
-    if hidden := [each.entry["name"] for each in plan.models if each.entry["name"] not in names]:
+        result = load(variant, root=Path(folder))
+    for key, hidden in _find_hidden(plan, result.config).items():
+        location = result.origins.get(key, "")
+        other = "leave out --new-variant" if LOCAL_NAME in location else "unset IMAGE_CONFIG"
         raise UserError(
-            f"{LOCAL_NAME} has models of its own, which hide {len(hidden)} imported ones",
-            location=LOCAL_NAME,
-            hint="leave out --new-variant, or remove `models` there",
+            f"{key} there counts in place of what is imported: {', '.join(hidden[:_SHOWN])}",
+            location=location,
+            hint=f"{other}, or remove `{key}` there",
         )
     return change
+
+
+def _find_hidden(plan: ImportPlan, config: Config) -> dict[str, list[str]]:
+    """Return what of an import a config does not have, by the key that holds something else."""
+    models = {model.name for model in config.models}
+    repos = {each.repo for each in config.extensions}
+    flags, settings = config.webui.flags.add, config.webui.settings
+    hidden = {
+        "models": [each.entry["name"] for each in plan.models if each.entry["name"] not in models],
+        "extensions": [each["repo"] for each in plan.extensions if each["repo"] not in repos],
+        "webui.flags.add": [flag for flag in plan.flags if flag not in flags],
+        "webui.settings": [
+            name for name, value in plan.settings.items() if settings.get(name) != value
+        ],
+    }
+    return {key: names for key, names in hidden.items() if names}
 
 
 def _read(path: Path) -> str:

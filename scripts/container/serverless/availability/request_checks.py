@@ -52,7 +52,8 @@ _CHECKED_ROUTES: Final = (
     "extra-batch-images",
     "interrogate",
 )
-_FATAL: Final = ("weights-not-loaded", "fallback-used")
+_NOT_DESCRIBED: Final = "not-described"
+_FATAL: Final = ("weights-not-loaded", "fallback-used", _NOT_DESCRIBED)
 
 
 class RequestChecks:
@@ -116,18 +117,21 @@ class RequestChecks:
             embeddings that do not fit the model.
 
         Raises:
-            UserError: it went on without something (codes `weights-not-loaded`, `fallback-used`
-                and `script-failed`).
+            UserError: it went on without something (codes `weights-not-loaded`, `fallback-used`,
+                `not-described` or that of its cause, and `script-failed`).
         """
         if not _works_on_images(path):
             self.available.forget()  # it may have changed what there is
             return []
         warnings = []
-        for finding in findings:
+        # A failed description is logged before its cause, which may have any code.
+        ordered = sorted(findings, key=lambda finding: finding.code == _NOT_DESCRIBED)
+        for finding in ordered:
             names_scripts = body.get("alwayson_scripts") or body.get("script_name")
             if finding.code in _FATAL or (finding.code == "script-failed" and names_scripts):
                 self.available.failed_upscales |= dict.fromkeys(_upscales(path, body), finding.text)
-                raise UserError(location=finding.text, code=finding.code)
+                cause = ordered[0] if finding.code == _NOT_DESCRIBED else finding
+                raise UserError(location=cause.text, code=cause.code)
             if finding.code == "script-failed":
                 warnings.append(f"a script of the WebUI failed meanwhile: {finding.text}")
         return [*warnings, *self._warn_of_embeddings(path, body)]

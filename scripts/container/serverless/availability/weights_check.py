@@ -35,10 +35,14 @@ _OTHER_NAMES: Final = {
 }
 """Names below the folder of its family for which A1111 looks, where they are not the table's."""
 
+_VERIFIED: Final = ("clip-vit-l-14",)
+"""Rows whose file must be the table's own: A1111 would fetch it in place of any other (`_download`
+of the `clip` package). Sizes are compared here, since a SHA-256 takes seconds."""
+
 
 @dataclass(frozen=True)
 class MissingWeights:
-    """Weights that are not there.
+    """Weights that are not there, or others in their place.
 
     Args:
         files: where A1111 would look for each.
@@ -89,6 +93,9 @@ class WeightPlaces:
         missing = tuple(path for path, is_there in files if not is_there)
         if not missing:
             return None
+        if replaced := [path for path in missing if path.is_file()]:
+            hint = f"put the original in place of {replaced[0].name}: the WebUI takes no other file"
+            return MissingWeights(missing, hint)
         line = f"features: [{', '.join(features_for(use, name))}]"
         return MissingWeights(missing, f"add to config.yaml: {line}; then build the image again")
 
@@ -105,6 +112,9 @@ class WeightPlaces:
         names = [_ANY_FILE.get(weight.name, weight.data_path.name)]
         if use == "upscaler":
             names = list(_OTHER_NAMES.get(weight.name, names))
+        if weight.name in _VERIFIED:
+            place = folder / weight.data_path.name
+            return place, place.is_file() and place.stat().st_size == weight.size
         return folder / weight.data_path.name, any(any(folder.rglob(name)) for name in names)
 
 
