@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -12,6 +12,11 @@ _SECRET_NAMES: Final = re.compile(
     r"API_AUTH|HF_TOKEN|HUGGING_FACE_HUB_TOKEN|TOKEN_.+|RUNPOD_(AI_)?API_KEY"
     r"|BUCKET_(ACCESS_KEY_ID|SECRET_ACCESS_KEY)|CIVITAI_(API_)?(TOKEN|KEY)"
 )
+_HUB_HOSTS: Final = ("huggingface.co", "www.huggingface.co", "hf.co")
+_ALIASES: Final[Mapping[str, Sequence[str]]] = {
+    "HF_TOKEN": ("HUGGING_FACE_HUB_TOKEN",),
+    "TOKEN_CIVITAI_COM": ("CIVITAI_TOKEN", "CIVITAI_API_TOKEN", "CIVITAI_API_KEY"),
+}
 _SHORTEST_SECRET: Final = 4  # shorter ones are in too many words
 # Formats that their issuers document: Hugging Face, GitHub, GitLab, AWS (whose documentation's own
 # examples end in EXAMPLE), RunPod, PyPI, npm, and PEM with at least a line of key in it.
@@ -42,13 +47,24 @@ def strip_secrets(environ: MutableMapping[str, str]) -> None:
         environ[name] = environ[name].strip("\r\n" if name == "API_AUTH" else None)
 
 
+def token_variable(host: str) -> str:
+    """Return the environment variable that may hold a token for a host."""
+    if host in _HUB_HOSTS:
+        return "HF_TOKEN"
+    return "TOKEN_" + re.sub(r"[^A-Z0-9]", "_", host.removeprefix("www.").upper())
+
+
 def read_token(variable: str) -> str:
     """Return a token of the environment without white space around it; empty where none is set.
+
+    Variables that tools of the same site read are read, too.
 
     Raises:
         UserError: no HTTP header can hold it; the message does not quote it.
     """
-    token = os.environ.get(variable, "").strip() if variable else ""
+    names = (variable, *_ALIASES.get(variable, ()))
+    variable = next((name for name in names if os.environ.get(name, "").strip()), "")
+    token = os.environ[variable].strip() if variable else ""
     if not re.fullmatch(r"[!-~]*", token):
         message = f"{variable} holds a space, a line break or a letter that no token has"
         raise UserError(message, hint="set the token alone", code="setting-invalid")

@@ -97,11 +97,11 @@ def list_(
 def add(
     _: Context,
     name: Annotated[str, "name of the model in tasks"],
-    source: Annotated[str, "hub:owner/repo/file, or a URL"],
+    source: Annotated[str, "hub:owner/repo/file, an address, or the path of a file"],
     kind: Annotated[str, "what it is for the WebUI, such as lora or vae; decides its place"] = "",
     family: Annotated[str, "of an upscaler and the like, such as SwinIR; default: by name"] = "",
     path: Annotated[str, "absolute path, or with a kind relative to the kind's folder"] = "",
-    revision: Annotated[str, "branch, tag or commit of a Hub repository"] = "main",
+    revision: Annotated[str, "branch, tag or commit of a Hub repository; default: main"] = "",
     sha256: Annotated[str, "expected SHA-256; a URL needs one"] = "",
     placement: Annotated[str, "image, or volume"] = "image",
     allow_pickle: Annotated[bool, "accept .ckpt and .pt, which run code when loaded"] = False,

@@ -28,7 +28,7 @@ CHECKPOINT = safetensors_bytes()
 
 def test_unpinned_url_is_refused_then_trusted_once_and_pinned(tmp_path: Path) -> None:
     with misbehaving(CHECKPOINT) as server:
-        root = make_checkout(tmp_path / "c", from_url(f"{server.url}/m.safetensors?key=secret"))
+        root = make_checkout(tmp_path / "c", from_url(f"{server.url}/m.safetensors?v=secret"))
         error = user_error(prefetched, root)
         assert error.code == "unpinned-url"
         assert "secret" not in str(error)

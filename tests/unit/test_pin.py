@@ -309,11 +309,11 @@ def test_release_tag_at_another_commit_gives_a_warning(
     assert "warning: there is no tag v0" in capsys.readouterr().err
 
 
-def test_password_in_an_address_is_never_shown(
+def test_what_may_be_secret_in_an_address_is_never_shown(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_checkpoint(world.files / "m.safetensors")
-    address = f"{world.url}/m.safetensors?token=opensesame"
+    address = f"{world.url}/m.safetensors?v=opensesame"
     model = {"name": "m", "source": {"url": address}, "path": "/model.safetensors"}
     _configured(world, models=[model])
     said = pin_network(world.variants("cuda128"))

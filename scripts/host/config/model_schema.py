@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from scripts.common.models.kinds import Kind
-from scripts.host.config import addresses, model_place
+from scripts.host.config import addresses, model_links, model_place
 from scripts.host.config.grammar import GitRef, Matching, Name, RepositoryFile, Sha256
 
 ModelPath = Annotated[
@@ -82,11 +82,7 @@ class HubSource(Section):
 class UrlSource(Section):
     """A file behind a URL: https:, http: or file:."""
 
-    url: Annotated[
-        str,
-        StringConstraints(pattern=r"^(https?|file)://[^\s]+$"),
-        AfterValidator(addresses.check_credentials),
-    ]
+    url: Annotated[str, AfterValidator(model_links.check_url)]
     """Address of the file; its host's token is in TOKEN_<HOST>."""
 
     @property

@@ -10,6 +10,7 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.file_format import refuse_pickle
 from scripts.common.fetch.spec import ArtifactSpec, redact_url
 from scripts.common.models.kinds import COMPANION_SUFFIXES
+from scripts.common.secrets import token_variable
 from scripts.host.config.features import FeatureModel
 from scripts.host.config.load import LoadedConfig
 from scripts.host.config.lock import LockedFile, LockedModel
@@ -142,7 +143,8 @@ def model_artifacts(
         is_ours = isinstance(model, FeatureModel)  # an address in config.yaml is used as it is
         address = mirrors.apply(source.url) if is_ours else source.url
         host = urlsplit(address).hostname or ""
-        variable = "TOKEN_" + re.sub(r"[^A-Z0-9]", "_", host.upper())
+        is_hub = host == urlsplit(mirrors.huggingface).hostname
+        variable = "HF_TOKEN" if is_hub else token_variable(host)
         urls = dict.fromkeys(model.files, address)
     artifacts = []
     for file, url in urls.items():

@@ -18,6 +18,7 @@ from scripts.common.files import write_atomically
 from scripts.host.config.layers import read_layer
 from scripts.host.config.load import load
 from scripts.host.config.lock import Lock, read_lock, update_lock
+from scripts.host.config.model_links import read_source
 
 _NAME = "config.yaml"
 _BY_HAND = "edit the models in config.yaml by hand"
@@ -30,7 +31,7 @@ def model_entry(
     *,
     kind: str = "",
     family: str = "",
-    revision: str = "main",
+    revision: str = "",
     sha256: str = "",
     placement: str = "image",
     allow_pickle: bool = False,
@@ -40,28 +41,27 @@ def model_entry(
 
     Args:
         name: name of the model in tasks.
-        source: hub:owner/repo/file, or a URL.
+        source: as `read_source` takes it.
         path: absolute path in the container, or relative to the folder of the kind; empty for the
             place that the kind gives.
         kind: one of `KINDS`; empty for none.
         family: of the kind; empty for the one that the file's name suggests.
-        revision: of a Hub repository.
+        revision: of a Hub repository; empty for the source's own.
         sha256: expected; empty for unpinned.
         placement: image or volume.
         allow_pickle: accept a pickle.
         licence: its licence; empty if unknown.
 
     Raises:
-        UserError: the source is neither.
+        UserError: the source names no file, or holds a secret.
     """
-    found = re.fullmatch(r"hub:([\w.-]+/[\w.-]+)/(.+)", source)
-    if not found and not re.match(r"(https?|file)://", source):
-        raise UserError(f"not a source: {source}", hint="hub:owner/repo/file, or a URL")
+    try:
+        found = read_source(source, revision)
+    except ValueError as error:
+        raise UserError(f"not a source: {error}", hint="see docs/how-to/models.md") from None
     return {
         "name": name,
-        "source": (
-            {"hub": found[1], "file": found[2], "revision": revision} if found else {"url": source}
-        ),
+        "source": found,
         **({"kind": kind} if kind else {}),
         **({"family": family} if family else {}),
         **({"path": path} if path else {}),
