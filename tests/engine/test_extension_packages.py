@@ -6,7 +6,7 @@ Packages come from the index that this machine uses, as those of all builds do.
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import yaml
 from scripts.common.extensions.locked_requests import read_locked_requests
 from scripts.host.engine.client import client
 from tests.support.git_server import EXTENSION
+from tests.support.inputs import CHECKPOINT_FILE, CHECKPOINT_REPO
 from tests.support.running import copy_of_the_checkout, error_line, invoke, output
 from tests.support.smoke_reports import run_smoke_checks
 
@@ -25,6 +26,23 @@ pytestmark = [pytest.mark.engine, pytest.mark.slow]
 TAG = "a1111-worker-test:extension-packages"
 TOKEN = "hf_of_this_machine_and_nobody_else"  # noqa: S105 - to be searched for
 OWN_TOKEN = f"hf_{'x' * 34}"
+INSTALLED = (
+    *("standin", "prints-a-token", "downloads-its-model"),
+    *("swallows-errors:none", "fails-to-install:none"),
+)
+MODELS = [
+    {
+        "name": path.partition("/")[0],
+        "source": {"hub": CHECKPOINT_REPO, "file": CHECKPOINT_FILE},
+        "path": path,
+        **kind,
+    }
+    for path, kind in {
+        "StandIn/shared.safetensors": {"kind": "other"},
+        "own.safetensors": {},
+    }.items()
+]
+"""Models of sd-webui-downloads-its-model: one beside those of the WebUI, one in its folder."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +59,21 @@ class Checkout:
     config: Path
     store: Path
 
-    def run(self, *arguments: str, extensions: list[str]) -> subprocess.CompletedProcess[str]:
+    def run(
+        self,
+        *arguments: str,
+        extensions: Iterable[str] = INSTALLED,
+        models: list[dict[str, Any]] = MODELS,
+    ) -> subprocess.CompletedProcess[str]:
         """Run `invoke` for the variant cpu with some extensions: `name`, or `name:none`."""
         tree: dict[str, Any] = yaml.safe_load(self.config.read_text())
         tree["extensions"] = []
         for each in extensions:
             name, _, install = each.partition(":")
             entry = {"repo": f"stand-in/sd-webui-{name}", "commit": "main"}
-            tree["extensions"].append({**entry, "install": install or "auto"})
+            entry["install"] = install or "auto"
+            needed = models if name == "downloads-its-model" else []
+            tree["extensions"].append({**entry, "models": needed})
         config = self.root / "standins.yaml"
         config.write_text(yaml.safe_dump(tree))
         tokens = {"HF_TOKEN": TOKEN, "MODELS_STORE": str(self.store)}
@@ -61,8 +86,7 @@ def checkout(
 ) -> Checkout:
     root = copy_of_the_checkout(tmp_path_factory.mktemp("checkout"))
     made = Checkout(root, image_config, model_store)
-    installed = ["standin", "prints-a-token", "swallows-errors:none", "fails-to-install:none"]
-    answer = made.run("pin", "--python", extensions=installed)
+    answer = made.run("pin", "--python")
     assert answer.returncode == 0, answer.stderr
     assert TOKEN not in answer.stdout + answer.stderr
     return made
@@ -70,8 +94,7 @@ def checkout(
 
 @pytest.fixture(scope="module")
 def image(checkout: Checkout) -> Iterator[str]:
-    installed = ["standin", "prints-a-token", "swallows-errors:none", "fails-to-install:none"]
-    answer = checkout.run("build", "--tag", TAG, extensions=installed)
+    answer = checkout.run("build", "--tag", TAG)
     assert answer.returncode == 0, answer.stderr
     assert not {word for word in (TOKEN, OWN_TOKEN) if word in answer.stdout + answer.stderr}
     yield TAG
@@ -84,7 +107,9 @@ def test_the_lock_has_what_installers_ask_of_pip(checkout: Checkout) -> None:
     assert {each.text for each in locked["sd-webui-standin"]} == {
         *("roman<6,>=4", "webcolors>=24", "iniconfig<3,>=2"),
     }
-    for name in ("roman", "webcolors", "iniconfig"):
+    # The model that its installer would download first is there, as it will be in the build.
+    assert [each.text for each in locked["sd-webui-downloads-its-model"]] == ["editables"]
+    for name in ("roman", "webcolors", "iniconfig", "editables"):
         assert f"\n{name}==" in lock
     assert locked["sd-webui-fails-to-install"] == ()
 
@@ -96,10 +121,25 @@ def test_packages_of_extensions_are_in_the_image(image: str) -> None:
     assert not printed[1].startswith("/opt/webui/"), "torch is the base's"
 
 
+def test_models_are_in_the_image_at_the_paths_that_installers_look_at(image: str) -> None:
+    folder = "/opt/extensions/sd-webui-downloads-its-model"
+    models = ("/opt/a1111/models/StandIn/shared.safetensors", f"{folder}/own.safetensors")
+    sizes = output(image, "-c", f"stat -c %s {' '.join(models)}", entrypoint="/bin/sh").split()
+    assert len(sizes) == 2
+    assert min(map(int, sizes)) > 1_000_000
+
+
 def test_the_build_names_what_installers_miss(checkout: Checkout, image: str) -> None:  # noqa: ARG001 - its layers are cached
-    extensions = ["standin", "prints-a-token", "swallows-errors", "fails-to-install"]
-    answer = checkout.run("build", extensions=extensions)
+    # Had it been made with these installers, the first of them had ended `pin`.
+    lock = checkout.root / "requirements" / "cpu.txt"
+    made = lock.read_text()
+    lock.write_text(made.replace("#   install: none\n", ""))
+    extensions = [each.removesuffix(":none") for each in INSTALLED]
+    answer = checkout.run("build", extensions=extensions, models=[])
+    lock.write_text(made)
     assert "[extension-uninstalled]" in error_line(answer)
+    download = "sd-webui-downloads-its-model: install.py failed: urllib.error.URLError"
+    assert download in answer.stderr
     missing = "install.py asks for no-such-package-of-a-stand-in, but it is not installed"
     assert f"extension sd-webui-swallows-errors: {missing}" in answer.stderr
     failed = "install.py failed: fails-to-install: no compiler was found"

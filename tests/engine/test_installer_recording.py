@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath
 
 import docker
 import pytest
@@ -27,7 +28,9 @@ def engine() -> Iterator[docker.DockerClient]:
     connected.close()
 
 
-def record(engine: docker.DockerClient, installer: str, **files: str) -> InstallerRun:
+def record(
+    engine: docker.DockerClient, installer: str, models: Sequence[str] = (), **files: str
+) -> InstallerRun:
     """Record an installer that stands beside some files, with the WebUI of the tests."""
     webui = [
         TreeFile(str(path.relative_to(_FOLDER)), path.read_bytes())
@@ -35,7 +38,9 @@ def record(engine: docker.DockerClient, installer: str, **files: str) -> Install
     ]
     extension = [TreeFile("install.py", installer.encode())]
     extension += [TreeFile(name, text.encode()) for name, text in files.items()]
-    return record_installer(engine, base_runtime(), "sd-webui-x", webui, extension)
+    return record_installer(
+        engine, base_runtime(), "sd-webui-x", webui, extension, map(PurePosixPath, models)
+    )
 
 
 def asked(done: InstallerRun) -> list[tuple[str, bool]]:
@@ -89,6 +94,21 @@ def test_an_installer_reaches_nothing(
         "refused /opt/new",
         "flags --data-dir /tmp/recording/data webui",
     ]
+
+
+def test_models_of_the_image_are_there(engine: docker.DockerClient) -> None:
+    models = ("models/insightface/inswapper.onnx", "extensions/sd-webui-x/weights/own.pth")
+    done = record(
+        engine,
+        "import os, shlex\n"
+        "from pathlib import Path\n"
+        "data = Path(shlex.split(os.environ['COMMANDLINE_ARGS'])[1])\n"
+        "assert (data / 'models/insightface/inswapper.onnx').exists()\n"
+        "(data / 'models/insightface/beside.onnx').touch()\n"
+        "assert (Path(__file__).parent / 'weights/own.pth').exists()\n",
+        models,
+    )
+    assert done.status == 0, done.output
 
 
 def test_calls_before_a_crash_are_kept(engine: docker.DockerClient) -> None:

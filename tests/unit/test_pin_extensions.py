@@ -17,7 +17,7 @@ from scripts.host.build.inputs import resolve
 from scripts.host.build.lock_problem import find_lock_problem
 from scripts.host.extensions.git_tree import TreeFile
 from scripts.host.pin.extension_packages import describe_extensions, write_inputs
-from scripts.host.pin.extension_requests import read_listed_requests
+from scripts.host.pin.extension_requests import list_model_files, read_listed_requests
 from scripts.host.pin.pin_packages import pin_packages
 from tests.support.errors import user_error
 from tests.support.package_place import Place, names
@@ -178,6 +178,20 @@ def test_variants_with_other_extensions_need_other_locks(place: Place) -> None:
     place.extend("one", {})
     with pytest.raises(UserError, match="share a lock"):
         pin_packages([plain, place.variant("cpu")])
+
+
+def test_an_installer_finds_the_models_that_the_image_will_have(place: Place) -> None:
+    hub = {"source": {"hub": "owner/repo", "file": "x.pth"}}
+    models = [
+        {"name": "shared", "kind": "other", "path": "insightface/x.onnx", **hub},
+        {"name": "own", "path": "weights/x.pth", **hub},
+        {"name": "later", "kind": "controlnet", "placement": "volume", **hub},
+    ]
+    place.extend("one", {}, models=models)
+    assert set(map(str, list_model_files(place.variant().config))) == {
+        "models/insightface/x.onnx",
+        "extensions/one/weights/x.pth",
+    }
 
 
 def test_installers_need_an_engine_and_say_so(

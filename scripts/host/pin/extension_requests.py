@@ -3,12 +3,13 @@
 import importlib
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from scripts.common.diagnostics.error import UserError
+from scripts.common.extensions.extension_manifest import EXTENSIONS
 from scripts.common.extensions.installed_packages import is_left_out
 from scripts.common.extensions.locked_requests import ExtensionRequests
 from scripts.common.extensions.pip_requests import (
@@ -20,6 +21,7 @@ from scripts.common.extensions.pip_requests import (
     to_requirement,
 )
 from scripts.common.extensions.run_installer import INSTALLER, InstallerRun
+from scripts.common.models.kinds import IMAGE_TREE
 from scripts.host.config.load import LoadedConfig
 from scripts.host.config.lock import (
     ResolvedExtension,
@@ -27,6 +29,7 @@ from scripts.host.config.lock import (
     resolve_extension,
     resolve_source,
 )
+from scripts.host.config.schema import Config
 from scripts.host.console import note, warn
 from scripts.host.extensions.fetch_extensions import public_url
 from scripts.host.extensions.git_tree import RepositoryReader, TreeFile
@@ -48,7 +51,7 @@ class RequestCollector:
 
     scratch: Path
     _files: dict[tuple[str, str], tuple[TreeFile, ...]] = field(default_factory=dict)
-    _recorded: dict[tuple[str, str, str, str], tuple[PipRequest, ...]] = field(default_factory=dict)
+    _recorded: dict[tuple[object, ...], tuple[PipRequest, ...]] = field(default_factory=dict)
 
     def collect(self, loaded: LoadedConfig) -> tuple[ExtensionRequests, ...]:
         """Return what each extension of a variant needs, in the config's order.
@@ -100,7 +103,8 @@ class RequestCollector:
         webui = resolve_source("webui", config.a1111.sources["webui"], release, loaded.lock)
         base = resolve_base(config.base.runtime, loaded.lock, mirrors.registry).reference
         webui_commit = webui.commit or _hosts(loaded).find_commit(webui.repo, webui.ref)
-        key = (name, commit, webui_commit, base)
+        models = tuple(list_model_files(config))
+        key = (name, commit, webui_commit, base, models)
         if key not in self._recorded:
             sources = self._read(_hosts(loaded), webui.repo, webui_commit)
             try:
@@ -115,12 +119,23 @@ class RequestCollector:
                 ) from None
             note(f"recording what the installer of {name} asks of pip")
             try:
-                done = record_installer(engine, get_base(engine, base), name, sources, files)
+                image = get_base(engine, base)
+                done = record_installer(engine, image, name, sources, files, models)
             finally:
                 engine.close()
             _warn_of_end(name, done)
             self._recorded[key] = read_recorded_calls(done.calls)
         return self._recorded[key]
+
+
+def list_model_files(config: Config) -> Iterator[PurePosixPath]:
+    """Yield the model files of the image that installers look for, in the WebUI's data folder."""
+    for model in config.all_models:
+        for path in map(PurePosixPath, model.filled_paths if model.placement == "image" else ()):
+            if path.is_relative_to(IMAGE_TREE):
+                yield path.relative_to(IMAGE_TREE)
+            elif path.is_relative_to(EXTENSIONS):
+                yield path.relative_to(EXTENSIONS.parent)
 
 
 def read_listed_requests(files: Sequence[TreeFile]) -> tuple[PipRequest, ...]:

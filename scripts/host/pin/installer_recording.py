@@ -63,6 +63,7 @@ def record_installer(
     name: str,
     webui: Iterable[TreeFile],
     extension: Iterable[TreeFile],
+    models: Iterable[PurePosixPath] = (),
 ) -> InstallerRun:
     """Run an extension's installer in a container, with a pip that only records.
 
@@ -75,12 +76,15 @@ def record_installer(
         name: folder of the extension.
         webui: files of the WebUI.
         extension: files of the extension.
+        models: paths in the WebUI's data folder of model files that the image will have. They are
+            empty: ReActor's installer would download one, which fails here, before it calls pip.
 
     Raises:
         UserError: the container cannot be run.
     """
     folder = _DATA / "extensions" / name
-    trees = [(_WEBUI, webui), (folder, extension), (_ROOM, _own_files())]
+    placeholders = (TreeFile(str(path), b"") for path in models)
+    trees = [(_WEBUI, webui), (_DATA, placeholders), (folder, extension), (_ROOM, _own_files())]
     command = ["python", str(_ROOM / "run_installer.py"), str(folder), str(_WEBUI), str(_DATA)]
     with docker_errors(name, message="the installer cannot be recorded"):
         printed = container_output(

@@ -1,0 +1,1 @@
+"""A script that loads, whether its installer has run or not."""
