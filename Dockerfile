@@ -314,9 +314,11 @@ ENTRYPOINT ["/usr/bin/tini", "--", "/opt/runpod/bin/python", "-m", "scripts.cont
 ARG VERSION=dev
 ARG REVISION=unknown
 ARG CREATED=1970-01-01T00:00:00Z
-# Hash of what decides the image: scripts/host/build/build_id.py. Empty without `invoke build`.
+# Of `invoke build`: a hash of what decides the image, and what its command `smoke` expects of it.
 ARG BUILD_ID=
-ENV BUILD_ID=${BUILD_ID}
+ARG IMAGE_SMOKE=
+ENV BUILD_ID=${BUILD_ID} \
+    IMAGE_SMOKE=${IMAGE_SMOKE}
 LABEL org.opencontainers.image.title="A1111 WebUI worker" \
       org.opencontainers.image.description="AUTOMATIC1111 Stable Diffusion WebUI as a RunPod worker" \
       org.opencontainers.image.version="${VERSION}" \

@@ -1,4 +1,4 @@
-"""`python -m scripts.container [serve | health | handler | models | preflight | pip-cache] ...`.
+"""`python -m scripts.container [COMMAND]`: serve, health, handler, models, preflight and others.
 
 Without a command it serves. Imports of this module delay the start of the WebUI, so each command
 imports what it needs itself.
@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.secrets import strip_secrets
+from scripts.common.secrets import refuse_unresolved, strip_secrets
 from scripts.container.settings import Settings
 
 
@@ -23,6 +23,7 @@ def main(arguments: Sequence[str]) -> int:
     command = arguments[0] if arguments else "serve"
     strip_secrets(os.environ)  # before the log learns which texts it must replace
     try:
+        refuse_unresolved(os.environ)
         settings = Settings.from_environment(os.environ)
         return _run(command, settings, arguments[1:])
     except UserError as error:
@@ -54,6 +55,10 @@ def _run(command: str, settings: Settings, arguments: Sequence[str]) -> int:
         from scripts.container.preflight import preflight_checks
 
         return preflight_checks.main(settings, arguments)
+    if command == "smoke":
+        from scripts.container.smoke import smoke_cli
+
+        return smoke_cli.main(settings, arguments)
     if command == "models":
         from scripts.container.webui import models_cli
 
@@ -72,7 +77,7 @@ def _run(command: str, settings: Settings, arguments: Sequence[str]) -> int:
         return pip_cache_cli.main(arguments, cache)
     raise UserError(
         f"there is no command {command}",
-        hint="one of: serve, health, preflight, models, handler, pip-cache",
+        hint="one of: serve, health, preflight, smoke, models, handler, pip-cache",
     )
 
 

@@ -211,6 +211,10 @@ class Settings:
         "bytes of downloads of jobs that are kept; the least recently used go first",
         parse=parsers.parse_bytes,
     )
+    build_id: str = _env("", "ID of the build, which a smoke report names; made by the build")
+    image_smoke: str = _env(
+        "", "what the command `smoke` expects of the image, as JSON; made by the build"
+    )
     handler_args: tuple[str, ...] = _env("", "arguments for RunPod's SDK, such as --rp_serve_api")
     metrics_port: int = _env(
         "9090", "loopback port of Prometheus metrics; 0: none", parse=parsers.parse_port

@@ -18,6 +18,7 @@ import pytest
 from scripts.common.checks.api_checks import GPU_NOISE, ApiSubject
 from scripts.common.checks.api_requests import wait_for_api
 from scripts.common.checks.check import CheckSkipped, Prerequisite
+from scripts.common.checks.image_facts import ImageFacts
 from scripts.common.checks.images import Png
 from scripts.common.diagnostics.error import UserError
 from scripts.common.webui_client import WebuiClient
@@ -25,9 +26,8 @@ from scripts.host.console import warn
 from scripts.host.engine.client import client
 from scripts.host.inspect.structure import Structure, model_paths, read_structure
 from scripts.host.models.artifacts import image_artifacts
-from tests.smoke.baked_models import name_at_start
 from tests.smoke.container_under_test import WorkerContainer, running_worker
-from tests.smoke.image_facts import ImageFacts, ask_image
+from tests.smoke.image_facts import ask_image
 from tests.smoke.recording import (
     RUN,
     Run,
@@ -171,7 +171,7 @@ def ready(readiness: Prerequisite[WorkerContainer]) -> WorkerContainer:
 @pytest.fixture(scope="session")
 def api(pytestconfig: pytest.Config, run: Run) -> Prerequisite[ApiSubject]:
     """The worker's API, which is connected to when the first check asks for it."""
-    config, url = run.loaded.config, pytestconfig.getoption("--url")
+    url, expected = pytestconfig.getoption("--url"), run.target.expectations
     gpu = pytestconfig.getoption("--gpu") or url
 
     def keep(name: str, image: Png) -> None:
@@ -186,10 +186,10 @@ def api(pytestconfig: pytest.Config, run: Run) -> Prerequisite[ApiSubject]:
         wait_for_api(connected, (url and pytestconfig.getoption("--timeout")) or API_TIMEOUT)
         return ApiSubject(
             connected,
-            image_size=config.smoke.image_size,
-            steps=config.smoke.steps,
-            release=config.a1111.release,
-            checkpoint="" if url else name_at_start(run.loaded),
+            image_size=expected.image_size,
+            steps=expected.steps,
+            release=expected.release,
+            checkpoint=expected.checkpoint_name,
             tolerance=GPU_NOISE if gpu else 0.0,
             keep=keep,
         )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from scripts.common.checks.check import CommandError
 from scripts.common.checks.smoke_report import MemorySample
+from scripts.common.checks.worker_under_test import wait_until_ready
 from scripts.common.diagnostics.error import UserError
 from scripts.common.diagnostics.table import refine_code
 from scripts.host.engine.client import docker_errors
@@ -24,12 +25,6 @@ if TYPE_CHECKING:
     from docker.types import DeviceRequest
 
 PORT: Final = "3000/tcp"
-_READY: Final = re.compile(r" event=ready (.*)")
-_PHASE: Final = re.compile(r"(\w+)_after=([\d.]+)")
-# A worker that recovers is welcome in production; an image whose worker has to is not shipped.
-_FAILED: Final = re.compile(
-    r" event=(?:\w+-unusable|webui-died|gave-up|refused|no-models|start-failed) (.*)"
-)
 # Memory as `docker stats` counts it: without file pages that the kernel may drop. The files are
 # those of cgroup v2, then v1: https://docs.kernel.org/admin-guide/cgroup-v2.html
 _READ_MEMORY: Final = (
@@ -121,27 +116,22 @@ class WorkerContainer:
         Raises:
             UserError: it failed, ended, or took too long.
         """
+        self.phases = wait_until_ready(self._follow(seconds), seconds)
+        self.sample_memory()
+
+    def _follow(self, seconds: float) -> Iterator[str | None]:
+        """Yield the lines of the log for so long, and None when it has ended."""
         lines: SimpleQueue[str | None] = SimpleQueue()
         threading.Thread(target=_follow_log, args=(self.container, lines), daemon=True).start()
         deadline = time.monotonic() + seconds
-        reason, code = f"not within {seconds:.0f} s", "not-ready"
-        while (left := deadline - time.monotonic()) > 0:
-            try:
-                line = lines.get(timeout=left)
-            except Empty:
-                break
-            if line is None:
-                reason = "the container has ended"
-                break
-            if ready := _READY.search(line):
-                self.phases = {name: float(value) for name, value in _PHASE.findall(ready[1])}
-                self.sample_memory()
-                return
-            if failed := _FAILED.search(line):
-                reason = _reason(failed[1])
-                code = "webui-died" if " event=webui-died " in line else code
-                break
-        raise UserError(f"the worker is not ready: {reason}", code=code)
+        with suppress(Empty):
+            while (left := deadline - time.monotonic()) > 0:
+                yield lines.get(timeout=left)
+
+    def stop(self, seconds: float) -> None:
+        """Stop the container; it is killed when it has not ended after that time."""
+        self.sample_memory()
+        self.container.stop(timeout=int(seconds))
 
     def sample_memory(self) -> None:
         """Take one sample of memory now, from the container's own cgroup.
@@ -199,12 +189,6 @@ def running_worker(
         worker.sample_memory()
         threading.Thread(target=worker.follow_memory, daemon=True).start()
         yield worker
-
-
-def _reason(fields: str) -> str:
-    """Return the reason in a log line's fields, or all fields without one; 200 characters."""
-    found = re.search(r'\breason=("(?:[^"\\]|\\.)*"|\S+)', fields)
-    return (found[1].strip('"') if found else fields)[:200]
 
 
 def _follow_log(container: Any, lines: SimpleQueue[str | None]) -> None:

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,20 @@ import pytest
 
 from scripts.common.checks.check import Check, CheckResult
 from scripts.common.checks.gpu_checks import GpuSubject
-from scripts.common.checks.smoke_report import HostRecord, RunRecord, SmokeReport
-from scripts.common.diagnostics.table import excerpt, refine_code
+from scripts.common.checks.image_facts import ImageFacts
+from scripts.common.checks.smoke_report import (
+    HostRecord,
+    RunRecord,
+    SmokeReport,
+    complete_result,
+)
 from scripts.host.config.load import LoadedConfig
 from scripts.host.console import say
 from scripts.host.engine.client import client
 from scripts.host.inspect.structure import Structure
 from scripts.host.reports import smoke_rendering
 from tests.smoke.container_under_test import WorkerContainer
-from tests.smoke.image_facts import ImageFacts, describe_host
+from tests.smoke.image_facts import describe_host
 from tests.smoke.target import Target
 
 RESULT = pytest.StashKey[CheckResult]()
@@ -107,11 +112,11 @@ def pytest_runtest_makereport(
         result = item.stash.get(RESULT, None) if report.when == "call" else None
         before = item.stash[SETUP_SECONDS] if report.when == "call" else 0.0
         run.checks.append(
-            _record(
-                run,
-                group_of(item),
+            complete_result(
                 result or _unfinished(item, call, report),
-                round(before + report.duration, 2),
+                group=group_of(item),
+                seconds=round(before + report.duration, 2),
+                log=_log(run),
             )
         )
     return report
@@ -126,15 +131,6 @@ def _unfinished(
     if report.skipped or error is None:
         return CheckResult(check.name, "skipped", str(error))
     return check.result_of_error(error)
-
-
-def _record(run: Run, group: str, result: CheckResult, seconds: float) -> CheckResult:
-    code, shown = result.code, ""
-    if result.outcome == "failed":
-        log = result.excerpt or (run.worker.log if run.worker else "")
-        code = refine_code(result.code, log)
-        shown = excerpt(code, log)
-    return replace(result, seconds=seconds, group=group, code=code, excerpt=shown)
 
 
 @pytest.hookimpl(trylast=True)  # after pytest has written its JUnit XML
@@ -162,6 +158,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def _report(run: Run, collected: int) -> SmokeReport:
     worker, image = run.worker, run.target.image
+    facts = run.facts() if image else ImageFacts()
     record = RunRecord(
         started=run.started.isoformat(timespec="seconds"),
         seconds=round(time.monotonic() - run.clock, 1),
@@ -169,7 +166,8 @@ def _report(run: Run, collected: int) -> SmokeReport:
         whole=run.whole and len(run.checks) == collected,
         host=describe_host(client()) if image else HostRecord(),
         gpus=run.gpu.devices if run.gpu else (),
-        versions=run.facts().versions(run.loaded.config.a1111.release) if image else {},
+        versions=facts.versions(run.loaded.config.a1111.release) if image else {},
+        archs=facts.torch.archs,
         phases=worker.phases if worker else {},
         memory=tuple(sorted(worker.samples, key=lambda each: each.seconds)) if worker else (),
         pictures=tuple(run.images),

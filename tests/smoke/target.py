@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
+from scripts.common.checks.expectations import Expectations
 from scripts.common.checks.smoke_report import SubjectRecord
 from scripts.common.diagnostics.error import UserError
 from scripts.common.webui_settings import parse_settings
-from scripts.host.build.image_labels import VARIANT_LABEL
+from scripts.host.build.image_labels import BUILD_ID_LABEL, VARIANT_LABEL
 from scripts.host.build.inputs import resolve
+from scripts.host.build.smoke_expectations import make_expectations
 from scripts.host.config.load import DEFAULT_VARIANT, LoadedConfig, load
 from scripts.host.engine.client import get_image
 from tests.smoke.container_under_test import require_gpu
@@ -34,6 +37,12 @@ class Target:
     loaded: LoadedConfig
     subject: SubjectRecord
     image: Any = None
+
+    @cached_property
+    def expectations(self) -> Expectations:
+        """What the config expects of it; no models of an address."""
+        found = make_expectations(self.loaded)
+        return found if self.image else found.model_copy(update={"models": ()})
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -92,5 +101,6 @@ def select_image(
         variant=loaded.variant,
         digests=tuple(image.attrs.get("RepoDigests") or ()),
         labels=image.labels,
+        build_id=image.labels.get(BUILD_ID_LABEL) or "",
     )
     return Target(loaded, subject, image)

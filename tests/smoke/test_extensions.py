@@ -9,10 +9,10 @@ import pytest
 from scripts.common.checks.api_checks import ApiSubject
 from scripts.common.checks.check import Check, Prerequisite
 from scripts.common.checks.extension_checks import ExtensionSubject, extension_checks
+from scripts.common.checks.worker_under_test import read_settled_log
 from scripts.common.extensions.extension_manifest import BakedExtension
 from scripts.host.build.inputs import resolve
 from scripts.host.config.load import LoadedConfig
-from tests.smoke.baked_models import read_settled_log
 from tests.smoke.conftest import require
 from tests.smoke.container_under_test import WorkerContainer
 from tests.smoke.recording import RUN, Run

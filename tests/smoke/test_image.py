@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from docker.errors import ContainerError
 
-from scripts.common.checks.check import (
-    Check,
-    CheckSkipped,
-    CommandError,
-    check,
-    judge,
-)
-from scripts.common.gpu.gpu_facts import parse_capability
-from scripts.common.gpu.judge import Judgement, judge_code, public_version
+from scripts.common.checks.check import Check, CommandError, check, judge
+from scripts.common.checks.image_checks import IMAGE_CHECKS, ImageSubject
+from scripts.common.gpu.judge import Judgement
 from scripts.common.units import size
 from scripts.host.engine.client import client
 from scripts.host.engine.containers import container_output
 from scripts.host.inspect.structure import require
 from tests.smoke.recording import Run
-
-WEBUI = "/opt/webui/bin/python"
-WORKER = "/opt/runpod/bin/python"
 
 
 def output(run: Run, *command: str) -> str:
@@ -38,87 +29,6 @@ def output(run: Run, *command: str) -> str:
     except ContainerError as error:
         stderr = error.stderr or b""
         raise CommandError(stderr.decode("utf-8", "replace")) from None
-
-
-@check("checkpoint is a complete safetensors file", "model-corrupt")
-def checkpoint_is_complete(run: Run) -> Judgement:
-    """Read the header, and compare it with the file's size."""
-    code = (
-        "from scripts.common.fetch.file_format import check_safetensors\n"
-        "from pathlib import Path\n"
-        "shapes, _, data = check_safetensors(Path('/model.safetensors'))\n"
-        "print(len(shapes), data)"
-    )
-    tensors, data = output(run, WORKER, "-c", code).split()
-    return judge(f"{tensors} tensors, {size(int(data))}")
-
-
-@check("torch comes from the base image", "torch-replaced")
-def torch_is_of_the_base(run: Run) -> Judgement:
-    """Look up where torch would be imported from."""
-    code = "import importlib.util as u; print(u.find_spec('torch').origin)"
-    path = output(run, WEBUI, "-c", code).split()[-1].removesuffix("/__init__.py")
-    problem = "" if path.startswith("/opt/conda/") else "torch is not imported from /opt/conda"
-    return judge(path, problem)
-
-
-@check("torch carries code for every target", "no-kernel-image")
-def torch_has_code_for_targets(run: Run) -> Judgement:
-    """Compare the architectures of torch with the config's GPUs."""
-    targets = run.loaded.config.smoke.targets
-    if not targets:
-        raise CheckSkipped("this variant has no GPU target")
-    torch = run.facts().torch
-    if not torch.version:
-        return judge("", f"torch cannot be imported: {torch.error or 'no answer'}")
-    return judge_code([parse_capability(target) for target in targets], torch.archs)
-
-
-@check("attention library fits torch", "xformers-mismatch")
-def attention_library_fits(run: Run) -> Judgement:
-    """Load the library of xformers, and compare the torch it was built for with the image's."""
-    if run.loaded.config.build.accelerator == "cpu":
-        find = "import importlib.util as u; print(u.find_spec('xformers') is not None)"
-        found = output(run, WEBUI, "-c", find).splitlines()[-1] == "True"
-        return judge("xformers" if found else "no xformers", "it breaks the CPU" if found else "")
-    code = (
-        "import json, torch, xformers, xformers.ops, xformers._cpp_lib as lib;"
-        "metadata = lib._build_metadata;"
-        "made = metadata.build_env and metadata.torch_version if metadata else '';"
-        "print(json.dumps([xformers.__version__, made, torch.__version__,"
-        " str(lib._cpp_library_load_exception or '')]))"
-    )
-    version, built_for, torch, error = json.loads(output(run, WEBUI, "-c", code).splitlines()[-1])
-    evidence = f"xformers {version} for torch {built_for or 'unknown'}, torch is {torch}"
-    if not error and public_version(built_for) != public_version(torch):
-        error = "it is built for another torch"
-    return judge(evidence, error)
-
-
-@check("WebUI packages can be imported", "package-missing")
-def packages_can_be_imported(run: Run) -> Judgement:
-    """Import those that a start of the WebUI needs."""
-    names = "cv2, gradio, transformers, pytorch_lightning, open_clip, clip, kornia, spandrel"
-    output(run, WEBUI, "-c", f"import {names}")
-    return judge(names)
-
-
-@check("tokenizer loads without a network", "tokenizer-missing")
-def tokenizer_loads(run: Run) -> Judgement:
-    """Load it from the Hub's cache in the image."""
-    code = (
-        "from transformers import CLIPTokenizer as T;"
-        "print(len(T.from_pretrained('openai/clip-vit-large-patch14')), 'words')"
-    )
-    return judge(output(run, WEBUI, "-c", code).splitlines()[-1])
-
-
-@check("tcmalloc can be preloaded", "tcmalloc-missing")
-def tcmalloc_can_be_preloaded(run: Run) -> Judgement:
-    """Ask the worker for the library that it would preload."""
-    code = "from scripts.container.webui import environment as e; print(e.find_tcmalloc('auto'))"
-    found = output(run, WORKER, "-c", code)
-    return judge(found, "" if found else "no library that the linker would preload")
 
 
 @check("labels name release and revision", "labels-wrong")
@@ -147,14 +57,7 @@ def layers_obey(name: str, code: str) -> Check[Run]:
     return Check(name, code, examine_layers)
 
 
-CHECKS = (
-    checkpoint_is_complete,
-    torch_is_of_the_base,
-    torch_has_code_for_targets,
-    attention_library_fits,
-    packages_can_be_imported,
-    tokenizer_loads,
-    tcmalloc_can_be_preloaded,
+LAYER_CHECKS = (
     labels_are_right,
     layers_obey("no build leftovers in any layer", "leftovers"),
     layers_obey("no world-writable files", "world-writable"),
@@ -165,6 +68,14 @@ CHECKS = (
 )
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=str)
-def test_image(check: Check[Run], image_run: Run, examine: Callable[..., None]) -> None:
+@pytest.mark.parametrize("check", IMAGE_CHECKS, ids=str)
+def test_image(check: Check[ImageSubject], image_run: Run, examine: Callable[..., None]) -> None:
+    config = image_run.loaded.config
+    run = partial(output, image_run)
+    subject = ImageSubject(run, image_run.facts, config.build.accelerator, config.smoke.targets)
+    examine(check, subject)
+
+
+@pytest.mark.parametrize("check", LAYER_CHECKS, ids=str)
+def test_layers(check: Check[Run], image_run: Run, examine: Callable[..., None]) -> None:
     examine(check, image_run)

@@ -8,9 +8,9 @@ import pytest
 
 from scripts.common.checks.api_checks import ApiSubject
 from scripts.common.checks.check import Check, Prerequisite
+from scripts.common.checks.expectations import Expectations
 from scripts.common.checks.model_checks import ModelSubject, model_checks
-from scripts.host.config.model_place import CHECKPOINT_PATH
-from tests.smoke.baked_models import list_baked_models, make_subject
+from scripts.common.checks.model_subject import make_model_subject
 from tests.smoke.conftest import require
 from tests.smoke.container_under_test import WorkerContainer
 from tests.smoke.recording import RUN, Run
@@ -19,8 +19,9 @@ from tests.smoke.recording import RUN, Run
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make a test of each check of the models that the config bakes in."""
     run = metafunc.config.stash.get(RUN, None)
-    models = list_baked_models(run.loaded) if run and run.target.image else ()
-    metafunc.parametrize("check", model_checks(models, CHECKPOINT_PATH), ids=str)
+    expected = run.target.expectations if run else Expectations()
+    checks = model_checks(expected.models, expected.checkpoint)
+    metafunc.parametrize("check", checks, ids=str)
 
 
 @pytest.fixture(scope="session")
@@ -28,8 +29,13 @@ def subject(
     image_run: Run, readiness: Prerequisite[WorkerContainer], api: Prerequisite[ApiSubject]
 ) -> Prerequisite[ModelSubject]:
     """The worker, with the models that the config bakes in."""
-    models = list_baked_models(image_run.loaded)
-    return Prerequisite(lambda: make_subject(readiness.get(), api.get(), models))
+    expected = image_run.target.expectations
+
+    def make() -> ModelSubject:
+        worker = readiness.get()
+        return make_model_subject(worker, api.get(), expected.models, expected.checkpoint)
+
+    return Prerequisite(make)
 
 
 def test_models(

@@ -40,7 +40,13 @@ def write_report(
     report = SmokeReport.of(
         SubjectRecord(image="a/b:c", image_id=image_id, variant=variant),
         (CheckResult(name="draws", outcome=outcome, seconds=1.0),),
-        RunRecord(started="2026-11-24T07:00:00+00:00", seconds=1.0, whole=whole, pictures=pictures),
+        RunRecord(
+            started="2026-11-24T07:00:00+00:00",
+            seconds=1.0,
+            whole=whole,
+            archs=("sm_75", "sm_80", "sm_86", "sm_90"),
+            pictures=pictures,
+        ),
     )
     smoke_rendering.write_report(report, folder, "the log")
     return report

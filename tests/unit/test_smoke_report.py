@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from scripts.common.checks.check import CheckResult
+from scripts.common.checks.image_facts import parse_image_facts
 from scripts.common.checks.smoke_report import (
     HostRecord,
     MemorySample,
@@ -26,7 +27,6 @@ from scripts.host.reports.smoke_rendering import (
     verdict,
     write_report,
 )
-from tests.smoke.image_facts import parse_image_facts
 from tests.support import smoke_reports
 
 SUBJECT = SubjectRecord(image="a/b:c", image_id="sha256:1", variant="cpu")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 from pydantic import Field
 
 from scripts.common.checks.check import CheckResult
+from scripts.common.diagnostics.table import excerpt, refine_code
 from scripts.common.gpu.gpu_facts import Device
 from scripts.common.records import Record
 
@@ -40,6 +42,8 @@ class SubjectRecord(Record):
         variant: name of the variant.
         digests: of the image in registries.
         labels: of the image.
+        build_id: ID of the build; empty without `invoke build`, or for an address.
+        self_declared: it was made inside the container. Whoever ran it may have changed it.
     """
 
     image: str
@@ -47,6 +51,8 @@ class SubjectRecord(Record):
     variant: str
     digests: tuple[str, ...] = ()
     labels: dict[str, str] = Field(default_factory=dict)
+    build_id: str = ""
+    self_declared: bool = False
 
 
 class MemorySample(Record):
@@ -71,6 +77,7 @@ class RunRecord(Record):
         host: where the image ran.
         gpus: those of the container.
         versions: of the software in the image.
+        archs: what its torch has code for, as `torch.cuda.get_arch_list()` names it.
         phases: of the worker's start, seconds from the container's start.
         memory: of the container, over time.
         pictures: names of the PNG files beside the report.
@@ -82,6 +89,7 @@ class RunRecord(Record):
     host: HostRecord = HostRecord()
     gpus: tuple[Device, ...] = ()
     versions: dict[str, str] = Field(default_factory=dict)
+    archs: tuple[str, ...] = ()
     phases: dict[str, float] = Field(default_factory=dict)
     memory: tuple[MemorySample, ...] = ()
     pictures: tuple[str, ...] = ()
@@ -132,3 +140,34 @@ class SmokeReport(SubjectRecord, RunRecord):
         """Return the reasons for skipping, and how many checks each one stopped."""
         reasons = [check.evidence for check in self.checks if check.outcome == "skipped"]
         return {reason: reasons.count(reason) for reason in reasons}
+
+
+class SmokeBundle(Record):
+    """A report with what lies beside it in files, in one JSON document.
+
+    Args:
+        report: of a run inside the container.
+        images: PNG files as base64, by name.
+        log: of the worker.
+    """
+
+    report: SmokeReport
+    images: dict[str, str]
+    log: str
+
+
+def complete_result(result: CheckResult, *, group: str, seconds: float, log: str) -> CheckResult:
+    """Return a check's result as a report has it: a failure with its cause and lines that show it.
+
+    Args:
+        result: of the check.
+        group: of the check.
+        seconds: that it took, with the wait for what it needs.
+        log: of the worker.
+    """
+    code, shown = result.code, ""
+    if result.outcome == "failed":
+        log = result.excerpt or log
+        code = refine_code(result.code, log)
+        shown = excerpt(code, log)
+    return replace(result, seconds=seconds, group=group, code=code, excerpt=shown)

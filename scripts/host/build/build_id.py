@@ -12,6 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from scripts.host.build.smoke_expectations import make_expectations
+
 if TYPE_CHECKING:
     from scripts.host.build.inputs import BuildInputs
     from scripts.host.models.artifacts import Artifact
@@ -43,6 +45,7 @@ def compute_build_id(inputs: "BuildInputs") -> str:
         "extensions": [
             (each.extension.model_dump(mode="json"), each.commit) for each in inputs.extensions
         ],
+        "smoke": make_expectations(inputs).model_dump(mode="json"),
         "models": [_identify(each) for each in (*inputs.artifacts, *inputs.volume_artifacts)],
         "files": dict(_hash_files(inputs.root, (*COPIED, *LOCKS, arguments["REQUIREMENTS"]))),
     }

@@ -20,6 +20,7 @@ from scripts.common.diagnostics.table import match
 from scripts.host.build.build_id import compute_build_id
 from scripts.host.build.build_progress import BuildProgress, live_steps
 from scripts.host.build.inputs import EXTENSIONS, FINAL_STAGE, BuildInputs, BuildOptions
+from scripts.host.build.smoke_expectations import make_expectations
 from scripts.host.certificates import FILE
 from scripts.host.console import is_live, note, warn
 from scripts.host.engine.client import Engine, builder_driver
@@ -62,6 +63,7 @@ def build_command(
         "CREATED": created.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "SOURCE_DATE_EPOCH": str(inputs.created),
         "BUILD_ID": compute_build_id(inputs),
+        "IMAGE_SMOKE": make_expectations(inputs).model_dump_json(exclude_defaults=True),
     }
     return [
         *("docker", "buildx", "build", "--progress=rawjson"),

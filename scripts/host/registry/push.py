@@ -46,6 +46,8 @@ class PushRecord(Record):
         variant: name of the variant.
         untested: True if it was pushed as a candidate, which needs no smoke report.
         references: in the order they were pushed.
+        size: bytes of the unpacked image.
+        archs: what its torch has code for, by its smoke report; empty without one.
     """
 
     image_id: str
@@ -53,6 +55,8 @@ class PushRecord(Record):
     variant: str
     untested: bool
     references: tuple[PushedReference, ...]
+    size: int = 0
+    archs: tuple[str, ...] = ()
 
 
 def push(
@@ -103,6 +107,8 @@ def push(
         variant=inputs.variant,
         untested=candidate,
         references=tuple(pushed),
+        size=image.attrs["Size"],
+        archs=() if candidate else _read_report(inputs).archs,
     )
     path = record_path(inputs.root, inputs.variant, candidate=candidate)
     write_atomically(path, f"{record.model_dump_json(indent=2)}\n")
@@ -120,11 +126,10 @@ def check_tested(inputs: BuildInputs, image_id: str) -> UserError | None:
     An image for GPUs counts only when it drew on one: checks that need none say nothing of its
     kernels.
     """
-    path = inputs.root / "reports" / f"smoke-{inputs.variant}.json"
     on_gpu = inputs.config.build.accelerator == "cuda"
     message = ""
     try:
-        report = SmokeReport.model_validate_json(path.read_text(encoding="utf-8"))
+        report = _read_report(inputs)
         if report.image_id != image_id:
             message = "the smoke report is about another image"
         elif report.failures:
@@ -142,11 +147,16 @@ def check_tested(inputs: BuildInputs, image_id: str) -> UserError | None:
     session = "gpu_smoke" if on_gpu else "smoke"
     return UserError(
         message,
-        location=str(path.relative_to(inputs.root)),
+        location=f"reports/smoke-{inputs.variant}.json",
         code="image-untested",
         hint=f"run: nox -s {session} -- --variant {inputs.variant};"
         " where no engine has the GPU: invoke push --candidate",
     )
+
+
+def _read_report(inputs: BuildInputs) -> SmokeReport:
+    path = inputs.root / "reports" / f"smoke-{inputs.variant}.json"
+    return SmokeReport.model_validate_json(path.read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
