@@ -2,7 +2,14 @@
 
 from invoke.collection import Collection
 
-from scripts.tasks import cache_tasks, image_tasks, models_tasks, project_tasks
+from scripts.tasks import (
+    cache_tasks,
+    deploy_tasks,
+    image_tasks,
+    models_tasks,
+    project_tasks,
+    smoke_tasks,
+)
 
 namespace = Collection()
 namespace.add_task(image_tasks.build)
@@ -18,3 +25,8 @@ namespace.add_task(project_tasks.clean)
 namespace.add_task(project_tasks.matrix)
 namespace.add_collection(Collection.from_module(models_tasks, "models", auto_dash_names=True))
 namespace.add_collection(Collection.from_module(cache_tasks, "cache", auto_dash_names=True))
+namespace.add_collection(Collection.from_module(smoke_tasks, "smoke", auto_dash_names=True))
+deploy = Collection("deploy", auto_dash_names=True)
+deploy.add_task(deploy_tasks.up, default=True)
+deploy.add_task(deploy_tasks.status)
+namespace.add_collection(deploy)

@@ -17,6 +17,7 @@ _ALIASES: Final[Mapping[str, Sequence[str]]] = {
     "HF_TOKEN": ("HUGGING_FACE_HUB_TOKEN",),
     "TOKEN_CIVITAI_COM": ("CIVITAI_TOKEN", "CIVITAI_API_TOKEN", "CIVITAI_API_KEY"),
 }
+_PLACEHOLDER: Final = re.compile(r"\{\{\s*RUNPOD_SECRET_(\w+)\s*\}\}")
 _SHORTEST_SECRET: Final = 4  # shorter ones are in too many words
 # Formats that their issuers document: Hugging Face, GitHub, GitLab, AWS (whose documentation's own
 # examples end in EXAMPLE), RunPod, PyPI, npm, and PEM with at least a line of key in it.
@@ -52,6 +53,21 @@ def token_variable(host: str) -> str:
     if host in _HUB_HOSTS:
         return "HF_TOKEN"
     return "TOKEN_" + re.sub(r"[^A-Z0-9]", "_", host.removeprefix("www.").upper())
+
+
+def refuse_unresolved(environ: Mapping[str, str]) -> None:
+    """Refuse placeholders in which RunPod has not put a secret.
+
+    A name that it does not know reaches the container as it was typed:
+    https://docs.runpod.io/pods/templates/secrets
+
+    Raises:
+        UserError: a variable holds one (code `secret-unresolved`).
+    """
+    for variable, value in environ.items():
+        if found := _PLACEHOLDER.search(value):
+            message = f"{variable} holds no secret, but the name of one: {found[1]}"
+            raise UserError(message, code="secret-unresolved")
 
 
 def read_token(variable: str) -> str:

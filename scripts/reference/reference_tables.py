@@ -132,7 +132,8 @@ def task_list() -> str:
 
 def _usage(context: ParserContext) -> str:
     positional = (str(each.name).upper() for each in context.positional_args)
-    return code(" ".join(["invoke", str(context.name), *positional]))
+    name = next(iter(context.aliases), context.name)  # `deploy` for `deploy.up`
+    return code(" ".join(["invoke", str(name), *positional]))
 
 
 def _option(argument: Any) -> str:  # noqa: ANN401 - an invoke Argument, which is not typed

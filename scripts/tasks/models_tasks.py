@@ -134,7 +134,7 @@ def remove(_: Context, name: Annotated[str, "the model"]) -> None:
 
 @task()
 def prune(loaded: "LoadedConfig", yes: Annotated[bool, "delete without asking"] = False) -> None:
-    """Show what no config names any more; delete it if you agree."""
+    """Show what no config names, and delete it if you agree."""
     from scripts.host.models import store_maintenance
     from scripts.host.models.models_display import unused_table
     from scripts.host.models.store import Store

@@ -117,7 +117,7 @@ def lint(
     format: Annotated[str, "text, or sarif of the tools that write it"] = "text",
     output: Annotated[str, "write the findings to this file, and show them as text"] = "",
 ) -> None:
-    """Run every linter, show all they print, fail if one fails."""
+    """Run every linter, show what they print, fail if one did."""
     from scripts.host.config.load import ROOT, local_path
     from scripts.host.lint.linters import format_text, lint, merge_sarif, refuse_failed
 

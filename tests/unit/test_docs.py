@@ -36,7 +36,7 @@ PAGES = sorted(
 FENCE = re.compile(r"^```(\S*)(?: (\S+))?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)|<img src=\"([^\"]+)\"")
 # Programs of other people: their own documentation says what they take.
-PROGRAMS = {"cd", "curl", "docker", "gh", "git", "pre-commit", "python3", "source"}
+PROGRAMS = {"cd", "curl", "docker", "export", "gh", "git", "pre-commit", "python3", "source"}
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 

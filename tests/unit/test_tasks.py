@@ -21,7 +21,7 @@ def test_the_list_has_one_line_per_task() -> None:
     heading, *lines = [line for line in invoke("--list").stdout.splitlines() if line]
     assert heading == "Available tasks:"
     assert sorted(line.split()[0] for line in lines) == NAMES
-    assert all(re.fullmatch(r"  [a-z.]+ +[A-Z].+\.", line) for line in lines)
+    assert all(re.fullmatch(r"  [a-z.]+(?: \([a-z]+\))? +[A-Z].+\.", line) for line in lines)
 
 
 @pytest.mark.parametrize("context", contexts(), ids=lambda context: context.name)

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 from scripts.common.webui_flags import check_removed, split_added
 from scripts.common.webui_settings import check_baked
 from scripts.host.config import addresses, model_place
+from scripts.host.config.deploy_schema import Deploy
 from scripts.host.config.extension_schema import Extension, check_extensions, models_of
 from scripts.host.config.features import ChosenFeature, expand_features
 from scripts.host.config.grammar import (
@@ -242,6 +243,7 @@ class Config(Section):
     store: Store = Field(default_factory=Store)
     build: Build
     smoke: Smoke = Field(default_factory=Smoke)
+    deploy: Deploy = Field(default_factory=Deploy)
     ci: Ci = Field(default_factory=Ci)
     variants: dict[Name, dict[str, Any]]
     """Named overrides of any key above; one variant is one image."""

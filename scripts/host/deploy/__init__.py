@@ -1,0 +1,1 @@
+"""One serverless endpoint of RunPod for each variant, through RunPod's REST API v2."""

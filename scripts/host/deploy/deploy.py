@@ -1,0 +1,188 @@
+"""Create or update the endpoint of a variant, and show how it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from scripts.common.diagnostics.error import UserError
+from scripts.host.config.load import LoadedConfig
+from scripts.host.deploy.deployments import (
+    DeployableImage,
+    Deployment,
+    DeploymentRecord,
+    find_image,
+    read_record,
+    record_file,
+    write_record,
+)
+from scripts.host.deploy.endpoint_spec import (
+    find_model_step,
+    list_changes,
+    make_spec,
+    make_update,
+)
+from scripts.host.deploy.gpu_pools import order_pools, read_pools
+from scripts.host.deploy.runpod_api import Json, RunpodApi
+
+_PATH = "/v2/serverless"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a deployment will do.
+
+    Args:
+        endpoint: ID of the endpoint; empty for a new one.
+        spec: every field of it.
+        changes: one line for each field that changes.
+        image: that it will run.
+        record: deployments so far.
+    """
+
+    endpoint: str
+    spec: Json
+    changes: tuple[str, ...]
+    image: DeployableImage
+    record: DeploymentRecord | None
+
+
+def plan(loaded: LoadedConfig, api: RunpodApi, digest: str = "") -> Plan:
+    """Find what there is and what would change; nothing is changed.
+
+    Args:
+        loaded: config of the variant.
+        api: RunPod's.
+        digest: of an older image to go back to; empty for the last push.
+
+    Raises:
+        UserError: no image may be deployed, a pool or card is unknown, the endpoint is gone, or
+            RunPod refuses or does not answer.
+    """
+    config = loaded.config
+    if config.build.accelerator != "cuda":
+        raise UserError(
+            "this variant draws on the processor",
+            location=loaded.variant,
+            hint="deploy a variant whose build.accelerator is cuda",
+        )
+    record = read_record(loaded)
+    image = find_image(loaded, record, digest)
+    deploy = config.deploy
+    pools = order_pools(deploy.pools, deploy.excluded_gpus, read_pools(api), image.archs)
+    spec = make_spec(loaded, image.reference, image.size, pools)
+    endpoint = deploy.endpoint or (record.endpoint if record else "")
+    found = _read_endpoint(api, endpoint, loaded) if endpoint else {}
+    if not endpoint:
+        _require_free_name(api, spec["name"])
+    elif found.get("type", "QUEUE") != "QUEUE" or not found.get("gpu"):
+        message = f"{endpoint} is no queue endpoint with GPUs, and cannot become one"
+        raise UserError(message, location="deploy.endpoint", code="runpod-invalid")
+    return Plan(endpoint, spec, tuple(list_changes(found, spec)), image, record)
+
+
+def apply(loaded: LoadedConfig, api: RunpodApi, planned: Plan) -> DeploymentRecord:
+    """Create or update the endpoint, and record it.
+
+    Raises:
+        UserError: the endpoint is gone, or RunPod refuses or does not answer.
+    """
+    spec, endpoint = planned.spec, planned.endpoint
+    if endpoint:
+        _with_gone_explained(
+            lambda: api.call("PATCH", f"{_PATH}/{endpoint}", make_update(spec)), endpoint, loaded
+        )
+    else:
+        endpoint = str(api.call("POST", _PATH, spec).get("id") or "")
+        if not endpoint:
+            raise UserError("RunPod's answer names no endpoint", code="runpod-lost")
+    earlier = planned.record.deployments if planned.record else ()
+    deployment = Deployment(
+        time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        image=planned.image,
+        changes=planned.changes,
+    )
+    record = DeploymentRecord(
+        endpoint=endpoint, name=spec["name"], deployments=(*earlier, deployment)
+    )
+    write_record(loaded, record)
+    return record
+
+
+def describe_status(loaded: LoadedConfig, api: RunpodApi) -> list[str]:
+    """Return lines about the endpoint: image, changes since the last deployment, workers, roll-out.
+
+    Raises:
+        UserError: there is no endpoint, or as for `plan`.
+    """
+    record = read_record(loaded)
+    endpoint = loaded.config.deploy.endpoint or (record.endpoint if record else "")
+    if not endpoint:
+        hint = f"run: invoke deploy --variant {loaded.variant}"
+        raise UserError("this variant has no endpoint yet", location=loaded.variant, hint=hint)
+    found = _read_endpoint(api, endpoint, loaded)
+    path = f"{_PATH}/{endpoint}"
+    summary = api.call("GET", f"{path}/workers").get("summary", {})
+    rollout = api.call("GET", f"{path}/releases").get("rollout", {})
+    last = record.deployments[-1] if record and record.deployments else None
+    image = str(found.get("image"))
+    deployed = f"deployed {last.time}" if last else "not deployed from here"
+    if last and image != last.image.reference:
+        deployed = f"changed elsewhere: deployed was {last.image.reference}"
+    workers = ", ".join(f"{count} {state}" for state, count in summary.items() if state != "total")
+    lines = [
+        f"{endpoint}  {found.get('name')}  {found.get('type', 'QUEUE')}",
+        f"image    {image} ({deployed})",
+        f"workers  {workers}, at most {found.get('workers', {}).get('max')}",
+        f"release  on {rollout.get('workersOnLatest', 0)} of {rollout.get('workersTotal', 0)}",
+    ]
+    urls = found.get("requestUrls", {})
+    return lines + [f"jobs     {urls[name]}" for name in ("runSync", "run") if name in urls]
+
+
+def next_steps(loaded: LoadedConfig, record: DeploymentRecord) -> list[str]:
+    """Return what a person does after a deployment."""
+    deploy = loaded.config.deploy
+    steps = []
+    if names := sorted({*deploy.secrets.values()}):
+        # RunPod's API lists no secrets, so a missing one shows only in the worker.
+        steps.append(f"RunPod needs these secrets (console, Secrets): {', '.join(names)}")
+    if step := find_model_step(deploy.env):
+        steps.append(step)
+    return [*steps, f"test it: nox -s endpoint_smoke -- --endpoint {record.endpoint}"]
+
+
+def _require_free_name(api: RunpodApi, name: str) -> None:
+    """Refuse to make a second endpoint of a name, also after an answer that was lost."""
+    for row in api.call("GET", _PATH).get("endpoints", ()):
+        if row.get("name") == name:
+            message = f"there is an endpoint {name} already: {row.get('id')}"
+            raise UserError(message, location="deploy.name", code="endpoint-exists")
+
+
+def _read_endpoint(api: RunpodApi, endpoint: str, loaded: LoadedConfig) -> Json:
+    return _with_gone_explained(lambda: api.call("GET", f"{_PATH}/{endpoint}"), endpoint, loaded)
+
+
+def _with_gone_explained(call: Callable[[], Json], endpoint: str, loaded: LoadedConfig) -> Json:
+    """Make a call about an endpoint.
+
+    Raises:
+        UserError: as `RunpodApi.call`; with a hint where the endpoint was deleted.
+    """
+    try:
+        return call()
+    except UserError as error:
+        if error.code != "runpod-gone":
+            raise
+        path = record_file(loaded)
+        where = (
+            "deploy.endpoint" if loaded.config.deploy.endpoint else path.relative_to(loaded.root)
+        )
+        raise UserError(
+            f"the endpoint {endpoint} does not exist any more",
+            location=str(where),
+            hint=f"to make another, remove {where}, and run it again",
+            code="runpod-gone",
+        ) from None
