@@ -50,6 +50,12 @@ def _find_conflicts(settings: Settings) -> Iterator[tuple[str, str]]:
             f"WEBUI_PORT and METRICS_PORT are both {settings.webui_port}",
             "set METRICS_PORT to another port, or to 0",
         )
+    if settings.is_load_balancer:
+        own = (settings.webui_port, settings.metrics_port)
+        for name, port in (("PORT", settings.port), ("PORT_HEALTH", settings.port_health)):
+            if not port or port in own:
+                taken = "WEBUI_PORT or METRICS_PORT" if port else "no port"
+                yield f"{name} is {port}, {taken}", f"set {name} to another port"
     flags = set(list_flags(settings.further_flags))
     for flag, variable in (
         ("--port", "WEBUI_PORT"),

@@ -71,8 +71,9 @@ class Settings:
 
     worker_mode: str = _env(
         "auto",
-        "serverless takes RunPod's jobs, pod only serves the API; auto reads RunPod's environment",
-        ("auto", "serverless", "pod"),
+        "serverless takes RunPod's jobs, load-balancer serves the API with the checks of jobs on "
+        "PORT, pod only serves the API; auto reads RunPod's environment",
+        ("auto", "serverless", "load-balancer", "pod"),
     )
     accelerator: str = _env("cuda", "device that draws; set by the image", ("cuda", "cpu"))
     webui_args: tuple[str, ...] = _env("", "further flags for the WebUI, after the worker's own")
@@ -103,8 +104,14 @@ class Settings:
         "torch's CUDA allocator, such as expandable_segments:True; empty: torch's own defaults",
         parse=parsers.parse_alloc_conf,
     )
-    webui_host: str = _env("", "address to serve on; empty: 0.0.0.0, in serverless mode 127.0.0.1")
+    webui_host: str = _env("", "address to serve on; empty: 0.0.0.0 in mode pod, else 127.0.0.1")
     webui_port: int = _env("3000", "port of the WebUI's API", parse=parsers.parse_port)
+    port: int = _env(
+        "80", "port of the API in mode load-balancer; RunPod's own name", parse=parsers.parse_port
+    )
+    port_health: int = _env(
+        "", "port of /ping in mode load-balancer; empty: PORT", parse=parsers.parse_port
+    )
     api_auth: str = _env(
         "",
         "user:password that the API requires; several with commas",
@@ -243,6 +250,11 @@ class Settings:
         return self.worker_mode == "serverless"
 
     @property
+    def is_load_balancer(self) -> bool:
+        """Return whether the worker serves a load-balancing endpoint."""
+        return self.worker_mode == "load-balancer"
+
+    @property
     def further_flags(self) -> tuple[str, ...]:
         """Return the WebUI's arguments after the worker's own: the image's, then WEBUI_ARGS."""
         return (*self.image_flags.add, *self.webui_args)
@@ -259,9 +271,10 @@ class Settings:
             # RunPod sets both on serverless workers and neither on pods.
             serverless = {"RUNPOD_ENDPOINT_ID", "RUNPOD_WEBHOOK_GET_JOB"} & set(environ)
             texts["WORKER_MODE"] = "serverless" if serverless else "pod"
-        # A serverless worker is called by its own handler only; a pod by its users.
-        usual_host = "127.0.0.1" if texts["WORKER_MODE"] == "serverless" else "0.0.0.0"  # noqa: S104
+        # Other workers are called by their own handler only; a pod by its users.
+        usual_host = "0.0.0.0" if texts["WORKER_MODE"] == "pod" else "127.0.0.1"  # noqa: S104
         texts["WEBUI_HOST"] = texts["WEBUI_HOST"] or usual_host
+        texts["PORT_HEALTH"] = texts["PORT_HEALTH"] or texts["PORT"]
         texts["DATA_DIR"] = texts["DATA_DIR"] or f"{texts['WORKER_DIR']}/data"
         values = {}
         for row in fields(Settings):

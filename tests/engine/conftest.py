@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,11 +18,14 @@ import pytest
 import yaml
 
 from scripts.common.diagnostics.error import UserError
+from scripts.host.config.load import ROOT
 from scripts.host.engine.client import client, probe
+from tests.support import images
 from tests.support.inputs import CHECKPOINT_FILE, CHECKPOINT_REPO
 from tests.support.running import invoke
 from tests.support.up import StandIns, stand_ins
 
+LOCK = ROOT / "requirements/runpod.txt"
 PROGRAMS = ("docker-registry", "git", "mmdebstrap")
 """Programs that the stand-ins need."""
 
@@ -43,6 +49,28 @@ def pytest_runtest_setup() -> None:
         if os.environ.get("CI"):
             pytest.fail(_missing_requirement(), pytrace=False)
         pytest.skip(_missing_requirement())
+
+
+@pytest.fixture(scope="session")
+def runpod_python(pytestconfig: pytest.Config) -> Path:
+    """A Python with the SDK, as locked for the image; made once for each lock."""
+    python = sys.executable if sys.version_info[:2] == (3, 11) else shutil.which("python3.11")
+    if not python:
+        pytest.skip("the image's Python, 3.11, is not here")
+    digest = hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]
+    venv = pytestconfig.cache.mkdir("runpod") / digest
+    if not (venv / "complete").exists():
+        uv = [str(Path(sys.executable).with_name("uv"))]
+        subprocess.run(
+            [*uv, "venv", "--quiet", "--clear", "--python", python, str(venv)], check=True
+        )
+        arguments = ["--require-hashes", "--no-deps", "--requirement", str(LOCK)]
+        into = ["--quiet", "--python", str(venv / "bin/python")]
+        # Unlike pip, uv does not look at the system's certificates by itself.
+        trusting = {**os.environ, "SSL_CERT_FILE": str(images.ca_bundle())}
+        subprocess.run([*uv, "pip", "install", *into, *arguments], check=True, env=trusting)
+        (venv / "complete").touch()
+    return venv / "bin/python"
 
 
 _shared = ExitStack()  # what the process that starts xdist's workers runs for them

@@ -5,18 +5,13 @@ The SDK's packages are those of the image: its hashed lock, in an environment ma
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import shutil
 import signal
-import struct
 import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,58 +24,10 @@ from scripts.common.checks.images import Png, decode_base64, decode_png
 from scripts.common.webui_client import WebuiClient
 from scripts.container.status.state import read_job_counts
 from scripts.host.config.load import ROOT
-from tests.support import bucket, images, runpod
+from tests.support import bucket, runpod
 from tests.support.job_adapter import adapting
+from tests.support.sdk_worker import JOB, checkpoint, serverless
 from tests.support.worker import Worker, free_port
-
-WEBUI = ROOT / "tests/support/a1111/AUTOMATIC1111/stable-diffusion-webui"
-LOCK = ROOT / "requirements/runpod.txt"
-JOB = {"prompt": "a lighthouse", "seed": 1, "steps": 2, "width": 64, "height": 64}
-
-
-@pytest.fixture(scope="session")
-def runpod_python(pytestconfig: pytest.Config) -> Path:
-    """A Python with the SDK, as locked for the image; made once for each lock."""
-    python = sys.executable if sys.version_info[:2] == (3, 11) else shutil.which("python3.11")
-    if not python:
-        pytest.skip("the image's Python, 3.11, is not here")
-    digest = hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]
-    venv = pytestconfig.cache.mkdir("runpod") / digest
-    if not (venv / "complete").exists():
-        uv = [str(Path(sys.executable).with_name("uv"))]
-        subprocess.run(
-            [*uv, "venv", "--quiet", "--clear", "--python", python, str(venv)], check=True
-        )
-        arguments = ["--require-hashes", "--no-deps", "--requirement", str(LOCK)]
-        into = ["--quiet", "--python", str(venv / "bin/python")]
-        # Unlike pip, uv does not look at the system's certificates by itself.
-        trusting = {**os.environ, "SSL_CERT_FILE": str(images.ca_bundle())}
-        subprocess.run([*uv, "pip", "install", *into, *arguments], check=True, env=trusting)
-        (venv / "complete").touch()
-    return venv / "bin/python"
-
-
-@contextmanager
-def serverless(tmp_path: Path, python: Path, **environment: str) -> Iterator[Worker]:
-    """A whole worker in serverless mode, its handler on the real SDK."""
-    checkpoint(tmp_path / "model.safetensors", "a")
-    webui = tmp_path / "a1111"
-    shutil.copytree(WEBUI, webui)
-    worker = Worker(
-        tmp_path,
-        **{
-            "WORKER_MODE": "serverless",
-            "WEBUI_DIR": str(webui),
-            "WEBUI_PYTHON": str(python),
-            "STANDIN_TORCH": "0",
-            **environment,
-        },
-        python=str(python),
-    )
-    try:
-        yield worker
-    finally:
-        worker.stop()
 
 
 def picture(result: Any) -> Png:
@@ -123,14 +70,6 @@ def test_settings_end_with_their_job(tmp_path: Path, runpod_python: Path) -> Non
         assert result["output"]["warnings"] == ["override_settings always end with the job"]
         assert platform.do({"api": "options"})["output"]["CLIP_stop_at_last_layers"] == 1
         assert worker.process.poll() is None
-
-
-def checkpoint(path: Path, text: str) -> Path:
-    """A small file that the stand-in takes for a checkpoint."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    header = json.dumps({text: {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]}}).encode()
-    path.write_bytes(struct.pack("<Q", len(header)) + header + b"1234")
-    return path
 
 
 @pytest.mark.parametrize("kept", [1, 2])

@@ -11,7 +11,7 @@ from scripts.common.webui_client import WebuiClient
 from scripts.container.serverless.availability.available import Available
 from scripts.container.serverless.availability.request_checks import RequestChecks
 from scripts.container.serverless.availability.weights_check import WeightPlaces
-from scripts.container.serverless.jobs import JobContext
+from scripts.container.serverless.job_context import JobContext
 from scripts.container.serverless.request.webui_facts import FactsCache
 
 

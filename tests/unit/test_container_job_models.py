@@ -19,11 +19,12 @@ from scripts.common.fetch import public_address
 from scripts.common.fetch.stamps import stamp_path
 from scripts.common.files import shared_lock
 from scripts.container.paths import choose_job_models_folder
+from scripts.container.serverless.job_context import JobContext
 from scripts.container.serverless.job_downloads import downloaded_models
 from scripts.container.serverless.job_downloads.downloaded_models import DownloadedModels
 from scripts.container.serverless.job_downloads.job_models import DownloadPolicy, parse_job_models
 from scripts.container.serverless.job_downloads.model_setup import ModelSetup
-from scripts.container.serverless.jobs import JobContext, run_job
+from scripts.container.serverless.jobs import run_job
 from scripts.container.settings import Settings
 from scripts.container.webui.model_links import link_models
 from scripts.container.webui.model_tree import ModelTree

@@ -14,7 +14,8 @@ import pytest
 from scripts.container.serverless.answer import job_output
 from scripts.container.serverless.answer.bucket import Upload
 from scripts.container.serverless.answer.output_settings import BucketAccess
-from scripts.container.serverless.jobs import JobContext, run_job
+from scripts.container.serverless.job_context import JobContext
+from scripts.container.serverless.jobs import run_job
 from scripts.container.settings import Settings
 from scripts.container.webui.webui_options import read_options, save_options
 from tests.support import scripted_webui

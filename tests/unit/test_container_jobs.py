@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from scripts.common.diagnostics.error import UserError
-from scripts.container.serverless import job_progress, jobs
-from scripts.container.serverless.jobs import JobContext, run_job
+from scripts.container.serverless import job_progress, webui_exchange
+from scripts.container.serverless.job_context import JobContext
+from scripts.container.serverless.jobs import run_job
 from scripts.container.serverless.request.webui_facts import FactsCache
 from tests.support import scripted_webui
 from tests.support.releases import recorded
@@ -200,7 +201,7 @@ def test_an_incomplete_answer_means_the_webui_died(webui: WebUI, context: JobCon
 def test_a_webui_that_ignores_the_interrupt_is_replaced(
     webui: WebUI, context: JobContext, replaced: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "_INTERRUPT_TIME", 0.2)
+    monkeypatch.setattr(webui_exchange, "_INTERRUPT_TIME", 0.2)
     never = threading.Event()
     webui.on("txt2img", after(never))
     webui.on("progress", {**IDLE, "state": {"job_count": 1}})

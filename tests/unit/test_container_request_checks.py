@@ -16,7 +16,8 @@ import pytest
 from scripts.container.serverless.availability.available import Available
 from scripts.container.serverless.availability.request_checks import RequestChecks
 from scripts.container.serverless.availability.weights_check import WeightPlaces
-from scripts.container.serverless.jobs import JobContext, run_job
+from scripts.container.serverless.job_context import JobContext
+from scripts.container.serverless.jobs import run_job
 from scripts.container.settings import Settings
 from scripts.container.status.log_findings import Finding, find_in_line
 from tests.support import scripted_webui

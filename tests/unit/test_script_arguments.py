@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from scripts.container.serverless.jobs import JobContext, run_job
+from scripts.container.serverless.job_context import JobContext
+from scripts.container.serverless.jobs import run_job
 from scripts.container.status.log_findings import find_in_line
 from tests.support import scripted_webui
 from tests.support.releases import RELEASES, recorded

@@ -5,11 +5,9 @@ WebUI's exclude each other. It takes no job before the supervisor reports that a
 """
 
 import asyncio
-import contextlib
 import os
 import signal
 import sys
-import threading
 import time
 from dataclasses import replace
 from functools import partial
@@ -26,15 +24,18 @@ from scripts.container.serverless.answer.output_settings import BucketAccess
 from scripts.container.serverless.availability.available import Available
 from scripts.container.serverless.availability.request_checks import RequestChecks
 from scripts.container.serverless.availability.weights_check import WeightPlaces
+from scripts.container.serverless.job_context import Job, JobContext
+from scripts.container.serverless.job_counter import JobCounter
 from scripts.container.serverless.job_downloads.downloaded_models import DownloadedModels
 from scripts.container.serverless.job_downloads.job_models import DownloadPolicy
 from scripts.container.serverless.job_downloads.model_setup import ModelSetup
-from scripts.container.serverless.jobs import Job, JobContext, run_job, stop_drawing
+from scripts.container.serverless.jobs import run_job
 from scripts.container.serverless.request.job_request import InputPolicy
 from scripts.container.serverless.request.webui_facts import FactsCache
+from scripts.container.serverless.webui_exchange import stop_drawing
 from scripts.container.settings import Settings
 from scripts.container.status.log_findings import Finding, read_findings
-from scripts.container.status.state import JobCounts, read_state, write_job_counts
+from scripts.container.status.state import read_state
 from scripts.container.webui.webui_options import save_options
 
 _POLL: Final = 0.05
@@ -44,7 +45,16 @@ _BUCKET: Final = ("BUCKET_ENDPOINT_URL", "BUCKET_ACCESS_KEY_ID", "BUCKET_SECRET_
 
 
 def main(settings: Settings) -> int:
-    """Serve jobs until stopped; the SDK's arguments are in HANDLER_ARGS."""
+    """Serve until stopped: jobs of the queue, or requests to a load-balancing endpoint."""
+    if settings.is_load_balancer:
+        from scripts.container.serverless import load_balancer
+
+        return load_balancer.serve(settings, make_context(settings))
+    return _serve_queue(settings)
+
+
+def _serve_queue(settings: Settings) -> int:
+    """Serve jobs of the queue; the SDK's arguments are in HANDLER_ARGS."""
     # The preflight has checked GPU, memory and driver; the SDK would take seconds to repeat it.
     os.environ.setdefault("RUNPOD_SKIP_AUTO_SYSTEM_CHECKS", "true")
     os.environ.setdefault("RUNPOD_SKIP_GPU_CHECK", "true")
@@ -146,9 +156,8 @@ class Handler:
 
     def __init__(self, settings: Settings, context: JobContext) -> None:
         self._settings, self._context = settings, context
-        self._counts, self._lock = JobCounts(), threading.Lock()
+        self._count = JobCounter(settings.worker_dir).add
         self._waiting: set[asyncio.Task[None]] = set()
-        self._count()
 
     async def handle(self, job: Job) -> LogSafeResult:
         """Run one job; no error ends the worker. Called by the SDK."""
@@ -185,18 +194,6 @@ class Handler:
         while self._context.count_unsent():
             await asyncio.sleep(_POLL)
         self._count(running=-1)
-
-    def _count(self, running: int = 0, done: int = 0, failed: int = 0, seconds: float = 0) -> None:
-        with self._lock:
-            old = self._counts
-            self._counts = JobCounts(
-                running=old.running + running,
-                done=old.done + done,
-                failed=old.failed + failed,
-                seconds=old.seconds + seconds,
-            )
-            with contextlib.suppress(OSError):  # a full disk must not fail a job
-                write_job_counts(self._settings.worker_dir, self._counts)
 
 
 def _wait_until_ready(settings: Settings, seconds: float) -> None:

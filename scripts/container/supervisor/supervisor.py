@@ -71,6 +71,8 @@ class Supervisor:
         process.become_subreaper()
         try:
             self._set_phase("starting", pip_cache=self._env["PIP_CACHE_DIR"])
+            if self._settings.is_load_balancer:
+                self._start("handler")  # it answers RunPod while the WebUI starts
             seconds = self._ready_deadline - time.monotonic() + _LATE_REPORT
             self._calls.put_later(max(seconds, 0.0), self.on_ready_deadline)
             threading.Thread(target=self._prepare, name="preparation", daemon=True).start()

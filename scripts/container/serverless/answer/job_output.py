@@ -65,7 +65,7 @@ def tidy_answer(result: JobResult, output: OutputSettings, *, keep_init_images: 
         keep_init_images: the job asked for `include_init_images`.
     """
     tidied = dict(result)
-    info = _parse_object(result.get("info"))
+    info = parse_info(result)
     parameters = result.get("parameters")
     if isinstance(parameters, dict):
         kept = ("init_images", "mask") if keep_init_images else ()
@@ -177,8 +177,9 @@ def _find_images(result: JobResult) -> Iterator[tuple[Place, str]]:
         yield ("image", None), image
 
 
-def _parse_object(text: object) -> dict[str, Any]:
-    """Parse a JSON object; empty for anything else."""
+def parse_info(answer: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON
+    """Return what an answer says about its images; empty where it does not."""
+    text = answer.get("info") if isinstance(answer, dict) else None
     try:
         found = json.loads(text) if isinstance(text, str) else None
     except (ValueError, RecursionError):

@@ -41,11 +41,28 @@ HALF_LOADED: Final = "model-half-loaded"
 """Code of a failure after which only a new process of the WebUI draws what is asked for."""
 
 
-class PoisonedError(UserError):
+class WebuiError(UserError):
+    """An error that the WebUI has answered with.
+
+    Args:
+        message: as for `UserError`.
+        status: HTTP status of the answer.
+        location: as for `UserError`.
+        code: as for `UserError`.
+    """
+
+    def __init__(self, message: str, status: int, *, location: str = "", code: str = "") -> None:
+        self.status = status
+        super().__init__(message, location=location, code=code)
+
+
+class PoisonedError(WebuiError):
     """Only a new process can draw again; RunPod should replace the worker."""
 
 
-def explain(response: Response, request: JobRequest, findings: Sequence[Finding] = ()) -> UserError:
+def explain(
+    response: Response, request: JobRequest, findings: Sequence[Finding] = ()
+) -> WebuiError:
     """Return the error for a response that is no success.
 
     Its message names the field if the text shows which one it was; code and hint are those of a
@@ -57,19 +74,19 @@ def explain(response: Response, request: JobRequest, findings: Sequence[Finding]
         findings: what the WebUI's log has shown meanwhile; the first is the cause of a vague text.
     """
     if response.status == 422 and (problems := _list_problems(response)):
-        return UserError("; ".join(problems), code="input-invalid")
+        return WebuiError("; ".join(problems), response.status, code="input-invalid")
     text = _describe(response)
     known = match(text)
     code = known.code if known else ""
     if known and known.poisons and _RAISED_BY_TORCH.match(text):
-        return PoisonedError(text, code=code)
+        return PoisonedError(text, response.status, code=code)
     causes = [finding for finding in findings if finding.code != HALF_LOADED]
     if not known and response.status >= 500 and findings:
         location, code = (causes[0].text, causes[0].code) if causes else ("", HALF_LOADED)
-        return UserError(text, location=location, code=code)
+        return WebuiError(text, response.status, location=location, code=code)
     field = _find_field(text, request.fields)
     code = code or ("input-invalid" if field else "")
-    return UserError(f"{field}: {text}" if field else text, code=code)
+    return WebuiError(f"{field}: {text}" if field else text, response.status, code=code)
 
 
 def _describe(response: Response) -> str:
