@@ -8,6 +8,7 @@ from urllib.parse import quote, urlsplit
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.file_format import refuse_pickle
+from scripts.common.fetch.hub_record import HubReference
 from scripts.common.fetch.spec import ArtifactSpec, redact_url
 from scripts.common.models.kinds import COMPANION_SUFFIXES
 from scripts.common.secrets import token_variable
@@ -50,6 +51,11 @@ class Artifact:
         """Immutable name of its content, `hub:owner/repo@COMMIT/file`; empty if it can change."""
         is_commit = re.fullmatch(r"[0-9a-f]{40}", self.revision)
         return f"{self.model.source.id}@{self.revision}/{self.file}" if is_commit else ""
+
+    @property
+    def reference(self) -> HubReference:
+        """Its name for the worker's MODEL_PATH; of a file of the Hub."""
+        return HubReference(self.repo, self.file, self.revision)
 
     @property
     def label(self) -> str:
