@@ -19,7 +19,7 @@ class Behaviour:
     """The answer to one request.
 
     Args:
-        status: of the answer; other than 200 it has no body.
+        status: of the answer; other than 200 its body is `content`, by default none.
         headers: further ones.
         etag: empty for none.
         ranges: whether a Range is honoured.
@@ -63,7 +63,7 @@ class _Handler(Quiet):
         act = self.server.next_behaviour()
         self.close_connection = True
         if act.status != 200:
-            self.answer(act.status, headers=dict(act.headers))
+            self.answer(act.status, act.content or b"", dict(act.headers))
             return
         content = self.server.pages.get(self.path, self.server.content)
         content = content if act.content is None else act.content
@@ -114,12 +114,13 @@ class _Handler(Quiet):
 class FaultServer(Server):
     """The server; `asked` holds every request."""
 
-    def __init__(self, content: bytes, script: Sequence[Behaviour]) -> None:
+    def __init__(self, content: bytes, script: Sequence[Behaviour], host: str) -> None:
         self.content, self.script = content, list(script) or [Behaviour()]
         self.pages: dict[str, bytes] = {}  # content of single paths
         self.asked: list[Asked] = []
         self.over = threading.Event()
-        super().__init__(("127.0.0.1", 0), _Handler)
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        super().__init__((host, 0), _Handler)
 
     def next_behaviour(self) -> Behaviour:
         """Return the behaviour for the next request; the last one stays."""
@@ -127,9 +128,11 @@ class FaultServer(Server):
 
 
 @contextmanager
-def misbehaving(content: bytes, *script: Behaviour) -> Iterator[FaultServer]:
+def misbehaving(
+    content: bytes, *script: Behaviour, host: str = "127.0.0.1"
+) -> Iterator[FaultServer]:
     """Serve `content` by the script until the block ends; without a script, correctly."""
-    server = FaultServer(content, script)
+    server = FaultServer(content, script, host)
     with running(server):
         try:
             yield server

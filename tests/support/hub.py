@@ -115,6 +115,10 @@ class _Handler(Quiet):
     def do_GET(self) -> None:  # noqa: N802 - http.server's own name
         self.server.requests.append((self.command, self.path, dict(self.headers.items())))
         path = unquote(urlsplit(self.path).path)
+        refused = self.server.refused_token
+        if refused and self.headers.get("Authorization") == f"Bearer {refused}":
+            said = "Invalid credentials in Authorization header"  # also for public repositories
+            return self.answer(401, json.dumps({"error": said}).encode(), {"X-Error-Message": said})
         if match := re.fullmatch(r"/cdn/([^/]+/[^/]+)/(.+)", path):
             return self._cdn(match[1], match[2])
         if match := re.fullmatch(r"/cas/v1/reconstructions/([0-9a-f]{64})", path):
@@ -240,6 +244,7 @@ class HubServer(Server):
         self.root = root
         self.is_xet = False  # offer `hf_xet` its own transfer
         self.refuses_xet_tokens = False
+        self.refused_token = ""  # one that is not valid
         self.damages_xorbs = False  # ... of other bytes than the file's
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.cdn = cdn

@@ -31,7 +31,12 @@ def serve_tls(server: Server, folder: Path, *, days: int = 2) -> Path:
     )
     for command in (request_key, sign):
         subprocess.run(command.split(), capture_output=True, check=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(cert, key)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
+    reuse_certificate(server, folder)
     return cert
+
+
+def reuse_certificate(server: Server, folder: Path) -> None:
+    """Wrap another server's socket in TLS with the certificate of an earlier `serve_tls`."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    server.socket = context.wrap_socket(server.socket, server_side=True)

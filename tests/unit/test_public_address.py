@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from scripts.common.fetch import public_address
-from scripts.common.fetch.http import RetryableError, open_url, ssl_context
+from scripts.common.fetch.http import open_url, ssl_context
+from scripts.common.fetch.http_errors import RetryableError
 from scripts.common.fetch.public_address import is_public
 from scripts.common.fetch.spec import RetryPolicy
 from tests.support.errors import user_error

@@ -10,7 +10,8 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from scripts.common.fetch.http import Response, RetryableError
+from scripts.common.fetch.http import Response
+from scripts.common.fetch.http_errors import RetryableError
 from scripts.common.fetch.spec import RetryPolicy
 
 CHUNK: Final = 1 << 20

@@ -4,12 +4,13 @@ Proxies come from the environment, as `requests` reads it. A token is sent to th
 and to no other that a redirect leads to.
 """
 
-import email.utils
+from __future__ import annotations
+
 import os
 import ssl
+import time
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.message import Message
 from functools import lru_cache, partial
 from pathlib import Path
@@ -22,26 +23,19 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError, IncompleteRead, ReadTimeoutError
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.fetch.spec import RetryPolicy, redact_url
+from scripts.common.fetch.http_errors import (
+    BAD_REDIRECT,
+    RetryableError,
+    explain_connection,
+    explain_status,
+    refused,
+    root_cause,
+)
+from scripts.common.fetch.spec import RetryPolicy
 
 AGENT: Final = "a1111-worker-image/1"
-_TEMPORARY: Final = (408, 425, 429)  # besides every 5xx
+_PEEK_SECONDS: Final = 5.0
 _RANGE_NOT_SATISFIABLE: Final = 416
-_BAD_REDIRECT: Final = "the server redirects without end or to an unsafe place"
-_OUT_OF_TIME: Final = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, ..._HAS_EXPIRED
-
-
-class RetryableError(Exception):
-    """A failure that another attempt may not have.
-
-    Args:
-        reason: what failed.
-        wait: seconds the server asked to wait; None if it did not.
-    """
-
-    def __init__(self, reason: str, wait: float | None = None) -> None:
-        self.wait = wait
-        super().__init__(reason)
 
 
 @dataclass(frozen=True)
@@ -67,6 +61,23 @@ class Response:
         if etag and not etag.startswith("W/"):
             return etag
         return "" if etag else self.headers.get("Last-Modified", "")
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it says that its body is a text, such as a page or an error."""
+        form = self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        return form.startswith("text/") or form.endswith(("json", "xml"))
+
+    def peek(self, count: int) -> tuple[bytes, Response]:
+        """Return the beginning of the body, and a response from which all of it can be read."""
+        start, until = b"", time.monotonic() + _PEEK_SECONDS
+        while len(start) < count and time.monotonic() < until:
+            if not (some := self.read_some(count - len(start))):
+                break
+            start += some
+        pieces, rest = [start] if start else [], self.read_some
+        read_some = lambda limit: pieces.pop() if pieces else rest(limit)  # noqa: E731 - a method's own
+        return start, replace(self, read_some=read_some)
 
     @property
     def file_name(self) -> str:
@@ -107,17 +118,19 @@ def open_url(
     try:
         response = session.get(url, headers=sent, timeout=policy.stall_timeout)
     except requests.TooManyRedirects:
-        raise _refused(url, _BAD_REDIRECT) from None
+        raise refused(url, BAD_REDIRECT) from None
     except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema):
         hint = "check the source's address, and https_proxy and all_proxy (SOCKS is not supported)"
-        raise _refused(url, "the address, or that of a proxy, cannot be used", hint) from None
+        raise refused(url, "the address, or that of a proxy, cannot be used", hint) from None
     except (requests.RequestException, HTTPError, OSError) as error:
-        raise _explain_connection(error, url) from None
+        raise explain_connection(error, url) from None
     if 200 <= response.status_code < 300 or response.status_code in accepted:
         read_some = partial(_read_some, response)
         return Response(response.status_code, response.headers, read_some, response.close)
-    response.close()
-    raise _explain_status(response, url, has_token=bool(token))
+    try:
+        raise explain_status(response, url, has_token=bool(token))
+    finally:
+        response.close()
 
 
 def _open_file(url: str) -> Response:
@@ -125,7 +138,7 @@ def _open_file(url: str) -> Response:
     try:
         stream = path.open("rb")
     except OSError as error:
-        raise _refused(url, f"the file cannot be read: {error.strerror}") from None
+        raise refused(url, f"the file cannot be read: {error.strerror}") from None
     headers = {"Content-Length": str(os.fstat(stream.fileno()).st_size)}
     return Response(200, headers, stream.read1, stream.close)
 
@@ -216,6 +229,12 @@ class TrustingAdapter(HTTPAdapter):
         super().__init__()
         self._ca_bundle = ca_bundle
 
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:  # noqa: ANN401 - as in requests
+        """Trust the same certificates for a proxy that is reached by https."""
+        if proxy.lower().startswith("https:"):
+            options["proxy_ssl_context"] = ssl_context(self._ca_bundle)
+        return super().proxy_manager_for(proxy, **options)
+
     def cert_verify(self, conn: Any, *_: object, **__: object) -> None:  # noqa: ANN401 - as in requests
         """Give the context to a pool of connections, instead of a bundle.
 
@@ -223,64 +242,3 @@ class TrustingAdapter(HTTPAdapter):
         """
         conn.cert_reqs, conn.ca_certs, conn.ca_cert_dir = "CERT_REQUIRED", None, None
         conn.conn_kw["ssl_context"] = ssl_context(self._ca_bundle)
-
-
-def _explain_status(response: requests.Response, url: str, *, has_token: bool) -> Exception:
-    """Return the error for a status that is not a success."""
-    code, headers = response.status_code, response.headers
-    if code in _TEMPORARY or code >= 500:
-        return RetryableError(f"the server answered {code} {response.reason}", _wait_time(headers))
-    if 300 <= code < 400:
-        return _refused(url, _BAD_REDIRECT)
-    message = f"the server answered {code} {response.reason}"
-    hint = "check the source's address, file name and revision"
-    if code in (401, 403):
-        message = f"the server refused: {code} {response.reason}"
-        hint = "set a token that may read it: HF_TOKEN for the Hub, TOKEN_<HOST> for other hosts"
-        if headers.get("X-Error-Code") == "GatedRepo":
-            hint = "accept the model's terms on its page, then set HF_TOKEN"
-        elif has_token:
-            hint = "the token was sent and refused: check that it is valid and may read this file"
-    return _refused(url, message, hint)
-
-
-def _refused(url: str, message: str, hint: str = "check the source's address") -> UserError:
-    return UserError(message, location=redact_url(url), hint=hint, code="download-refused")
-
-
-def _explain_connection(error: Exception, url: str) -> Exception:
-    """Return the error for a connection that failed."""
-    cause = root_cause(error)
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        clock = "check this machine's clock; if it is right, the server's certificate is not"
-        return UserError(
-            f"the certificate is not trusted: {cause.verify_message}",
-            location=redact_url(url),
-            hint=clock if cause.verify_code in _OUT_OF_TIME else "",
-            code="certificate",
-        )
-    if isinstance(error, requests.Timeout) or "timed out" in str(cause):
-        return RetryableError("the server did not answer in time")
-    return RetryableError(str(cause) or type(cause).__name__)
-
-
-def root_cause(error: BaseException) -> BaseException:
-    """Return the innermost exception that `requests` and `urllib3` wrapped."""
-    wrapped = (getattr(error, "reason", None), *reversed(error.args), error.__cause__)
-    inner = next((each for each in wrapped if isinstance(each, BaseException)), None)
-    return root_cause(inner) if inner else error
-
-
-def _wait_time(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds of a Retry-After header (RFC 9110, section 10.2.3).
-
-    A date is compared with the server's own clock, so a wrong clock here does not matter.
-    """
-    value = headers.get("Retry-After", "").strip()
-    if value.isdigit():
-        return float(value)
-    with suppress(TypeError, ValueError):
-        then = email.utils.parsedate_to_datetime(value)
-        now = email.utils.parsedate_to_datetime(headers.get("Date", ""))
-        return max(0.0, (then - now).total_seconds())
-    return None

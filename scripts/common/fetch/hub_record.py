@@ -83,7 +83,8 @@ def ask_hub(reference: HubReference, endpoint: str, policy: RetryPolicy) -> Arti
     Raises:
         UserError: the Hub refuses, does not have the file, or cannot be reached.
     """
-    from scripts.common.fetch.http import RetryableError, open_url
+    from scripts.common.fetch.http import open_url
+    from scripts.common.fetch.http_errors import RetryableError
 
     revision, token = reference.revision or "main", read_token(HUB_TOKEN)
     address = f"{endpoint}/api/models/{reference.repo}/revision/{quote(revision, safe='')}"

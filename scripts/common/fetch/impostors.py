@@ -13,7 +13,9 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.models.kinds import COMPANION_SUFFIXES
 
 _TEXT_SUFFIXES: Final = (*COMPANION_SUFFIXES, ".yml", ".md", ".html", ".htm", ".xml", ".csv")
-_START: Final = 1 << 16  # bytes in which a page's title is looked for
+ANSWER: Final = 1 << 16
+"""Bytes in which a page, its title and an error's text are looked for."""
+
 _MAX_ANSWER: Final = 1 << 20  # a longer JSON document is no server's error
 
 _BOMS: Final = (
@@ -45,13 +47,42 @@ def refuse_impostor(path: Path, name: str, *, kind: str = "") -> None:
     """
     size = path.stat().st_size
     with path.open("rb") as stream:
-        start = stream.read(_START)
+        start = stream.read(ANSWER)
     found = _identify(start, path, size, name, must_be_weights=kind not in ("", "other"))
     if found:
         raise UserError(f"{found}, not a model", location=name, code="not-a-model")
 
 
-def _identify(start: bytes, path: Path, size: int, name: str, *, must_be_weights: bool) -> str:
+def identify_answer(start: bytes, name: str) -> str:
+    """Return what the beginning of an answer is in place of a model; empty if it may be one.
+
+    Args:
+        start: some kilobytes; a JSON document is recognised only as a whole.
+        name: the file's name at the source.
+    """
+    return _identify(start, start, len(start), name, must_be_weights=False) if start else ""
+
+
+def quote_answer(answer: bytes) -> str:
+    """Return what a server's answer to a failed request says, as one line; empty for nothing.
+
+    Hub and Civitai send JSON with `error` or `message`, storages XML, most others a page.
+    """
+    text = _decode(answer[:ANSWER])
+    if text.lstrip()[:1] in ("{", "["):
+        return _json_message(answer)
+    if match := _PAGE.match(text) and _TITLE.search(text):
+        return _shortened(html.unescape(match[1]))
+    if _XML.match(text):
+        found = _XML_MESSAGE.search(text)
+        return _shortened(html.unescape(found[1])) if found else ""
+    is_page = text.lstrip().startswith("<")
+    return "" if is_page else _shortened(text)
+
+
+def _identify(
+    start: bytes, whole: Path | bytes, size: int, name: str, *, must_be_weights: bool
+) -> str:
     """Return what a file is in place of a model; empty if it may be one."""
     promises_text = name.lower().endswith(_TEXT_SUFFIXES)
     has_suffix = bool(Path(name).suffix)
@@ -69,7 +100,7 @@ def _identify(start: bytes, path: Path, size: int, name: str, *, must_be_weights
     if _XML.match(text):
         return f"an XML document{_quoted(_XML_MESSAGE.search(text))}"
     if size <= _MAX_ANSWER and text.lstrip()[:1] in ("{", "["):
-        return _identify_json(path)
+        return _identify_json(whole if isinstance(whole, bytes) else whole.read_bytes())
     return ""
 
 
@@ -80,16 +111,24 @@ def _decode(start: bytes) -> str:
     return start.decode("latin-1")
 
 
-def _identify_json(path: Path) -> str:
+def _identify_json(answer: bytes) -> str:
     try:
-        document = json.loads(path.read_bytes())
+        json.loads(answer)
     except (ValueError, RecursionError):
         return ""
-    if isinstance(document, dict):
-        for key in _MESSAGE_KEYS:
-            if isinstance(document.get(key), str):
-                return f"a JSON document ({_shortened(document[key])})"
-    return "a JSON document"
+    message = _json_message(answer)
+    return f"a JSON document ({message})" if message else "a JSON document"
+
+
+def _json_message(answer: bytes) -> str:
+    try:
+        document = json.loads(answer)
+    except (ValueError, RecursionError):
+        return ""
+    values = [document.get(key) for key in _MESSAGE_KEYS] if isinstance(document, dict) else []
+    # Some nest it: {"error": {"message": …}}.
+    values += [each.get("message") for each in values if isinstance(each, dict)]
+    return next((_shortened(each) for each in values if isinstance(each, str) and each), "")
 
 
 def _quoted(match: re.Match[str] | None) -> str:

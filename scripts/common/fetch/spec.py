@@ -82,7 +82,8 @@ class RetryPolicy:
     Args:
         attempts: consecutive attempts without a new byte before the download fails.
         pause: seconds before the second attempt; doubled for each further one.
-        max_pause: longest pause in seconds; a server that asks for more fails the download.
+        max_pause: longest pause in seconds, the Hub's window; a server that asks for more fails
+            the download.
         stall_timeout: seconds of silence, or of less than `min_rate`, that end a connection.
         min_rate: bytes per second.
         ca_bundle: PEM file trusted besides the system's; empty for the environment's only.
@@ -92,7 +93,7 @@ class RetryPolicy:
 
     attempts: int = 6
     pause: float = 0.5
-    max_pause: float = 120.0
+    max_pause: float = 300.0
     stall_timeout: float = 30.0
     min_rate: int = 1024
     ca_bundle: str = ""

@@ -19,7 +19,9 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.body import write_body
 from scripts.common.fetch.file_format import claims_safetensors, refuse_pickle
 from scripts.common.fetch.hashing import git_blob_of, hash_open_file
-from scripts.common.fetch.http import Response, RetryableError, open_url
+from scripts.common.fetch.http import Response, open_url
+from scripts.common.fetch.http_errors import RetryableError
+from scripts.common.fetch.impostors import ANSWER, identify_answer
 from scripts.common.fetch.partial import Origin, Partial, locked_partial
 from scripts.common.fetch.spec import (
     ArtifactSpec,
@@ -90,6 +92,7 @@ class _Transfer:
     digest: hashlib._Hash = field(default_factory=hashlib.sha256)  # of all bytes in the file
     length: int = 0  # number of these bytes
     adopted: bool = False  # whether bytes of an earlier run are among them
+    joined: bool = False  # whether they came in several answers
     received: int = 0  # bytes transferred now
 
     def run(self) -> str:
@@ -101,15 +104,14 @@ class _Transfer:
             try:
                 form = self._verify()
             except UserError:
-                if not self.adopted:
+                if not (self.adopted or self.joined):
                     self.partial.discard()
                     raise
-                # The earlier run's bytes may be the wrong ones: download the whole file once more.
+                # The earlier bytes may be the wrong ones: download the whole file once more.
                 self._restart()
                 self.on_progress("retrying", 0, self.spec.size, "resumed bytes did not fit")
                 continue
-            sha256 = self.digest.hexdigest()
-            self.partial.finish(sha256)
+            self.partial.finish(sha256 := self.digest.hexdigest())
             write_stamp(self.partial.dest, sha256, form, self.spec.kind)
             return sha256
 
@@ -137,7 +139,8 @@ class _Transfer:
     def _restart(self, validator: str = "") -> None:
         """Empty the file; record the validator of its future bytes."""
         self.partial.restart(Origin(redact_url(self.spec.url), validator, self.spec.sha256))
-        self.digest, self.length, self.adopted = hashlib.sha256(), 0, False
+        self.digest, self.length = hashlib.sha256(), 0
+        self.adopted = self.joined = False
 
     def _download(self) -> None:
         """Connect until the file is complete; count only attempts that bring no byte."""
@@ -149,16 +152,18 @@ class _Transfer:
             except RetryableError as error:
                 failed = 1 if self.length > before else failed + 1
                 if failed >= self.policy.attempts:
-                    raise self._gave_up(str(error)) from None
+                    raise self._gave_up(str(error), error.hint) from None
                 self._pause(error, failed)
 
     def _pause(self, error: RetryableError, failed: int) -> None:
         """Wait before the next attempt: as long as the server asks, else longer each time."""
         longest = self.policy.max_pause
         if error.wait is not None and error.wait > longest:
-            raise self._gave_up(f"{error}, asking to wait {error.wait:.0f} s")
+            raise self._gave_up(f"{error}, asking to wait {error.wait:.0f} s", error.hint)
         backoff = min(self.policy.pause * 2.0 ** (failed - 1), longest)
-        seconds = error.wait if error.wait is not None else backoff * random.uniform(0.5, 1.5)  # noqa: S311 - jitter, not a secret
+        # What the server asks for is never cut short, but workers that ask together come apart.
+        spread = (0.5, 1.5) if error.wait is None else (1.0, 1.1)
+        seconds = (backoff if error.wait is None else error.wait) * random.uniform(*spread)  # noqa: S311 - jitter, not a secret
         detail = f"{error}; again in {seconds:.1f} s"
         self.on_progress("retrying", self.length, self.spec.size, detail)
         until = time.monotonic() + seconds
@@ -166,11 +171,11 @@ class _Transfer:
             time.sleep(min(left, 0.2))
             self.on_progress("waiting", self.length, self.spec.size)
 
-    def _gave_up(self, reason: str) -> UserError:
+    def _gave_up(self, reason: str, hint: str) -> UserError:
         return UserError(
             f"{self.spec.name} could not be fetched: {reason}",
             location=redact_url(self.spec.url),
-            hint=f"run it again: {self.length} bytes are kept and resumed",
+            hint=hint or f"run it again: {self.length} bytes are kept and resumed",
             code="download-broken",
         )
 
@@ -190,6 +195,7 @@ class _Transfer:
             if got.status == 416 and got.headers.get("Content-Range") == f"bytes */{self.length}":
                 return  # an earlier run was killed between the last byte and the new name
             total = self._position(got)
+            got = self._refuse_page(got, total)
             self._check_name(got.file_name)
             self._check_size(total)
             self._check_disk(total)
@@ -222,6 +228,7 @@ class _Transfer:
         if response.status == 206:
             match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", content_range)
             if match and int(match[1]) == self.length and self._is_same_file(response):
+                self.joined = True
                 return int(match[2]) if match[2] != "*" else None
         if response.status != 200:
             self._restart()
@@ -237,6 +244,17 @@ class _Transfer:
         """Return whether the body continues the file: not every server heeds If-Range."""
         known = self.partial.origin.validator
         return bool(self.spec.sha256) or response.validator in ("", known)
+
+    def _refuse_page(self, response: Response, total: int | None) -> Response:
+        """Refuse what is sent in place of the file before its size is judged."""
+        if self.length or not (response.is_text or total != (self.spec.size or total)):
+            return response
+        start, response = response.peek(ANSWER)
+        if found := identify_answer(start, self.spec.name):
+            self.partial.discard()
+            at = redact_url(self.spec.url)
+            raise UserError(f"{found}, not a model", location=at, code="not-a-model")
+        return response
 
     def _check_name(self, name: str) -> None:
         """Apply the rules for names to the one that the server gives, before the body comes."""
@@ -255,10 +273,8 @@ class _Transfer:
             raise self._wrong(f"the server sends {total} bytes, expected {self.spec.size}")
 
     def _check_disk(self, total: int | None) -> None:
-        folder = self.partial.path.parent
-        free = shutil.disk_usage(folder).free
-        missing = (total or self.length) - self.length
-        if missing > free:
+        folder, missing = self.partial.path.parent, (total or self.length) - self.length
+        if missing > (free := shutil.disk_usage(folder).free):
             raise UserError(
                 f"the disk is too full: {missing} bytes to fetch, {free} free",
                 location=str(folder),

@@ -16,7 +16,8 @@ from urllib3.exceptions import HTTPError
 
 from scripts.common.checks.check import CheckResult
 from scripts.common.diagnostics.error import UserError
-from scripts.common.fetch.http import TrustingAdapter, root_cause, ssl_context
+from scripts.common.fetch.http import TrustingAdapter, ssl_context
+from scripts.common.fetch.http_errors import root_cause
 from scripts.common.fetch.spec import redact_url
 from scripts.common.run import run_program
 from scripts.host.build.inputs import BuildInputs

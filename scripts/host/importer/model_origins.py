@@ -13,7 +13,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from scripts.common.concurrently import run_concurrently
 from scripts.common.diagnostics.error import UserError
-from scripts.common.fetch.http import RetryableError, open_url
+from scripts.common.fetch.http import open_url
+from scripts.common.fetch.http_errors import RetryableError
 from scripts.common.fetch.spec import RetryPolicy, redact_url
 from scripts.common.models.weights import AuxiliaryWeight, auxiliary_weights
 from scripts.host.config.load import LoadedConfig, load_variants

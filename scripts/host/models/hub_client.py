@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.partial import Origin, locked_partial, partial_path
@@ -98,7 +99,7 @@ def list_lfs_files(repo: str, revision: str, hub: Hub) -> dict[str, str]:
         UserError: the Hub refuses, has no such revision, or cannot be reached.
     """
     with _LOCK:
-        _trust(hub.ca_bundle)
+        _set_up_client(hub.endpoint, hub.ca_bundle)
     from huggingface_hub import HfApi, get_token
 
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
@@ -113,7 +114,7 @@ def list_lfs_files(repo: str, revision: str, hub: Hub) -> dict[str, str]:
 def _fetch_metadata(artifact: Artifact, hub: Hub, *, is_patient: bool = True) -> Any:  # noqa: ANN401 - the client's HfFileMetadata
     """Ask the Hub about a file; `is_patient`: retry temporary errors."""
     with _LOCK:
-        _trust(hub.ca_bundle)
+        _set_up_client(hub.endpoint, hub.ca_bundle)
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
     # Its warning on every retry would hide the one line that matters.
@@ -142,22 +143,27 @@ def _fetch_metadata(artifact: Artifact, hub: Hub, *, is_patient: bool = True) ->
 
 
 @cache
-def _trust(ca_bundle: str) -> None:
-    """Make the Hub's client trust a CA bundle too; by itself it reads the environment only."""
-    if ca_bundle:
-        from huggingface_hub import get_session, set_client_factory
+def _set_up_client(endpoint: str, ca_bundle: str) -> None:
+    """Make the Hub's client trust a CA bundle, too, and heed no_proxy as other downloads do."""
+    from huggingface_hub import get_session, set_client_factory
 
-        from scripts.common.fetch.http import ssl_context
+    from scripts.common.fetch.http import ssl_context
+    from scripts.common.fetch.http_errors import is_internal
 
+    options: dict[str, Any] = {"verify": ssl_context(ca_bundle)} if ca_bundle else {}
+    if is_internal(endpoint):  # the client knows no CIDR ranges in no_proxy
+        options["mounts"] = {f"all://{urlsplit(endpoint).netloc}": None}
+    if options:
         client, hooks = type(get_session()), get_session().event_hooks
-        context = ssl_context(ca_bundle)
         set_client_factory(
-            lambda: client(verify=context, event_hooks=hooks, follow_redirects=True, timeout=None)
+            lambda: client(event_hooks=hooks, follow_redirects=True, timeout=None, **options)
         )
 
 
 def _explain(error: Exception, location: str, endpoint: str) -> UserError:
     from huggingface_hub import errors
+
+    from scripts.common.fetch.http_errors import proxy_of
 
     rows = (
         (errors.GatedRepoError, "the model is gated", "accept its terms, then set HF_TOKEN"),
@@ -172,11 +178,18 @@ def _explain(error: Exception, location: str, endpoint: str) -> UserError:
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         return UserError(location=endpoint, code="certificate")
     first = str(error).strip().splitlines()[:1] or [type(error).__name__]
-    return UserError(
-        f"the Hub does not answer: {first[0]}",
-        location=location,
-        hint=f"check mirrors.huggingface, now {endpoint}, and the network",
-    )
+    status = getattr(getattr(error, "response", None), "status_code", 0)
+    if status in (401, 403):
+        said = getattr(error, "server_message", None) or first[0]
+        hint = "check that HF_TOKEN is valid and may read this repository; or unset it"
+        return UserError(
+            f"the Hub refuses: {said}", location=location, hint=hint, code="download-refused"
+        )
+    proxy = f", and the proxy {proxy_of(endpoint)}" if proxy_of(endpoint) else ", and the network"
+    hint = f"check mirrors.huggingface, now {endpoint}{proxy}"
+    if status == 429:
+        hint = "set HF_TOKEN, which may ask more often; or run it again in five minutes"
+    return UserError(f"the Hub does not answer: {first[0]}", location=location, hint=hint)
 
 
 def has_xet() -> bool:

@@ -46,7 +46,8 @@ def fetch_image(url: str, seconds: float) -> bytes:
 
 def _read(url: str, deadline: float) -> bytes:
     # 0.1 s that jobs without addresses need not wait for
-    from scripts.common.fetch.http import RetryableError, open_url
+    from scripts.common.fetch.http import open_url
+    from scripts.common.fetch.http_errors import RetryableError
     from scripts.common.fetch.spec import RetryPolicy
 
     stall = min(_STALL, max(deadline - time.monotonic(), 0.1))
