@@ -52,6 +52,7 @@ def test_each_way_to_call_pip_is_recorded(engine: docker.DockerClient) -> None:
         engine,
         "import subprocess, sys, launch\n"
         "from packaging.version import parse\n"
+        "from tqdm import tqdm\n"
         "launch.run_pip('install \"one<=1.5\" two', 'x')\n"
         "launch.run(f'\"{sys.executable}\" -m pip install -q -r /tmp/none -U three', 'x', 'y')\n"
         "subprocess.check_call([sys.executable, '-m', 'pip', 'install', '--no-deps', 'four'])\n"

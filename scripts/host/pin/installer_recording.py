@@ -9,11 +9,11 @@ import json
 import stat
 import tarfile
 from collections.abc import Iterable, Iterator
+from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import docker
-import packaging
 from docker.types import Ulimit
 
 from scripts.common.diagnostics.error import UserError
@@ -107,15 +107,20 @@ def record_installer(
 
 
 def _own_files() -> Iterator[TreeFile]:
-    """Yield the recorder, and `packaging`, which half of the installers import."""
+    """Yield the recorder, and packages of the WebUI that installers import, from this machine.
+
+    Half of them import `packaging`, ReActor's also `tqdm`, which `huggingface_hub` requires.
+    """
     script = Path(run_installer.__file__)
     yield TreeFile(script.name, script.read_bytes())
     for path in sorted(RECORDER.rglob("*.py")):
         yield TreeFile(str(path.relative_to(RECORDER.parent)), path.read_bytes())
-    library = Path(packaging.__file__).parent
-    for path in sorted(library.rglob("*.py")):
-        inner = PurePosixPath(_PACKAGES.name, library.name, path.relative_to(library).as_posix())
-        yield TreeFile(str(inner), path.read_bytes())
+    for name in ("packaging", "tqdm"):
+        library = Path(import_module(name).__file__ or "").parent
+        for path in sorted(library.rglob("*.py")):
+            inside = path.relative_to(library).as_posix()
+            inner = PurePosixPath(_PACKAGES.name, library.name, inside)
+            yield TreeFile(str(inner), path.read_bytes())
     yield TreeFile(f"{_HOME.name}/.keep", b"")
     yield TreeFile(f"{_DATA.name}/.keep", b"")
 
