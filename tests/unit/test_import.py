@@ -453,7 +453,7 @@ def test_what_image_config_would_hide_is_not_written(
         else:
             error = user_error(change_local, plan, loaded(root))
     assert error.location == f"{over}:2"
-    assert f"{key} there" in error.message
+    assert f"`{key}` of a stronger layer" in error.message
     assert "unset IMAGE_CONFIG" in error.hint
 
 

@@ -21,7 +21,7 @@ from scripts.host.models.config_edit import ConfigText, dump_lines, insert_model
 
 LOCAL_NAME: Final = "config.local.yaml"
 _SHARED_NAME: Final = "config.yaml"
-_SHOWN: Final = 5  # names in a message
+_SHOWN: Final = 3  # names in a message
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,8 @@ def _validated(
         location = result.origins.get(key, "")
         other = "leave out --new-variant" if LOCAL_NAME in location else "unset IMAGE_CONFIG"
         raise UserError(
-            f"{key} there counts in place of what is imported: {', '.join(hidden[:_SHOWN])}",
+            f"`{key}` of a stronger layer would hide what is imported, "
+            f"such as {', '.join(hidden[:_SHOWN])}",
             location=location,
             hint=f"{other}, or remove `{key}` there",
         )
