@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from scripts.container.serverless.availability.available import Available
+from scripts.container.serverless.availability.file_check import FileCheck
 from scripts.container.serverless.availability.request_checks import RequestChecks
 from scripts.container.serverless.availability.weights_check import WeightPlaces
 from scripts.container.serverless.job_context import JobContext
@@ -21,6 +22,8 @@ from scripts.container.serverless.jobs import run_job
 from scripts.container.settings import Settings
 from scripts.container.status.log_findings import Finding, find_in_line
 from tests.support import scripted_webui
+from tests.support.install import CHECKPOINT, LORA, safetensors, upscaler
+from tests.support.pickles import Global, torch_zip
 from tests.support.releases import RELEASES
 from tests.support.request_checks import make_context, place_weights
 from tests.support.scripted_webui import DRAWN, IMAGE, WebUI
@@ -358,7 +361,7 @@ def test_an_upscaler_that_was_listed_from_a_file_needs_that_file(
     job = {"input": extras(upscaler_1="4x-UltraSharp")}
     assert "[weights-missing]" in run_job(job, context)["error"]
     file.parent.mkdir()
-    file.touch()
+    file.write_bytes(upscaler())
     assert "error" not in run_job(job, context)
 
 
@@ -577,7 +580,7 @@ def test_an_image_that_upstream_kept_from_a_failure_is_refused(
 ) -> None:
     # It keeps the last upscaled images, and prints nothing when it takes one: seen with v1.9.3.
     file = tmp_path / "4x.pth"
-    file.touch()
+    file.write_bytes(upscaler())
     webui.on("upscalers", [{"name": "4x", "model_path": str(file), "scale": 4}])
     job = {"input": extras(upscaler_1="4x")}
     failing = with_log(context, f"*** Unable to load ESRGAN model {file}")
@@ -612,6 +615,55 @@ def test_a_damaged_file_is_refused_before_upstream_takes_its_model_apart(
     assert "txt2img" not in webui.paths()
     file.write_bytes(b"\x02\0\0\0\0\0\0\0{}")  # replaced: read anew
     assert "not-safetensors" not in str(run_job(job, context))
+
+
+RUNS_CODE = torch_zip({"a": Global("os", "system", ("true",))})
+WRONG_FILES = [
+    ("loras", {"prompt": "<lora:bad:1>"}, safetensors(CHECKPOINT), "wrong-kind"),
+    ("loras", {"prompt": "<lora:bad:1>"}, safetensors(LORA)[:-1], "not-safetensors"),
+    ("hypernetworks", {"prompt": "<hypernet:bad:1>"}, RUNS_CODE, "pickle-unsafe"),
+    ("upscalers", extras(upscaler_1="bad"), RUNS_CODE, "pickle-unsafe"),
+    ("sd-models", settings(sd_model_checkpoint="bad"), safetensors(LORA), "wrong-kind"),
+    ("sd-vae", settings(sd_vae="bad"), RUNS_CODE, "pickle-unsafe"),
+]
+
+
+@pytest.mark.parametrize(("route", "job", "content", "code"), WRONG_FILES)
+def test_a_file_that_upstream_would_leave_out_is_refused_before_drawing(
+    webui: WebUI,
+    context: JobContext,
+    tmp_path: Path,
+    route: str,
+    job: dict[str, Any],
+    content: bytes,
+    code: str,
+) -> None:
+    file = tmp_path / ("bad.pt" if content is RUNS_CODE else "bad.safetensors")
+    file.write_bytes(content)
+    row = dict.fromkeys(("name", "alias", "model_name", "title"), "bad")
+    row |= dict.fromkeys(("path", "model_path", "filename"), str(file))
+    webui.on(route, [{**row, "hash": None}])
+    error = run_job({"input": {"prompt": "x", **job}}, context)["error"]
+    assert f"[{code}]" in error
+    assert str(file) in error
+    assert not {"txt2img", "extra-single-image"} & {*webui.paths()}
+
+
+def test_pickles_are_left_to_a_webui_that_loads_any(
+    webui: WebUI, context: JobContext, tmp_path: Path
+) -> None:
+    file = tmp_path / "bad.pt"
+    file.write_bytes(RUNS_CODE)
+    webui.on("hypernetworks", [{"name": "bad", "path": str(file)}])
+    checks = RequestChecks(
+        Available(webui.client, lambda: 1, lambda: None),
+        WeightPlaces(tmp_path, tmp_path, {}),
+        FileCheck.of(
+            Settings.from_environment({"WEBUI_DIR": "/x", "WEBUI_ARGS": "--disable-safe-unpickle"})
+        ),
+    )
+    job = {"input": {"prompt": "<hypernet:bad:1>"}}
+    assert "error" not in run_job(job, replace(context, checks=checks))
 
 
 def test_a_webui_that_loaded_half_a_model_is_replaced(webui: WebUI, context: JobContext) -> None:

@@ -22,6 +22,7 @@ from scripts.container.paths import choose_job_models_folder
 from scripts.container.serverless.answer.job_output import JobResult
 from scripts.container.serverless.answer.output_settings import BucketAccess
 from scripts.container.serverless.availability.available import Available
+from scripts.container.serverless.availability.file_check import FileCheck
 from scripts.container.serverless.availability.request_checks import RequestChecks
 from scripts.container.serverless.availability.weights_check import WeightPlaces
 from scripts.container.serverless.job_context import Job, JobContext
@@ -78,7 +79,7 @@ def make_context(settings: Settings) -> JobContext:
     return JobContext(
         client=client,
         facts=FactsCache(client, identify),
-        checks=RequestChecks(available, WeightPlaces.of(settings)),
+        checks=RequestChecks(available, WeightPlaces.of(settings), FileCheck.of(settings)),
         wait_until_ready=partial(_wait_until_ready, settings),
         replace_webui=partial(_replace_webui, settings),
         time_limit=settings.job_timeout,

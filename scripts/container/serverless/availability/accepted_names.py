@@ -104,9 +104,10 @@ def _loras(rows: Rows) -> Names:
         if row["alias"] in aliases:
             forbidden.add(row["alias"].lower())
         aliases |= {row["name"], row["alias"]}
-    files = {row["name"] for row in rows}
-    accepted = files | {alias for alias in aliases if alias.lower() not in forbidden}
-    return Names(frozenset(accepted), tuple(row["name"] for row in rows))
+    names = {row["name"]: row["path"] for row in rows}
+    accepted = {*names, *(alias for alias in aliases if alias.lower() not in forbidden)}
+    files = {row["alias"]: row["path"] for row in rows} | names
+    return Names(frozenset(accepted), tuple(names), files=files)
 
 
 def _schedulers(rows: Rows) -> Names:
@@ -138,8 +139,9 @@ def _axis_vaes(rows: Rows) -> Names:
 
 
 def _named(rows: Rows) -> Names:
-    names = [row["name"] for row in rows]
-    return Names(frozenset(names), tuple(names))
+    """Return the names of rows; those of LoRAs, hypernetworks and upscalers have a file, too."""
+    files = {row["name"]: str(row.get("path") or row.get("model_path") or "") for row in rows}
+    return Names(frozenset(files), tuple(files), files=files)
 
 
 def _styles(rows: Rows) -> Names:

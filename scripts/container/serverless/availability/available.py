@@ -132,6 +132,7 @@ class Available:
         return Names(
             frozenset().union(*(part.accepted for part in parts)),
             tuple(dict.fromkeys(name for part in parts for name in part.shown)),
+            files={name: file for part in parts for name, file in part.files.items()},
         )
 
     def _read(self, path: str) -> Any:  # noqa: ANN401 - any JSON

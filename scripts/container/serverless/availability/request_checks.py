@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
 from scripts.container.serverless.availability.available import Available
+from scripts.container.serverless.availability.file_check import FileCheck
 from scripts.container.serverless.availability.name_checks import require_names
 from scripts.container.serverless.availability.overruled_options import warn_of_overruled_options
 from scripts.container.serverless.availability.prompt_networks import PromptNetwork, find_networks
@@ -38,7 +39,6 @@ from scripts.container.serverless.availability.script_arguments import (
 from scripts.container.serverless.availability.weights_check import (
     MissingWeights,
     WeightPlaces,
-    find_damage,
 )
 from scripts.container.status.log_findings import Finding
 
@@ -62,10 +62,13 @@ class RequestChecks:
     Args:
         available: what it has.
         places: where it looks for weights.
+        files: check of the files that requests name.
     """
 
-    def __init__(self, available: Available, places: WeightPlaces) -> None:
-        self.available, self._places = available, places
+    def __init__(
+        self, available: Available, places: WeightPlaces, files: FileCheck | None = None
+    ) -> None:
+        self.available, self._places, self._files = available, places, files or FileCheck()
 
     def check(self, path: str, body: dict[str, Any]) -> list[str]:
         """Check a request before it is sent.
@@ -95,7 +98,7 @@ class RequestChecks:
                 references.append(reference)
         require_names(self.available, references)
         self._require_weights(references)
-        self._require_whole_files(references)
+        self._require_usable_files(references)
         self._refuse_kept_failures(path, body)
         return [
             *script.warnings,
@@ -161,13 +164,14 @@ class RequestChecks:
             for name in skipped
         ]
 
-    def _require_whole_files(self, references: Iterable[Reference]) -> None:
+    def _require_usable_files(self, references: Iterable[Reference]) -> None:
         for reference in references:
             names = self.available.names(reference.kind)
-            file = names.find_file(reference.name) if names and names.files else ""
-            if file and (damage := find_damage(file)):
+            file = names.find_file(reference.name) if names else ""
+            if file and (damage := self._files.find_damage(file, reference.kind)):
                 message = f"input.{reference.field}: {damage.message}"
-                raise UserError(message, location=file, code=damage.code)
+                hint = "replace the file, or name another one"
+                raise UserError(message, location=file, hint=hint, code=damage.code)
 
     def _refuse_kept_failures(self, path: str, body: Body) -> None:
         """Refuse a request that A1111 would answer with an image that it has kept from a failure.

@@ -8,12 +8,10 @@ v1.9.3 and v1.10.1 alike; the table of weights knows the files.
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-from scripts.common.diagnostics.error import UserError
 from scripts.common.models.kinds import MOVING_FLAGS
 from scripts.common.models.weights import AuxiliaryWeight, Use, features_for, weights_for
 from scripts.container.settings import Settings
@@ -116,33 +114,3 @@ class WeightPlaces:
             place = folder / weight.data_path.name
             return place, place.is_file() and place.stat().st_size == weight.size
         return folder / weight.data_path.name, any(any(folder.rglob(name)) for name in names)
-
-
-def find_damage(file: str) -> UserError | None:
-    """Return why A1111 cannot load a file; None for a whole one, or one that is no safetensors.
-
-    A job that names such a checkpoint or VAE would leave A1111 without a model: it takes the old
-    one apart before it reads the new one (sd_models.py:831, sd_vae.py:271). A file that cannot be
-    read at all is left to A1111, which says why.
-    """
-    path = Path(file)
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return _read_damage(path, found.st_mtime_ns, found.st_size)
-
-
-@lru_cache(maxsize=256)
-def _read_damage(path: Path, _changed_at: int, _size: int) -> UserError | None:
-    from scripts.common.fetch.file_format import check_safetensors, claims_safetensors
-
-    if not claims_safetensors(path.name):
-        return None
-    try:
-        check_safetensors(path, name=path.name)
-    except UserError as error:
-        return error
-    except OSError:
-        return None
-    return None
