@@ -25,6 +25,7 @@ RUN --mount=type=secret,id=ca_bundle \
     apk add --no-cache curl
 
 ARG HF_ENDPOINT=https://huggingface.co
+# Empty for an image without a checkpoint; MODEL_PATH then names the one that the worker loads.
 ARG MODEL_REPO=XpucT/Deliberate
 ARG MODEL_FILE=Deliberate_v6.safetensors
 ARG MODEL_REVISION=main
@@ -32,7 +33,7 @@ ARG MODEL_SHA256=bcce73a08e95a4d4a3332875342792a50ab9bf9f07fdedcab49fd425fac173b
 ARG MODEL_SIZE=2132625894
 RUN --mount=type=bind,source=scripts/image/hub-file,target=/build/hub-file \
     --mount=type=secret,id=hf_token --mount=type=secret,id=ca_bundle \
-    /build/hub-file "$MODEL_REPO" "$MODEL_REVISION" "$MODEL_FILE" \
+    [ -z "$MODEL_REPO" ] || /build/hub-file "$MODEL_REPO" "$MODEL_REVISION" "$MODEL_FILE" \
         /model.safetensors "$MODEL_SHA256" "$MODEL_SIZE"
 
 # A Stable Diffusion 1.x checkpoint asks for these five at its first load; baked in the Hub cache's
@@ -57,8 +58,9 @@ RUN --mount=type=bind,source=scripts/image/hub-file,target=/build/hub-file \
 
 
 # --- models: /model.safetensors, and under /extra everything else at its place in the image -------
+# The brackets are a pattern, which may match nothing: an image without a checkpoint is meant so.
 FROM scratch AS models
-COPY --from=download /model.safetensors /model.safetensors
+COPY --from=download /model.safetensor[s] /
 COPY --from=download /extra /extra
 
 
@@ -272,7 +274,7 @@ RUN --mount=type=bind,source=scripts/image/fix-times,target=/build/fix-times \
 # A new package or script never re-uploads the model, nor the reverse: --link layers stand on
 # nothing. An engine that makes them one upon the other all the same makes the same ones again,
 # since the folders that they fill are there; what changes most often comes last.
-COPY --link --from=models /model.safetensors /model.safetensors
+COPY --link --from=models /model.safetensor[s] /
 COPY --link --from=models /extra/ /
 COPY --link --from=baked / /opt/extensions/
 COPY --link --from=large /opt/webui /opt/webui
@@ -282,9 +284,11 @@ COPY --link --from=checked /opt/webui /opt/webui
 
 # What the worker reads. PIP_CACHE_DIR is for run time: RunPod mounts its volume at /runpod-volume.
 # IMAGE_FLAGS and IMAGE_SETTINGS are webui.flags and webui.settings of config.yaml, as JSON;
-# CHECKPOINT_NAME is what the WebUI lists /model.safetensors as.
+# CHECKPOINT_NAME is what the WebUI lists /model.safetensors as. MODEL_PATH of an image without a
+# checkpoint is hub:owner/repo/file[@revision]: RunPod caches it, or the worker downloads it.
 ARG MODEL_FILE=Deliberate_v6.safetensors
 ARG CHECKPOINT_NAME=${MODEL_FILE}
+ARG MODEL_PATH=/model.safetensors
 ARG ACCELERATOR=cuda
 ARG IMAGE_FLAGS=
 ARG IMAGE_SETTINGS=
@@ -292,6 +296,7 @@ ENV ACCELERATOR=${ACCELERATOR} \
     CHECKPOINT_NAME=${CHECKPOINT_NAME} \
     IMAGE_FLAGS=${IMAGE_FLAGS} \
     IMAGE_SETTINGS=${IMAGE_SETTINGS} \
+    MODEL_PATH=${MODEL_PATH} \
     PATH=/opt/webui/bin:$PATH \
     WEBUI_PYTHON=/opt/webui/bin/python \
     PYTHONPATH=/opt/worker \

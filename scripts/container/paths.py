@@ -8,11 +8,12 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from scripts.common.diagnostics.error import UserError
+from scripts.common.fetch.hub_record import HubReference
 from scripts.common.models.kinds import KINDS
 from scripts.common.models.model_search import ModelBase, list_volume_bases
 from scripts.common.pip_cache.log_statistics import RUNS
 from scripts.container.log import log
-from scripts.container.settings import Settings, find_hub_reference
+from scripts.container.settings import Settings
 
 _PROBE_BYTES: Final = 64 * 1024
 _EXTENSION_PLACES: Final = ("extensions", "stable-diffusion-webui/extensions")  # on a volume
@@ -118,6 +119,12 @@ def choose_job_models_folder(settings: Settings) -> Path:
     container.
     """
     return _choose_shared_folder(settings, "job-models")
+
+
+def find_hub_reference(settings: Settings) -> HubReference | None:
+    """Return the file of the Hub that MODEL_PATH names; None if it names a path or a model."""
+    text = str(settings.model_path)
+    return HubReference.parse(text) if text.startswith("hub:") else None
 
 
 def choose_hub_folder(settings: Settings) -> Path:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.fetch.hub_record import HubReference
 from scripts.common.webui_settings import parse_settings
 from scripts.container import setting_parsers as parsers
 from scripts.container.setting_parsers import ImageFlags, Warmup
@@ -285,12 +284,6 @@ class Settings:
             except ValueError as error:
                 raise _invalid(row.name.upper(), text, str(error)) from None
         return Settings(**values)
-
-
-def find_hub_reference(settings: Settings) -> HubReference | None:
-    """Return the file of the Hub that MODEL_PATH names; None if it names a path or a model."""
-    text = str(settings.model_path)
-    return HubReference.parse(text) if text.startswith("hub:") else None
 
 
 def _invalid(name: str, value: str, hint: str) -> UserError:

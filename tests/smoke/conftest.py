@@ -26,6 +26,7 @@ from scripts.host.console import warn
 from scripts.host.engine.client import client
 from scripts.host.inspect.structure import Structure, model_paths, read_structure
 from scripts.host.models.artifacts import image_artifacts
+from tests.smoke.cached_models import cached_volumes
 from tests.smoke.container_under_test import WorkerContainer, running_worker
 from tests.smoke.image_facts import ask_image
 from tests.smoke.recording import (
@@ -139,7 +140,10 @@ def started(pytestconfig: pytest.Config, image_run: Run) -> Iterator[WorkerConta
         pytest.skip(f"drawing needs a GPU: nox -s gpu_smoke -- --variant {run.loaded.variant}")
     settings = run.target.png_settings
     image = run.target.image.id
-    with running_worker(client(), image, gpu, settings=settings, keep=keep) as worker:
+    volumes = cached_volumes(run.loaded)
+    with running_worker(
+        client(), image, gpu, settings=settings, volumes=volumes, keep=keep
+    ) as worker:
         run.worker = worker
         yield worker
         run.log = worker.log

@@ -166,6 +166,7 @@ def running_worker(
     gpu: str,
     *,
     settings: Mapping[str, Any] | None = None,
+    volumes: Mapping[str, Mapping[str, str]] | None = None,
     keep: bool = False,
 ) -> Iterator[WorkerContainer]:
     """Run an image as a pod does, with its port on loopback.
@@ -175,6 +176,7 @@ def running_worker(
         image_id: the image.
         gpu: index, UUID or `all`; empty for none.
         settings: options of the WebUI over those of the image.
+        volumes: mounts, as the Docker SDK takes them.
         keep: leave the container to the user.
     """
     with run_container(
@@ -182,6 +184,7 @@ def running_worker(
         image_id,
         keep=keep,
         environment={"WEBUI_SETTINGS": json.dumps(settings)} if settings else {},
+        volumes=volumes or {},
         ports={PORT: ("127.0.0.1", None)},
         device_requests=device_requests(gpu),
     ) as container:

@@ -17,12 +17,16 @@ from scripts.common.secrets import read_token
 LIST: Final = Path("/opt/worker/volume-models.json")
 """Path of the list in the image; absent when every model is baked in."""
 
+CACHED_LIST: Final = Path("/opt/worker/cached-models.json")
+"""Path of the list of models that the platform is to cache: what each `hub:…` must be."""
+
 
 def as_json(models: Mapping[str, ArtifactSpec]) -> str:
     """Return the list as the image carries it; the same models make the same bytes.
 
     Args:
-        models: what is expected at each absolute path in the container; always with SHA-256.
+        models: what is expected at each absolute path in the container, or of each `hub:…`; always
+            with SHA-256.
     """
     specs = {path: asdict(spec) for path, spec in models.items()}
     return json.dumps(specs, indent=2, sort_keys=True) + "\n"

@@ -24,8 +24,8 @@ from scripts.common.fetch.hub_record import HubReference
 from scripts.common.fetch.spec import ArtifactSpec
 from scripts.common.files import write_atomically
 from scripts.container.log import log
-from scripts.container.paths import choose_hub_folder
-from scripts.container.settings import Settings, find_hub_reference
+from scripts.container.paths import choose_hub_folder, find_hub_reference
+from scripts.container.settings import Settings
 
 _RECORD: Final = "hub-checkpoint.json"  # in WORKER_DIR: what was verified in this container
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")

@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any, Final
 
 from scripts.container.log import log
-from scripts.container.settings import Settings, find_hub_reference
+from scripts.container.paths import find_hub_reference
+from scripts.container.settings import Settings
 from scripts.container.webui.extensions.extension_faults import ExtensionFault, ExtensionFaults
 from scripts.container.webui.extensions.extension_set import ExtensionSet
 from scripts.container.webui.extensions.prepare_extensions import prepare_extensions

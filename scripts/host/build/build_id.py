@@ -46,7 +46,10 @@ def compute_build_id(inputs: "BuildInputs") -> str:
             (each.extension.model_dump(mode="json"), each.commit) for each in inputs.extensions
         ],
         "smoke": make_expectations(inputs).model_dump(mode="json"),
-        "models": [_identify(each) for each in (*inputs.artifacts, *inputs.volume_artifacts)],
+        "models": [
+            _identify(each)
+            for each in (*inputs.artifacts, *inputs.volume_artifacts, *inputs.cached_artifacts)
+        ],
         "files": dict(_hash_files(inputs.root, (*COPIED, *LOCKS, arguments["REQUIREMENTS"]))),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -90,6 +90,7 @@ class BuildInputs(LoadedConfig):
         extensions: extensions of the WebUI, in the config's order.
         artifacts: model files baked into the image, in the config's order.
         volume_artifacts: model files that the worker downloads to its volume.
+        cached_artifacts: model files that the platform caches for the worker.
         arguments: build arguments of the Dockerfile that config and lock decide.
         unpinned: inputs that may change between two builds, one phrase each.
         tags: immutable references, `repository:tag`.
@@ -105,6 +106,7 @@ class BuildInputs(LoadedConfig):
     extensions: tuple[ResolvedExtension, ...]
     artifacts: tuple[Artifact, ...]
     volume_artifacts: tuple[Artifact, ...]
+    cached_artifacts: tuple[Artifact, ...]
     arguments: Mapping[str, str]
     unpinned: tuple[str, ...]
     tags: tuple[str, ...]
@@ -169,6 +171,7 @@ def resolve(loaded: LoadedConfig) -> BuildInputs:
         extensions=extensions,
         artifacts=tuple(each for each in artifacts if each.model.placement == "image"),
         volume_artifacts=tuple(each for each in artifacts if each.model.placement == "volume"),
+        cached_artifacts=tuple(each for each in artifacts if each.model.placement == "cache"),
         arguments=arguments,
         unpinned=_unpinned((download, runtime), sources, extensions, artifacts),
         tags=references(config.image.tags),
@@ -234,9 +237,10 @@ def _source_arguments(sources: Sequence[ResolvedSource]) -> dict[str, str]:
 
 
 def _model_arguments(artifacts: Sequence[Artifact]) -> dict[str, str]:
-    """Return the checkpoint's name, and the arguments of stage `download`.
+    """Return the checkpoint's name and path, and the arguments of stage `download`.
 
-    Other models reach the image by the context `models`.
+    A checkpoint that the platform caches has a path, `hub:…`, but nothing to download. Other models
+    reach the image by the context `models`.
     """
     start = next((each.model for each in artifacts if each.model.target == CHECKPOINT_PATH), None)
     if start is None:
@@ -245,9 +249,11 @@ def _model_arguments(artifacts: Sequence[Artifact]) -> dict[str, str]:
             location="models",
             hint=f"give the checkpoint to load at start `path: {CHECKPOINT_PATH}`",
         )
-    arguments = {"CHECKPOINT_NAME": start.location.name}
+    arguments = {"CHECKPOINT_NAME": start.location.name, "MODEL_PATH": CHECKPOINT_PATH}
     for artifact in artifacts:
-        if not artifact.repo:
+        if artifact.model.placement == "cache":
+            arguments["MODEL_PATH"] = str(artifact.reference)
+        if not artifact.repo or artifact.model.placement == "cache":
             continue
         if artifact.model.layout == "hub-cache" and "VOCABULARY_REPO" not in arguments:
             arguments |= {

@@ -75,7 +75,7 @@ def build_image(inputs: BuildInputs, options: BuildOptions) -> BuildReport:
                 limit = inputs.config.store.concurrency
                 settings = PrefetchOptions(inputs.root, hub, limit, display=display)
                 files = prefetch(inputs.artifacts, store, settings, stored)
-            context = staged_context(store, files, inputs.volume_artifacts)
+            context = staged_context(store, files, inputs.volume_artifacts, inputs.cached_artifacts)
             contexts[MODELS] = stack.enter_context(context)
         started = time.monotonic()
         image_id, progress = run_buildx(inputs, options, contexts, outputs)
@@ -141,6 +141,12 @@ def _check(inputs: BuildInputs, options: BuildOptions, *, has_downloads: bool) -
         warn(f"{message} - run: invoke pin")
     if problem := find_lock_problem(inputs):
         raise UserError(problem, location="build.requirements", code="packages-unlocked")
+    if has_downloads and inputs.cached_artifacts:
+        raise UserError(
+            "the Dockerfile alone does not list what the cached checkpoint must be",
+            location="--no-prefetch",
+            hint="build without --no-prefetch",
+        )
     if has_downloads and "MODEL_REPO" not in inputs.arguments:
         raise UserError(
             f"the download stage fetches from the Hub only, not the model at {CHECKPOINT_PATH}",

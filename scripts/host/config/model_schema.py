@@ -69,6 +69,11 @@ class HubSource(Section):
         return self
 
     @property
+    def owner(self) -> str:
+        """Owner of the repository; empty for an old one without."""
+        return self.hub.rpartition("/")[0]
+
+    @property
     def id(self) -> str:
         """The repository, without a revision."""
         return f"hub:{self.hub}"
@@ -122,8 +127,8 @@ class Model(Section):
     """File; with a kind optional or relative to its folder; with hub-cache the cache's folder."""
     layout: Literal["file", "hub-cache"] = "file"
     """One file at `path`, or the Hub's cache layout below it."""
-    placement: model_place.Placement = "image"
-    """Baked into the image, or fetched by the worker at start."""
+    placement: model_place.Placement | Literal["cache"] = "image"
+    """Baked into the image, or fetched by the worker at start; cache: only if it is not cached."""
     sha256: Sha256 | None = None
     """Expected SHA-256."""
     size: int | None = Field(default=None, ge=1)
@@ -143,10 +148,15 @@ class Model(Section):
         return (addresses.file_name(self.source.url) or PurePosixPath(self.path or "").name,)
 
     @property
+    def _base(self) -> model_place.Placement:
+        """Where its path counts from; a cached model has the path of a baked one."""
+        return "volume" if self.placement == "volume" else "image"
+
+    @property
     def location(self) -> model_place.Location:
         """Its place in the container, and its name in the WebUI."""
         kind, family, path = self.kind, self.family or "", self.path or ""
-        found = model_place.locate(kind, family, path, self.files[0], self.placement)
+        found = model_place.locate(kind, family, path, self.files[0], self._base)
         if found.path != model_place.CHECKPOINT_PATH:
             return found
         file = PurePosixPath(self.files[0])
@@ -205,6 +215,18 @@ class Model(Section):
         return self
 
     @model_validator(mode="after")
+    def _cached_by_the_platform(self) -> Model:
+        if self.placement != "cache":
+            return self
+        is_hub_file = isinstance(self.source, HubSource) and self.source.file and self.source.owner
+        if not is_hub_file or self.target != model_place.CHECKPOINT_PATH or self.webui_name:
+            raise ValueError(
+                "`placement: cache` is for a `file` of owner/repo on the Hub with"
+                f" `path: {model_place.CHECKPOINT_PATH}`, without `webui_name`"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _named_in_the_webui(self) -> Model:
         if self.webui_name is None:
             return self
@@ -226,5 +248,5 @@ class Model(Section):
         if self.layout == "hub-cache" or (self.kind == "other" and self.path is None):
             needed = "no kind" if self.layout == "hub-cache" else "a path"
             raise ValueError(f"kind {self.kind}, layout {self.layout}: expected {needed}")
-        model_place.check_kind(self.kind, self.family or "", self.location, self.placement)
+        model_place.check_kind(self.kind, self.family or "", self.location, self._base)
         return self

@@ -87,7 +87,7 @@ def plan_requests(
     for repo in (*repositories, *(each.repo for each in inputs.extensions)):
         url = source_url(mirrors.github, repo)
         planned.append(Request("github", f"{url}/info/refs?service=git-upload-pack"))
-    for artifact in (*inputs.artifacts, *inputs.volume_artifacts):
+    for artifact in (*inputs.artifacts, *inputs.volume_artifacts, *inputs.cached_artifacts):
         if artifact.repo:
             url = f"{mirrors.huggingface}/api/models/{artifact.repo}"
             planned.append(Request("huggingface", url, _LOCKED))

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.hashing import layer_time, sha256_of
 from scripts.common.fetch.spec import ArtifactSpec, VerifiedFile
-from scripts.common.fetch.volume_models import LIST, as_json
+from scripts.common.fetch.volume_models import CACHED_LIST, LIST, as_json
 from scripts.common.files import shared_lock
 from scripts.host.config.model_place import CHECKPOINT_PATH
 from scripts.host.models.artifacts import Artifact
@@ -24,7 +24,10 @@ from scripts.host.models.store import CONTEXT_PREFIX, Store, place
 
 @contextmanager
 def staged_context(
-    store: Store, files: Mapping[Artifact, VerifiedFile], volume: Iterable[Artifact] = ()
+    store: Store,
+    files: Mapping[Artifact, VerifiedFile],
+    volume: Iterable[Artifact] = (),
+    cached: Iterable[Artifact] = (),
 ) -> Iterator[Path]:
     """Lay out files of the store as the image will have them, until the block ends.
 
@@ -32,22 +35,27 @@ def staged_context(
         store: the store; the folder is made inside it, where links cost no space.
         files: result of `prefetch`.
         volume: files that the worker downloads at its first start; the context lists them.
+        cached: files that the platform caches, likewise.
 
     Raises:
-        UserError: a volume model is not pinned, or a Hub revision is not known.
+        UserError: a model of these lists is not pinned, or a Hub revision is not known.
     """
     parent = store.root if os.access(store.root, os.W_OK) else None  # elsewhere links become copies
     folder = Path(tempfile.mkdtemp(prefix=CONTEXT_PREFIX, dir=parent))
     try:
         with shared_lock(folder):
-            _stage(folder, files, _volume_specs(volume))
+            specs = {str(each.image_path): each.spec for each in _require_pinned(volume)}
+            references = {str(each.reference): each.spec for each in _require_pinned(cached)}
+            _stage(folder, files, {LIST: specs, CACHED_LIST: references})
             yield folder
     finally:
         shutil.rmtree(folder)
 
 
 def _stage(
-    folder: Path, files: Mapping[Artifact, VerifiedFile], volume: Mapping[str, ArtifactSpec]
+    folder: Path,
+    files: Mapping[Artifact, VerifiedFile],
+    lists: Mapping[Path, Mapping[str, ArtifactSpec]],
 ) -> None:
     (folder / "extra").mkdir()
     for artifact, file in files.items():
@@ -60,23 +68,24 @@ def _stage(
             # transformers 4.30 from trying to convert the cache at every start.
             _write(_in_context(folder, cache / "refs" / "main"), artifact.revision)
             _write(_in_context(folder, cache.parent / "version.txt"), "1")
-    if volume:
-        _write(_in_context(folder, PurePosixPath(LIST)), as_json(volume))
+    for path, specs in lists.items():
+        if specs:
+            _write(_in_context(folder, PurePosixPath(path)), as_json(specs))
     for each, _, _ in os.walk(folder, topdown=False):
         Path(each).chmod(0o755)
         os.utime(each, (0, 0))
 
 
-def _volume_specs(volume: Iterable[Artifact]) -> dict[str, ArtifactSpec]:
-    """Return the expected file at each path; a worker must not trust on first use."""
-    for artifact in volume:
+def _require_pinned(artifacts: Iterable[Artifact]) -> Iterator[Artifact]:
+    """Yield files that a worker gets by itself; it must not trust on first use."""
+    for artifact in artifacts:
         if not artifact.is_pinned:
             raise UserError(
-                f"the volume model {artifact.model.name} is not pinned",
+                f"the {artifact.model.placement} model {artifact.model.name} is not pinned",
                 location="config.lock.yaml",
                 hint="run: invoke pin",
             )
-    return {str(artifact.image_path): artifact.spec for artifact in volume}
+        yield artifact
 
 
 def _in_context(folder: Path, path: PurePosixPath) -> Path:
