@@ -515,6 +515,7 @@ def test_the_webuis_refusal_of_a_script_lists_what_there_is(
     error = run_job({"input": {"prompt": "x", **job}}, context)["error"]
     assert f"input.{field}" in error
     assert f"there are: {listed}" in error
+    assert "extension" in error
     assert "[name-unknown]" in error
 
 

@@ -130,7 +130,8 @@ def explain_unknown_script(
     names = tuple(row["name"] for row in rows if of_tab.items() <= row.items())
     shown = Names(frozenset(names), names)
     message = shown.describe_missing(f"input.{field}", "script", found[1])
-    return UserError(message, code="name-unknown")
+    hint = "name one that is there; config.yaml or the volume can add the extension of another"
+    return UserError(message, hint=hint, code="name-unknown")
 
 
 def _plot(body: Body, axes: list[plot_axes.Axis], restorer: object) -> ScriptNames:
