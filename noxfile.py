@@ -77,6 +77,14 @@ def api_smoke(session: nox.Session) -> None:
     session.run(*SMOKE, *session.posargs)
 
 
+@nox.session(venv_backend="none", tags=["smoke"])
+def endpoint_smoke(session: nox.Session) -> None:
+    """Test a RunPod endpoint by jobs: `-- --endpoint ID`; the key is in RUNPOD_API_KEY."""
+    if not any(option.startswith("--endpoint") for option in session.posargs):
+        session.error("which endpoint? nox -s endpoint_smoke -- --endpoint ID")
+    session.run(*SMOKE, *session.posargs)
+
+
 @nox.session(venv_backend="none")
 def bench(session: nox.Session) -> None:
     """Compare with the baseline; `-- NAME…` chooses, by default all. Takes the whole machine."""

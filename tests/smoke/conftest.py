@@ -28,6 +28,7 @@ from scripts.host.inspect.structure import Structure, model_paths, read_structur
 from scripts.host.models.artifacts import image_artifacts
 from tests.smoke.cached_models import cached_volumes
 from tests.smoke.container_under_test import WorkerContainer, running_worker
+from tests.smoke.endpoint_under_test import EndpointClient
 from tests.smoke.image_facts import ask_image
 from tests.smoke.recording import (
     RUN,
@@ -38,10 +39,10 @@ from tests.smoke.recording import (
     pytest_runtest_makereport,  # noqa: F401 - a hook
     pytest_sessionfinish,  # noqa: F401 - a hook
 )
-from tests.smoke.target import select_address, select_image
+from tests.smoke.target import select_address, select_endpoint, select_image
 
 HERE = Path(__file__).parent
-ORDER = ("image", "start", "gpu", "serving", "models", "extensions", "end")
+ORDER = ("endpoint", "image", "start", "gpu", "serving", "models", "extensions", "end")
 API_TIMEOUT = 15.0  # seconds until the API of a ready worker must answer
 
 T = TypeVar("T")
@@ -52,6 +53,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     group.addoption("--image", default="", help="image to test; this checkout's by default")
     group.addoption("--variant", default="", help="a name under `variants`; the image's own")
     group.addoption("--url", default="", help="test a running worker; its login in API_AUTH")
+    group.addoption("--endpoint", default="", help="ID of a RunPod endpoint; key: RUNPOD_API_KEY")
     group.addoption("--gpu", default="", help="GPU index, or all; starts the image with it")
     group.addoption("--allow-no-gpu", action="store_true", help="skip where no GPU is available")
     group.addoption("--keep", action="store_true", help="leave the container running")
@@ -66,7 +68,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if options.collectonly:
         return
     try:
-        if options.url:
+        if options.endpoint:
+            target = select_endpoint(options.endpoint, options.variant)
+        elif options.url:
             target = select_address(options.url, options.variant)
         else:
             target = select_image(client(), options.image, options.variant, options.gpu)
@@ -97,6 +101,17 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         whole=whole,
     )
     background.shutdown(wait=False)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the checks of an endpoint where none is tested, and the others' where one is."""
+    name = collection_path.stem
+    if name == "test_endpoint":
+        return True if not config.option.endpoint else None
+    by_jobs = ("test_serving",)
+    if config.option.endpoint and name.startswith("test_") and name not in by_jobs:
+        return True
+    return None
 
 
 def _selects_all(config: pytest.Config) -> bool:
@@ -176,20 +191,26 @@ def ready(readiness: Prerequisite[WorkerContainer]) -> WorkerContainer:
 def api(pytestconfig: pytest.Config, run: Run) -> Prerequisite[ApiSubject]:
     """The worker's API, which is connected to when the first check asks for it."""
     url, expected = pytestconfig.getoption("--url"), run.target.expectations
-    gpu = pytestconfig.getoption("--gpu") or url
+    queue = run.target.queue
+    gpu = pytestconfig.getoption("--gpu") or url or queue
 
     def keep(name: str, image: Png) -> None:
         file = f"smoke-{run.target.subject.variant}-{name}.png"
         (run.folder / file).write_bytes(image.data)
         run.images.append(file)
 
-    def connect() -> ApiSubject:
+    def connect_client() -> WebuiClient:
+        if queue:
+            return EndpointClient(queue=queue)
         address = url or (run.worker.url if run.worker else "")
         auth = os.environ.get("API_AUTH", "") if url else ""
         connected = WebuiClient(address, auth, use_proxies=bool(url))
         wait_for_api(connected, (url and pytestconfig.getoption("--timeout")) or API_TIMEOUT)
+        return connected
+
+    def connect() -> ApiSubject:
         return ApiSubject(
-            connected,
+            connect_client(),
             image_size=expected.image_size,
             steps=expected.steps,
             release=expected.release,

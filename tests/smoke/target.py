@@ -15,6 +15,7 @@ from scripts.host.build.image_labels import BUILD_ID_LABEL, VARIANT_LABEL
 from scripts.host.build.inputs import resolve
 from scripts.host.build.smoke_expectations import make_expectations
 from scripts.host.config.load import DEFAULT_VARIANT, LoadedConfig, load
+from scripts.host.deploy.job_queue import JobQueue
 from scripts.host.engine.client import get_image
 from tests.smoke.container_under_test import require_gpu
 
@@ -31,12 +32,14 @@ class Target:
     Args:
         loaded: config that says what is expected of it.
         subject: its record in the report.
-        image: object of the Docker SDK; None for an address.
+        image: object of the Docker SDK; None for an address or an endpoint.
+        queue: of an endpoint; None for an image or an address.
     """
 
     loaded: LoadedConfig
     subject: SubjectRecord
     image: Any = None
+    queue: JobQueue | None = None
 
     @cached_property
     def expectations(self) -> Expectations:
@@ -64,6 +67,18 @@ def select_address(url: str, variant: str) -> Target:
     """Select a running worker."""
     subject = SubjectRecord(image=url, image_id="", variant="url")
     return Target(load(variant or DEFAULT_VARIANT), subject)
+
+
+def select_endpoint(endpoint: str, variant: str) -> Target:
+    """Select a serverless endpoint of RunPod.
+
+    Raises:
+        UserError: there is no such variant, or no key in the environment.
+    """
+    loaded = load(variant or DEFAULT_VARIANT)
+    queue = JobQueue.from_environment(endpoint, str(loaded.ca_bundle or ""))
+    subject = SubjectRecord(image=f"endpoint {endpoint}", image_id="", variant="endpoint")
+    return Target(loaded, subject, queue=queue)
 
 
 def select_image(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ class Platform:
         self._results: dict[str, Any] = {}
         self._changed = threading.Condition()
         self._count = 0
+        self.times: dict[str, dict[str, float]] = defaultdict(dict)
+        self.cancelled: set[str] = set()
 
     def environment(self) -> dict[str, str]:
         """Variables that RunPod sets in a serverless worker."""
@@ -46,6 +49,7 @@ class Platform:
         """Queue a job with this `input`, and fields beside it; return its id."""
         self._count += 1
         name = name or f"job-{self._count}"
+        self.times[name]["sent"] = time.monotonic()
         self._jobs.put({"id": name, "input": given, **beside})
         return name
 
@@ -56,16 +60,22 @@ class Platform:
                 raise AssertionError(f"no result for {name} within {timeout:g} s")
             return self._results[name]
 
+    def find(self, name: str) -> Any:
+        """Return a job's result; None while there is none."""
+        return self._results.get(name)
+
     def do(self, given: Any, timeout: float = 60.0) -> Any:
         """Queue a job and wait for its result."""
         return self.result(self.send(given), timeout)
 
     def take(self) -> dict[str, Any] | None:
-        """Return the next job, None after POLL seconds without one."""
+        """Return the next job, None after POLL seconds without one or for a cancelled one."""
         try:
-            return self._jobs.get(timeout=POLL)
+            job = self._jobs.get(timeout=POLL)
         except Empty:
             return None
+        self.times[job["id"]]["taken"] = time.monotonic()
+        return None if job["id"] in self.cancelled else job
 
     def store(self, name: str, sent: dict[str, Any]) -> None:
         """Keep a result or a report of progress."""
@@ -73,6 +83,7 @@ class Platform:
             if sent.get("status") == "IN_PROGRESS":
                 self.progress[name].append(sent["output"])
             else:
+                self.times[name]["done"] = time.monotonic()
                 self._results[name] = sent
             self._changed.notify_all()
 

@@ -127,10 +127,14 @@ class Problem(Exception):  # noqa: N818 - an object of RFC 9457
 
 
 class Account:
-    """Endpoints of an account, by id; `answers` holds what the next requests get instead."""
+    """Endpoints of an account, by id, and the workers of each.
+
+    `answers` holds what the next requests get instead.
+    """
 
     def __init__(self) -> None:
         self.endpoints: dict[str, dict[str, Any]] = {}
+        self.workers: list[dict[str, Any]] = []
         self.requests: list[tuple[str, str, Any]] = []
         self.answers: list[tuple[int, dict[str, str], Any]] = []
 
@@ -156,10 +160,23 @@ class Account:
             if endpoint is None:
                 raise Problem(404, "endpoint not found")
             if method == "GET":
-                return 200, _OF_ENDPOINT[found[2]](endpoint)
+                return 200, self.show(endpoint, found[2])
             if method == "PATCH" and not found[2]:
                 return 200, self.update(endpoint, body)
         raise Problem(405 if path.startswith("/v2/") else 404, f"{method} {path}")
+
+    def show(self, endpoint: dict[str, Any], part: str | None) -> dict[str, Any]:
+        """Return an endpoint, its workers or its releases."""
+        if not part:
+            return endpoint
+        if part == "/releases":
+            counts = {"workersOnLatest": len(self.workers), "workersTotal": len(self.workers)}
+            rollout = {"inProgress": False, "percentOnLatest": 100, **counts}
+            return {"rollout": rollout, "releases": []}
+        states = ("running", "idle", "initializing", "throttled", "unhealthy")
+        found = [each["status"].lower() for each in self.workers]
+        summary = {"total": len(found), **{state: found.count(state) for state in states}}
+        return {"workers": self.workers, "summary": summary}
 
     def create(self, body: Any) -> dict[str, Any]:
         """Create an endpoint."""
@@ -224,27 +241,6 @@ def _check_scaling(endpoint: dict[str, Any]) -> None:
 def _card(name: str, pool: str | None, price: float | None) -> dict[str, Any]:
     prices = {"secure": 0.4, "community": 0.3, **({"serverless": price} if price else {})}
     return {"id": name, "name": name, "pool": pool, "manufacturer": "NVIDIA", "price": prices}
-
-
-_OF_ENDPOINT: dict[str | None, Any] = {
-    None: lambda endpoint: endpoint,
-    "/workers": lambda _: {
-        "workers": [],
-        "summary": {
-            **dict.fromkeys(("running", "idle", "initializing", "throttled", "unhealthy"), 0),
-            "total": 0,
-        },
-    },
-    "/releases": lambda _: {
-        "rollout": {
-            "inProgress": False,
-            "workersOnLatest": 0,
-            "workersTotal": 0,
-            "percentOnLatest": 0,
-        },
-        "releases": [],
-    },
-}
 
 
 @contextmanager

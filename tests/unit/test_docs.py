@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -174,23 +175,34 @@ def test_every_job_is_valid(page: Path) -> None:
 
 
 class Txt2img(Quiet):
-    """Answer a valid txt2img request with one image."""
+    """Answer a valid txt2img request with one image, as the WebUI or as RunPod's queue."""
 
     def do_POST(self) -> None:  # noqa: N802 - http.server's own name
-        request = request_for(json.loads(self.drain()))
-        assert self.path == request.path
+        given = json.loads(self.drain())
+        is_job = self.path == "/v2/ENDPOINT/runsync"
+        request = request_for(given["input"] if is_job else given)
+        assert is_job or self.path == request.path
+        assert not is_job or self.headers["Authorization"] == "Bearer key"
         assert not request.warnings
         body = {"images": [base64.b64encode(b"image").decode()]}
-        self.answer(200, json.dumps(body).encode())
+        self.answer(200, json.dumps({"output": body} if is_job else body).encode())
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/tutorial.md"])
-def test_the_documented_request_writes_an_image(name: str, tmp_path: Path) -> None:
-    [request] = [text for _, text in fenced(ROOT / name, "sh") if text.startswith("curl")]
-    with running(Server(("127.0.0.1", 0), Txt2img)) as server:
-        script = request.replace("http://127.0.0.1:3000", server.url)
-        subprocess.run(["bash", "-ec", script], cwd=tmp_path, check=True, timeout=60)
-    assert (tmp_path / "lighthouse.png").read_bytes() == b"image"
+@pytest.mark.parametrize(
+    ("name", "count"), [("README.md", 1), ("docs/tutorial.md", 2), ("docs/how-to/deploy.md", 1)]
+)
+def test_the_documented_requests_write_an_image(name: str, count: int, tmp_path: Path) -> None:
+    requests = [text for _, text in fenced(ROOT / name, "sh") if text.startswith("curl")]
+    assert len(requests) == count
+    for request in requests:
+        with running(Server(("127.0.0.1", 0), Txt2img)) as server:
+            script = re.sub(r"http://127.0.0.1:3000|https://api.runpod.ai", server.url, request)
+            environment = {**os.environ, "RUNPOD_API_KEY": "key"}
+            command = ["bash", "-ec", script]
+            subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=60)
+        image = tmp_path / "lighthouse.png"
+        assert image.read_bytes() == b"image"
+        image.unlink()
 
 
 def test_the_readme_fits_a_few_screens() -> None:

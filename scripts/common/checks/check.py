@@ -37,7 +37,7 @@ class CheckResult:
         evidence: the facts that the outcome rests on, or why the check was skipped.
         code: entry of the diagnostics table that explains it; empty when all is well.
         seconds: duration, where it is of interest.
-        group: of a smoke check: image, start, gpu, serving, models, extensions or end.
+        group: of a smoke check: image, start, gpu, serving, models, extensions, end or endpoint.
         excerpt: lines of a log, or the output of a command that failed, that show the failure.
     """
 

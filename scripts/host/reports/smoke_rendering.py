@@ -16,6 +16,7 @@ from scripts.host.console import painted
 
 _COLOURS: Final = {"passed": "32", "failed": "31", "warned": "33"}
 _GROUPS: Final = {
+    "endpoint": "The endpoint's queue",
     "image": "The image itself",
     "start": "The container's start",
     "gpu": "The GPU",
