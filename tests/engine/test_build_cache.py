@@ -17,6 +17,7 @@ import yaml
 from scripts.host.engine.client import client as connect
 from tests.support.buildkit import buildkit
 from tests.support.engine import copy_image, engine
+from tests.support.registry import read_manifest
 from tests.support.running import copy_of_the_checkout, invoke
 
 
@@ -121,6 +122,35 @@ def test_a_remote_buildkit_loads_into_the_local_engine(
     finally:
         client.images.remove(tag, force=True)
         client.close()
+
+
+@pytest.mark.slow
+def test_new_layers_are_compressed_as_configured_and_pushed_so(
+    second_engine: str,
+    image_config: Path,
+    build: Build,
+    registry: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    base: str = yaml.safe_load(image_config.read_text())["base"]["download"]
+    copy_image(base, second_engine)
+    monkeypatch.setenv("DOCKER_HOST", second_engine)
+    below = f"{registry}/compressed"
+    tags = {"base": base, "image": f"{below}:image"}
+    built = build("-D", "push.compression=zstd", "--tag", tags["image"])
+    client = connect()
+    client.images.get(base).tag(below, "base")
+    for tag in tags:
+        client.images.push(below, tag)
+    pushed = client.images.get_registry_data(tags["image"]).id
+    client.close()
+    assert pushed == built["image_id"]
+    layers = {tag: read_manifest(registry, "compressed", tag)["layers"] for tag in tags}
+    count = len(layers["base"])
+    assert [each["digest"] for each in layers["image"][:count]] == [
+        each["digest"] for each in layers["base"]
+    ]
+    assert {each["mediaType"].rpartition("+")[2] for each in layers["image"][count:]} == {"zstd"}
 
 
 def test_an_unsupported_cache_export_is_left_out_with_a_warning(image_config: Path) -> None:

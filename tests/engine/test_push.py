@@ -21,9 +21,9 @@ import pytest
 from scripts.common.diagnostics.error import UserError
 from scripts.host.build.inputs import BuildInputs, resolve
 from scripts.host.config.load import ROOT, load
-from scripts.host.engine.client import client
-from scripts.host.registry.push import push
-from tests.support.registry import PASSWORD, USER, Registry, layers_of, registry
+from scripts.host.engine.client import client, probe
+from scripts.host.registry.push import push, require_image
+from tests.support.registry import MANIFESTS, PASSWORD, USER, Registry, layers_of, registry
 from tests.support.running import build_image, error_line, invoke
 from tests.support.smoke_reports import write_report
 from tests.support.wire import wire
@@ -31,10 +31,6 @@ from tests.support.wire import wire
 pytestmark = pytest.mark.engine
 
 AT_ONCE = (0.0, 0.0)
-MANIFESTS = (  # Docker's own, and what an engine with the containerd image store pushes
-    "application/vnd.docker.distribution.manifest.v2+json, "
-    "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json"
-)
 
 
 @pytest.fixture(autouse=True)
@@ -151,11 +147,15 @@ def work(tmp_path: Path, engine: Any) -> Iterator[Work]:
             engine.images.remove(image.id, force=True)
 
 
-def test_push_sends_every_tag_and_records_the_digest(work: Work, open_registry: Registry) -> None:
+def test_push_sends_every_tag_and_records_the_digest(
+    work: Work, open_registry: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
     inputs = work.inputs(open_registry.address)
     image_id = work.build(inputs)
     further = f"{open_registry.address}/{work.repository}:further"
     push(inputs, [further])
+    compresses_anew = "compresses each layer with gzip while it is pushed"
+    assert (compresses_anew in capsys.readouterr().err) is not probe().containerd_store
     there = held(open_registry, work.repository)
     assert set(there) == {"one", "two", "latest", "further"}
     [digest] = set(there.values())
@@ -235,6 +235,16 @@ def test_immutable_tag_of_another_image_stops_the_push(work: Work, open_registry
     with pytest.raises(UserError, match="taken by another image"):
         push(inputs)
     assert held(open_registry, work.repository) == before
+
+
+def test_pushed_image_is_compared_with_the_tested_one(work: Work, open_registry: Registry) -> None:
+    inputs = work.inputs(open_registry.address)
+    image_id = work.build(inputs)
+    [first, *_] = push(inputs, untested=True).references
+    require_image(image_id, first.reference, first.digest)
+    another = work.build(inputs)
+    with pytest.raises(UserError, match=f"not the tested {another}"):
+        require_image(another, first.reference, first.digest)
 
 
 def test_same_image_pushed_from_another_machine_is_not_sent_again(

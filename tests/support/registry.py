@@ -17,6 +17,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 from urllib.response import addinfourl
 
@@ -28,7 +29,11 @@ USER = "builder"
 PASSWORD = "open sesame"  # noqa: S105 - of a registry that lives as long as a test
 # perl -e 'print crypt("open sesame", q($2y$05$Vh5GkR0mWq3PzJt8XbN1Ee))'
 _HTPASSWD = f"{USER}:$2y$05$Vh5GkR0mWq3PzJt8XbN1EeVMRmBGlelxPquaisSbm2xm3LMyl1QE.\n"
-_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+# Docker's own, and what an engine with containerd's image store pushes.
+MANIFESTS = (
+    "application/vnd.docker.distribution.manifest.v2+json, "
+    "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json"
+)
 
 
 class Registry:
@@ -79,11 +84,6 @@ class Registry:
                 return set()
             raise
 
-    def digest(self, repository: str, tag: str) -> str:
-        """Return the digest of the manifest that a tag points to."""
-        with self._ask("HEAD", f"{repository}/manifests/{tag}") as answer:
-            return str(answer.headers["Docker-Content-Digest"])
-
     def wait_for(self, text: str, *, seconds: float = 30) -> str:
         """Wait for a line in its log and return it.
 
@@ -124,7 +124,7 @@ class Registry:
     @contextmanager
     def _ask(self, method: str, path: str) -> Iterator[addinfourl]:
         request = urllib.request.Request(f"{self.url}/v2/{path}", method=method)
-        request.add_header("Accept", _MANIFEST)
+        request.add_header("Accept", MANIFESTS)
         if self.locked:
             login = b64encode(f"{USER}:{PASSWORD}".encode()).decode()
             request.add_header("Authorization", f"Basic {login}")
@@ -134,11 +134,20 @@ class Registry:
 
 def layers_of(address: str, repository: str, tag: str) -> dict[str, int]:
     """Return the layers of an image in an open registry: stored bytes by digest."""
+    manifest = read_manifest(address, repository, tag)
+    return {layer["digest"]: layer["size"] for layer in manifest["layers"]}
+
+
+def read_manifest(address: str, repository: str, tag: str) -> dict[str, Any]:
+    """Return the manifest of an image in an open registry; of an index, its first, the image's."""
     request = urllib.request.Request(
-        f"http://{address}/v2/{repository}/manifests/{tag}", headers={"Accept": _MANIFEST}
+        f"http://{address}/v2/{repository}/manifests/{tag}", headers={"Accept": MANIFESTS}
     )
     with urllib.request.urlopen(request, timeout=30) as answer:
-        return {layer["digest"]: layer["size"] for layer in json.load(answer)["layers"]}
+        manifest: dict[str, Any] = json.load(answer)
+    if "manifests" in manifest:
+        return read_manifest(address, repository, manifest["manifests"][0]["digest"])
+    return manifest
 
 
 def _settings(root: Path, port: int, *, locked: bool) -> Path:

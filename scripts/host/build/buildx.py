@@ -36,6 +36,8 @@ A prebuild's empty models replace this stage and not `models`: the builder keeps
 named context for the next build, and empty ones would make it receive the real models again.
 """
 
+# Weights, most of an image, shrink at no level; "On the wire" in docs/explanation/measurements.md.
+_LEVELS = {"gzip": 1, "zstd": 3}
 _HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 _SHOWN_LOG_LINES = 12
 
@@ -92,6 +94,10 @@ def _secrets(contexts: Mapping[str, Path]) -> dict[str, str]:
 def output_options(inputs: BuildInputs, options: BuildOptions, engine: Engine) -> list[str]:
     """Return the options that load and tag the image, and export cache and provenance.
 
+    The first is the one that loads it. Where containerd keeps the images, BuildKit compresses new
+    layers for its store, and a push sends them as they are; those of the base stay as they were
+    pulled (https://docs.docker.com/build/exporters/). Docker's own store keeps none compressed.
+
     The `docker` driver without the containerd image store can export neither cache nor provenance
     (https://docs.docker.com/build/builders/drivers/docker/): then a warning is printed.
 
@@ -99,7 +105,8 @@ def output_options(inputs: BuildInputs, options: BuildOptions, engine: Engine) -
         UserError: there is no such builder.
     """
     exports, provenance = inputs.config.build.cache.to, []
-    if builder_driver(options.builder or inputs.config.build.builder) == "docker":
+    driver = builder_driver(options.builder or inputs.config.build.builder)
+    if driver == "docker":
         if engine.containerd_store:
             provenance = ["--provenance=mode=max"]
         else:
@@ -107,8 +114,16 @@ def output_options(inputs: BuildInputs, options: BuildOptions, engine: Engine) -
     if exports != inputs.config.build.cache.to:
         warn("build.cache.to is left out: this builder cannot export it; see build.builder")
     tags = options.tags + (inputs.references if options.target == FINAL_STAGE else ())
+    load = "--load"
+    if engine.containerd_store:
+        compression = inputs.config.push.compression
+        kind = "image" if driver == "docker" else "docker"
+        load = (
+            f"--output=type={kind},oci-mediatypes=true"
+            f",compression={compression},compression-level={_LEVELS[compression]}"
+        )
     return [
-        "--load",
+        load,
         *(f"--tag={tag}" for tag in tags),
         *(f"--cache-to={value}" for value in exports),
         *provenance,

@@ -81,7 +81,7 @@ def build_image(inputs: BuildInputs, options: BuildOptions) -> BuildReport:
         image_id, progress = run_buildx(inputs, options, contexts, outputs)
         seconds = time.monotonic() - started
         if options.verify:
-            _verify(inputs, options, contexts, image_id)
+            _verify(inputs, options, contexts, outputs[0], image_id)
     image = client().images.get(image_id)
     steps = step_records(progress, prebuilt)
     report = BuildReport(
@@ -103,7 +103,11 @@ def build_image(inputs: BuildInputs, options: BuildOptions) -> BuildReport:
 
 
 def _verify(
-    inputs: BuildInputs, options: BuildOptions, contexts: Mapping[str, Path], image_id: str
+    inputs: BuildInputs,
+    options: BuildOptions,
+    contexts: Mapping[str, Path],
+    load: str,
+    image_id: str,
 ) -> None:
     """Build again without cache, compare, and remove what that made.
 
@@ -112,7 +116,7 @@ def _verify(
     """
     note("building again without cache, to compare")
     engine = client()
-    again_id, _ = run_buildx(inputs, replace(options, no_cache=True), contexts, ["--load"])
+    again_id, _ = run_buildx(inputs, replace(options, no_cache=True), contexts, [load])
     try:
         images = engine.images.get(image_id), engine.images.get(again_id)
         if difference := find_difference(engine, *images):

@@ -217,6 +217,13 @@ class Smoke(Section):
         return self
 
 
+class Push(Section):
+    """How the image is sent to a registry."""
+
+    compression: Literal["gzip", "zstd"] = "gzip"
+    """Of the layers over the base, where the engine keeps images in containerd's store."""
+
+
 class Ci(Section):
     """The machines that CI runs on."""
 
@@ -244,6 +251,7 @@ class Config(Section):
     build: Build
     smoke: Smoke = Field(default_factory=Smoke)
     deploy: Deploy = Field(default_factory=Deploy)
+    push: Push = Field(default_factory=Push)
     ci: Ci = Field(default_factory=Ci)
     variants: dict[Name, dict[str, Any]]
     """Named overrides of any key above; one variant is one image."""

@@ -1,8 +1,9 @@
 """Stream an image's layers from the engine and read them as trees.
 
-With the overlay2 driver a container that is never started mounts the layers' folders, and the
-engine sends them one by one: only those above the base. Other engines send the whole image
-(`docker save`, in Docker's or OCI's layout), from which the base's layers are left out.
+Where layers are folders of an overlay file system, a container that is never started mounts them,
+and the engine sends them one by one: only those above the base, and nothing is decompressed. Other
+engines send the whole image (`docker save`, in Docker's or OCI's layout), from which the base's
+layers are left out.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import os
+import re
 import tarfile
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -24,7 +27,7 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.units import size
 from scripts.host.console import Throttle, note
 from scripts.host.engine.client import docker_errors
-from scripts.host.engine.containers import run_container
+from scripts.host.engine.containers import container_output, run_container
 from scripts.host.inspect.layer_tree import (
     READ_ERRORS,
     UNREADABLE,
@@ -44,6 +47,8 @@ _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _END: Final = bytes(1024)  # a tar ends with two blocks of zeros
 _MOUNTS: Final = "/.layers"
+# proc(5), /proc/pid/mountinfo: the fifth field is where it is mounted.
+_ROOT_MOUNT: Final = re.compile(r"^(?:\S+ ){4}/ .* - overlay .*\blowerdir=([^,\s]+)", re.MULTILINE)
 
 
 class ExportProgress:
@@ -106,7 +111,7 @@ def export_trees(client: docker.DockerClient, image: Image, count: int) -> list[
     """
     diff_ids = image.attrs["RootFS"].get("Layers") or []
     with docker_errors(image.id, message=UNREADABLE, hint=UNREADABLE_HINT):
-        folders = _overlay2_folders(client, image)
+        folders = _layer_folders(client, image, len(diff_ids))
         if folders:
             return _read_mounted(client, image, folders[len(folders) - count :])
         split = len(diff_ids) - count
@@ -146,14 +151,26 @@ def read_saved_trees(
     return [trees[diff_id] for diff_id in diff_ids]
 
 
-def _overlay2_folders(client: docker.DockerClient, image: Image) -> list[str]:
-    """Return the layers' folders, lowest first; none where they cannot be mounted."""
+def _layer_folders(client: docker.DockerClient, image: Image, count: int) -> list[str]:
+    """Return the layers' folders, lowest first; none where they cannot be mounted.
+
+    Docker's own store says where they are. Of containerd's, a container knows what it is mounted
+    from (https://docs.kernel.org/filesystems/overlayfs.html): its own layer for `/etc/hosts` and
+    the like, then the image's, topmost first.
+    """
     driver = image.attrs.get("GraphDriver") or {}
-    desktop = client.info().get("OperatingSystem") == "Docker Desktop"  # mounts its host's folders
-    if driver.get("Name") != "overlay2" or desktop:
+    if client.info().get("OperatingSystem") == "Docker Desktop":  # mounts its host's folders
         return []
-    lower = driver["Data"].get("LowerDir", "")
-    return [*reversed(lower.split(":") if lower else []), driver["Data"]["UpperDir"]]
+    if driver.get("Name") == "overlay2":
+        lower = driver["Data"].get("LowerDir", "")
+        return [*reversed(lower.split(":") if lower else []), driver["Data"]["UpperDir"]]
+    try:
+        mounts = container_output(client, image.id, ["cat", "/proc/self/mountinfo"], user="root")
+    except docker.errors.DockerException:  # an image without programs
+        return []
+    found = _ROOT_MOUNT.search(mounts)
+    folders = found[1].split(":")[:0:-1] if found else []
+    return folders if len(folders) == count and all(map(os.path.isabs, folders)) else []
 
 
 def _read_mounted(
@@ -201,7 +218,7 @@ def _open_layer(blob: IO[bytes]) -> ChunkStream | None:
     if head.startswith(_ZSTD):
         raise UserError(
             "a layer is compressed with zstd, which cannot be read here",
-            hint="build it with compression=gzip, or inspect it on an engine with overlay2",
+            hint="build it with push.compression: gzip, or inspect it on a Linux engine",
         )
     if head.startswith(_GZIP):
         return ChunkStream(iter(partial(gzip.GzipFile(fileobj=buffered).read, CHUNK), b""))

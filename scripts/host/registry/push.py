@@ -15,7 +15,7 @@ from scripts.common.records import Record
 from scripts.host.build.image_labels import BUILD_ID_LABEL
 from scripts.host.build.inputs import BuildInputs, check_reference
 from scripts.host.console import note, warn
-from scripts.host.engine.client import client, docker_errors, get_image
+from scripts.host.engine.client import client, docker_errors, get_image, probe
 from scripts.host.registry.registry_api import LOST, classify, read_digest, read_image_id
 from scripts.host.registry.upload_progress import UploadProgress, show_uploads
 
@@ -78,7 +78,8 @@ def push(
 
     Raises:
         UserError: further references of a candidate, no such image, not tested, an immutable tag
-            is taken, the registry refuses or does not answer, or its digest is not the one sent.
+            is taken, the registry refuses or does not answer, its digest is not the one sent, or is
+            that of another image.
     """
     if candidate and further:
         raise UserError(
@@ -91,6 +92,11 @@ def push(
         raise untested
     immutable = inputs.tags[:1] if candidate else inputs.tags
     references = immutable if candidate else (*inputs.references, *map(check_reference, further))
+    if not probe().containerd_store:
+        note(
+            "Docker's own image store compresses each layer with gzip while it is pushed, whatever"
+            " push.compression is; containerd's is faster: docs/how-to/push.md"
+        )
     pusher = _Pusher(engine, image, _retrying(pauses), plain)
     present = {reference: pusher.find(reference) for reference in immutable}
     for reference in references:
@@ -159,6 +165,35 @@ def _read_report(inputs: BuildInputs) -> SmokeReport:
     return SmokeReport.model_validate_json(path.read_text(encoding="utf-8"))
 
 
+def require_image(image_id: str, reference: str, digest: str) -> None:
+    """Compare what a registry has with the image that was tested, whatever compresses its layers.
+
+    Args:
+        image_id: of the tested image: the digest of its config, or of its manifest where containerd
+            keeps the images.
+        reference: that was pushed.
+        digest: of the manifest that the registry has under it.
+
+    Raises:
+        UserError: it is another image.
+    """
+    if digest == image_id:
+        return
+    found = read_image_id(_by_digest(reference, digest))
+    if found is None:
+        warn(f"{reference}: buildx cannot read its manifest, to compare it with the tested image")
+    elif found != image_id:
+        raise UserError(
+            f"the registry has the image {found}, not the tested {image_id}",
+            location=reference,
+            hint="do not deploy it; build, test and push again",
+        )
+
+
+def _by_digest(reference: str, digest: str) -> str:
+    return f"{reference.rpartition(':')[0]}@{digest}"
+
+
 @dataclass(frozen=True)
 class _Pusher:
     """Pushes one image.
@@ -198,7 +233,7 @@ class _Pusher:
 
     def _is_this_image(self, reference: str, found: str) -> bool:
         known = {digest.rpartition("@")[2] for digest in self.image.attrs.get("RepoDigests") or []}
-        at = f"{reference.rpartition(':')[0]}@{found}"
+        at = _by_digest(reference, found)
         return found in known | {self.image.id} or read_image_id(at) == self.image.id
 
     def push(self, reference: str, present: str | None) -> PushedReference:
@@ -215,6 +250,7 @@ class _Pusher:
                 location=reference,
                 hint="find out who else pushes there, then run `invoke push` again",
             )
+        require_image(self.image.id, reference, sent)
         return PushedReference(reference=reference, digest=sent, was_there=False)
 
     def _send(self, reference: str) -> str:
