@@ -240,7 +240,7 @@ def test_immutable_tag_of_another_image_stops_the_push(work: Work, open_registry
 def test_pushed_image_is_compared_with_the_tested_one(work: Work, open_registry: Registry) -> None:
     inputs = work.inputs(open_registry.address)
     image_id = work.build(inputs)
-    [first, *_] = push(inputs, untested=True).references
+    [first, *_] = push(inputs, candidate=True).references
     require_image(image_id, first.reference, first.digest)
     another = work.build(inputs)
     with pytest.raises(UserError, match=f"not the tested {another}"):
