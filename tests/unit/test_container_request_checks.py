@@ -618,6 +618,7 @@ def test_a_damaged_file_is_refused_before_upstream_takes_its_model_apart(
     assert "not-safetensors" not in str(run_job(job, context))
 
 
+SDXL = {**CHECKPOINT, "conditioner.embedders.1.model.ln_final.weight": (1,)}
 RUNS_CODE = torch_zip({"a": Global("os", "system", ("true",))})
 WRONG_FILES = [
     ("loras", {"prompt": "<lora:bad:1>"}, safetensors(CHECKPOINT), "wrong-kind"),
@@ -648,6 +649,36 @@ def test_a_file_that_upstream_would_leave_out_is_refused_before_drawing(
     assert f"[{code}]" in error
     assert str(file) in error
     assert not {"txt2img", "extra-single-image"} & {*webui.paths()}
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "job", "warns"),
+    [
+        (CHECKPOINT, {}, False),
+        (SDXL, {}, True),
+        (CHECKPOINT, settings(sd_model_checkpoint="sub_anime"), False),
+        (SDXL, settings(sd_model_checkpoint="sub_anime"), True),
+        ({"a": (1,)}, {}, False),  # of an unknown base
+    ],
+)
+def test_a_lora_for_another_base_is_a_warning(
+    webui: WebUI,
+    context: JobContext,
+    tmp_path: Path,
+    checkpoint: dict[str, Any],
+    job: dict[str, Any],
+    warns: bool,
+) -> None:
+    lora, model = tmp_path / "one.safetensors", tmp_path / "anime.safetensors"
+    lora.write_bytes(safetensors(LORA))
+    model.write_bytes(safetensors(checkpoint))
+    webui.on("loras", [{"name": "one", "alias": "one", "path": str(lora)}])
+    webui.on("sd-models", [{**CHECKPOINTS[0], "filename": str(model)}])
+    webui.on("options", {"sd_model_checkpoint": CHECKPOINTS[0]["title"]})
+    result = run_job({"input": {"prompt": "<lora:one:1>", **job}}, context)
+    text = "the LoRA 'one' was made for SD1, and the checkpoint is SDXL"
+    assert (text in str(result.get("warnings"))) == warns
+    assert result["images"]
 
 
 def test_pickles_are_left_to_a_webui_that_loads_any(

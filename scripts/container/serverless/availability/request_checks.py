@@ -13,7 +13,10 @@ from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
 from scripts.container.serverless.availability.available import Available
-from scripts.container.serverless.availability.file_check import FileCheck
+from scripts.container.serverless.availability.file_check import (
+    FileCheck,
+    warn_of_other_bases,
+)
 from scripts.container.serverless.availability.name_checks import require_names
 from scripts.container.serverless.availability.overruled_options import warn_of_overruled_options
 from scripts.container.serverless.availability.prompt_networks import PromptNetwork, find_networks
@@ -98,13 +101,14 @@ class RequestChecks:
                 references.append(reference)
         require_names(self.available, references)
         self._require_weights(references)
-        self._require_usable_files(references)
+        self._files.require_usable(self.available, references)
         self._refuse_kept_failures(path, body)
         return [
             *script.warnings,
             *warn_of_no_effect(path, body),
             *warn_of_networks(networks),
             *self._warn_of_overruled_options(path, body, references),
+            *warn_of_other_bases(self.available, references),
         ]
 
     def check_answer(self, path: str, body: Body, findings: Iterable[Finding]) -> list[str]:
@@ -163,15 +167,6 @@ class RequestChecks:
             f"the embedding {name!r} in the prompt does not fit this model and did nothing"
             for name in skipped
         ]
-
-    def _require_usable_files(self, references: Iterable[Reference]) -> None:
-        for reference in references:
-            names = self.available.names(reference.kind)
-            file = names.find_file(reference.name) if names else ""
-            if file and (damage := self._files.find_damage(file, reference.kind)):
-                message = f"input.{reference.field}: {damage.message}"
-                hint = "replace the file, or name another one"
-                raise UserError(message, location=file, hint=hint, code=damage.code)
 
     def _refuse_kept_failures(self, path: str, body: Body) -> None:
         """Refuse a request that A1111 would answer with an image that it has kept from a failure.
