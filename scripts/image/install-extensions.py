@@ -121,6 +121,7 @@ def main(extensions: Path, webui: Path, lock: Path, models: Path, packages: list
                 failed += problems(expected, packages, overrides)
                 found += [f"extension {extension.name}: {line}" for line in failed]
     settle(extensions)
+    sys.stdout.flush()  # a failed build shows the end of both streams: the problems come last
     for line in dict.fromkeys(found):
         print(f"install-extensions: {line}", file=sys.stderr)
     return 1 if found else 0

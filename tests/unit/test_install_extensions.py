@@ -40,14 +40,17 @@ class Image:
         (folder / "install.py").write_text(installer)
         return folder
 
-    def install(self) -> subprocess.CompletedProcess[str]:
+    def install(self, stderr: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
         """Run the step."""
         script = ROOT / "scripts/image/install-extensions.py"
         paths = (self.extensions, A1111, self.lock, self.models)
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+        environment.pop("PYTHONUNBUFFERED", None)  # as in the build
         return subprocess.run(
             [sys.executable, str(script), *map(str, paths)],
-            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
-            capture_output=True,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
             text=True,
             check=False,
         )
@@ -107,6 +110,12 @@ def test_failing_installers_are_named_with_their_last_line(image: Image) -> None
     assert answer.returncode == 1
     assert "extension fails: install.py failed: no compiler was found - " in answer.stderr
     assert "before" in answer.stdout
+
+
+def test_problems_are_the_last_lines_of_a_failed_build(image: Image) -> None:
+    image.add("fails", "import sys\nprint('before')\nsys.exit('no compiler was found')")
+    lines = image.install(stderr=subprocess.STDOUT).stdout.splitlines()
+    assert lines[-1].startswith("install-extensions: extension fails: install.py failed: no comp")
 
 
 def test_installers_find_the_models_of_the_image(image: Image) -> None:
