@@ -92,6 +92,12 @@ class Settings:
         '{"CLIP_stop_at_last_layers": 2}',
         parse=parse_settings,
     )
+    webui_lazy_imports: str = _env(
+        "off",
+        "on runs the code of packages that serving does not need at their first use; off at the "
+        "start",
+        ("on", "off"),
+    )
     gpu_memory: str = _env(
         "auto",
         "auto gives --lowvram, --medvram or --medvram-sdxl to the WebUI where the GPU is small for "

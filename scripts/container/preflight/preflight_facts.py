@@ -22,6 +22,7 @@ from scripts.container.webui.checkpoint_memory import (
     estimate_gpu_memory,
     estimate_main_memory,
     estimate_resident_weights,
+    read_memory_limit,
     read_weights,
     saves_gpu_memory,
 )
@@ -34,10 +35,6 @@ from scripts.container.webui.webui_options import count_checkpoints_in_memory, r
 _DTYPE: Final = "float16"  # what the WebUI draws with by default
 _TIMEOUT: Final = 120.0  # seconds; a cold page cache makes the import of torch slow, not this slow
 _CHECK_TIMEOUT: Final = 20.0  # seconds in which as many of the volume's models are read as can be
-_MEMORY_LIMITS: Final = (
-    Path("/sys/fs/cgroup/memory.max"),
-    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-)
 
 
 @dataclass(frozen=True)
@@ -144,7 +141,7 @@ def gather_facts(settings: Settings) -> Facts:
             volume=str(settings.volume_dir),
             volume_there=paths.is_volume(settings.volume_dir),
             volume_error=_find_volume_error(settings),
-            memory=_read_memory_limit(),
+            memory=read_memory_limit(),
             memory_needed=estimate_main_memory(settings.accelerator, largest),
             memory_weights=estimate_resident_weights(settings.accelerator, largest),
             gpu_weights=first.mixed_size,
@@ -195,16 +192,6 @@ def _find_volume_error(settings: Settings) -> str:
     if not paths.is_volume(volume):
         return ""
     return paths.find_write_error(cache if cache.is_relative_to(volume) else volume)
-
-
-def _read_memory_limit() -> int:
-    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for path in _MEMORY_LIMITS:
-        try:
-            return min(int(path.read_text()), machine)
-        except (OSError, ValueError):
-            continue  # another version of cgroups, or "max"
-    return machine
 
 
 def _read_checkpoints(

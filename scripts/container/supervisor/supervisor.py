@@ -31,6 +31,7 @@ from scripts.container.supervisor.shutdown import (
 )
 from scripts.container.supervisor.state_recorder import StateRecorder
 from scripts.container.webui.preparation import PreparedWebui, prepare_webui
+from scripts.container.webui.read_ahead import start_reading
 from scripts.container.webui.readiness import monitor
 
 _LATE_REPORT: Final = 2.0  # seconds for the monitor, which knows more, to say why it is not ready
@@ -105,6 +106,7 @@ class Supervisor:
         self._set_phase("starting", reason="")
         self._guard.use(webui)
         self._start("webui")
+        start_reading(self._settings, webui.checkpoint)
         serve_findings(self._settings.worker_dir, lambda: self._processes["webui"].read_findings())
         if self._settings.preflight != "off":
             self._start("preflight")

@@ -8,6 +8,7 @@ single precision, with or without that flag.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -19,6 +20,11 @@ from scripts.common.diagnostics.error import UserError
 if TYPE_CHECKING:
     from scripts.common.fetch.model_content import Base, Shapes
 
+_MEMORY_LIMITS: Final = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+_MEMINFO: Final = Path("/proc/meminfo")
 _HALF: Final = 2  # bytes of a weight
 _SINGLE: Final = 4
 _CPU_MEMORY: Final = 1_250_000_000  # beside the weights; measured with SD 1.5, A1111 v1.9.3: 5.5 GB
@@ -138,3 +144,22 @@ def saves_gpu_memory(flags: Sequence[str], base: Base) -> bool:
         base: base model of the checkpoint; --medvram-sdxl acts on SDXL only.
     """
     return any(flag != "--medvram-sdxl" or base.startswith("SDXL") for flag in flags)
+
+
+def read_memory_limit() -> int:
+    """Return the main memory in bytes that this container may use, or that the machine has."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for path in _MEMORY_LIMITS:
+        try:
+            return min(int(path.read_text()), machine)
+        except (OSError, ValueError):
+            continue  # another version of cgroups, or "max"
+    return machine
+
+
+def read_available_memory() -> int:
+    """Return the main memory in bytes that is free for this container, page cache included."""
+    for line in _MEMINFO.read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return min(int(line.split()[1]) * 1024, read_memory_limit())
+    return read_memory_limit()

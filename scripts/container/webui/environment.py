@@ -40,6 +40,7 @@ def webui_environment(env: Mapping[str, str], settings: Settings) -> dict[str, s
         for name, value in env.items()
         if not (is_secret(name) or name.startswith("BUCKET_") or name == "PYTHONPATH")
     }
+    kept["WEBUI_LAZY_IMPORTS"] = settings.webui_lazy_imports
     # This code must not be importable in the WebUI, where `scripts` is another package.
     folders = env.get("PYTHONPATH", "").split(os.pathsep)
     if path := os.pathsep.join(folder for folder in folders if folder not in {"", *_OWN_PATHS}):

@@ -1,8 +1,9 @@
 """Run a script as `python SCRIPT` does, but without what slows down its start.
 
-Until it serves, no garbage is collected and inspect.stack() reads no source files. Beside it,
-write the heap statistics of tcmalloc to a file. Packages of extensions come last on the path, so
-that they replace nothing of the image.
+Until it serves, no garbage is collected and inspect.stack() reads no source files; where
+WEBUI_LAZY_IMPORTS is on, packages that it does not need to serve are imported at their first use
+(`lazy_imports`). Beside it, write the heap statistics of tcmalloc to a file. Packages of extensions
+come last on the path, so that they replace nothing of the image.
 
     python launcher.py HEAP_FILE HOST PORT SCRIPT [ARGUMENTS...]
 
@@ -22,6 +23,7 @@ import sys
 import threading
 import time
 import traceback
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -35,6 +37,7 @@ PROPERTIES = {
     "free": b"tcmalloc.pageheap_free_bytes",
 }
 
+LAZY_FINDER = "lazy_imports.lazy_finder"
 HEADLINE = "Traceback (most recent call last):"
 _EXIT = os._exit
 _STACK = inspect.stack
@@ -83,8 +86,10 @@ def stack_without_sources(context: int = 1) -> list[inspect.FrameInfo]:  # noqa:
     return found
 
 
-def restore_once_serving(host: str, port: int) -> None:
+def restore_once_serving(host: str, port: int, lazy_report: Path) -> None:
     """Switch the garbage collector and inspect.stack() back on when the port is open.
+
+    Then write, for the smoke tests, what the start made of the lazy packages.
 
     The WebUI's imports create a million objects that stay. Searching them for garbage again and
     again is two fifths of the time that the imports take; objects that exist when it serves are
@@ -101,6 +106,8 @@ def restore_once_serving(host: str, port: int) -> None:
     gc.freeze()
     gc.enable()
     inspect.stack = _STACK
+    if finder := sys.modules.get(LAZY_FINDER):
+        lazy_report.write_text(json.dumps(finder.report()), encoding="utf-8")
 
 
 def exit_with_traceback(status: int) -> NoReturn:
@@ -134,12 +141,17 @@ def main() -> None:
     """Become the script."""
     target, host, port, script = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
     sys.argv = sys.argv[4:]
+    if os.environ.get("WEBUI_LAZY_IMPORTS") == "on":
+        import_module(LAZY_FINDER).make_lazy()
     # Python put this file's folder there; the script expects its own.
     sys.path[0] = str(Path(script).resolve().parent)
     threading.Thread(target=write_heap, args=(target,), daemon=True).start()
     gc.disable()
     inspect.stack = stack_without_sources
-    threading.Thread(target=restore_once_serving, args=(host, port), daemon=True).start()
+    lazy_report = target.with_name("lazy-imports.json")
+    threading.Thread(
+        target=restore_once_serving, args=(host, port, lazy_report), daemon=True
+    ).start()
     run_script(script)
 
 

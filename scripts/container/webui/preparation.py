@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from scripts.container.log import log
@@ -25,11 +26,13 @@ class PreparedWebui:
     """All that starts the WebUI, and what it is then compared with.
 
     Args:
+        checkpoint: the one that is loaded at start.
         command: makes its command line; at a restart it looks for pickles again.
         options: the options of image and environment, with the values in its settings file.
         extensions: those in its data folder.
     """
 
+    checkpoint: Path = field(default=Path())
     command: Callable[[], list[str]] = list
     options: Mapping[str, Any] = field(default_factory=dict)
     extensions: ExtensionSet = field(default_factory=ExtensionSet)
@@ -86,4 +89,4 @@ def prepare_webui(
     tree = prepare_models(settings)
     model_flags = choose_model_flags(settings, tree.checkpoint)
     command = partial(webui_command, settings, tree, model_flags)
-    return PreparedWebui(command, options, extensions)
+    return PreparedWebui(tree.checkpoint, command, options, extensions)
