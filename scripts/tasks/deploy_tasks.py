@@ -6,12 +6,13 @@ from scripts.host.console import note, say
 from scripts.tasks import task
 
 if TYPE_CHECKING:
+    from scripts.host.build.inputs import BuildInputs
     from scripts.host.config.load import LoadedConfig
 
 
 @task()
 def up(
-    loaded: "LoadedConfig",
+    inputs: "BuildInputs",
     digest: Annotated[str, "image that was deployed or pushed before, as sha256:…"] = "",
     dry_run: Annotated[bool, "show what would change, and change nothing"] = False,
 ) -> None:
@@ -22,17 +23,17 @@ def up(
     from scripts.host.deploy import deploy
     from scripts.host.deploy.runpod_api import RunpodApi
 
-    api = RunpodApi.from_environment(str(loaded.ca_bundle or ""))
-    planned = deploy.plan(loaded, api, digest)
+    api = RunpodApi.from_environment(str(inputs.ca_bundle or ""))
+    planned = deploy.plan(inputs, api, digest)
     note(f"endpoint {planned.endpoint or '(new)'}")
     for change in planned.changes:
         say(change)
     if dry_run or (planned.endpoint and not planned.changes):
         note("nothing was changed" if dry_run else "nothing to change")
         return
-    record = deploy.apply(loaded, api, planned)
+    record = deploy.apply(inputs, api, planned)
     note(f"{'updated' if planned.endpoint else 'created'} {record.endpoint}")
-    for step in deploy.next_steps(loaded, record):
+    for step in deploy.next_steps(inputs, record):
         note(step)
 
 

@@ -70,9 +70,14 @@ LAYER_CHECKS = (
 
 @pytest.mark.parametrize("check", IMAGE_CHECKS, ids=str)
 def test_image(check: Check[ImageSubject], image_run: Run, examine: Callable[..., None]) -> None:
-    config = image_run.loaded.config
-    run = partial(output, image_run)
-    subject = ImageSubject(run, image_run.facts, config.build.accelerator, config.smoke.targets)
+    expected, config = image_run.target.expectations, image_run.loaded.config
+    subject = ImageSubject(
+        partial(output, image_run),
+        image_run.facts,
+        config.build.accelerator,
+        expected.targets,
+        expected.checkpoint,
+    )
     examine(check, subject)
 
 

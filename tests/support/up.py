@@ -119,6 +119,7 @@ def stand_ins(
                 "ca_bundle": str(images.ca_bundle()),
             },
             "build": {"network": "host"},  # where the loopback is this machine's
+            "variants": _without_blackwell(),
         }
         tree = merge(Layer(settings), over).tree
         config.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
@@ -144,6 +145,20 @@ def _registry(root: Path) -> Registry:
 def _configured() -> dict[str, Any]:
     config: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
     return config
+
+
+def _without_blackwell() -> dict[str, Any]:
+    """Return the GPU targets of each CUDA variant as the stand-in base has code for.
+
+    Its torch is that of the package index, which is built for CUDA 12.6 and ends with 9.0.
+    """
+    variants = _configured()["variants"]
+    cuda = [name for name, changes in variants.items() if not _draws_on_cpu(changes)]
+    return {name: {"smoke": {"targets": ["8.9"]}} for name in cuda}
+
+
+def _draws_on_cpu(changes: dict[str, Any]) -> bool:
+    return bool(changes.get("build", {}).get("accelerator") == "cpu")
 
 
 def _sources(commits: dict[str, str]) -> dict[str, dict[str, str]]:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from scripts.common.diagnostics.error import UserError
+from scripts.host.build.inputs import resolve
 from scripts.host.config.load import LoadedConfig, load
 from scripts.host.deploy import deploy
 from scripts.host.deploy.deployments import DeploymentRecord, record_file
@@ -296,10 +297,18 @@ def test_a_base_without_a_version_of_cuda_needs_one(
     assert planned.spec["gpu"]["minCudaVersion"] == "13.0"
 
 
-def test_a_cached_model_needs_a_step_in_the_console() -> None:
-    assert find_model_step({"MODEL_PATH": "/model.safetensors"}) == ""
-    step = find_model_step({"MODEL_PATH": "hub:me/models/a/b.safetensors@abc"})
+def test_a_cached_model_needs_a_step_in_the_console(
+    config: Callable[..., LoadedConfig],
+) -> None:
+    assert find_model_step("/model.safetensors") == ""
+    step = find_model_step("hub:me/models/a/b.safetensors@abc")
     assert "Model: https://huggingface.co/me/models:abc" in step
+    record = DeploymentRecord(endpoint="ep1", name="a")
+    steps = deploy.next_steps(resolve(config(variant="slim")), record)
+    assert "https://huggingface.co/XpucT/Deliberate" in steps[0]
+    steps = deploy.next_steps(resolve(config("deploy.secrets={HF_TOKEN: mine}")), record)
+    assert "mine" in steps[0]
+    assert steps[1:] == ["test it: nox -s endpoint_smoke -- --endpoint ep1"]
 
 
 def test_what_runpod_leaves_out_is_no_difference() -> None:

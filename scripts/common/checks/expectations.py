@@ -18,7 +18,7 @@ class Expectations(Record):
         image_size: edge of test images, pixels.
         steps: sampling steps of test images.
         models: baked into the image.
-        checkpoint: path of the one that is chosen at start.
+        checkpoint: path of the one that is chosen at start; empty where none is baked in.
     """
 
     variant: str = ""

@@ -24,21 +24,25 @@ class ImageSubject:
         facts: returns the image's facts.
         accelerator: cuda or cpu.
         targets: compute capabilities that torch must carry code for, such as 8.9.
+        checkpoint: path of the baked checkpoint; empty for an image without one.
     """
 
     run: Callable[..., str]
     facts: Callable[[], ImageFacts]
     accelerator: str
     targets: tuple[str, ...]
+    checkpoint: str
 
 
 @check("checkpoint is a complete safetensors file", "model-corrupt")
 def checkpoint_is_complete(subject: ImageSubject) -> Judgement:
     """Read the header, and compare it with the file's size."""
+    if not subject.checkpoint:
+        raise CheckSkipped("this image has no checkpoint: MODEL_PATH names one of the Hub")
     code = (
         "from scripts.common.fetch.file_format import check_safetensors\n"
         "from pathlib import Path\n"
-        "shapes, _, data = check_safetensors(Path('/model.safetensors'))\n"
+        f"shapes, _, data = check_safetensors(Path({subject.checkpoint!r}))\n"
         "print(len(shapes), data)"
     )
     tensors, data = subject.run(WORKER, "-c", code).split()

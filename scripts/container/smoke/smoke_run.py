@@ -76,7 +76,9 @@ class SmokeRun:
         started, clock = datetime.now(timezone.utc), time.monotonic()
         facts = _read_facts()
         settings, expected, accelerator = self.settings, self.expected, self.settings.accelerator
-        image = ImageSubject(run_command, lambda: facts, accelerator, expected.targets)
+        image = ImageSubject(
+            run_command, lambda: facts, accelerator, expected.targets, expected.checkpoint
+        )
         for check in IMAGE_CHECKS:
             self._examine(check, "image", lambda: image)
         options = {**settings.image_settings, **settings.webui_settings}

@@ -13,7 +13,8 @@ def make_expectations(loaded: LoadedConfig) -> Expectations:
     Raises:
         UserError: a pickle is not allowed, or config and lock disagree about a model.
     """
-    config = loaded.config
+    config, models = loaded.config, _list_baked_models(loaded)
+    has_checkpoint = any(model.path == CHECKPOINT_PATH for model in models)
     return Expectations(
         variant=loaded.variant,
         release=config.a1111.release,
@@ -22,8 +23,8 @@ def make_expectations(loaded: LoadedConfig) -> Expectations:
         stop_timeout=config.smoke.stop_timeout,
         image_size=config.smoke.image_size,
         steps=config.smoke.steps,
-        models=_list_baked_models(loaded),
-        checkpoint=CHECKPOINT_PATH,
+        models=models,
+        checkpoint=CHECKPOINT_PATH if has_checkpoint else "",
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from scripts.common.diagnostics.error import UserError
+from scripts.host.build.inputs import BuildInputs
 from scripts.host.config.load import LoadedConfig
 from scripts.host.deploy.deployments import (
     DeployableImage,
@@ -141,14 +142,14 @@ def describe_status(loaded: LoadedConfig, api: RunpodApi) -> list[str]:
     return lines + [f"jobs     {urls[name]}" for name in ("runSync", "run") if name in urls]
 
 
-def next_steps(loaded: LoadedConfig, record: DeploymentRecord) -> list[str]:
+def next_steps(inputs: BuildInputs, record: DeploymentRecord) -> list[str]:
     """Return what a person does after a deployment."""
-    deploy = loaded.config.deploy
+    deploy = inputs.config.deploy
     steps = []
     if names := sorted({*deploy.secrets.values()}):
         # RunPod's API lists no secrets, so a missing one shows only in the worker.
         steps.append(f"RunPod needs these secrets (console, Secrets): {', '.join(names)}")
-    if step := find_model_step(deploy.env):
+    if step := find_model_step(deploy.env.get("MODEL_PATH") or inputs.arguments["MODEL_PATH"]):
         steps.append(step)
     return [*steps, f"test it: nox -s endpoint_smoke -- --endpoint {record.endpoint}"]
 

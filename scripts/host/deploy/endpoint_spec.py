@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
+from scripts.common.fetch.hub_record import HubReference
 from scripts.host.config.load import LoadedConfig
 from scripts.host.deploy.gpu_pools import Pool
 from scripts.host.deploy.runpod_api import Json
@@ -140,16 +141,18 @@ def _show(name: str, value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def find_model_step(env: Mapping[str, str]) -> str:
-    """Return what a person has to do in the console for `MODEL_PATH=hub:…`; empty without it.
+def find_model_step(model_path: str) -> str:
+    """Return what a person has to do in the console for `MODEL_PATH=hub:…`; empty for a path.
 
     RunPod's REST API has no field for cached models.
     """
-    found = re.fullmatch(r"hub:([^/]+/[^/]+)/([^@]+)(?:@(\S+))?", env.get("MODEL_PATH", ""))
-    if not found:
+    try:
+        found = HubReference.parse(model_path)
+    except ValueError:  # the worker names a mistake
         return ""
-    repo, _, revision = found.groups()
-    address = f"https://huggingface.co/{repo}{f':{revision}' if revision else ''}"
+    address = f"https://huggingface.co/{found.repo}"
+    if found.revision:
+        address += f":{found.revision}"
     return (
         "MODEL_PATH names a cached model, which only RunPod's console can set: Serverless, the"
         f" endpoint, Manage, Edit Endpoint, Model: {address}"
