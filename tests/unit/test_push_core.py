@@ -7,11 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from scripts.host.build.inputs import BuildInputs, resolve
-from scripts.host.config.load import load
+from scripts.host.config.load import ROOT, load
 from scripts.host.registry.push import check_tested
-from scripts.host.registry.registry_api import LOST, classify
+from scripts.host.registry.refusals import LOST
+from scripts.host.registry.registry_api import classify
 from scripts.host.registry.upload_progress import UploadProgress
 from tests.support.smoke_reports import write_report
 
@@ -90,10 +92,22 @@ def test_missing_report_does_not_count_as_tested(inputs: BuildInputs) -> None:
         "unexpected status from POST request to https://host/v2/a/blobs/uploads/: 403 Forbidden",
     ],
 )
-def test_refused_credentials_are_final_and_hint_at_login(message: str) -> None:
+def test_refused_credentials_are_final(message: str) -> None:
     error = classify(message, "host:5000/me/worker:1")
     assert error.code == "registry-refused"
-    assert "docker login host:5000" in error.hint
+    assert "docker login host:5000" in error.hint or "write:packages" in error.hint
+
+
+REFUSALS = yaml.safe_load((ROOT / "tests/support/registry_refusals.yaml").read_text())
+
+
+@pytest.mark.parametrize("row", REFUSALS, ids=lambda row: row["text"][:40])
+def test_what_registries_say_has_its_code_and_hint(row: dict[str, str]) -> None:
+    error = classify(row["text"], "registry.example/me/app:one")
+    assert error.code == (row["code"] or "")
+    assert row["hint"] in error.hint
+    assert error.hint
+    assert row["text"] in error.message
 
 
 @pytest.mark.parametrize(
@@ -136,8 +150,6 @@ def test_lost_connections_and_overload_are_retried(message: str) -> None:
     "message",
     [
         "dial tcp: lookup host on 127.0.0.1:53: no such host",
-        "name unknown: The repository does not exist in the registry",
-        "tls: failed to verify certificate: x509: certificate signed by unknown authority",
         "open /var/lib/docker/tmp/layer: permission denied: no way",
     ],
 )

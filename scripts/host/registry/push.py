@@ -16,7 +16,8 @@ from scripts.host.build.image_labels import BUILD_ID_LABEL
 from scripts.host.build.inputs import BuildInputs, check_reference
 from scripts.host.console import note, warn
 from scripts.host.engine.client import client, docker_errors, get_image, probe
-from scripts.host.registry.registry_api import LOST, classify, read_digest, read_image_id
+from scripts.host.registry.refusals import LOST, REFUSED
+from scripts.host.registry.registry_api import classify, read_digest, read_image_id
 from scripts.host.registry.upload_progress import UploadProgress, show_uploads
 
 # Seconds before each further attempt. The engine itself retries a broken layer for about 50 s.
@@ -220,7 +221,7 @@ class _Pusher:
             found = self.retry(read_digest, self.client, reference)
         except UserError as error:
             # A registry may refuse to show what does not exist yet; the push itself will tell.
-            if error.code == "registry-refused":
+            if error.code == REFUSED:
                 return None
             raise
         if found is None or self._is_this_image(reference, found):
@@ -255,18 +256,33 @@ class _Pusher:
 
     def _send(self, reference: str) -> str:
         """Push once and return the digest that the engine sent."""
+        # A login that was renewed meanwhile, by another program or step, counts from now on.
+        self.client.api.reload_config()
         progress = UploadProgress()
         with docker_errors(reference), show_uploads(progress, plain=self.plain) as update:
             try:
                 for event in self.client.api.push(reference, stream=True, decode=True):
                     if "error" in event:
-                        raise classify(str(event["error"]), reference)
+                        raise self._explain(str(event["error"]), reference, progress)
                     progress.add(event)
                     update()
             except docker.errors.DockerException as error:
-                raise classify(error, reference) from None
+                raise self._explain(error, reference, progress) from None
         note(f"  {progress.line}")
         return progress.digest
+
+    def _explain(
+        self, error: Exception | str, reference: str, progress: UploadProgress
+    ) -> UserError:
+        """Classify an error; a refusal after bytes were taken is that of a token that expired.
+
+        The next attempt gets a new token, and sends no layer again that is there.
+        """
+        found = classify(error, reference)
+        if found.code == REFUSED and progress.has_sent:
+            message = f"the registry's token expired during the push: {found.message}"
+            return UserError(message, location=reference, hint=found.hint, code=LOST)
+        return found
 
 
 def _retrying(pauses: Sequence[float]) -> tenacity.Retrying:

@@ -4,30 +4,20 @@ Digests are asked through the engine: it has the credentials, proxies and certif
 """
 
 import json
-import re
+from collections.abc import Mapping
 from typing import Final
 
 import docker
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.diagnostics.table import diagnostics
 from scripts.common.run import run_program
 from scripts.host.engine.client import explanation
+from scripts.host.registry.refusals import LOST, REFUSED, find_refusal
 
-LOST: Final = "registry-lost"
-"""Code of a failure that another attempt may not meet."""
-
-# Errors of Go's net, net/http and http2 packages and of registries that another attempt may not
-# meet, by kind. The engine passes them on as text.
-_TRANSIENT: Final = re.compile(
-    r"\bEOF\b"
-    r"|connection (?:refused|reset|aborted|closed|lost|broken)|broken pipe"
-    r"|closed (?:idle |network |the )?connection|transport (?:was )?closed|GOAWAY|stream error"
-    r"|time(?:d )?-?out|deadline exceeded"
-    r"|no route to host|network is unreachable|server misbehaving|temporary failure"
-    r"|(?:status:?|:|HTTP) (?:429|5\d\d)\b|too ?many ?requests",
-    re.IGNORECASE,
-)
+_SAID: Final[Mapping[str, str]] = {
+    LOST: "the registry cannot be reached",
+    REFUSED: "the registry refuses",
+}
 
 
 def read_digest(client: docker.DockerClient, reference: str) -> str | None:
@@ -73,23 +63,9 @@ def classify(error: Exception | str, reference: str) -> UserError:
             hint=f"correct credsStore in Docker's config.json, or: docker login {host(reference)}",
         )
     message = " ".join(error.split()) if isinstance(error, str) else explanation(error)
-    refused = diagnostics()["registry-refused"]
-    if refused.search(message):
-        return UserError(
-            f"the registry refuses: {message}",
-            location=reference,
-            code=refused.code,
-            hint=f"log in: docker login {host(reference)}",
-        )
-    if _TRANSIENT.search(message):
-        return UserError(
-            f"the registry cannot be reached: {message}", location=reference, code=LOST
-        )
-    return UserError(
-        f"the registry did not accept it: {message}",
-        location=reference,
-        hint="check image.repository",
-    )
+    found = find_refusal(message, host(reference))
+    said = _SAID.get(found.code, "the registry did not accept it")
+    return UserError(f"{said}: {message}", location=reference, code=found.code, hint=found.hint)
 
 
 def host(reference: str) -> str:

@@ -51,6 +51,11 @@ class UploadProgress:
             layer.sent = layer.total = max(layer.total, layer.sent)
 
     @property
+    def has_sent(self) -> bool:
+        """Whether the registry took bytes of this push."""
+        return any(layer.sent for layer in self.layers.values())
+
+    @property
     def line(self) -> str:
         """One line with the number of layers and bytes sent."""
         layers = self.layers.values()
