@@ -8,10 +8,10 @@ and for three threads more in every one of its pools.
 
 import queue
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
+from scripts.common.active_time import active_time, wait_for
 from scripts.common.diagnostics.error import UserError
 
 Key = TypeVar("Key")
@@ -26,7 +26,7 @@ def run_concurrently(
     Args:
         work: functions by key.
         limit: number of threads.
-        timeout: seconds for all of it; None for no limit.
+        timeout: seconds of active time for all of it; None for no limit.
 
     Yields:
         Each key with its result, or the UserError it raised, in the order they finish. What has
@@ -51,15 +51,24 @@ def run_concurrently(
             except BaseException as error:  # raised where the results are read
                 done.put((key, error))
 
+    taken: list[tuple[Key, Result | BaseException]] = []
+
+    def take(seconds: float | None) -> bool:
+        try:
+            taken.append(done.get(timeout=seconds))
+        except queue.Empty:
+            return False
+        return True
+
     for _ in range(min(limit, len(work))):
         threading.Thread(target=run, daemon=True).start()
-    deadline = None if timeout is None else time.monotonic() + timeout
+    deadline = None if timeout is None else active_time() + timeout
     for _ in work:
-        try:
-            left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
-            key, result = done.get(timeout=left)
-        except queue.Empty:
+        if deadline is None:
+            take(None)
+        elif not wait_for(take, deadline):
             return
+        key, result = taken.pop()
         if isinstance(result, BaseException) and not isinstance(result, UserError):
             raise result
         yield key, result

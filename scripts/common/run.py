@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from scripts.common.active_time import TICK, active_time
 from scripts.common.diagnostics.error import UserError
 
 
@@ -24,7 +25,7 @@ def run_program(
 
     Args:
         argv: program, found on PATH, and its arguments.
-        timeout: seconds after which it is killed.
+        timeout: seconds of active time after which it is killed.
         cwd: folder to run it in.
         env: variables to set besides the environment's own.
         input: text for its standard input.
@@ -37,16 +38,17 @@ def run_program(
         UserError: the program is not installed, or did not finish in time.
     """
     try:
-        return subprocess.run(
+        process = subprocess.Popen(
             argv,
-            timeout=timeout,
             cwd=cwd,
             env={**os.environ, **env} if env else None,
-            input=input,
-            capture_output=True,
+            stdin=None if input is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
         )
+        with process:
+            return _finish(process, input, timeout)
     except FileNotFoundError:
         hint = missing_hint or f"install {argv[0]}"
         raise UserError(f"{argv[0]} is not installed", hint=hint, code=code) from None
@@ -57,6 +59,31 @@ def run_program(
             hint=timeout_hint,
             code=code,
         ) from None
+
+
+def _finish(
+    process: "subprocess.Popen[str]", input: str | None, timeout: float | None
+) -> subprocess.CompletedProcess[str]:
+    """Return what a program printed until its end; kill it where it does not come in time.
+
+    Raises:
+        subprocess.TimeoutExpired: it did not.
+    """
+    deadline = None if timeout is None else active_time() + timeout
+    try:
+        while True:
+            try:
+                output, errors = process.communicate(input, None if deadline is None else TICK)
+            except subprocess.TimeoutExpired:
+                input = None  # it was sent
+                if deadline is not None and active_time() >= deadline:
+                    raise
+            else:
+                status = process.returncode
+                return subprocess.CompletedProcess(process.args, status, output, errors)
+    except BaseException:
+        process.kill()
+        raise
 
 
 def last_line(process: subprocess.CompletedProcess[str]) -> str:

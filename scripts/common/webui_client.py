@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import base64
 import json
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from scripts.common.active_time import active_time, shut_at
+
 if TYPE_CHECKING:
     from http.client import HTTPConnection, HTTPResponse
-    from socket import socket
 
 MAX_BODY: Final = 2_000_000_000
 """Bytes of a body that are read. A longer one is cut off here and is no valid JSON."""
@@ -102,15 +102,23 @@ class WebuiClient:
         headers = {"Content-Type": "application/json", "User-Agent": "a1111-worker"}
         if self.auth:
             headers["Authorization"] = _basic(self.auth.partition(",")[0])
-        deadline = time.monotonic() + timeout
+        deadline = active_time() + timeout
         connection, target = self._connection(path, headers, timeout)
         try:
             connection.connect()
-            sock = connection.sock  # the response takes it over
             data = None if body is None else json.dumps(body)
-            connection.request(method, target, data, headers)
-            response = connection.getresponse()
-            return Response(response.status, _read_body(response, sock, deadline))
+            with shut_at(connection.sock, deadline) as alarm:
+                try:
+                    connection.request(method, target, data, headers)
+                    response = connection.getresponse()
+                    answer = Response(response.status, _read_body(response))
+                except (OSError, http.client.HTTPException):
+                    if alarm.is_due:
+                        raise TimeoutError("no whole answer in time") from None
+                    raise
+            if alarm.is_due:  # a body without a length ends with the connection
+                raise TimeoutError("the answer does not end")
+            return answer
         except http.client.HTTPException as error:
             raise ConnectionResetError(str(error) or repr(error)) from error
         finally:
@@ -174,19 +182,15 @@ def _find_proxy(address: SplitResult) -> SplitResult | None:
     return urlsplit(proxy if "://" in proxy else f"http://{proxy}")
 
 
-def _read_body(response: HTTPResponse, sock: socket, deadline: float) -> bytes:
-    """Read a whole body, also from a server that sends byte after byte without an end.
+def _read_body(response: HTTPResponse) -> bytes:
+    """Read a whole body.
 
     Raises:
-        OSError: it was incomplete at the deadline, or the connection broke.
+        OSError: the connection broke.
     """
     parts: list[bytes] = []
     left = MAX_BODY
     while left > 0 and not response.isclosed():  # Python 3.13 closes it with the last byte
-        seconds = deadline - time.monotonic()
-        if seconds <= 0:
-            raise TimeoutError("the answer does not end")
-        sock.settimeout(seconds)
         part = response.read1(min(left, _CHUNK))
         if not part:
             if response.length:

@@ -10,11 +10,13 @@ import os
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
+
+from scripts.common.active_time import wait_for
 
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 _PRCTL: Final = ctypes.CDLL(None).prctl  # looked up here: between fork and exec nothing may wait
@@ -32,7 +34,7 @@ def run_helper(
         env: its whole environment.
         cwd: its working folder.
         output: file for what it prints.
-        deadline: monotonic time at which it is killed.
+        deadline: active time at which it is killed.
 
     Returns:
         Its exit code; None where it was killed.
@@ -53,9 +55,7 @@ def run_helper(
         )
         _RUNNING.add(helper.pid)
     try:
-        return helper.wait(max(deadline - time.monotonic(), 0.0))
-    except subprocess.TimeoutExpired:
-        return None
+        return helper.returncode if wait_for(partial(_wait, helper), deadline) else None
     finally:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(helper.pid, signal.SIGKILL)
@@ -68,6 +68,13 @@ def known_helpers() -> Iterator[frozenset[int]]:
     """Yield the process ids of running helpers; none starts until the block ends."""
     with _LOCK:
         yield frozenset(_RUNNING)
+
+
+def _wait(helper: "subprocess.Popen[bytes]", seconds: float) -> bool:
+    """Return whether a program has ended within some seconds."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        helper.wait(seconds)
+    return helper.returncode is not None
 
 
 def die_with_parent() -> None:

@@ -5,12 +5,12 @@ Each folder is listed with one call, many at once, and no file is opened.
 
 import os
 import re
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from scripts.common.active_time import active_time
 from scripts.common.concurrently import run_concurrently
 
 LIMIT = 16
@@ -41,7 +41,7 @@ class Listing:
 def list_folders(folders: Sequence[Path], deadline: float) -> dict[Path, Listing]:
     """List folders at once; without those that have not answered before the deadline."""
     work = {folder: partial(list_folder, folder) for folder in folders}
-    left = max(deadline - time.monotonic(), 0.0)
+    left = max(deadline - active_time(), 0.0)
     results = run_concurrently(work, LIMIT, timeout=left)
     return {folder: listing for folder, listing in results if isinstance(listing, Listing)}
 

@@ -3,7 +3,6 @@
 Links to folders are followed, each folder once, so that a loop of links ends.
 """
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -11,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from stat import S_ISREG
 from typing import Final, Literal, get_args
 
+from scripts.common.active_time import active_time
 from scripts.common.concurrently import run_concurrently
 from scripts.common.models.folder_listing import (
     LIMIT,
@@ -123,7 +123,7 @@ def discover(bases: Sequence[ModelBase], own_links: frozenset[Path], timeout: fl
         own_links: links that the worker made itself, which are no models of their own.
         timeout: seconds after which a folder that has not answered is left out.
     """
-    deadline = time.monotonic() + timeout
+    deadline = active_time() + timeout
     work = {base: partial(_discover, base, own_links, deadline) for base in bases}
     # The margin lets each search report for itself what did not answer.
     results = dict(run_concurrently(work, len(work), timeout=timeout + 1.0))

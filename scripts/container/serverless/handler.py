@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from scripts.common.active_time import active_time
 from scripts.common.diagnostics.error import UserError
 from scripts.common.extensions.extension_manifest import read_extensions
 from scripts.common.webui_client import WebuiClient
@@ -203,9 +204,9 @@ def _wait_until_ready(settings: Settings, seconds: float) -> None:
     Raises:
         UserError: not within these seconds, or the worker ends (code `not-ready`).
     """
-    deadline = time.monotonic() + seconds
+    deadline = active_time() + seconds
     while (state := read_state(settings.worker_dir)).phase != "ready":
-        if time.monotonic() > deadline or (state.phase in _ENDED and state.supervisor):
+        if active_time() > deadline or (state.phase in _ENDED and state.supervisor):
             message = f"the WebUI is not ready: {state.reason or state.phase}"
             raise UserError(message, code="not-ready")
         time.sleep(_POLL)
@@ -223,8 +224,8 @@ def _replace_webui(settings: Settings) -> None:
     if state.supervisor != parent:
         return  # started by hand, without a supervisor
     os.kill(parent, signal.SIGUSR1)
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
+    deadline = active_time() + 5
+    while active_time() < deadline:
         current = read_state(settings.worker_dir)
         if current.phase != "ready" or current.restarts != state.restarts:
             return

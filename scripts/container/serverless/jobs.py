@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from scripts.common.active_time import active_time
 from scripts.common.diagnostics.error import UserError
 from scripts.container.log import log
 from scripts.container.serverless.answer.bucket import Upload
@@ -36,7 +37,7 @@ def run_job(job: Job, context: JobContext) -> JobResult:
         models = parse_job_models(given.own, policy)
         log("job-started", job=name, api=given.endpoint or DEFAULT)
         report = partial(context.report_progress, job) if context.report_progress else None
-        deadline = started_at + given.timeout
+        deadline = active_time() + given.timeout
         answer = ask_webui(given, context, deadline, output=output, models=models, report=report)
         result = deliver(
             _make_result(answer), job_id=name, delivery=answer.output.delivery, open_upload=upload

@@ -19,6 +19,7 @@ from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Final
 
+from scripts.common.active_time import active_time
 from scripts.common.diagnostics.error import UserError
 from scripts.common.units import size
 from scripts.container.log import log
@@ -159,7 +160,7 @@ class LoadBalancer:
 
     def _run(self, given: JobInput) -> tuple[int, dict[str, str], bytes]:
         """Have the WebUI answer a request; no error ends the worker."""
-        context, deadline = self._context, time.monotonic() + given.timeout
+        context, deadline = self._context, active_time() + given.timeout
         try:
             context.wait_until_ready(given.timeout)
             if missing := _find_no_route(given, context):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+from scripts.common.active_time import active_time
 from scripts.common.diagnostics.error import UserError
 from scripts.common.webui_client import PROGRESS, Response, WebuiClient
 from scripts.container.serverless.answer.job_output import (
@@ -76,7 +77,7 @@ def ask_webui(
     Args:
         given: route and fields.
         context: of the worker.
-        deadline: monotonic time at which the answer must be there.
+        deadline: active time at which the answer must be there.
         output: what is asked of the images.
         models: that the job names by address.
         report: receives progress.
@@ -84,13 +85,13 @@ def ask_webui(
     Raises:
         UserError: it cannot be done as asked for.
     """
-    context.wait_until_ready(deadline - time.monotonic())
+    context.wait_until_ready(deadline - active_time())
     request = make_request(given, context.facts.current(), context.policy)
     route, fields = request.route.path, request.fields
     refuse_unusable(request.name, fields, models)
     use_listed_name(route, fields, context.checks.available, context.own_checkpoint)
     warnings = [*request.warnings, *context.checks.check(route, fields)]
-    prepare_images(request.fields, fetch_image, deadline - time.monotonic())
+    prepare_images(request.fields, fetch_image, deadline - active_time())
     output = take_format(request.fields, output)
     run = partial(_draw, request, output, context, deadline, report, warnings)
     if not (models and context.models):
@@ -105,10 +106,10 @@ def ask_webui(
 
 def stop_drawing(client: WebuiClient) -> bool:
     """Interrupt the current image; return whether the WebUI is idle afterwards."""
-    deadline = time.monotonic() + _INTERRUPT_TIME
+    deadline = active_time() + _INTERRUPT_TIME
     try:
         client.request("POST", "/sdapi/v1/interrupt", timeout=_QUICK)
-        while time.monotonic() < deadline:
+        while active_time() < deadline:
             state = client.read(PROGRESS, timeout=_QUICK)["state"]
             if not state["job_count"]:
                 return True
@@ -196,7 +197,7 @@ def _check(content: Any, request: JobRequest) -> Any:  # noqa: ANN401 - any JSON
 
 
 def _send(request: JobRequest, context: JobContext, deadline: float) -> Response:
-    timeout = max(deadline - time.monotonic(), 0.1)
+    timeout = max(deadline - active_time(), 0.1)
     try:
         return context.client.request(
             request.route.method, request.path, request.body, timeout=timeout

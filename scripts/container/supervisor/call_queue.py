@@ -1,9 +1,10 @@
 """Run calls one at a time in one thread; other threads and signal handlers only put them there."""
 
-import threading
 from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
+
+from scripts.common.active_time import call_later
 
 
 class CallQueue:
@@ -17,10 +18,8 @@ class CallQueue:
         self._calls.put(partial(method, *arguments))
 
     def put_later(self, seconds: float, method: Callable[..., None], *arguments: object) -> None:
-        """Queue a call after some seconds."""
-        timer = threading.Timer(seconds, self.put, (method, *arguments))
-        timer.daemon = True
-        timer.start()
+        """Queue a call after some seconds of active time."""
+        call_later(seconds, partial(self.put, method, *arguments))
 
     def run_next(self) -> None:
         """Wait for the next call, and make it."""

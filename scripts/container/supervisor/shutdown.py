@@ -2,13 +2,13 @@
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import IntEnum
 from typing import Final
 
+from scripts.common.active_time import active_time, call_later, wait_for
 from scripts.container.log import log
 from scripts.container.settings import Settings
 from scripts.container.status import state
@@ -43,9 +43,7 @@ def end_stuck_start(seconds: float) -> Iterator[None]:
         log("gave-up", level="error", reason=reason, code="not-ready")
         os._exit(ExitCode.GAVE_UP)
 
-    timer = threading.Timer(seconds, give_up)
-    timer.daemon = True
-    timer.start()
+    timer = call_later(seconds, give_up)
     try:
         yield
     finally:
@@ -65,16 +63,16 @@ def let_jobs_end(
     Returns:
         The exit code; `CUT_OFF` where a stop was asked for and took too long.
     """
-    deadline = time.monotonic() + settings.stop_timeout
+    deadline = active_time() + settings.stop_timeout
     if handler := processes.get("handler"):
         handler.send_signal(signal.SIGTERM)
-        while not handler.ended.wait(_POLL) and time.monotonic() < deadline:
+        while not handler.ended.wait(_POLL) and active_time() < deadline:
             # An idle SDK may wait up to 90 s for an answer from RunPod before it ends.
             if not state.read_job_counts(settings.worker_dir).running:
                 break
     if webui := processes.get("webui"):
         webui.send_signal(signal.SIGTERM)
-        if not webui.ended.wait(max(deadline - time.monotonic(), 0.0)):
+        if not wait_for(webui.ended.wait, deadline):
             log("cut-off", level="warning", after=settings.stop_timeout)
             return ExitCode.CUT_OFF if exit_code == ExitCode.STOPPED else exit_code
     return exit_code

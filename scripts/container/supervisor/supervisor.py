@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
 
+from scripts.common.active_time import active_time
 from scripts.common.diagnostics.error import UserError
 from scripts.container.log import log, log_crash
 from scripts.container.settings import Settings
@@ -56,9 +57,9 @@ class Supervisor:
         }
         self._recorder = StateRecorder(settings.worker_dir, state.State(supervisor=os.getpid()))
         self._oom_kills = exit_reason.count_oom_kills()
-        self._ready_since = 0.0
-        self._has_served = False
-        self._ready_deadline = started_at + settings.ready_timeout
+        self._ready_since, self._has_served = 0.0, False
+        already = time.monotonic() - started_at
+        self._ready_deadline = active_time() + settings.ready_timeout - already
         self._guard = ExtensionGuard(settings, self._recorder, self._calls, self._refuse)
         self._needs_preflight = settings.preflight == "strict"
         self._exit_code: ExitCode | None = None
@@ -74,7 +75,7 @@ class Supervisor:
             self._set_phase("starting", pip_cache=self._env["PIP_CACHE_DIR"])
             if self._settings.is_load_balancer:
                 self._start("handler")  # it answers RunPod while the WebUI starts
-            seconds = self._ready_deadline - time.monotonic() + _LATE_REPORT
+            seconds = self._ready_deadline - active_time() + _LATE_REPORT
             self._calls.put_later(max(seconds, 0.0), self.on_ready_deadline)
             threading.Thread(target=self._prepare, name="preparation", daemon=True).start()
             while self._exit_code is None:
@@ -213,7 +214,7 @@ class Supervisor:
                 settings,
                 child.ended,
                 self._guard.webui.options,
-                time.monotonic() + settings.ready_timeout
+                active_time() + settings.ready_timeout
                 if self._has_served
                 else self._ready_deadline,
                 on_api_up=partial(self._calls.put, self.on_api_up, child),
@@ -250,7 +251,7 @@ class Supervisor:
         log(f"{child.name}-died", level="error", **reason.log_fields())
         policy, now = self._restart_policies[child.name], time.monotonic()
         pause = policy.next_pause(child.started_at, self._ready_since, now)
-        if not self._has_served and now >= self._ready_deadline:
+        if not self._has_served and active_time() >= self._ready_deadline:
             self._give_up_late(self._recorder.state.reason or reason.status)
             return
         if pause is None or reason.is_final:

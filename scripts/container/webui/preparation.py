@@ -1,12 +1,12 @@
 """Prepare what the WebUI finds at its start: models, extensions, options, and its command line."""
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from scripts.common.active_time import active_time
 from scripts.container.log import log
 from scripts.container.paths import find_hub_reference
 from scripts.container.settings import Settings
@@ -66,7 +66,7 @@ def prepare_webui(
     Args:
         settings: of the worker.
         env: environment that all processes share.
-        deadline: monotonic time at which the worker must be ready.
+        deadline: active time at which the worker must be ready.
         on_progress: called with what takes long.
 
     Raises:
@@ -83,7 +83,7 @@ def prepare_webui(
         from scripts.container.webui.hub_checkpoint import prepare_hub_checkpoint
 
         prepare_hub_checkpoint(settings, on_progress)
-    install_deadline = time.monotonic() + _INSTALL_SHARE * (deadline - time.monotonic())
+    install_deadline = active_time() + _INSTALL_SHARE * (deadline - active_time())
     extensions = prepare_extensions(settings, env, install_deadline, on_progress)
     options = apply_options(settings, extensions.left_out)
     tree = prepare_models(settings)

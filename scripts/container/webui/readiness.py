@@ -15,6 +15,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from scripts.common.active_time import active_time
 from scripts.common.diagnostics.error import UserError
 from scripts.common.webui_client import PROGRESS, WebuiClient
 from scripts.container.log import log
@@ -49,7 +50,7 @@ def monitor(
         settings: its address and all time limits.
         ended: set when the process has ended.
         options: that the WebUI should have, by name.
-        deadline: monotonic time at which every image of WARMUP must be there.
+        deadline: active time at which every image of WARMUP must be there.
         on_api_up: called when the API first answers; the model may be missing.
         on_warmed_up: called when every image of WARMUP was drawn.
         on_unhealthy: called with reason and code when it cannot draw, or answers no more.
@@ -91,7 +92,7 @@ def _is_alive(client: WebuiClient, timeout: float) -> bool:
 
 
 def _wait_for_port(client: WebuiClient, deadline: float, ended: threading.Event) -> None:
-    while time.monotonic() < deadline and not ended.wait(_POLL):
+    while active_time() < deadline and not ended.wait(_POLL):
         if _is_alive(client, _PAUSE):
             return
     raise UserError("the API did not answer in time", code="port-closed")
@@ -144,7 +145,7 @@ def _warm_up(client: WebuiClient, warmup: Warmup, deadline: float, ended: thread
     for tries_left in reversed(range(_TRIES)):
         try:
             started = time.monotonic()
-            timeout = max(deadline - started, 0.1)
+            timeout = max(deadline - active_time(), 0.1)
             image = draw(client, "/sdapi/v1/txt2img", fields, timeout=timeout).png
             judgement = judge_image(image, warmup.width, warmup.height)
             if judgement.outcome == "passed":
@@ -152,15 +153,15 @@ def _warm_up(client: WebuiClient, warmup: Warmup, deadline: float, ended: thread
                 return
             raise UserError(judgement.evidence, code=judgement.code)
         except UserError as error:
-            if not tries_left or ended.wait(_PAUSE) or time.monotonic() > deadline:
+            if not tries_left or ended.wait(_PAUSE) or active_time() > deadline:
                 raise UserError(f"image of {warmup}: {error.message}", code=error.code) from None
 
 
 def _wait_for_silence(client: WebuiClient, limit: float, ended: threading.Event) -> None:
     """Return after `limit` seconds without an answer, or when the process has ended."""
-    answered_at = time.monotonic()
-    while time.monotonic() - answered_at < limit:
+    answered_at = active_time()
+    while active_time() - answered_at < limit:
         if ended.wait(limit / _CHECKS):
             return
         if _is_alive(client, limit / _CHECKS):
-            answered_at = time.monotonic()
+            answered_at = active_time()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from scripts.common.active_time import active_time
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.partial import partial_path
 from scripts.common.fetch.spec import ArtifactSpec, RetryPolicy, VerifiedFile
@@ -73,7 +74,7 @@ class DownloadedModels:
         Args:
             spec: the model.
             key: that it is kept under.
-            deadline: monotonic time at which it must be there.
+            deadline: active time at which it must be there.
             on_progress: called while it is downloaded.
 
         Raises:
@@ -101,7 +102,7 @@ class DownloadedModels:
 
         def watch(state: str, done: int, total: int | None, _detail: str = "") -> None:
             nonlocal reserved
-            if time.monotonic() > deadline:
+            if active_time() > deadline:
                 message = f"{spec.name} did not arrive within the job's time"
                 hint = "send the job again: what arrived is kept and resumed"
                 raise UserError(message, hint=hint, code="job-timeout")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from scripts.common.active_time import active_time
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.spec import VerifiedFile, redact_url
 from scripts.common.models.kinds import Kind, data_path
@@ -88,7 +89,7 @@ def models_ready(
     Args:
         setup: what that needs.
         models: named by the job.
-        deadline: monotonic time at which they must be there.
+        deadline: active time at which they must be there.
         report: sends progress of the job.
 
     Raises:
@@ -228,7 +229,7 @@ def _request(client: WebuiClient, method: str, path: str, deadline: float) -> li
         UserError: it does not answer (code `webui-died`).
     """
     try:
-        found = client.read(path, method=method, timeout=max(deadline - time.monotonic(), 0.1))
+        found = client.read(path, method=method, timeout=max(deadline - active_time(), 0.1))
     except ValueError:
         found = None
     except OSError as error:

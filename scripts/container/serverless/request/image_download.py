@@ -1,9 +1,9 @@
 """Fetch an image from an address in a job: http(s), public hosts only, within size and time."""
 
 import threading
-import time
 from typing import Final
 
+from scripts.common.active_time import active_time
 from scripts.common.diagnostics.error import UserError
 
 MAX_IMAGE: Final = 32_000_000
@@ -30,7 +30,7 @@ def fetch_image(url: str, seconds: float) -> bytes:
 
     def fetch() -> None:
         try:
-            done.append(_read(url, time.monotonic() + seconds))
+            done.append(_read(url, active_time() + seconds))
         except Exception as error:
             done.append(error)
 
@@ -50,7 +50,7 @@ def _read(url: str, deadline: float) -> bytes:
     from scripts.common.fetch.http_errors import RetryableError
     from scripts.common.fetch.spec import RetryPolicy
 
-    stall = min(_STALL, max(deadline - time.monotonic(), 0.1))
+    stall = min(_STALL, max(deadline - active_time(), 0.1))
     policy = RetryPolicy(stall_timeout=stall, public_only=True)
     content = bytearray()
     try:
@@ -60,7 +60,7 @@ def _read(url: str, deadline: float) -> bytes:
                 content += part
                 if len(content) > MAX_IMAGE:
                     raise UserError(f"it is larger than {MAX_IMAGE // 10**6} MB")
-                if time.monotonic() > deadline:
+                if active_time() > deadline:
                     raise UserError(_LATE)
         finally:
             response.close()

@@ -2,10 +2,10 @@
 
 import base64
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
+from scripts.common.active_time import active_time
 from scripts.common.diagnostics.error import UserError
 
 FETCH_TIME: Final = 30.0
@@ -71,11 +71,11 @@ def prepare_images(
         UserError: an image cannot be fetched; names the field (code `input-invalid` or
             `address-not-public`).
     """
-    deadline = time.monotonic() + min(seconds, FETCH_TIME)
+    deadline = active_time() + min(seconds, FETCH_TIME)
     for path, (holder, key) in list(_find_places(fields)):
         text = holder[key].strip()
         if is_address(text):
-            holder[key] = _fetch(path, text, fetch, deadline - time.monotonic())
+            holder[key] = _fetch(path, text, fetch, deadline - active_time())
         elif found := _DATA.match(text[:220]):
             holder[key] = text[found.end() :]
 

@@ -4,12 +4,12 @@ Of two with one name, compared without case as the WebUI does, the first in that
 """
 
 import json
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from scripts.common.active_time import active_time
 from scripts.common.models.folder_listing import Problem, list_folders
 from scripts.container.paths import list_volume_extensions
 from scripts.container.settings import Settings
@@ -74,7 +74,7 @@ def find_extensions(settings: Settings, own_copies: Iterable[str]) -> FoundExten
         own_copies: names of the folders in the data folder that a worker made itself.
     """
     bases, own = list_bases(settings), set(own_copies)
-    deadline = time.monotonic() + settings.model_scan_timeout
+    deadline = active_time() + settings.model_scan_timeout
     listings = list_folders([folder for folder, _ in bases], deadline)
     used: dict[str, Extension] = {}
     shadowed: list[Extension] = []

@@ -33,7 +33,7 @@ class Installations:
     Args:
         settings: of the worker.
         env: environment that all processes share.
-        deadline: monotonic time at which installers are killed.
+        deadline: active time at which installers are killed.
         on_progress: called with what is being done.
     """
 

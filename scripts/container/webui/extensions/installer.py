@@ -91,7 +91,7 @@ class Installer:
     Args:
         settings: of the worker.
         env: environment that all processes share.
-        deadline: monotonic time at which programs are killed.
+        deadline: active time at which programs are killed.
     """
 
     settings: Settings

@@ -20,6 +20,7 @@ from glob import escape
 from pathlib import Path
 from typing import Final
 
+from scripts.common.active_time import active_time
 from scripts.common.diagnostics.error import UserError
 from scripts.common.files import NO_LOCKS, open_locked
 from scripts.common.models.folder_listing import describe_error
@@ -184,7 +185,7 @@ class PackageStore:
             if not has_waited:
                 on_wait()
             has_waited = True
-            if time.monotonic() > self._installer.deadline:
+            if active_time() > self._installer.deadline:
                 raise UserError("another worker did not end its installation in time")
 
         try:
