@@ -20,7 +20,7 @@ def fetch(
     It is self-declared: nothing proves that the container printed it.
     """
     from scripts.common.checks.smoke_report import SmokeReport
-    from scripts.host.reports.declared_report import fetch_report
+    from scripts.host.registry.declared_report import fetch_report
     from scripts.host.reports.smoke_rendering import format_summary
 
     path = fetch_report(loaded, url=url, file=file)

@@ -13,8 +13,8 @@ from scripts.host.build.image_labels import BUILD_ID_LABEL
 from scripts.host.build.inputs import resolve
 from scripts.host.config.load import load
 from scripts.host.engine.client import client
+from scripts.host.registry.declared_report import fetch_report
 from scripts.host.registry.push import PushedReference, PushRecord, check_tested, record_path
-from scripts.host.reports.declared_report import fetch_report
 from tests.smoke.container_under_test import PORT
 from tests.support.running import container, eventually
 

@@ -8,7 +8,8 @@ import pytest
 
 from scripts.common.checks.check import Check
 from scripts.common.checks.expectations import Expectations
-from scripts.common.checks.worker_under_test import WorkerUnderTest, log_is_clean, stops_in_time
+from scripts.common.checks.worker_checks import log_is_clean, stops_in_time
+from scripts.common.checks.worker_under_test import WorkerUnderTest
 from tests.smoke.container_under_test import WorkerContainer
 from tests.smoke.recording import RUN
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 import pytest
 
 from scripts.common.checks.check import Check
-from scripts.common.checks.lazy_packages_check import lazy_packages_fit
-from scripts.common.checks.worker_under_test import START_CHECKS, WorkerUnderTest
+from scripts.common.checks.worker_checks import START_CHECKS
+from scripts.common.checks.worker_under_test import WorkerUnderTest
 from tests.smoke.container_under_test import WorkerContainer
 
 
-@pytest.mark.parametrize("check", [*START_CHECKS, lazy_packages_fit], ids=str)
+@pytest.mark.parametrize("check", START_CHECKS, ids=str)
 def test_start(
     check: Check[WorkerUnderTest], ready: WorkerContainer, examine: Callable[..., None]
 ) -> None:

@@ -20,13 +20,13 @@ from scripts.common.checks.smoke_report import (
 )
 from scripts.host.build.inputs import BuildInputs, resolve
 from scripts.host.config.load import load
+from scripts.host.registry.declared_report import fetch_report
 from scripts.host.registry.push import (
     PushedReference,
     PushRecord,
     check_tested,
     record_path,
 )
-from scripts.host.reports.declared_report import fetch_report
 from tests.support import smoke_reports
 from tests.support.errors import user_error
 from tests.support.serving import Quiet, Server, running

@@ -35,12 +35,8 @@ from scripts.common.checks.smoke_report import (
     SubjectRecord,
     complete_result,
 )
-from scripts.common.checks.worker_under_test import (
-    START_CHECKS,
-    log_is_clean,
-    read_settled_log,
-    stops_in_time,
-)
+from scripts.common.checks.worker_checks import START_CHECKS, log_is_clean, stops_in_time
+from scripts.common.checks.worker_under_test import read_settled_log
 from scripts.common.extensions.extension_manifest import read_extensions
 from scripts.common.webui_client import WebuiClient
 from scripts.container.settings import Settings
