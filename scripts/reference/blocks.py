@@ -16,6 +16,7 @@ import yaml
 from scripts.common.checks.smoke_report import SmokeReport
 from scripts.common.units import size
 from scripts.host.config.load import ROOT
+from scripts.host.deploy.deployments import DeploymentRecord
 from scripts.host.inspect.structure import Inspection
 from scripts.host.registry.push import PushRecord
 from scripts.host.reports.build_report import BuildReport
@@ -95,6 +96,7 @@ BLOCKS: Final[dict[str, Callable[[], str]]] = {
     "build-report": partial(tables.record_fields, BuildReport),
     "smoke-report": partial(tables.record_fields, SmokeReport),
     "push-record": partial(tables.record_fields, PushRecord),
+    "deployment-record": partial(tables.record_fields, DeploymentRecord),
     "inspection": partial(tables.record_fields, Inspection),
     "worker-variables": tables.worker_variables,
     "builtin-flags": tables.builtin_flags,

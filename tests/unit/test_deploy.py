@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 
 from scripts.common.diagnostics.error import UserError
 from scripts.host.build.inputs import resolve
-from scripts.host.config.load import LoadedConfig, load
+from scripts.host.config.load import ROOT, LoadedConfig, load
 from scripts.host.deploy import deploy
 from scripts.host.deploy.deployments import DeploymentRecord, record_file
 from scripts.host.deploy.endpoint_spec import find_model_step, list_changes
@@ -20,6 +22,7 @@ from scripts.host.deploy.gpu_pools import order_pools, read_pools
 from scripts.host.deploy.runpod_api import RunpodApi
 from scripts.host.registry.push import PushedReference, PushRecord, record_path
 from tests.support.errors import user_error
+from tests.support.running import error_line, invoke
 from tests.support.runpod_rest import KEY, Account, serving
 
 BLACKWELL = ("sm_80", "sm_86", "sm_90", "sm_120")
@@ -329,3 +332,36 @@ def test_status_names_image_workers_and_changes_elsewhere(
     assert "0 running, 0 idle" in text
     account.endpoints[record.endpoint]["image"] = "host/me:latest"
     assert "changed elsewhere" in "\n".join(deploy.describe_status(config(), api))
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of the files that `invoke deploy` needs, in which an image was pushed."""
+    for name in ("scripts", "tasks.py", "config.yaml"):
+        place = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        place(ROOT / name, tmp_path / name)
+    push(tmp_path, "sha256:1")
+    return tmp_path
+
+
+def test_a_user_sees_what_will_be_then_what_was_done(
+    account: Account, api: RunpodApi, checkout: Path
+) -> None:
+    def run_invoke(*arguments: str) -> subprocess.CompletedProcess[str]:
+        answer = invoke(*arguments, root=checkout, RUNPOD_API_KEY=KEY, RUNPOD_API_BASE_URL=api.base)
+        assert KEY not in answer.stdout + answer.stderr
+        return answer
+
+    shown = run_invoke("deploy", "--dry-run")
+    assert shown.returncode == 0, shown.stderr
+    assert 'gpu.minCudaVersion: "12.8"' in shown.stdout
+    assert "nothing was changed" in shown.stderr
+    assert account.endpoints == {}
+    done = run_invoke("deploy")
+    assert done.stdout == shown.stdout
+    assert "created ep1" in done.stderr
+    assert "nox -s endpoint_smoke -- --endpoint ep1" in done.stderr
+    assert "nothing to change" in run_invoke("deploy").stderr
+    assert "host/me@sha256:1" in run_invoke("deploy.status").stdout
+    account.delete_all()
+    assert "[runpod-gone]" in error_line(run_invoke("deploy"))
