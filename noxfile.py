@@ -16,7 +16,7 @@ SMOKE = (
     *(sys.executable, "-m", "pytest", "-q", "-p", "no:timeout", "--tb=no", "--no-summary"),
     "tests/smoke",
 )
-BENCHMARKS = ("build", "models", "worker", "runtime", "scaling", "extensions", "everyday")
+BENCHMARKS = ("build", "wire", "models", "worker", "runtime", "scaling", "extensions", "everyday")
 PYPROJECT = nox.project.load_toml(Path(__file__).with_name("pyproject.toml"))
 PYTHONS = nox.project.python_versions(PYPROJECT)
 

@@ -34,7 +34,7 @@ LIMITS = {
     "API answers, warm page cache": 0.6,
     "API answers, cold page cache": 0.6,
     "first picture, warm page cache": 0.7,
-    "memory at idle": 0.9,
+    "memory at idle": 1.05,
 }
 CPU = ("--use-cpu", "all", "--no-half", "--precision", "full", "--skip-torch-cuda-test")
 BASELINE_TAG = "a1111-worker-baseline:cpu"

@@ -94,12 +94,9 @@ def _secrets(contexts: Mapping[str, Path]) -> dict[str, str]:
 def output_options(inputs: BuildInputs, options: BuildOptions, engine: Engine) -> list[str]:
     """Return the options that load and tag the image, and export cache and provenance.
 
-    The first is the one that loads it. Where containerd keeps the images, BuildKit compresses new
-    layers for its store, and a push sends them as they are; those of the base stay as they were
-    pulled (https://docs.docker.com/build/exporters/). Docker's own store keeps none compressed.
-
-    The `docker` driver without the containerd image store can export neither cache nor provenance
-    (https://docs.docker.com/build/builders/drivers/docker/): then a warning is printed.
+    The first is the one that loads it. The `docker` driver without the containerd image store can
+    export neither cache nor provenance (https://docs.docker.com/build/builders/drivers/docker/):
+    then a warning is printed.
 
     Raises:
         UserError: there is no such builder.
@@ -114,20 +111,25 @@ def output_options(inputs: BuildInputs, options: BuildOptions, engine: Engine) -
     if exports != inputs.config.build.cache.to:
         warn("build.cache.to is left out: this builder cannot export it; see build.builder")
     tags = options.tags + (inputs.references if options.target == FINAL_STAGE else ())
-    load = "--load"
-    if engine.containerd_store:
-        compression = inputs.config.push.compression
-        kind = "image" if driver == "docker" else "docker"
-        load = (
-            f"--output=type={kind},oci-mediatypes=true"
-            f",compression={compression},compression-level={_LEVELS[compression]}"
-        )
+    compression = inputs.config.push.compression
     return [
-        load,
+        compressed_load(compression, driver) if engine.containerd_store else "--load",
         *(f"--tag={tag}" for tag in tags),
         *(f"--cache-to={value}" for value in exports),
         *provenance,
     ]
+
+
+def compressed_load(compression: str, driver: str = "docker") -> str:
+    """Return the option that loads an image where containerd keeps the images.
+
+    BuildKit compresses new layers for containerd's store, and a push sends them as they are; those
+    of the base stay as they were pulled (https://docs.docker.com/build/exporters/image-registry/).
+    Docker's own store keeps none compressed.
+    """
+    kind = "image" if driver == "docker" else "docker"
+    level = f"compression={compression},compression-level={_LEVELS[compression]}"
+    return f"--output=type={kind},oci-mediatypes=true,{level}"
 
 
 def run_buildx(
