@@ -59,6 +59,20 @@ def test_jobs_of_runpods_queue_are_drawn_or_refused(tmp_path: Path, runpod_pytho
             assert worker.ended() == 0
 
 
+def test_progress_has_previews_where_a_job_asks_for_them(
+    tmp_path: Path, runpod_python: Path
+) -> None:
+    with runpod.running() as platform:
+        environment = {**platform.environment(), "STANDIN_STEP_SECONDS": "0.4"}
+        with serverless(tmp_path, runpod_python, **environment) as worker:
+            job = platform.send({**JOB, "steps": 8, "previews": True})
+            platform.result(job)
+            previews = [each["preview"] for each in platform.progress[job] if "preview" in each]
+            assert {decode_png(decode_base64(each)).width for each in previews} == {8}
+            assert len(set(previews)) == len(previews)
+            assert "Running 1 fitness check" in worker.log_text, "the worker's own"
+
+
 def test_settings_end_with_their_job(tmp_path: Path, runpod_python: Path) -> None:
     with (
         runpod.running() as platform,

@@ -229,6 +229,41 @@ def test_progress_is_reported_while_an_image_is_drawn(
     assert reports[0] == {"progress": 0.35, "step": 7, "steps": 20, "eta_seconds": 2.0}
 
 
+@pytest.mark.parametrize(
+    ("image", "shown"),
+    [
+        (None, {}),
+        ("iVBORw0KGgo", {"preview": "iVBORw0KGgo"}),
+        ("i" * 900_001, {"preview_left_out": "900001 characters, the limit is 900000"}),
+    ],
+)
+def test_a_preview_comes_once_where_it_is_asked_for(
+    webui: WebUI,
+    context: JobContext,
+    monkeypatch: pytest.MonkeyPatch,
+    image: str | None,
+    shown: dict[str, Any],
+) -> None:
+    monkeypatch.setattr(job_progress, "_INTERVAL", 0.01)
+    thrice = threading.Semaphore(0)
+    reports: list[dict[str, Any]] = []
+
+    def report(_: Any, progress: dict[str, Any]) -> None:
+        reports.append(progress)
+        if len(reports) == 3:
+            thrice.release()
+
+    state = {"job_count": 1, "sampling_step": 7, "sampling_steps": 20}
+    answer = {"progress": 0.35, "eta_relative": 2.04, "state": state, "current_image": image}
+    webui.on("progress", answer)
+    webui.on("txt2img", lambda _: thrice.acquire() and DRAWN)
+    given = {"input": {"prompt": "x", "previews": True}}
+    assert run_job(given, replace(context, report_progress=report)) == DRAWN
+    usual = {"progress": 0.35, "step": 7, "steps": 20, "eta_seconds": 2.0}
+    assert reports[:3] == [usual | shown, usual, usual]
+    assert run_job({"input": {"previews": "yes"}}, context)["error"].startswith("previews must be")
+
+
 def test_options_changed_by_a_failed_job_are_restored(webui: WebUI, context: JobContext) -> None:
     options = {"CLIP_stop_at_last_layers": 1, "sd_vae": "Automatic"}
 

@@ -64,9 +64,22 @@ def _serve_queue(settings: Settings) -> int:
     os.environ.setdefault("RUNPOD_DEBUG_LEVEL", "INFO")
     import runpod  # type: ignore[import-not-found]  # in the handler's own environment only
 
-    _wait_until_ready(settings, settings.ready_timeout)
     context = _with_sdk(settings, runpod)
-    context.facts.prefetch()
+
+    def webui_draws() -> None:
+        try:
+            _wait_until_ready(settings, settings.ready_timeout)
+        except UserError:
+            if read_state(settings.worker_dir).phase in _ENDED:
+                sys.exit(0)  # a worker that is stopped is not unhealthy
+            raise
+        context.facts.prefetch()
+
+    if "RUNPOD_WEBHOOK_GET_JOB" in os.environ:
+        # The SDK runs it before it takes jobs, and tells RunPod what it raises.
+        runpod.serverless.register_fitness_check(webui_draws)
+    else:  # on other machines it runs no checks
+        webui_draws()
     sys.argv[1:] = settings.handler_args
     runpod.serverless.start({"handler": Handler(settings, context).handle})
     return 0

@@ -151,7 +151,9 @@ def _exchange(
             request.name if is_post else "",
             sets_options=bool(request.fields.get("override_settings")),
         ),
-        reported_progress(context.client, report if request.draws else None),
+        reported_progress(
+            context.client, report if request.draws else None, previews=output.previews
+        ),
     ):
         return _send(request, context, deadline)
 

@@ -1,4 +1,4 @@
-"""Parse what a job asks of its answer: image format, delivery, ControlNet's maps, its own bucket.
+"""Parse what a job asks of its answer: image format, delivery, maps, previews, its own bucket.
 
     {"input": {"prompt": "a lighthouse", "controlnet_maps": true,
                "output": {"format": "jpg", "quality": 85, "delivery": "s3"}},
@@ -56,6 +56,7 @@ class OutputSettings:
         quality: of JPEG and WebP, 1 to 100; None as the WebUI is set up.
         delivery: how images are returned; None for `s3` where there is a bucket, else `base64`.
         controlnet_maps: return the maps that ControlNet made of its input images.
+        previews: send a small image with each report of progress.
         bucket: the job's own; None for that of the worker, if it has one.
     """
 
@@ -63,6 +64,7 @@ class OutputSettings:
     quality: int | None = None
     delivery: Delivery | None = None
     controlnet_maps: bool = False
+    previews: bool = False
     bucket: BucketAccess | None = None
 
     @property
@@ -82,9 +84,10 @@ def parse_output(own: Mapping[str, Any], access: Any) -> OutputSettings:  # noqa
     Raises:
         UserError: one is invalid; the field is named, never a secret (code `input-invalid`).
     """
-    maps, output = own.get("controlnet_maps"), own.get("output")
-    if not isinstance(maps, bool | None):
-        raise _invalid("controlnet_maps", "true or false")
+    output = own.get("output")
+    for name in ("controlnet_maps", "previews"):
+        if not isinstance(own.get(name), bool | None):
+            raise _invalid(name, "true or false")
     output = {} if output is None else output
     if not isinstance(output, dict) or output.keys() - {"format", "quality", "delivery"}:
         raise _invalid("output", "an object with format, quality and delivery, or some of them")
@@ -92,7 +95,8 @@ def parse_output(own: Mapping[str, Any], access: Any) -> OutputSettings:  # noqa
         format=_choose("output.format", output.get("format"), _FORMATS),
         quality=_parse_quality(output.get("quality")),
         delivery=_choose("output.delivery", output.get("delivery"), _DELIVERIES),
-        controlnet_maps=bool(maps),
+        controlnet_maps=bool(own.get("controlnet_maps")),
+        previews=bool(own.get("previews")),
         bucket=_parse_access(own.get("s3Config") if access is None else access),
     )
 

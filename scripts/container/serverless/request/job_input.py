@@ -23,6 +23,7 @@ OWN_KEYS: Final[Mapping[str, str]] = {
     "timeout": "seconds that the job may take, at most `JOB_TIMEOUT`",
     "output": "object with `format`, `quality` and `delivery` of the images that are returned",
     "controlnet_maps": "true returns the maps that ControlNet made of its input images, too",
+    "previews": "true sends a small image with each report of progress, as far as it is drawn",
     "loras": "list of LoRAs by address: objects with `url`, `sha256` and `weight`",
     "checkpoint": "checkpoint by address: an object with `url` and `sha256`",
     "s3Config": "bucket of the job, as RunPod names it; usually beside `input`",

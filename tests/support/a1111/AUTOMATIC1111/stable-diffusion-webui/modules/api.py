@@ -17,6 +17,7 @@ from fastapi.security import HTTPBasic, HTTPBasicCredentials
 from pydantic import BaseModel, Field, create_model
 
 from modules import extensions, faults, used_models
+from modules.light_engine import png
 from modules.pictures import SAMPLERS, SCHEDULERS, answer, decode
 from modules.schema import Extras, Img2Img, Interrogate, Txt2Img
 from modules.state import DEFAULTS, WebUI
@@ -114,9 +115,13 @@ def _add_state(app: APIRouter, webui: WebUI) -> None:
     """Routes that answer at any time."""
 
     @app.get("/sdapi/v1/progress")
-    def progress() -> dict[str, Any]:
+    def progress(skip_current_image: bool = False) -> dict[str, Any]:
         faults.at_progress()
         job = webui.job
+        image = None
+        if job.count and job.step and not skip_current_image:
+            # Of the size of the latent image, as "Approx NN" makes it; another one at each step.
+            image = base64.b64encode(png(8, 8, bytes([job.step % 256]) * 192)).decode()
         done = (job.number + job.step / max(job.steps, 1)) / job.count if job.count else 0.0
         state = {
             "skipped": False,
@@ -130,7 +135,7 @@ def _add_state(app: APIRouter, webui: WebUI) -> None:
         }
         progress = min(done, 1.0)
         words = {"progress": progress, "eta_relative": 0.0, "state": state}
-        return {**words, "current_image": None, "textinfo": None}
+        return {**words, "current_image": image, "textinfo": None}
 
     @app.get("/sdapi/v1/options", response_model=_options_model())
     def get_options() -> dict[str, Any]:
