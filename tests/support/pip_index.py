@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import tarfile
 import zipfile
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -66,8 +67,17 @@ FILES = {
 }
 
 
+class _Index(serving.Server):
+    login = ""  # USER:PASSWORD that it asks for
+
+
 class _Handler(serving.Quiet):
+    server: _Index
+
     def do_GET(self) -> None:  # noqa: N802 - http.server's own name
+        given = self.headers.get("Authorization", "")
+        if self.server.login and given != f"Basic {b64encode(self.server.login.encode()).decode()}":
+            return self.answer(401, headers={"WWW-Authenticate": 'Basic realm="index"'})
         last = self.path.rstrip("/").rpartition("/")[2]
         for project, (name, data) in FILES.items():
             if last == name:
@@ -84,8 +94,9 @@ class _Handler(serving.Quiet):
 
 
 @contextmanager
-def running() -> Iterator[str]:
-    """Serve the index until the block ends; its address."""
-    server = serving.Server(("127.0.0.1", 0), _Handler)
+def running(login: str = "") -> Iterator[str]:
+    """Serve the index until the block ends; its address, without the login that it asks for."""
+    server = _Index(("127.0.0.1", 0), _Handler)
+    server.login = login
     with serving.running(server):
         yield f"{server.url}/simple"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from scripts.host.config.load import ROOT
+from tests.support import pip_index
+from tests.support.pip_index import FILES
 
 SHELLS = [shell for shell in ("sh", "dash", "busybox") if shutil.which(shell)]
 
@@ -84,6 +87,47 @@ def test_an_interrupted_venv_is_made_again(checkout: Path) -> None:
     assert not (checkout / ".venv/.lock-stamp").exists()
     (checkout / "requirements/dev.txt").write_text("# nothing\n")
     assert bootstrap(checkout, "true").returncode == 0
+
+
+def test_settings_of_pip_for_other_environments_do_not_count(
+    checkout: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "bounds.txt").write_text("fetched<1\n")
+    settings = f"[install]\nuser = true\nconstraint = {tmp_path}/bounds.txt\n"
+    (tmp_path / "pip.conf").write_text(settings)
+    digest = hashlib.sha256(FILES["fetched"][1]).hexdigest()
+    (checkout / "requirements/dev.txt").write_text(f"fetched==1.0 --hash=sha256:{digest}\n")
+    with pip_index.running(login="me:s3cret") as index:
+        answer = bootstrap(
+            checkout,
+            *("python", "-c", "import fetched; print(fetched.__file__)"),
+            PIP_CONFIG_FILE=str(tmp_path / "pip.conf"),
+            PIP_INDEX_URL=index.replace("//", "//me:s3cret@"),
+            PIP_REQUIRE_VIRTUALENV="1",
+            PIP_TARGET=str(tmp_path / "elsewhere"),
+        )
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.startswith(str(checkout / ".venv"))
+    assert "s3cret" not in answer.stderr
+
+
+def test_an_index_that_refuses_the_login_is_one_line_without_it(checkout: Path) -> None:
+    (checkout / "requirements/dev.txt").write_text(f"fetched==1.0 --hash=sha256:{'0' * 64}\n")
+    with pip_index.running(login="me:other") as index:
+        url = index.replace("//", "//me:s3cret@")
+        answer = bootstrap(checkout, "true", PIP_INDEX_URL=url, PIP_NO_INPUT="1")
+    assert answer.returncode == 1
+    assert "the locked packages cannot be installed" in answer.stderr.splitlines()[-1]
+    assert "s3cret" not in answer.stderr
+
+
+def test_a_venv_that_cannot_be_made_says_what_to_do(checkout: Path) -> None:
+    (checkout / ".venv").write_text("a file in its place")
+    answer = bootstrap(checkout, "true")
+    assert answer.returncode == 1
+    last = answer.stderr.splitlines()[-1]
+    assert last.startswith(f"bootstrap: {sys.executable} cannot make .venv - look above")
+    assert "PYTHON=" in last
 
 
 def test_arguments_and_exit_code_pass_through(ready: Path) -> None:

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import docker
@@ -16,6 +17,7 @@ from urllib3.exceptions import HTTPError
 from scripts.common.diagnostics.error import UserError
 from scripts.common.diagnostics.table import match
 from scripts.common.run import last_line, run_program
+from scripts.host.config.load import ROOT
 
 _TIMEOUT: Final = 60  # seconds for one short answer; less than one is usual
 # Seconds without a byte from the engine. It says nothing while it commits or removes a large image,
@@ -37,6 +39,7 @@ class Engine:
 
 
 def _docker(*arguments: str) -> subprocess.CompletedProcess[str]:
+    _give_buildx_a_folder()
     return run_program(
         ["docker", *arguments],
         timeout=_TIMEOUT,
@@ -45,6 +48,19 @@ def _docker(*arguments: str) -> subprocess.CompletedProcess[str]:
         timeout_hint="restart the engine, or check DOCKER_HOST and the network",
         code="engine-missing",
     )
+
+
+def _give_buildx_a_folder() -> None:
+    """Let buildx keep its state in the checkout where the home folder cannot be written.
+
+    Without a folder to write to, it does nothing at all (its variable BUILDX_CONFIG:
+    https://docs.docker.com/build/building/variables/).
+    """
+    home = os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")  # noqa: PTH111 - never fails
+    folder = Path(os.environ.get("BUILDX_CONFIG") or f"{home}/buildx")
+    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if not os.access(there, os.W_OK):
+        os.environ["BUILDX_CONFIG"] = str(ROOT / "reports" / "buildx")
 
 
 def probe() -> Engine:

@@ -143,7 +143,10 @@ def find_files(root: Path) -> LintFiles:
         UserError: the folder is no git checkout.
     """
     listing = run_program(
-        ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        [
+            *("git", "-c", "safe.directory=*", "-C", str(root), "ls-files", "-z"),
+            *("--cached", "--others", "--exclude-standard"),
+        ]
     )
     if listing.returncode != 0:
         raise UserError(
