@@ -1,6 +1,5 @@
 """Run the image that was built here, as a user or RunPod would, until it is interrupted."""
 
-import signal
 import threading
 import time
 from collections.abc import Sequence
@@ -38,7 +37,6 @@ def serve(
     """
     engine, reference = client(), image or inputs.tags[0]
     gpu = inputs.config.build.accelerator == "cuda"
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stop leaves nothing running
     get_image(engine, reference, inputs.variant)
     try:
         with (

@@ -9,6 +9,7 @@ import functools
 import inspect
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, get_origin
@@ -32,16 +33,29 @@ _CONFIG_OPTIONS = (
 )
 
 
+def _interrupt(number: int, _frame: object) -> None:
+    """End a task as Ctrl-C does, so that it removes what it began; a second time changes nothing.
+
+    Raises:
+        KeyboardInterrupt: with the signal's number.
+    """
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt(number)
+
+
 class _Task(Task[Any]):
     """A task that prints its errors, and whose `define` is spelled `-D`, not `-d`."""
 
     def __call__(self, *args: Any, **values: Any) -> None:  # noqa: ANN401 - whatever the task takes
         """Run the task; print an error and exit, or with `invoke --debug` show its traceback."""
         try:
+            for stop in (signal.SIGTERM, signal.SIGHUP):
+                if signal.getsignal(stop) == signal.SIG_DFL:  # nohup has it ignored
+                    signal.signal(stop, _interrupt)
             super().__call__(*args, **values)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             note("interrupted")
-            sys.exit(130)
+            sys.exit(128 + (interrupt.args[0] if interrupt.args else signal.SIGINT))
         except BrokenPipeError:  # the reader ended first: `invoke ... | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(141)  # a shell's exit status for SIGPIPE
