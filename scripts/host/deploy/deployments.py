@@ -101,11 +101,12 @@ def find_image(
         UserError: nothing was pushed with a passing report, or not that digest.
     """
     pushed = _read_push(loaded)
-    known = [pushed] if pushed else []
-    known += [each.image for each in reversed(record.deployments if record else ())]
-    for image in known[:1] if pushed and not digest else known:
-        if digest in ("", image.digest):
-            return image
+    images = [pushed] if pushed else []
+    if digest:
+        images += [each.image for each in (record.deployments if record else ())]
+        images = [image for image in images if image.digest == digest]
+    if images:
+        return images[0]
     path = record_path(loaded.root, loaded.variant, candidate=False)
     message = f"{digest} was not pushed with a passing smoke report from here"
     raise UserError(
