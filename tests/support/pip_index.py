@@ -19,6 +19,14 @@ PADDING = b"# " + b"x" * 20_000 + b"\n"
 _BACKEND = """
 import pathlib, zipfile
 
+def prepare_metadata_for_build_wheel(metadata_directory, config_settings=None):
+    for path, text in FILES.items():
+        if ".dist-info/" in path:
+            to = pathlib.Path(metadata_directory, path)
+            to.parent.mkdir(exist_ok=True)
+            to.write_text(text)
+    return next(path for path in FILES if path.endswith("METADATA")).partition("/")[0]
+
 def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
     name = "built_here-1.0-py3-none-any.whl"
     with zipfile.ZipFile(pathlib.Path(wheel_directory, name), "w") as wheel:
@@ -48,9 +56,15 @@ def wheel(project: str) -> bytes:
     return stream.getvalue()
 
 
-def sdist() -> bytes:
-    """Make a source archive that contains its build backend."""
+def sdist(failure: str = "") -> bytes:
+    """Make a source archive that contains its build backend.
+
+    Args:
+        failure: what its build ends with; empty for one that succeeds.
+    """
     backend = _BACKEND + f"FILES = {_contents('built_here')!r}\n"
+    if failure:
+        backend += f"def build_wheel(*_, **__):\n    raise RuntimeError({failure!r})\n"
     project = '[build-system]\nrequires = []\nbuild-backend = "own"\nbackend-path = ["."]\n'
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w:gz") as archive:

@@ -24,6 +24,7 @@ from scripts.container.webui.extensions.installer import Installer
 from scripts.container.webui.extensions.package_store import PackageStore
 from scripts.container.webui.extensions.pip_output import find_conflicts
 from tests.support.namespaces import needs_namespaces
+from tests.support.pip_index import sdist
 from tests.support.wheels import make_wheel, serve_index
 from tests.support.worker import Worker
 
@@ -342,6 +343,20 @@ def test_an_installer_that_fails_is_named_and_tried_again(
     assert place.environments == []
     (source / "install.py").write_text("print('fine')\n")
     assert place.start("second").ready().extensions == {"fails": ""}
+
+
+def test_a_package_that_cannot_be_built_here_is_not_tried_at_each_start(place: Place) -> None:
+    place.index.mkdir(exist_ok=True)
+    (place.index / "built_here-1.0.tar.gz").write_bytes(sdist("no compiler was found"))
+    source = place.extension("compiles", install=SWALLOWS.format("built-here"))
+    reason = place.start("first").ready().extensions["compiles"]
+    assert reason.startswith("install.py asks for built-here, but it is not installed (")
+    place.workers[0].stop()
+    again = place.start("again")
+    assert again.ready().extensions == {"compiles": reason}
+    assert "extension-installing" not in again.log_text
+    (source / "install.py").write_text("print('an update does without')\n")
+    assert place.start("third").ready().extensions == {"compiles": ""}
 
 
 def test_no_secret_of_the_worker_reaches_an_installer(place: Place) -> None:

@@ -22,7 +22,7 @@ from scripts.container.settings import Settings
 from scripts.container.webui.environment import webui_environment
 from scripts.container.webui.extensions.pip_output import (
     describe_unsatisfied,
-    find_conflicts,
+    is_lasting,
     last_line,
 )
 
@@ -158,8 +158,7 @@ class Installer:
         problem = describe_unsatisfied(found["unsatisfied"], log)
         if status and not problem:
             problem = f"its installer failed: {last_line(printed)}"
-        is_lasting = bool(problem and find_conflicts(log))
-        return Outcome(problem, is_lasting, found["packages"])
+        return Outcome(problem, bool(problem) and is_lasting(log), found["packages"])
 
     def report(self, *arguments: str) -> dict[str, Any]:
         """Run `package_report` on the WebUI's Python with arguments.

@@ -5,6 +5,10 @@ from collections.abc import Sequence
 from typing import Final
 
 _CONFLICT: Final = re.compile(r"ERROR: Cannot install .* conflicting dependencies")
+_UNBUILT: Final = re.compile(
+    r"Failed building wheel for "
+    r"|(Getting requirements to build wheel|Preparing metadata \(\S+\)) (did not run|exited)"
+)
 _TIME: Final = re.compile(r"^\d{4}-\d\d-\d\dT[\d:,]+ ")  # before each line of pip's log
 _LONGEST: Final = 300  # characters of a line that is shown
 
@@ -43,6 +47,15 @@ def find_conflicts(log: str) -> list[str]:
             conflicts.append(", but ".join(dict.fromkeys((causes[0], causes[-1]))))
             causes = None
     return list(dict.fromkeys(conflicts))
+
+
+def is_lasting(log: str) -> bool:
+    """Return whether pip would fail again: a conflict, or a package that cannot be built here.
+
+    Packages are built from source where the index has no wheel, and the image has no compiler.
+    """
+    is_full = "No space left on device" in log
+    return bool(find_conflicts(log) or (_UNBUILT.search(log) and not is_full))
 
 
 def _reword(cause: str) -> str:
