@@ -2,11 +2,19 @@
 
 import os
 import subprocess
+import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from scripts.common.active_time import TICK, active_time
 from scripts.common.diagnostics.error import UserError
+
+_running: set[subprocess.Popen[str]] = set()
+_starting = threading.RLock()  # a signal may interrupt the thread that holds it
+_is_stopped = threading.Event()
+_LAST_SECONDS: Final = 2.0  # for a program to end in
 
 
 def run_program(
@@ -38,15 +46,19 @@ def run_program(
         UserError: the program is not installed, or did not finish in time.
     """
     try:
-        process = subprocess.Popen(
-            argv,
-            cwd=cwd,
-            env={**os.environ, **env} if env else None,
-            stdin=None if input is None else subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        with _starting:
+            if _is_stopped.is_set():
+                raise UserError(f"interrupted before {argv[0]} began")
+            process = subprocess.Popen(
+                argv,
+                cwd=cwd,
+                env={**os.environ, **env} if env else None,
+                stdin=None if input is None else subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            _running.add(process)
         with process:
             return _finish(process, input, timeout)
     except FileNotFoundError:
@@ -84,6 +96,23 @@ def _finish(
     except BaseException:
         process.kill()
         raise
+    finally:
+        _running.discard(process)
+
+
+def stop_programs() -> None:
+    """Terminate what `run_program` runs in any thread, and let it start no other.
+
+    A thread would otherwise start the next program while the process ends, and leave it.
+    """
+    with _starting:
+        _is_stopped.set()
+        programs = tuple(_running)
+        for process in programs:
+            process.terminate()
+    for process in programs:  # they may write into folders that are about to be removed
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_LAST_SECONDS)
 
 
 def last_line(process: subprocess.CompletedProcess[str]) -> str:

@@ -19,6 +19,7 @@ from invoke.tasks import Task
 from invoke.tasks import task as invoke_task
 
 from scripts.common.diagnostics.error import UserError
+from scripts.common.run import stop_programs
 from scripts.host.console import note, print_error
 
 Variant = Annotated[str, "which image: a name under `variants` in config.yaml"]
@@ -34,12 +35,14 @@ _CONFIG_OPTIONS = (
 
 
 def _interrupt(number: int, _frame: object) -> None:
-    """End a task as Ctrl-C does, so that it removes what it began; a second time changes nothing.
+    """End a task, so that it removes what it began; a second Ctrl-C ends it at once.
 
     Raises:
         KeyboardInterrupt: with the signal's number.
     """
-    signal.signal(number, signal.SIG_IGN)
+    is_ctrl_c = number == signal.SIGINT
+    signal.signal(number, signal.default_int_handler if is_ctrl_c else signal.SIG_IGN)
+    stop_programs()
     raise KeyboardInterrupt(number)
 
 
@@ -49,8 +52,8 @@ class _Task(Task[Any]):
     def __call__(self, *args: Any, **values: Any) -> None:  # noqa: ANN401 - whatever the task takes
         """Run the task; print an error and exit, or with `invoke --debug` show its traceback."""
         try:
-            for stop in (signal.SIGTERM, signal.SIGHUP):
-                if signal.getsignal(stop) == signal.SIG_DFL:  # nohup has it ignored
+            for stop in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if signal.getsignal(stop) != signal.SIG_IGN:  # as nohup has it
                     signal.signal(stop, _interrupt)
             super().__call__(*args, **values)
         except KeyboardInterrupt as interrupt:

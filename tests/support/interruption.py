@@ -91,7 +91,10 @@ def run_until(
         output, errors = process.communicate(timeout=120)
     seconds = time.monotonic() - began
     left = tuple(sorted(str(path.relative_to(scratch)) for path in scratch.rglob("*")))
-    return Ended(process.returncode, output, errors, seconds, left, _session_of(process.pid))
+    until = time.monotonic() + 2  # a killed program's own children see that a moment later
+    while (running := _session_of(process.pid)) and time.monotonic() < until:
+        time.sleep(0.05)
+    return Ended(process.returncode, output, errors, seconds, left, running)
 
 
 def _session_of(leader: int) -> tuple[str, ...]:

@@ -74,8 +74,8 @@ COMMANDS: dict[str, tuple[tuple[str, ...], Callable[[Path], bool]]] = {
     ),
     "pin": (("pin", "--variant", "cpu"), lambda root: (root / LOCK_NAME).exists()),
     "import": (
-        ("import", "../webui", "--offline", "--new-variant", "mine"),
-        lambda root: "mine:" in (root / "config.yaml").read_text(),
+        ("import", "../webui", "--offline"),
+        lambda root: "photo" in (root / "config.local.yaml").read_text(),
     ),
     "clean": (("clean",), lambda root: not (root / "reports").exists()),
 }

@@ -24,12 +24,13 @@ from scripts.host.config.lock import (
 from scripts.host.config.model_schema import Model
 from scripts.host.config.schema import Mirrors
 from scripts.host.console import note, warn
-from scripts.host.engine.client import client, docker_errors
+from scripts.host.engine.client import client
 from scripts.host.git_sources import GitHosts
 from scripts.host.models.artifacts import Artifact, artifacts_of, model_artifacts
 from scripts.host.models.hub_client import Hub, find_token, resolve_at_hub
 from scripts.host.models.store import Store
 from scripts.host.pin.extension_lookup import find_extension
+from scripts.host.registry.registry_api import read_digest
 
 Pin = str | LockedModel
 Lookups = dict[tuple[str, str], Callable[[], Pin]]
@@ -172,8 +173,14 @@ def find_digest(name: str, registry: str | None) -> str:
     """
     reference = resolve_base(name, Lock(), registry).reference
     hint = "check base.*, mirrors.registry and docker login"
-    with docker_errors(reference, message="the registry gives no digest", hint=hint):
-        return str(client().images.get_registry_data(reference).id)
+    try:
+        found = read_digest(client(), reference)
+    except UserError as error:
+        why = error.hint if error.code else hint
+        raise UserError(error.message, location=reference, hint=why, code=error.code) from None
+    if found is None:
+        raise UserError("the registry has no such image", location=reference, hint=hint)
+    return found
 
 
 def find_model_files(model: Model, mirrors: Mirrors, hub: Hub, store: Store) -> LockedModel:
