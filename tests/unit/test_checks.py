@@ -169,6 +169,13 @@ def test_what_the_api_does_not_report_is_skipped() -> None:
     ]
 
 
+def test_an_image_that_names_no_release_has_any() -> None:
+    worker = subject()
+    worker.release = ""
+    [checked] = [each for each in JOB_CHECKS if "configured_release" in str(each)]
+    assert checked.run(worker).outcome == "skipped"
+
+
 def test_memory_that_jobs_leave_behind_is_found() -> None:
     used = [10**9, 10**9 + LEFT_OVER + 1]
     worker = subject(memory=lambda _: {"cuda": {"system": {"used": used.pop(0)}}})

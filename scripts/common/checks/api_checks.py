@@ -37,7 +37,7 @@ class ApiSubject:
         client: of the worker.
         image_size: edge of the test images, pixels.
         steps: of the sampler.
-        release: tag of the WebUI, `v1.9.3`.
+        release: tag of the WebUI, `v1.9.3`; empty where it is not known.
         checkpoint: file name of the checkpoint; empty where it is not known.
         tolerance: mean difference, of 255, allowed between two images of one seed.
         keep: called with name and data of each image that a report shows.
@@ -162,6 +162,8 @@ def draws_an_image(subject: ApiSubject) -> Judgement:
 def is_configured_release(subject: ApiSubject) -> Judgement:
     """Compare the version in an image's parameters with the config."""
     version = subject.first_image.get().version
+    if not subject.release:
+        raise CheckSkipped("the configured release is not known")
     if not version:
         raise CheckSkipped("the API does not report the WebUI's version")
     # From git it is v1.9.3; without a history, from the first line of CHANGELOG.md, 1.9.3.
