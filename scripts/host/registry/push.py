@@ -114,7 +114,8 @@ def push(
         variant=inputs.variant,
         untested=candidate,
         references=tuple(pushed),
-        size=image.attrs["Size"],
+        # Not the image's own `Size`, which containerd's store gives compressed.
+        size=sum(layer["Size"] for layer in image.history()),
         archs=() if candidate else _read_report(inputs).archs,
     )
     path = record_path(inputs.root, inputs.variant, candidate=candidate)
