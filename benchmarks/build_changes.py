@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.candidates import BASELINE, build_baseline, build_ours, run
 from benchmarks.compare import Measurement, measure, seconds
-from benchmarks.environment import BuildEnvironment
+from benchmarks.environment import BuildEnvironment, run_prefetch
 from scripts.host.config.load import load
 from scripts.host.console import note
 from tests.support.plain_build import plain_build_command
@@ -64,17 +64,24 @@ def compare(
 
 
 def clean(environment: BuildEnvironment, rounds: int) -> list[Measurement]:
-    """Build with no layer, package, source or model cached."""
+    """Build with no layer, package or source cached, and no model; ours with its models, too."""
 
-    def build_clean(build: Callable[[BuildEnvironment], None]) -> float:
-        environment.clear_caches()
+    def build_clean(
+        build: Callable[[BuildEnvironment], None], *, keep_models: bool = False
+    ) -> float:
+        environment.clear_caches(keep_models=keep_models)
         return seconds(lambda: build(environment))
+
+    def build_with_models(_: int) -> float:
+        run_prefetch(environment.variables)
+        return build_clean(build_image, keep_models=True)
 
     return compare(
         "clean",
         rounds,
         {
             "ours": lambda _: build_clean(build_image),
+            "ours, models stored": build_with_models,
             "baseline": lambda _: build_clean(build_baseline_image),
         },
     )

@@ -74,8 +74,8 @@ class BuildEnvironment:
         """Return the bytes of all layers of an image."""
         return int(self.engine().images.get(tag).attrs["Size"])
 
-    def clear_caches(self) -> None:
-        """Remove layers, cache mounts, models, and all images but the bases."""
+    def clear_caches(self, *, keep_models: bool = False) -> None:
+        """Remove layers, cache mounts, models unless kept, and all images but the bases."""
         inputs = self.inputs
         bases = (inputs.download_base.reference, inputs.runtime_base.reference)
         for image in self.engine().images.list():
@@ -83,7 +83,8 @@ class BuildEnvironment:
                 self.engine().images.remove(image.id, force=True)
         prune = ["docker", "--host", self.host, "buildx", "prune", "--all", "--force"]
         subprocess.run(prune, check=True, capture_output=True)
-        shutil.rmtree(self.folder / "store", ignore_errors=True)
+        if not keep_models:
+            shutil.rmtree(self.folder / "store", ignore_errors=True)
         # Base images count as pulled, and an engine that has pulled one has also unpacked it.
         for reference in bases:
             dockerfile = f"FROM {reference}\nRUN true\n"
