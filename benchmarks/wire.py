@@ -12,6 +12,7 @@ store pulls and unpacks. Needs root.
 from __future__ import annotations
 
 import random
+import shutil
 import struct
 import subprocess
 import sys
@@ -35,7 +36,8 @@ from tests.support.registry import layers_of, registry
 TODAY: Final = "Docker's store"
 STORES: Final = {TODAY: "--load", **{each: compressed_load(each) for each in ("gzip", "zstd")}}
 DOCKERFILE: Final = """
-FROM {base}
+ARG BASE
+FROM $BASE
 COPY --link model.safetensors /model.safetensors
 COPY --link --from=packages . /opt/webui
 """
@@ -55,23 +57,23 @@ def make_weights(path: Path, length: int) -> None:
 
 
 class Wire:
-    """The engines, the registry, and what is built."""
+    """The engines, a registry with the base image, and what is built."""
 
     def __init__(self, up: ExitStack, folder: Path, weights: int) -> None:
         self.folder = folder
         for name in ("docker", "containerd", "puller", "context"):
             (folder / name).mkdir(parents=True, exist_ok=True)
-        self.registry = up.enter_context(registry(folder / "registry")).address
         self.engines = {
             name: up.enter_context(engine(folder / name, containerd_store=name == "containerd"))
             for name in ("docker", "containerd", "puller")
         }
         make_weights(folder / "context/model.safetensors", weights)
-        self.base = f"{self.registry}/base:1"
-        (folder / "context/Dockerfile").write_text(DOCKERFILE.format(base=self.base))
+        (folder / "context/Dockerfile").write_text(DOCKERFILE)
         copy_image(debian_root(), self.engines["docker"])
-        self.docker("docker", "tag", debian_root(), self.base)
-        self.docker("docker", "push", "--quiet", self.base)
+        with registry(folder / "base-only") as running:
+            base = f"{running.address}/base:1"
+            self.docker("docker", "tag", debian_root(), base)
+            self.docker("docker", "push", "--quiet", base)
 
     def docker(self, name: str, *command: str) -> float:
         """Run docker with one of the engines; return the seconds it takes."""
@@ -84,36 +86,40 @@ class Wire:
         subprocess.run(command, capture_output=True, check=False)
         self.docker(name, "buildx", "prune", "--all", "--force")
 
-    def measure(self, candidate: str, turn: int) -> dict[str, float]:
-        """Export, push and pull one image; return what each took, and the bytes sent."""
+    def measure(self, candidate: str, _turn: int) -> dict[str, float]:
+        """Export, push and pull one image, with a registry that has nothing but the base."""
+        root = self.folder / "registry"
+        shutil.rmtree(root, ignore_errors=True)
+        shutil.copytree(self.folder / "base-only", root)
+        with registry(root) as running:  # at another port: an engine remembers what it has pushed
+            found = self._measure(candidate, running.address)
+        note(f"   {candidate}: " + ", ".join(f"{what} {took:.1f}" for what, took in found.items()))
+        return found
+
+    def _measure(self, candidate: str, address: str) -> dict[str, float]:
         name = "docker" if candidate == TODAY else "containerd"
-        tag = f"{candidate.partition(' ')[0].lower().replace(chr(39), '')}-{turn}"
-        image = f"{self.registry}/image:{tag}"
-        self.forget(name, self.base)
-        self.docker(name, "pull", "--quiet", self.base)
+        base, image = f"{address}/base:1", f"{address}/image:1"
+        self.docker(name, "pull", "--quiet", base)
         packages = f"--build-context=packages={sysconfig.get_path('purelib')}"
-        build = ("buildx", "build", "--quiet", "--provenance=false", packages)
-        context = str(self.folder / "context")
-        self.docker(name, *build, "--output=type=cacheonly", context)
+        build = [
+            *("buildx", "build", "--quiet", "--provenance=false", packages),
+            *(f"--build-arg=BASE={base}", str(self.folder / "context")),
+        ]
+        self.docker(name, *build, "--output=type=cacheonly")
         found = {
-            "export": self.docker(name, *build, STORES[candidate], f"--tag={image}", context),
+            "export": self.docker(name, *build, STORES[candidate], f"--tag={image}"),
             "push": self.docker(name, "push", "--quiet", image),
         }
-        self.forget(name, image)
-        self.forget("puller", self.base)
+        self.forget(name, image, base)
         found["pull, without the base"] = self.docker("puller", "pull", "--quiet", image)
         self.forget("puller", image)
-        self.docker("puller", "pull", "--quiet", self.base)
+        self.docker("puller", "pull", "--quiet", base)
         found["pull, with the base"] = self.docker("puller", "pull", "--quiet", image)
-        self.forget("puller", image)
-        below = set(layers_of(self.registry, "base", "1"))
-        layers = layers_of(self.registry, "image", tag)
-        if not below < set(layers):
+        self.forget("puller", image, base)
+        below, layers = (layers_of(address, each, "1") for each in ("base", "image"))
+        if not below.keys() < layers.keys():
             raise SystemExit(f"{image} does not have the base's own layers")
-        found["bytes"] = float(sum(layers[digest] for digest in set(layers) - below))
-        note(
-            f"   {candidate}: " + ", ".join(f"{what} {value:.1f}" for what, value in found.items())
-        )
+        found["bytes"] = float(sum(layers.values()) - sum(below.values()))
         return found
 
 
