@@ -273,13 +273,14 @@ RUN --mount=type=bind,source=scripts/image/fix-times,target=/build/fix-times \
 
 # A new package or script never re-uploads the model, nor the reverse: --link layers stand on
 # nothing. An engine that makes them one upon the other all the same makes the same ones again,
-# since the folders that they fill are there; what changes most often comes last.
-COPY --link --from=models /model.safetensor[s] /
-COPY --link --from=models /extra/ /
-COPY --link --from=baked / /opt/extensions/
+# since the folders that they fill are there; what changes most often comes last. What rarely
+# changes comes before the models, and is in place while they are still being downloaded.
 COPY --link --from=large /opt/webui /opt/webui
 COPY --link --from=runpod /opt/runpod /opt/runpod
 COPY --link --from=webui /stable-diffusion-webui /stable-diffusion-webui
+COPY --link --from=models /model.safetensor[s] /
+COPY --link --from=models /extra/ /
+COPY --link --from=baked / /opt/extensions/
 COPY --link --from=checked /opt/webui /opt/webui
 
 # What the worker reads. PIP_CACHE_DIR is for run time: RunPod mounts its volume at /runpod-volume.
