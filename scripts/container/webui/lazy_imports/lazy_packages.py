@@ -5,7 +5,7 @@ tests: each row must be imported at the start, unused until the API answers, and
 that an importer takes.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 
@@ -34,14 +34,8 @@ def _names(module: str, *names: str) -> tuple[str, ...]:
     return tuple(f"{module}.{name}" for name in names)
 
 
-def _each(importers: Iterable[str], names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    return dict.fromkeys(importers, names)
-
-
 _PLOT = _names(
-    "torchmetrics.utilities.plot",
-    *("_AX_TYPE", "_PLOT_OUT_TYPE", "plot_single_or_multi_val"),
-    *("plot_confusion_matrix", "plot_curve"),
+    "torchmetrics.utilities.plot", "_AX_TYPE", "_PLOT_OUT_TYPE", "plot_single_or_multi_val"
 )
 _FSDP = "torch.distributed.fsdp.fully_sharded_data_parallel"
 
@@ -60,14 +54,7 @@ PACKAGES: tuple[LazyPackage, ...] = (
     LazyPackage(
         name="torchmetrics.utilities.plot",
         reason="metrics import it to plot themselves; it builds types of matplotlib",
-        taken=_each(_names("torchmetrics", "metric", "collections", "utilities.checks"), _PLOT),
-    ),
-    LazyPackage(
-        name="torch._dynamo",
-        reason="torchvision asks whether a device can be compiled for, when it aligns regions",
-        taken={
-            "torchvision.ops.roi_align": ("torch._dynamo.utils.is_compile_supported",),
-        },
+        taken=dict.fromkeys(_names("torchmetrics", "metric", "collections"), _PLOT),
     ),
     LazyPackage(
         name="matplotlib",
@@ -77,20 +64,13 @@ PACKAGES: tuple[LazyPackage, ...] = (
     LazyPackage(
         name="pandas",
         reason="gradio shows tables with it",
-        taken=_each(
-            _names("gradio.components", "bar_plot", "line_plot", "scatter_plot"),
-            ("pandas.api.types.is_numeric_dtype",),
-        ),
+        taken={"gradio.components.scatter_plot": ("pandas.api.types.is_numeric_dtype",)},
     ),
     LazyPackage("altair", "gradio draws plots with it"),
-    LazyPackage("scipy.signal", "gradio and torchsde import it beside what they use"),
     LazyPackage(
         name="scipy.integrate",
         reason="samplers of torchdiffeq use it, which no route chooses",
-        taken=_each(
-            ("k_diffusion.sampling", "torchdiffeq._impl.scipy_wrapper"),
-            ("scipy.integrate.solve_ivp",),
-        ),
+        taken={"torchdiffeq._impl.scipy_wrapper": ("scipy.integrate.solve_ivp",)},
     ),
     LazyPackage("kornia", "the image encoder of SD 2 unCLIP resizes with it"),
     LazyPackage(
@@ -102,7 +82,6 @@ PACKAGES: tuple[LazyPackage, ...] = (
         },
     ),
     LazyPackage("timm", "depth models use it"),
-    LazyPackage("clip", "k_diffusion evaluates training with it, interrogate ranks"),
     *(
         LazyPackage(f"k_diffusion.{name}", "for training; k_diffusion imports it")
         for name in ("augmentation", "config", "evaluation", "gns", "models")
@@ -112,15 +91,9 @@ PACKAGES: tuple[LazyPackage, ...] = (
         reason="interrogate, training and SD 2's depth models transform images with it",
         taken={
             "sgm.modules.autoencoding.lpips.loss.lpips": ("torchvision.models",),
-            "modules.interrogate": (
-                "torchvision.transforms",
-                "torchvision.transforms.functional.InterpolationMode",
-            ),
-            "modules.textual_inversion.dataset": ("torchvision.transforms",),
-            "k_diffusion.utils": _names("torchvision.transforms", "functional"),
-            "k_diffusion.evaluation": ("torchvision.transforms",),
+            "modules.interrogate": ("torchvision.transforms.functional.InterpolationMode",),
             "ldm.modules.midas.api": ("torchvision.transforms.Compose",),
-            **_each(
+            **dict.fromkeys(
                 (
                     "ldm.models.diffusion.ddpm",
                     "modules.models.diffusion.ddpm_edit",
@@ -194,9 +167,5 @@ PACKAGES: tuple[LazyPackage, ...] = (
             ),
         },
     ),
-    LazyPackage(
-        name="torch.export",
-        reason="parts of torch import it",
-        taken={"torch.ao.quantization.pt2e.graph_utils": ("torch.export.ExportedProgram",)},
-    ),
+    LazyPackage("torch.export", "parts of torch import it"),
 )
