@@ -8,11 +8,13 @@ from scripts.common.checks.check import CheckSkipped, check, judge
 from scripts.common.checks.worker_under_test import WorkerUnderTest
 from scripts.common.gpu.judge import Judgement, conclude
 
-# What the launcher has written, in one line with the accelerator and the number of extensions; then
-# a line for each name of the table that is not there.
+# What the launcher writes every ten seconds, in one line with the accelerator and the number of
+# extensions; then a line for each name of the table that is not there.
 _COMMAND: Final = (
     "file=${WORKER_DIR:-/tmp/a1111-worker}/lazy-imports.json;"
     ' [ -e "$file" ] || { echo off; exit; };'
+    " now=$(date +%s); for _ in $(seq 30); do"
+    ' [ "$(stat -c %Y "$file")" -gt "$now" ] && break; sleep 0.5; done;'
     """ printf '{"accelerator": "%s", "extensions": %d, "packages": %s}\\n'"""
     ' "$ACCELERATOR" "$(ls -A /opt/extensions | grep -vc extensions.json)" "$(cat "$file")";'
     " cd /opt/worker/scripts/container/webui && PYTHONPATH=. exec $WEBUI_PYTHON"

@@ -23,6 +23,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
@@ -57,11 +58,17 @@ def read_heap() -> dict[str, int]:
 
 
 def write_heap(target: Path) -> None:
-    """Write the heap statistics again and again, for as long as the process lives."""
+    """Write the heap statistics for as long as the process lives, if it has any."""
+    if read_heap():
+        write_again_and_again(target, lambda: {"pid": os.getpid(), **read_heap()})
+
+
+def write_again_and_again(target: Path, collect: Callable[[], object]) -> None:
+    """Write facts as JSON again and again, for as long as the process lives."""
     partial = target.with_name(f"{target.name}.{os.getpid()}")
-    while found := read_heap():
+    while True:
         try:
-            partial.write_text(json.dumps({"pid": os.getpid(), **found}), encoding="utf-8")
+            partial.write_text(json.dumps(collect()), encoding="utf-8")
             partial.replace(target)
         except OSError:
             return  # a full disk; drawing goes on
@@ -89,7 +96,7 @@ def stack_without_sources(context: int = 1) -> list[inspect.FrameInfo]:  # noqa:
 def restore_once_serving(host: str, port: int, lazy_report: Path) -> None:
     """Switch the garbage collector and inspect.stack() back on when the port is open.
 
-    Then write, for the smoke tests, what the start made of the lazy packages.
+    Then write, for the smoke tests and again and again, what was made of the lazy packages.
 
     The WebUI's imports create a million objects that stay. Searching them for garbage again and
     again is two fifths of the time that the imports take; objects that exist when it serves are
@@ -107,7 +114,7 @@ def restore_once_serving(host: str, port: int, lazy_report: Path) -> None:
     gc.enable()
     inspect.stack = _STACK
     if finder := sys.modules.get(LAZY_FINDER):
-        lazy_report.write_text(json.dumps(finder.report()), encoding="utf-8")
+        write_again_and_again(lazy_report, finder.report)
 
 
 def exit_with_traceback(status: int) -> NoReturn:

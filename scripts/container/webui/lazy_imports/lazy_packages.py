@@ -82,10 +82,8 @@ PACKAGES: tuple[LazyPackage, ...] = (
         },
     ),
     LazyPackage("timm", "depth models use it"),
-    *(
-        LazyPackage(f"k_diffusion.{name}", "for training; k_diffusion imports it")
-        for name in ("augmentation", "config", "evaluation", "gns", "models")
-    ),
+    LazyPackage("k_diffusion.augmentation", "for training; k_diffusion imports it"),
+    LazyPackage("k_diffusion.evaluation", "for training; k_diffusion imports it"),
     LazyPackage(
         name="torchvision",
         reason="interrogate, training and SD 2's depth models transform images with it",
