@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+import math
+import mmap
 import os
 from pathlib import Path
 
 import pytest
 
-from scripts.container.webui.read_ahead import has_room, read_uncached
+from scripts.container.webui.read_ahead import has_room, read_into_cache
 
 SIZE = 20_000_000
 
@@ -23,11 +26,21 @@ def uncached(tmp_path: Path) -> Path:
     return path
 
 
-def test_only_blocks_that_are_not_cached_are_read(uncached: Path) -> None:
+def count_cached(path: Path) -> int:
+    """Return the number of a file's pages that are in the page cache."""
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), SIZE) as mapped:
+        pages = (ctypes.c_ubyte * math.ceil(SIZE / mmap.PAGESIZE))()
+        begin = ctypes.byref(ctypes.c_char.from_buffer(mapped))
+        assert ctypes.CDLL(None).mincore(begin, ctypes.c_size_t(SIZE), pages) == 0
+        del begin
+        return sum(page & 1 for page in pages)
+
+
+def test_the_whole_file_is_cached_afterwards(uncached: Path) -> None:
+    before = count_cached(uncached)
     with uncached.open("rb") as file:
-        first = read_uncached(file.fileno(), SIZE)
-        again = read_uncached(file.fileno(), SIZE)
-    assert first > again == 0
+        read_into_cache(file.fileno(), SIZE)
+    assert before < count_cached(uncached) == math.ceil(SIZE / mmap.PAGESIZE)
 
 
 @pytest.mark.parametrize(("size", "room"), [(1000, True), (10**15, False)])

@@ -17,9 +17,8 @@ def is_there(name: str) -> bool:
     """Return whether an object or a module can be imported."""
     module, _, attribute = name.rpartition(".")
     try:
-        if hasattr(import_module(module), attribute):
-            return True
-        import_module(name)
+        if not module or not hasattr(import_module(module), attribute):
+            import_module(name)
     except ImportError:
         return False
     return True
