@@ -18,7 +18,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -41,7 +41,7 @@ FROM $BASE
 COPY --link model.safetensors /model.safetensors
 COPY --link --from=packages . /opt/webui
 """
-PUSH_LIMIT, PULL_LIMIT = 0.3, 0.5
+LIMITS: Final = {"push": 0.3, "pull, with the base": 0.5, "pull, without the base": 0.5}
 
 
 def make_weights(path: Path, length: int) -> None:
@@ -123,6 +123,37 @@ class Wire:
         return found
 
 
+def judge(
+    values: Mapping[str, Sequence[Mapping[str, float]]],
+) -> tuple[list[Ratio], list[Measurement]]:
+    """Return the ratios to today's way, and what they are made of.
+
+    Args:
+        values: what each round of a candidate took, by candidate.
+    """
+    found = {
+        (what, candidate): Measurement(
+            what,
+            candidate,
+            "bytes" if what == "bytes" else "s",
+            tuple(turn[what] for turn in turns),
+        )
+        for candidate, turns in values.items()
+        for what in turns[0]
+    }
+    ratios = [
+        Ratio(
+            f"{what}: {candidate}, containerd's store / gzip, {TODAY}",
+            found[what, candidate].median / found[what, TODAY].median,
+            limit,
+        )
+        for what, limit in LIMITS.items()
+        for candidate in STORES
+        if candidate != TODAY
+    ]
+    return ratios, list(found.values())
+
+
 def main() -> int:
     """Measure, print and record; 1 when a limit is missed."""
     parser = make_parser(__doc__, rounds=3)
@@ -136,31 +167,7 @@ def main() -> int:
             candidate: partial(wire.measure, candidate) for candidate in STORES
         }
         values = interleave(runs, options.rounds)
-    found = {
-        (what, candidate): Measurement(
-            what,
-            candidate,
-            "bytes" if what == "bytes" else "s",
-            tuple(each[what] for each in turns),
-        )
-        for candidate, turns in values.items()
-        for what in turns[0]
-    }
-    limits = {
-        "push": PUSH_LIMIT,
-        **{f"pull, {how} the base": PULL_LIMIT for how in ("with", "without")},
-    }
-    ratios = [
-        Ratio(
-            f"{what}: {candidate} in containerd's store / {TODAY}",
-            found[what, candidate].median / found[what, TODAY].median,
-            limit,
-        )
-        for what, limit in limits.items()
-        for candidate in STORES
-        if candidate != TODAY
-    ]
-    return report("wire", ratios, list(found.values()))
+    return report("wire", *judge(values))
 
 
 if __name__ == "__main__":
