@@ -179,12 +179,12 @@ def report() -> dict[str, dict[str, Any]]:
     """Return by package that is installed what the start made of it.
 
     Returns:
-        Whether it was imported, which module has loaded it, and which names no importer took that
-        has been imported.
+        Whether it was imported, or need not be in this release, which module has loaded it, and
+        which names no importer took that has been imported.
     """
     return {
         name: {
-            "imported": bool(package.members),
+            "imported": bool(package.members) or not package.row.is_everywhere,
             "loaded_by": package.loaded_by,
             "untaken": package.list_untaken(),
         }

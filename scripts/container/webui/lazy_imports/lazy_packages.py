@@ -20,6 +20,7 @@ class LazyPackage(NamedTuple):
             package. Where one is needed, all are imported, in this order.
         provided: names that the package has from its eager modules, and these.
         absent: modules below it that are asked for and not there.
+        is_everywhere: every release of A1111 that this is for imports it.
     """
 
     name: str
@@ -28,6 +29,7 @@ class LazyPackage(NamedTuple):
     eager: tuple[str, ...] = ()
     provided: Mapping[str, str] = {}
     absent: tuple[str, ...] = ()
+    is_everywhere: bool = True
 
 
 def _names(module: str, *names: str) -> tuple[str, ...]:
@@ -72,6 +74,7 @@ PACKAGES: tuple[LazyPackage, ...] = (
         reason="samplers of torchdiffeq use it, which no route chooses",
         taken={"torchdiffeq._impl.scipy_wrapper": ("scipy.integrate.solve_ivp",)},
     ),
+    LazyPackage("scipy.stats", "v1.10.1 has a beta schedule", is_everywhere=False),
     LazyPackage("kornia", "the image encoder of SD 2 unCLIP resizes with it"),
     LazyPackage(
         name="open_clip",
