@@ -24,6 +24,7 @@ from scripts.host.config.load import ROOT, load
 from scripts.host.engine.client import client, probe
 from scripts.host.registry.push import push, require_image
 from tests.support.registry import MANIFESTS, PASSWORD, USER, Registry, layers_of, registry
+from tests.support.registry_front import Refusal, refusing
 from tests.support.running import build_image, error_line, invoke
 from tests.support.smoke_reports import write_report
 from tests.support.wire import wire
@@ -303,6 +304,62 @@ def test_push_after_a_registry_failure_completes(work: Work, open_registry: Regi
         push(inputs, pauses=AT_ONCE)
     assert set(held(open_registry, work.repository)) == {"one", "two", "latest"}
     assert work.record.exists()
+
+
+MANIFEST = r"PUT .*/manifests/"
+UPLOAD = r"POST .*/blobs/uploads/"
+
+
+@pytest.mark.parametrize(
+    ("refusal", "code", "hint"),
+    [
+        (
+            Refusal(MANIFEST, 400, "TAG_INVALID", "The image tag 'one' already exists in the 'a' "
+            "repository and cannot be overwritten because the repository is immutable."),
+            "registry-immutable",
+            "new revision",
+        ),
+        (
+            Refusal(UPLOAD, 404, "NAME_UNKNOWN", "The repository with name 'a' does not exist in "
+            "the registry with id '1'"),
+            "registry-missing",
+            "create it",
+        ),
+        (
+            Refusal(UPLOAD, 403, "DENIED", "permission_denied: write_package"),
+            "registry-refused",
+            "write:packages",
+        ),
+        (
+            Refusal(MANIFEST, 403, "DENIED", "adding 1.2 GiB of storage resource, which when "
+            "updated to current usage of 9.5 GiB will exceed the configured upper limit of 10 GiB"),
+            "registry-full",
+            "delete old images",
+        ),
+    ],
+    ids=lambda value: value.code if isinstance(value, Refusal) else "",
+)  # fmt: skip
+def test_what_the_engine_reports_of_a_refusal_has_its_code_and_is_not_retried(
+    work: Work, open_registry: Registry, refusal: Refusal, code: str, hint: str
+) -> None:
+    with refusing(open_registry.address, refusal) as front:
+        inputs = work.inputs(front.address)
+        work.build(inputs)
+        with pytest.raises(UserError) as caught:
+            push(inputs, pauses=(60.0,))  # another attempt would end the test
+    assert caught.value.code == code
+    assert hint in caught.value.hint
+    assert held(open_registry, work.repository) == {}
+
+
+def test_a_token_that_expires_during_a_push_is_renewed(work: Work, open_registry: Registry) -> None:
+    expired = Refusal(MANIFEST, 401, "UNAUTHORIZED", "authentication required", times=1)
+    with refusing(open_registry.address, expired) as front:
+        inputs = work.inputs(front.address)
+        work.build(inputs)
+        push(inputs, pauses=AT_ONCE)
+    assert front.refused > 1
+    assert set(held(open_registry, work.repository)) == {"one", "two", "latest"}
 
 
 def test_credentials_of_docker_config_are_used(work: Work, guarded_registry: Registry) -> None:

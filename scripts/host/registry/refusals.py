@@ -109,7 +109,7 @@ _REFUSALS: Final = (
     Refusal(
         REFUSED,
         _LOGIN,
-        r"no basic auth credentials|unauthorized:?\s|(?<!permission )denied:\s"
+        r"no basic auth credentials|\bunauthorized\b|(?<!permission )denied:\s"
         r"|HTTP Basic: Access denied|incorrect username or password|40[13] (?:Unauthorized|Forb)"
         r"|HTTP (?:status: )?40[13]\b|authentication required|invalid_token",
     ),
