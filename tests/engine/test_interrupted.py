@@ -68,6 +68,21 @@ def check(root: Path, ended: Ended, stop: signal.Signals) -> None:
     assert "Traceback" not in ended.errors or not ended.has_begun, ended
 
 
+@pytest.mark.timeout(600)
+def test_an_interrupted_build_can_be_run_again(
+    own_checkout: Path, image_config: Path, model_store: Path
+) -> None:
+    command = ("build", "--variant", "cpu", "--target", "webui", "--no-cache", "--progress=plain")
+    environment = {"IMAGE_CONFIG": str(image_config), "MODELS_STORE": str(model_store)}
+    moments = random.Random("build")  # noqa: S311 - moments, not secrets
+    for number in range(MOMENTS):
+        stop, after = STOPS[number % 2], moments.uniform(0.5, 5)
+        ended = run_until(own_checkout, *command, after=after, stop=stop, environment=environment)
+        check(own_checkout, ended, stop)
+    again = run_until(own_checkout, *command, environment=environment)
+    assert again.status == 0, again
+
+
 @pytest.fixture
 def target(tmp_path: Path) -> Iterator[Registry]:
     with registry(tmp_path / "registry") as running:
