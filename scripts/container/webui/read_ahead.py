@@ -1,7 +1,7 @@
-"""Read the checkpoint into the page cache while the WebUI imports its packages.
+"""Read a volume's checkpoint into the page cache while the WebUI imports its packages.
 
 The WebUI maps the file and reads it by page faults, a little at a time, once its imports are done.
-Reading it in order before, in large blocks, makes use of a disk or a network volume meanwhile.
+Reading it in order before, in large blocks, makes use of the volume meanwhile.
 """
 
 import os
@@ -20,7 +20,7 @@ _REQUEST: Final = 1 << 20
 
 
 def start_reading(settings: Settings, checkpoint: Path) -> None:
-    """Read a checkpoint beside everything else, in a thread that nobody waits for."""
+    """Read a checkpoint that is on no disk of the image, in a thread that nobody waits for."""
     threading.Thread(
         target=_read, args=(settings, checkpoint), name="read-ahead", daemon=True
     ).start()
@@ -30,7 +30,10 @@ def _read(settings: Settings, checkpoint: Path) -> None:
     began = time.monotonic()
     try:
         with checkpoint.open("rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
+            facts = os.fstat(file.fileno())
+            size = facts.st_size
+            if facts.st_dev == settings.webui_dir.stat().st_dev:
+                return  # a cold disk is what the imports wait for, and they come first
             if not has_room(settings.accelerator, checkpoint, size):
                 log("read-ahead-skipped", path=checkpoint, reason="main memory is short")
                 return
