@@ -261,12 +261,12 @@ RUN --mount=type=bind,source=scripts/image/apt-install,target=/build/apt-install
     && /build/fix-times --since "$began"
 
 # The serving processes are never root: the supervisor starts them as this user. chage leaves out the
-# day of its making.
+# day of its making, which the backup of the file would keep.
 RUN --mount=type=bind,source=scripts/image/fix-times,target=/build/fix-times \
     began=$(mktemp); sleep 0.1; \
     groupadd --gid 1000 worker \
     && useradd --uid 1000 --gid worker --create-home --shell /bin/bash worker \
-    && chage --lastday -1 worker \
+    && chage --lastday -1 worker && cp -a /etc/shadow /etc/shadow- \
     && mkdir -p /opt/extensions /opt/runpod /opt/webui /opt/worker/scripts/common \
         /opt/worker/scripts/container /stable-diffusion-webui \
     && /build/fix-times --since "$began"
