@@ -68,7 +68,7 @@ class _Package:
             if hasattr(sys.modules[module_name], name):
                 vars(stand_in)["_real"] = getattr(sys.modules[module_name], name)
         for name, module in self.members.items():
-            _becomeget_plainly(module, sys.modules[name], self._assigned.pop(name, {}))
+            _become_plain(module, sys.modules[name], self._assigned.pop(name, {}))
         for stand_in, importers in self._stand_ins.values():
             for importer in importers & sys.modules.keys():
                 _replace(stand_in, vars(sys.modules[importer]))
@@ -232,9 +232,7 @@ def _empty(module: LazyModule) -> None:
     names.update(eager)
 
 
-def _becomeget_plainly(
-    module: LazyModule, imported: ModuleType, assigned: Mapping[str, Any]
-) -> None:
+def _become_plain(module: LazyModule, imported: ModuleType, assigned: Mapping[str, Any]) -> None:
     """End the laziness of a module; what was assigned to it before stays assigned."""
     if type(module) is LazyModule:
         module.__class__ = ModuleType  # type: ignore[assignment]
