@@ -247,7 +247,8 @@ ENV DEBIAN_FRONTEND=noninteractive \
 
 # OpenCV links libGL (and that libX11) and GLib; GitPython wants git at import; tini reaps; the
 # supervisor preloads tcmalloc; A1111 draws grid captions with a real font; procps is for the person
-# inside. The base image's release decides the versions.
+# inside. The base image's release decides the versions. Temporary files lie outside the layer: an
+# engine does not always list a folder that is as before.
 ARG APT_MIRROR=
 RUN --mount=type=bind,source=scripts/image/apt-install,target=/build/apt-install \
     --mount=type=bind,source=scripts/image/fix-times,target=/build/fix-times \
@@ -255,6 +256,7 @@ RUN --mount=type=bind,source=scripts/image/apt-install,target=/build/apt-install
     --mount=type=cache,target=/var/cache/apt,sharing=locked \
     --mount=type=cache,target=/var/lib/apt,sharing=locked \
     --mount=type=tmpfs,target=/var/log --mount=type=tmpfs,target=/var/cache/ldconfig \
+    --mount=type=tmpfs,target=/tmp --mount=type=tmpfs,target=/var/lib/dpkg/updates \
     began=$(mktemp); sleep 0.1; \
     /build/apt-install fonts-dejavu-core git libglib2.0-0 libtcmalloc-minimal4 libx11-6 procps tini \
         --files-of libgl1 libglvnd0 libglx0 \
@@ -263,6 +265,7 @@ RUN --mount=type=bind,source=scripts/image/apt-install,target=/build/apt-install
 # The serving processes are never root: the supervisor starts them as this user. chage leaves out the
 # day of its making, which the backup of the file would keep.
 RUN --mount=type=bind,source=scripts/image/fix-times,target=/build/fix-times \
+    --mount=type=tmpfs,target=/tmp \
     began=$(mktemp); sleep 0.1; \
     groupadd --gid 1000 worker \
     && useradd --uid 1000 --gid worker --create-home --shell /bin/bash worker \

@@ -121,9 +121,10 @@ def main(extensions: Path, webui: Path, lock: Path, models: Path, packages: list
                 failed += problems(expected, packages, overrides)
                 found += [f"extension {extension.name}: {line}" for line in failed]
     settle(extensions)
-    sys.stdout.flush()  # a failed build shows the end of both streams: the problems come last
+    # On the stream of what is above: an engine does not keep the order of two, and a failed build
+    # shows the end.
     for line in dict.fromkeys(found):
-        print(f"install-extensions: {line}", file=sys.stderr)
+        print(f"install-extensions: {line}")
     return 1 if found else 0
 
 

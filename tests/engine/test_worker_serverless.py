@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import signal
 import time
@@ -10,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ import pytest
 from scripts.common.checks.images import decode_base64, decode_png
 from tests.support import runpod
 from tests.support.running import container, eventually
+from tests.support.safetensors import write_safetensors
 from tests.support.scripted_webui import IMAGE
 from tests.support.worker import free_port
 
@@ -105,11 +108,18 @@ def test_what_is_not_there_is_refused(worker: Worker, given: dict[str, Any], cod
 
 
 @pytest.mark.slow
-def test_a_lora_that_was_added_later_is_found_and_a_damaged_one_fails(worker: Worker) -> None:
+def test_a_lora_that_was_added_later_is_found_and_a_damaged_one_fails(
+    worker: Worker, tmp_path: Path
+) -> None:
+    names = ("lora_unet_mid.lora_down.weight", "lora_unet_mid.lora_up.weight")
+    whole = write_safetensors(tmp_path / "good.safetensors", *names).read_bytes()
     folder = "/tmp/a1111-worker/data/models/Lora"  # noqa: S108 - in the container
-    script = f"mkdir -p {folder} && cd {folder} && echo no > bad.safetensors && echo yes > good.pt"
+    script = (
+        f"mkdir -p {folder} && cd {folder} && echo no > bad.safetensors"
+        f" && echo {base64.b64encode(whole).decode()} | base64 -d > good.safetensors"
+    )
     worker.box.exec_run(["sh", "-c", script])
-    assert "[weights-not-loaded]" in worker.do(prompt="<lora:bad:1>", **SMALL)["error"]
+    assert "[not-safetensors]" in worker.do(prompt="<lora:bad:1>", **SMALL)["error"]
     assert size(worker.do(prompt="<lora:good:1>", **SMALL)) == (64, 64)
 
 

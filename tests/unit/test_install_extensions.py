@@ -40,17 +40,15 @@ class Image:
         (folder / "install.py").write_text(installer)
         return folder
 
-    def install(self, stderr: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+    def install(self) -> subprocess.CompletedProcess[str]:
         """Run the step."""
         script = ROOT / "scripts/image/install-extensions.py"
         paths = (self.extensions, A1111, self.lock, self.models)
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
-        environment.pop("PYTHONUNBUFFERED", None)  # as in the build
         return subprocess.run(
             [sys.executable, str(script), *map(str, paths)],
             env=environment,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
+            capture_output=True,
             text=True,
             check=False,
         )
@@ -89,7 +87,7 @@ def test_packages_that_are_missing_are_named_whatever_the_installer_says(image: 
     answer = image.install()
     assert answer.returncode == 1
     expected = "extension hides: install.py asks for no-such-package, but it is not installed"
-    assert f"install-extensions: {expected}" in answer.stderr
+    assert f"install-extensions: {expected}" in answer.stdout
 
 
 def test_requests_of_the_lock_are_compared_too(image: Image) -> None:
@@ -100,7 +98,7 @@ def test_requests_of_the_lock_are_compared_too(image: Image) -> None:
     )
     answer = image.install()
     assert answer.returncode == 1
-    [line] = [each for each in answer.stderr.splitlines() if each.startswith("install-ext")]
+    [line] = [each for each in answer.stdout.splitlines() if each.startswith("install-ext")]
     assert "extension quiet: install.py asks for packaging>=999, but packaging " in line
 
 
@@ -108,13 +106,13 @@ def test_failing_installers_are_named_with_their_last_line(image: Image) -> None
     image.add("fails", "import sys\nprint('before')\nsys.exit('no compiler was found')")
     answer = image.install()
     assert answer.returncode == 1
-    assert "extension fails: install.py failed: no compiler was found - " in answer.stderr
+    assert "extension fails: install.py failed: no compiler was found - " in answer.stdout
     assert "before" in answer.stdout
 
 
 def test_problems_are_the_last_lines_of_a_failed_build(image: Image) -> None:
     image.add("fails", "import sys\nprint('before')\nsys.exit('no compiler was found')")
-    lines = image.install(stderr=subprocess.STDOUT).stdout.splitlines()
+    lines = image.install().stdout.splitlines()
     assert lines[-1].startswith("install-extensions: extension fails: install.py failed: no comp")
 
 
