@@ -94,7 +94,7 @@ def examine(request: pytest.FixtureRequest) -> Callable[[Check[Any], Any], None]
         if result.outcome == "skipped":
             pytest.skip(result.evidence)
         request.node.user_properties.append(("evidence", result.evidence))
-        if result.outcome != "passed":
+        if result.outcome == "failed":
             pytest.fail(f"{result.evidence}\nhint: {result.hint} [{result.code}]", pytrace=False)
 
     return run_check

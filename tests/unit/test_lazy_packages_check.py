@@ -45,11 +45,12 @@ def start(*lines: str, accelerator: str = "cpu", extensions: int = 0, **row: obj
 )
 def test_a_row_that_no_longer_matters_fails(row: dict[str, object], problem: str) -> None:
     found = lazy_packages_fit.run(start(**row))  # type: ignore[arg-type]
-    assert (found.outcome, found.evidence) == ("failed", problem)
+    assert found.outcome == "failed"
+    assert found.evidence.endswith(f"; {problem}")
     # An extension may use a package, and packages for GPUs may import others.
     for elsewhere in ({"extensions": 1}, {"accelerator": "cuda"}):
         found = lazy_packages_fit.run(start(**elsewhere, **row))  # type: ignore[arg-type]
-        assert found.outcome == "warned"
+        assert found.outcome == "passed"
 
 
 def test_a_name_that_a_package_does_not_have_fails() -> None:

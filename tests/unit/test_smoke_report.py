@@ -78,6 +78,14 @@ def test_nothing_run_or_anything_failed_is_not_passed(checks: tuple[CheckResult,
     assert not report_of(*checks).passed
 
 
+def test_a_warning_is_shown_and_does_not_fail_a_run() -> None:
+    warning = replace(BAD, outcome="warned")
+    report = report_of(GOOD, warning)
+    assert report.passed
+    assert f"[{warning.code}]" in format_summary(report, 100)
+    assert not report_of(warning).passed
+
+
 def test_a_selection_of_checks_is_not_passed() -> None:
     report = report_of(GOOD, whole=False)
     assert not report.passed

@@ -113,8 +113,8 @@ class SmokeReport(SubjectRecord, RunRecord):
         cls, subject: SubjectRecord, checks: tuple[CheckResult, ...], run: RunRecord
     ) -> SmokeReport:
         """Make the report of a run."""
-        ran = [check for check in checks if check.outcome != "skipped"]
-        passed = run.whole and bool(ran) and all(check.outcome == "passed" for check in ran)
+        outcomes = {check.outcome for check in checks}
+        passed = run.whole and "passed" in outcomes and "failed" not in outcomes
         drew = passed and bool(run.pictures)
         return cls(**dict(subject), **dict(run), passed=passed, drew=drew, checks=checks)
 
@@ -129,6 +129,11 @@ class SmokeReport(SubjectRecord, RunRecord):
     def failures(self) -> tuple[CheckResult, ...]:
         """Return the failed checks."""
         return tuple(check for check in self.checks if check.outcome == "failed")
+
+    @property
+    def problems(self) -> tuple[CheckResult, ...]:
+        """Return the checks that failed or warned."""
+        return tuple(check for check in self.checks if check.outcome in ("failed", "warned"))
 
     @property
     def ran(self) -> tuple[CheckResult, ...]:

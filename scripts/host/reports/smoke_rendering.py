@@ -121,7 +121,7 @@ def format_summary(report: SmokeReport, width: int = 80) -> str:
         for reason, count in report.skipped.items()
     ]
     blocks = [*_subject(report, width), "", format_results(rows, width, brief=True, paint=_paint)]
-    for record in report.failures:
+    for record in report.problems:
         blocks += ["", format_results([record], width, paint=_paint)]
         blocks += [
             shorten(f"      | {printable(line)}", width) for line in record.excerpt.splitlines()
