@@ -17,7 +17,7 @@ from scripts.host.config.load import ROOT
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended.
+    """Exit status and output of a command.
 
     Args:
         status: its exit status.

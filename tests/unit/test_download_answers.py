@@ -1,4 +1,4 @@
-"""What a server sends in place of a file is named: pages, errors, with what they say."""
+"""Test that pages and errors which a server sends in place of a file are named and quoted."""
 
 from __future__ import annotations
 

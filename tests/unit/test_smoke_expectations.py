@@ -1,4 +1,4 @@
-"""What the smoke test expects of an image, by its config."""
+"""Test the expectations that the build derives from the config for the smoke test."""
 
 from __future__ import annotations
 

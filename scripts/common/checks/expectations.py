@@ -1,4 +1,4 @@
-"""What the smoke test expects of an image; the build leaves it in the variable IMAGE_SMOKE."""
+"""Define the expectations of the smoke test; the build writes them to the variable IMAGE_SMOKE."""
 
 from __future__ import annotations
 

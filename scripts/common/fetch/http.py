@@ -64,7 +64,7 @@ class Response:
 
     @property
     def is_text(self) -> bool:
-        """Whether it says that its body is a text, such as a page or an error."""
+        """Return whether its content type is a text, such as a page or an error."""
         form = self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         return form.startswith("text/") or form.endswith(("json", "xml"))
 

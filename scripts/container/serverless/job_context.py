@@ -1,4 +1,4 @@
-"""What jobs run in: the WebUI's client, limits and callbacks."""
+"""Define the context that jobs share: the WebUI's client, limits and callbacks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -32,7 +32,7 @@ _PATH = "/v2/serverless"
 
 @dataclass(frozen=True)
 class Plan:
-    """What a deployment will do.
+    """Changes that a deployment will make.
 
     Args:
         endpoint: ID of the endpoint; empty for a new one.

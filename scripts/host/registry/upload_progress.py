@@ -52,7 +52,7 @@ class UploadProgress:
 
     @property
     def has_sent(self) -> bool:
-        """Whether the registry took bytes of this push."""
+        """Return whether the registry took bytes of this push."""
         return any(layer.sent for layer in self.layers.values())
 
     @property

@@ -1,4 +1,4 @@
-"""What importers hold of a package that is not loaded: modules, and stand-ins for its objects."""
+"""Define the modules of a package that is not loaded, and the stand-ins for its objects."""
 
 import sys
 from collections.abc import Iterable
