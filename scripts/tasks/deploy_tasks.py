@@ -28,7 +28,7 @@ def up(
     note(f"endpoint {planned.endpoint or '(new)'}")
     for change in planned.changes:
         say(change)
-    if dry_run or (planned.endpoint and not planned.changes):
+    if dry_run or planned.is_done:
         note("nothing was changed" if dry_run else "nothing to change")
         return
     record = deploy.apply(inputs, api, planned)

@@ -1,16 +1,19 @@
 """RunPod's REST API v2 for serverless endpoints, as far as `invoke deploy` uses it.
 
 Paths, fields and rules are written by hand after RunPod's published document
-(https://api.runpod.io/v2/openapi.json, version 2.0.0, as in github.com/runpod/docs of 2026-08-20).
+(https://api.runpod.io/v2/openapi.json, version 2.0.0, as in github.com/runpod/docs of 2026-08-20),
+and the pages of lists as RunPod's SDK 2.0.0rc2 reads them.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import jsonschema
 
@@ -129,10 +132,13 @@ class Problem(Exception):  # noqa: N818 - an object of RFC 9457
 class Account:
     """Endpoints of an account, by id, and the workers of each.
 
-    `answers` holds what the next requests get instead.
+    `answers` holds what the next requests get instead; each answer takes `delay` seconds after the
+    request was done; a list has pages of `page` rows.
     """
 
     def __init__(self) -> None:
+        self.delay = 0.0
+        self.page = 100
         self.endpoints: dict[str, dict[str, Any]] = {}
         self.workers: list[dict[str, Any]] = []
         self.requests: list[tuple[str, str, Any]] = []
@@ -148,11 +154,12 @@ class Account:
         Raises:
             Problem: it is refused.
         """
+        path, query = urlsplit(path).path, parse_qs(urlsplit(path).query)
         if (method, path) == ("GET", "/v2/catalog/gpus"):
-            return 200, {"gpus": [_card(*row) for row in CARDS]}
+            return 200, self.show_page("gpus", [_card(*row) for row in CARDS], query)
         if path == "/v2/serverless":
             if method == "GET":
-                return 200, {"endpoints": list(self.endpoints.values())}
+                return 200, self.show_page("endpoints", list(self.endpoints.values()), query)
             if method == "POST":
                 return 201, self.create(body)
         if found := re.fullmatch(r"/v2/serverless/(\w+)(/workers|/releases)?", path):
@@ -164,6 +171,15 @@ class Account:
             if method == "PATCH" and not found[2]:
                 return 200, self.update(endpoint, body)
         raise Problem(405 if path.startswith("/v2/") else 404, f"{method} {path}")
+
+    def show_page(
+        self, name: str, rows: list[dict[str, Any]], query: dict[str, list[str]]
+    ) -> dict[str, Any]:
+        """Return a page of a list, and where the next one begins."""
+        start = int(query.get("cursor", ["0"])[0])
+        end = start + self.page
+        more = {"hasNextPage": end < len(rows), "nextCursor": str(end) if end < len(rows) else None}
+        return {name: rows[start:end], "pagination": more}
 
     def show(self, endpoint: dict[str, Any], part: str | None) -> dict[str, Any]:
         """Return an endpoint, its workers or its releases."""
@@ -270,6 +286,7 @@ def serving(account: Account) -> Iterator[str]:
                     status, content = account.handle(self.command, self.path, body)
                 except Problem as problem:
                     status, content = problem.status, problem.body
+            time.sleep(account.delay)
             return self.answer(status, json.dumps(content).encode(), headers)
 
     with running(Server(("127.0.0.1", 0), Handler)) as server:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,9 +25,11 @@ from scripts.host.deploy.gpu_pools import order_pools, read_pools
 from scripts.host.deploy.runpod_api import RunpodApi
 from scripts.host.registry.push import PushedReference, PushRecord, record_path
 from tests.support.errors import user_error
+from tests.support.interruption import run_until
 from tests.support.running import error_line, invoke
 from tests.support.runpod_rest import KEY, Account, serving
 
+MOMENTS = int(os.environ.get("INTERRUPTIONS", "3"))  # fifty by hand
 BLACKWELL = ("sm_80", "sm_86", "sm_90", "sm_120")
 
 
@@ -218,12 +223,14 @@ def test_too_many_requests_and_failures_of_runpod_leave_nothing(
     error = user_error(deploy.apply, config(), api, planned)
     assert error.code == "runpod-busy"
     assert "17 s" in error.hint
-    account.answers.append((500, {}, {"title": "Oops"}))
-    assert user_error(deploy.apply, config(), api, planned).code == "runpod-lost"
     account.answers.append((400, {}, {"detail": "no longer any instances available"}))
     assert "no longer any instances" in user_error(deploy.apply, config(), api, planned).message
     assert account.endpoints == {}
     assert not record_file(config()).exists()
+    account.answers.append((500, {}, {"title": "Oops"}))
+    assert user_error(deploy.apply, config(), api, planned).code == "runpod-lost"
+    assert "no endpoint yet" in user_error(deploy.describe_status, config(), api).message
+    assert run(config(), api).endpoint in account.endpoints
 
 
 @pytest.mark.parametrize("when", ["before the plan", "after the plan"])
@@ -253,14 +260,29 @@ def test_an_endpoint_that_was_deleted_is_not_made_again_by_itself(
 def test_a_lost_answer_does_not_make_a_second_endpoint(
     account: Account, api: RunpodApi, config: Callable[..., LoadedConfig]
 ) -> None:
+    planned = deploy.plan(config(), api)
+    account.create(planned.spec)
+    account.answers.append((504, {}, None))
+    assert user_error(deploy.apply, config(), api, planned).code == "runpod-lost"
+    [name] = account.endpoints
+    assert run(config("deploy.name=other"), api).endpoint == name
+    assert account.endpoints[name]["name"] == "other"
+    assert len(account.endpoints) == 1
+
+
+def test_an_endpoint_of_that_name_from_elsewhere_is_left_alone(
+    account: Account, api: RunpodApi, config: Callable[..., LoadedConfig]
+) -> None:
+    account.page = 1
+    run(config("deploy.name=first"), api)
+    record_file(config()).unlink()  # as on another machine
     run(config(), api)
-    record_file(config()).unlink()  # as if the answer had been lost
+    record_file(config()).unlink()
     error = user_error(deploy.plan, config(), api)
     assert error.code == "endpoint-exists"
-    [name] = account.endpoints
-    assert name in error.message
-    assert run(config(f"deploy.endpoint={name}", "deploy.workers.max=1"), api).endpoint == name
-    assert len(account.endpoints) == 1
+    assert "ep2" in error.message
+    assert run(config("deploy.endpoint=ep2", "deploy.workers.max=1"), api).endpoint == "ep2"
+    assert len(account.endpoints) == 2
 
 
 def test_an_endpoint_of_another_kind_is_left_alone(
@@ -365,3 +387,37 @@ def test_a_user_sees_what_will_be_then_what_was_done(
     assert "host/me@sha256:1" in run_invoke("deploy.status").stdout
     account.delete_all()
     assert "[runpod-gone]" in error_line(run_invoke("deploy"))
+
+
+def test_an_interrupted_deployment_is_gone_on_with(
+    account: Account, api: RunpodApi, checkout: Path
+) -> None:
+    """Ctrl-C and SIGTERM, while an endpoint is made or updated by requests of 0.2 s."""
+    moments = random.Random("deploy")  # noqa: S311 - moments, not secrets
+    environment = {"RUNPOD_API_KEY": KEY, "RUNPOD_API_BASE_URL": api.base}
+    record = record_file(replace(load(), root=checkout))
+    for number in range(MOMENTS):
+        account.delay, is_update = 0.2, bool(account.endpoints)
+        push(checkout, f"sha256:{number}")
+        after, stop = moments.uniform(0.4, 1.6), (signal.SIGINT, signal.SIGTERM)[number % 2]
+        ended = run_until(checkout, "deploy", after=after, stop=stop, environment=environment)
+        said = f"after {after:.3f} s, {stop.name}: {ended}"
+        assert (ended.left, ended.running) == ((), ()), said
+        assert len(account.endpoints) <= 1, said
+        assert [each.name for each in record.parent.glob("*")] in ([], [record.name]), said
+        if ended.status and ended.has_begun:
+            assert ended.status == 128 + stop, said
+            assert ended.errors.splitlines()[-1] == "interrupted", said
+        account.delay = 0
+        again = run_until(checkout, "deploy", environment=environment)
+        assert again.status == 0, (said, again)
+        [(name, endpoint)] = account.endpoints.items()
+        assert endpoint["image"] == f"host/me@sha256:{number}", said
+        found = DeploymentRecord.model_validate_json(record.read_text())
+        images = [each.image.digest for each in found.deployments]
+        assert (found.endpoint, images[-1]) == (name, f"sha256:{number}"), said
+        assert len(images) == len(set(images)), said
+        assert "nothing to change" in run_until(checkout, "deploy", environment=environment).errors
+        if is_update:
+            account.delete_all()
+            record.unlink()

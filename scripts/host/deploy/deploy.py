@@ -48,6 +48,16 @@ class Plan:
     image: DeployableImage
     record: DeploymentRecord | None
 
+    @property
+    def is_done(self) -> bool:
+        """Return whether the endpoint is as it is to be, and recorded so."""
+        record = self.record
+        is_recorded = record is None or (
+            record.endpoint == self.endpoint
+            and [each.image.reference for each in record.deployments[-1:]] == [self.image.reference]
+        )
+        return bool(self.endpoint) and not self.changes and is_recorded
+
 
 def plan(loaded: LoadedConfig, api: RunpodApi, digest: str = "") -> Plan:
     """Find what there is and what would change; nothing is changed.
@@ -74,10 +84,9 @@ def plan(loaded: LoadedConfig, api: RunpodApi, digest: str = "") -> Plan:
     pools = order_pools(deploy.pools, deploy.excluded_gpus, read_pools(api), image.archs)
     spec = make_spec(loaded, image.reference, image.size, pools)
     endpoint = deploy.endpoint or (record.endpoint if record else "")
+    endpoint = endpoint or _find_made(api, record, spec["name"])
     found = _read_endpoint(api, endpoint, loaded) if endpoint else {}
-    if not endpoint:
-        _require_free_name(api, spec["name"])
-    elif found.get("type", "QUEUE") != "QUEUE" or not found.get("gpu"):
+    if endpoint and (found.get("type", "QUEUE") != "QUEUE" or not found.get("gpu")):
         message = f"{endpoint} is no queue endpoint with GPUs, and cannot become one"
         raise UserError(message, location="deploy.endpoint", code="runpod-invalid")
     return Plan(endpoint, spec, tuple(list_changes(found, spec)), image, record)
@@ -86,19 +95,28 @@ def plan(loaded: LoadedConfig, api: RunpodApi, digest: str = "") -> Plan:
 def apply(loaded: LoadedConfig, api: RunpodApi, planned: Plan) -> DeploymentRecord:
     """Create or update the endpoint, and record it.
 
+    Whatever interrupts it, the next deployment goes on from what there is.
+
     Raises:
         UserError: the endpoint is gone, or RunPod refuses or does not answer.
     """
     spec, endpoint = planned.spec, planned.endpoint
-    if endpoint:
+    earlier = planned.record.deployments if planned.record else ()
+    if not endpoint:
+        begun = DeploymentRecord(endpoint="", name=spec["name"], deployments=earlier)
+        write_record(loaded, begun)
+        try:
+            endpoint = str(api.call("POST", _PATH, spec).get("id") or "")
+        except UserError as error:
+            if error.code != "runpod-lost":  # refused, so nothing was made
+                write_record(loaded, planned.record)
+            raise
+        if not endpoint:
+            raise UserError("RunPod's answer names no endpoint", code="runpod-lost")
+    elif planned.changes:
         _with_gone_explained(
             lambda: api.call("PATCH", f"{_PATH}/{endpoint}", make_update(spec)), endpoint, loaded
         )
-    else:
-        endpoint = str(api.call("POST", _PATH, spec).get("id") or "")
-        if not endpoint:
-            raise UserError("RunPod's answer names no endpoint", code="runpod-lost")
-    earlier = planned.record.deployments if planned.record else ()
     deployment = Deployment(
         time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         image=planned.image,
@@ -154,12 +172,19 @@ def next_steps(inputs: BuildInputs, record: DeploymentRecord) -> list[str]:
     return [*steps, f"test it: nox -s endpoint_smoke -- --endpoint {record.endpoint}"]
 
 
-def _require_free_name(api: RunpodApi, name: str) -> None:
-    """Refuse to make a second endpoint of a name, also after an answer that was lost."""
-    for row in api.call("GET", _PATH).get("endpoints", ()):
-        if row.get("name") == name:
-            message = f"there is an endpoint {name} already: {row.get('id')}"
-            raise UserError(message, location="deploy.name", code="endpoint-exists")
+def _find_made(api: RunpodApi, record: DeploymentRecord | None, name: str) -> str:
+    """Return the endpoint that an interrupted deployment has made; empty if there is none.
+
+    Raises:
+        UserError: no deployment from here has begun to make one, and there is one of that name.
+    """
+    found = {row.get("name"): str(row.get("id")) for row in api.list_all(_PATH, "endpoints")}
+    if record and record.name in found:
+        return found[record.name]
+    if name in found:
+        message = f"there is an endpoint {name} already: {found[name]}"
+        raise UserError(message, location="deploy.name", code="endpoint-exists")
+    return ""
 
 
 def _read_endpoint(api: RunpodApi, endpoint: str, loaded: LoadedConfig) -> Json:

@@ -48,7 +48,7 @@ class DeploymentRecord(Record):
     """Content of `deployments/VARIANT.json`.
 
     Args:
-        endpoint: its ID.
+        endpoint: its ID; empty while it is made, and after a request for it that got no answer.
         name: its name.
         deployments: oldest first; each one's image may be deployed again.
     """
@@ -82,9 +82,12 @@ def read_record(loaded: LoadedConfig) -> DeploymentRecord | None:
         ) from None
 
 
-def write_record(loaded: LoadedConfig, record: DeploymentRecord) -> None:
-    """Write a variant's deployments."""
-    write_atomically(record_file(loaded), f"{record.model_dump_json(indent=2)}\n")
+def write_record(loaded: LoadedConfig, record: DeploymentRecord | None) -> None:
+    """Write a variant's deployments; None removes the file."""
+    if record:
+        write_atomically(record_file(loaded), f"{record.model_dump_json(indent=2)}\n")
+    else:
+        record_file(loaded).unlink(missing_ok=True)
 
 
 def find_image(

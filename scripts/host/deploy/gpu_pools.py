@@ -53,7 +53,7 @@ def read_pools(api: RunpodApi) -> dict[str, Pool]:
         UserError: see `RunpodApi.call`.
     """
     found: dict[str, Pool] = {}
-    for row in api.call("GET", "/v2/catalog/gpus").get("gpus", ()):
+    for row in api.list_all("/v2/catalog/gpus", "gpus"):
         if name := row.get("pool"):
             pool = found.get(name, Pool(name, None, ()))
             price = row.get("price", {}).get("serverless") or pool.price

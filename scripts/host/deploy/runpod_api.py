@@ -8,9 +8,10 @@ no answer nobody knows.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import quote
 
 import requests
 
@@ -85,6 +86,26 @@ class RunpodApi:
             message = f"RunPod's answer {answer.status_code} is no JSON object"
             raise UserError(message, location=location, code="runpod-lost")
         return content
+
+    def list_all(self, path: str, name: str) -> Iterator[Json]:
+        """Yield the rows of a list, page by page.
+
+        Args:
+            path: such as `/v2/serverless`.
+            name: of the list in the answer.
+
+        Raises:
+            UserError: as `call`.
+        """
+        cursor: str | None = ""
+        while True:
+            answer = self.call("GET", f"{path}?cursor={quote(cursor)}" if cursor else path)
+            yield from answer.get(name, ())
+            # Not in the document of August 2026, but read by RunPod's SDK 2.0.0rc2.
+            page = answer.get("pagination") or {}
+            cursor = page.get("nextCursor") if page.get("hasNextPage") else ""
+            if not cursor:
+                return
 
 
 def _parse(answer: requests.Response) -> Json | None:
