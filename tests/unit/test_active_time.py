@@ -112,6 +112,22 @@ def test_a_request_outlives_a_freeze_longer_than_its_timeout() -> None:
         assert run_frozen(ASKS, server.url) == "b'drawn'"
 
 
+FETCHES = """
+import sys
+from scripts.common.fetch import public_address
+from scripts.container.serverless.request.image_download import fetch_image
+public_address.is_public = lambda address: True
+print("ready", flush=True)
+print(fetch_image(sys.argv[1], 2.5))
+"""
+
+
+def test_an_image_is_fetched_although_its_connection_ends_in_a_freeze() -> None:
+    """The timeout of its socket passes meanwhile."""
+    with running(Server(("127.0.0.1", 0), Slow)) as server:
+        assert run_frozen(FETCHES, server.url) == "b'drawn'"
+
+
 @pytest.mark.parametrize("path", ["/", "/endless"])
 def test_a_request_still_has_a_timeout(path: str) -> None:
     THAWED.clear()

@@ -103,6 +103,12 @@ def test_an_image_is_fetched_from_its_address() -> None:
     assert fields == {"init_images": [TEXT]}
 
 
+@pytest.mark.usefixtures("loopback_is_public")
+def test_a_connection_that_breaks_is_tried_again() -> None:
+    with misbehaving(IMAGE, Behaviour(stop_at=50), Behaviour(status=503), Behaviour()) as server:
+        assert fetch_image(server.url, 5.0) == IMAGE
+
+
 def refused(url: str, seconds: float = 5.0) -> UserError:
     error = user_error(prepare_images, {"mask": url}, fetch_image, seconds)
     assert "input.mask cannot be fetched" in str(error)
