@@ -32,18 +32,18 @@ def fetch_image(url: str, seconds: float) -> bytes:
     """
     deadline = active_time() + seconds
     done: list[bytes | Exception] = []
+    is_done = threading.Event()
 
     def fetch() -> None:
         try:
             done.append(_fetch(url, deadline))
         except Exception as error:
             done.append(error)
+        is_done.set()
 
     # A thread, because headers that arrive byte by byte are within every timeout of a socket.
-    thread = threading.Thread(target=fetch, daemon=True)
-    thread.start()
-    wait_for(lambda wait: thread.join(wait) or not thread.is_alive(), deadline)
-    result = done[0] if done else UserError(_LATE)
+    threading.Thread(target=fetch, daemon=True).start()
+    result = done[0] if wait_for(is_done.wait, deadline) else UserError(_LATE)
     if isinstance(result, Exception):
         raise result
     return result
