@@ -62,8 +62,17 @@ def test_the_webuis_answer_is_returned_unchanged(webui: WebUI, context: JobConte
 
 def test_warnings_come_with_the_answer(webui: WebUI, context: JobContext) -> None:
     webui.on("txt2img", DRAWN)
-    result = run_job({"input": {"sampler": "Euler"}}, context)
+    result = run_job({"input": {"prompt": "x", "sampler": "Euler"}}, context)
     assert "sampler_name" in result["warnings"][0]
+
+
+def test_an_input_without_any_field_of_the_route_draws_nothing(
+    webui: WebUI, context: JobContext
+) -> None:
+    result = run_job({"input": {"promt": "a lighthouse", "foo": 1}}, context)
+    assert "input has no field of txt2img - promt is not a field" in result["error"]
+    assert "did you mean prompt?" in result["error"]
+    assert not webui.requests
 
 
 def test_a_list_is_wrapped_because_runpod_wants_an_object(

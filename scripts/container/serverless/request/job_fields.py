@@ -148,7 +148,8 @@ def _check_names(
     """Return a warning about each unknown field, with the nearest known one.
 
     Raises:
-        UserError: one is unknown and that is an error, or it holds the fields of the route.
+        UserError: one is unknown and that is an error, or it holds the fields of the route, or none
+            is known: the route would be asked for nothing but its defaults.
     """
     warnings = []
     for name, value in fields.items():
@@ -167,6 +168,8 @@ def _check_names(
         warnings.append(
             f"{describe(name)[1:-1]} is not a field of the WebUI and does nothing; {hint}"
         )
+    if known and fields and not known.keys() & fields.keys():
+        raise UserError(f"input has no field of {route.name}", hint="; ".join(warnings), code=_CODE)
     return warnings
 
 
