@@ -149,12 +149,14 @@ ENV PATH=/tools/bin:$PATH UV_LINK_MODE=copy
 
 
 # --- locks: half of the packages' bytes are in five of them, and those are installed apart ---------
+# All of OpenCV's distributions are among them: they have the same files.
 FROM ${BASE_DOWNLOAD} AS locks
 ARG GITHUB=https://github.com
 ARG REQUIREMENTS=requirements/cuda128.txt
 RUN --mount=type=bind,source=${REQUIREMENTS},target=/requirements.txt \
     --mount=type=bind,source=scripts/image/split-lock,target=/build/split-lock \
-    /build/split-lock /requirements.txt /locks llvmlite numba opencv-python scipy xformers
+    /build/split-lock /requirements.txt /locks llvmlite numba scipy xformers \
+        opencv-python opencv-contrib-python opencv-python-headless opencv-contrib-python-headless
 
 
 # --- large, packages: what the WebUI imports, beside the base's torch and never instead of it -----

@@ -19,6 +19,7 @@ from scripts.host.config.load import ROOT, load
 from tests.support import pip_index
 from tests.support.checkout import safetensors_bytes
 from tests.support.hub import HubServer, hub
+from tests.support.wheels import make_wheel, serve_index
 
 REPO = "owner/repo"
 COMMIT = "c" * 40
@@ -186,24 +187,61 @@ def build_wheel(folder, *_):
 PROJECT = 'build-system = {requires = [], build-backend = "backend", backend-path = ["."]}\n'
 
 
+def install_packages(
+    venv: Path, lock: Path, *trees: Path, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    tools = Path(sys.executable).parent
+    path = {"PATH": f"{tools}:{os.environ['PATH']}", "HOME": str(venv.parent)}
+    return subprocess.run(
+        [ROOT / "scripts/image/install-packages", venv, lock, *trees],
+        env={**path, **variables},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
 def test_a_source_installed_as_a_package_keeps_its_commit(tmp_path: Path) -> None:
     tree, venv, lock = tmp_path / "clip", tmp_path / "venv", tmp_path / "lock.txt"
     tree.mkdir()
     lock.touch()
     for name, text in {".commit": COMMIT, "backend.py": BACKEND, "pyproject.toml": PROJECT}.items():
         (tree / name).write_text(text)
-    tools = Path(sys.executable).parent
-    answer = subprocess.run(
-        [ROOT / "scripts/image/install-packages", venv, lock, tree],
-        env={"PATH": f"{tools}:{os.environ['PATH']}", "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    answer = install_packages(venv, lock, tree)
     assert answer.returncode == 0, answer.stderr
     assert list(venv.glob("lib/*/site-packages/clip.py"))
     assert (venv / "src" / "clip" / ".commit").read_text() == COMMIT
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("opencv_contrib_python", "opencv_python", "opencv_python_headless"),
+        ("opencv_python", "opencv_python_headless"),
+        ("opencv_python_headless",),
+    ],
+)
+def test_of_several_opencvs_the_fullest_one_is_imported(
+    asked: tuple[str, ...], tmp_path: Path
+) -> None:
+    lock, wheels = tmp_path / "lock.txt", tmp_path / "wheels"
+    entries = []
+    for name in asked:
+        files = {"cv2/__init__.py": name.encode(), f"{name}.libs/libav.so": b"library"}
+        wheel = make_wheel(wheels, name, files=files)
+        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        entries.append(f"{name.replace('_', '-')}==1.0 \\\n    --hash=sha256:{digest}\n")
+    lock.write_text("".join(entries))
+    with serve_index(wheels) as index:
+        answer = install_packages(tmp_path / "venv", lock, PYTHON_INDEX=index)
+    assert answer.returncode == 0, answer.stderr
+    [packages] = (tmp_path / "venv").glob("lib/*/site-packages")
+    assert (packages / "cv2/__init__.py").read_text() == asked[0]
+    assert [each.name for each in packages.glob("*.libs")] == [f"{asked[0]}.libs"]
+    assert {each.name for each in packages.glob("*.dist-info")} == {
+        f"{name}-1.0.dist-info" for name in asked
+    }
 
 
 @pytest.mark.skipif(not shutil.which("busybox"), reason="busybox is not installed")
