@@ -12,9 +12,9 @@ import pytest
 
 from scripts.common.diagnostics.error import UserError
 from scripts.host.config.load import ROOT
+from scripts.host.lint.lint_files import find_files
 from scripts.host.lint.linters import (
     LintResult,
-    find_files,
     format_text,
     lint,
     merge_sarif,

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from scripts.host.config.load import ROOT, load
-from scripts.host.lint.linters import find_files, format_text, lint
+from scripts.host.lint.lint_files import find_files
+from scripts.host.lint.linters import format_text, lint
 from scripts.host.matrix import matrix
 from tests.support.ci import check, checkout, noted, sessions, shell, stage
 

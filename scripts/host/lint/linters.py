@@ -1,31 +1,24 @@
-"""Run linters over a checkout: its files, the commands that check and fix them, what they print."""
+"""Run linters over a checkout: the commands that check and fix its files, and what they print."""
 
 import json
 import os
-import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import yaml
-from identify import identify
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.run import last_line, run_program
 from scripts.host.config.describe import SCHEMA_NAME, schema_text, write_schema
 from scripts.host.config.load import DEFAULT_VARIANT, load
+from scripts.host.lint.lint_files import FileKind, LintFiles, find_files
 
 _SARIF_SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"
-_NOT_FOR_SHELLCHECK: Final = {"zsh", "csh", "tcsh"}
-_WORKFLOW: Final = re.compile(r"\.github/workflows/[^/]+\.ya?ml")
-
-
-LintFiles = Mapping[Literal["dockerfiles", "shell", "workflows"], Sequence[str]]
-"""Paths of a checkout that linters get as arguments, relative to it and sorted, by kind."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +52,7 @@ class Linter:
 
     name: str
     command: tuple[str, ...] = ()
-    kind: Literal["dockerfiles", "shell", "workflows"] | None = None
+    kind: FileKind | None = None
     sarif: tuple[str, ...] = ()
     fix_command: tuple[str, ...] = ()
 
@@ -134,42 +127,6 @@ def run_tool(root: Path, *argv: str, input: str | None = None) -> subprocess.Com
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     hint = "install the tools: scripts/bootstrap invoke lint"
     return run_program(argv, cwd=root, env={"PATH": path}, input=input, missing_hint=hint)
-
-
-def find_files(root: Path) -> LintFiles:
-    """Sort the files that git tracks, or would, by the linters that take them.
-
-    Raises:
-        UserError: the folder is no git checkout.
-    """
-    listing = run_program(
-        [
-            *("git", "-c", "safe.directory=*", "-C", str(root), "ls-files", "-z"),
-            *("--cached", "--others", "--exclude-standard"),
-        ]
-    )
-    if listing.returncode != 0:
-        raise UserError(
-            f"git cannot list the files: {last_line(listing)}",
-            location=str(root),
-            hint="run it in a git checkout",
-        )
-    names = sorted({name for name in listing.stdout.split("\0") if (root / name).is_file()})
-    tags = {name: _tags(root / name) for name in names}
-    return {
-        "dockerfiles": [name for name in names if "dockerfile" in tags[name]],
-        "shell": [n for n in names if "shell" in tags[n] and not tags[n] & _NOT_FOR_SHELLCHECK],
-        "workflows": [name for name in names if _WORKFLOW.fullmatch(name)],
-    }
-
-
-def _tags(path: Path) -> set[str]:
-    """Return identify's tags by file name, or by the first line where the name gives none."""
-    if tags := identify.tags_from_filename(path.name):
-        return tags
-    with path.open("rb") as stream:
-        shebang = identify.parse_shebang(stream)
-    return identify.tags_from_interpreter(shebang[0]) if shebang else set()
 
 
 def _variants(root: Path) -> list[str]:
