@@ -49,7 +49,7 @@ def run_checks(inputs: BuildInputs) -> tuple[CheckResult, ...]:
 def check_engine(engine: EngineFacts) -> CheckResult:
     """Expect an engine that answers."""
     if engine.version:
-        return CheckResult("engine", "passed", f"Docker {engine.version}")
+        return CheckResult("engine", "passed", f"{engine.version} at {engine.address}")
     return CheckResult("engine", "failed", engine.error, "engine-missing")
 
 

@@ -17,7 +17,7 @@ from scripts.common.gpu.nvml import parse_driver
 from scripts.common.run import last_line, run_program
 from scripts.host.build.inputs import BuildInputs
 from scripts.host.config.load import ROOT
-from scripts.host.engine.client import client, docker_errors, probe
+from scripts.host.engine.client import client, docker_errors, find_address, probe
 from scripts.host.engine.containers import container_output
 from scripts.host.models.store import Store
 
@@ -38,12 +38,14 @@ class EngineFacts:
         buildx: its version; empty where there is none, or one too old.
         error: why either is missing.
         info: what the engine reports of itself, as `docker info` shows it.
+        address: where it answers.
     """
 
     version: str = ""
     buildx: str = ""
     error: str = ""
     info: Mapping[str, Any] = field(default_factory=dict)
+    address: str = ""
 
     @property
     def has_toolkit(self) -> bool:
@@ -94,8 +96,10 @@ def read_engine() -> tuple[EngineFacts, DockerClient | None]:
         error = missing.message
         if missing.code != "engine-missing":
             connected = client()
-    info = connected.info() if connected else {}
-    return EngineFacts(str(info.get("ServerVersion", "")), buildx, error, info), connected
+    if not connected:
+        return EngineFacts(error=error), None
+    info, address = connected.info(), find_address()
+    return EngineFacts(str(info["ServerVersion"]), buildx, error, info, address), connected
 
 
 def find_local(connected: DockerClient | None, references: Iterable[str]) -> tuple[str, ...]:

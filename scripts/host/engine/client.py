@@ -3,10 +3,14 @@
 import json
 import os
 import re
+import socket
 import subprocess
+import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -107,17 +111,80 @@ def builder_driver(name: str | None) -> str:
     return found[1]
 
 
+def find_address() -> str:
+    """Return the address of the engine that the command line uses.
+
+    DOCKER_HOST comes before the context in use
+    (https://docs.docker.com/engine/manage-resources/contexts/).
+
+    Raises:
+        UserError: there is no such context.
+    """
+    if address := os.environ.get("DOCKER_HOST"):
+        return address
+    answer = _docker("context", "inspect", "--format", "{{.Endpoints.docker.Host}}")
+    if answer.returncode:
+        hint = "see: docker context ls"
+        raise UserError(_no_answer(answer), code="engine-missing", hint=hint)
+    return answer.stdout.strip()
+
+
 def client() -> docker.DockerClient:
     """Connect the SDK to the engine that the command line uses.
 
     Raises:
         UserError: no engine answers.
     """
-    with docker_errors(message="no Docker engine answers", code="engine-missing"):
-        connected = docker.from_env(timeout=_TIMEOUT)
+    address = find_address()
+    # The SDK needs another library for ssh, and reads contexts its own way: where one does not
+    # exist, it takes the default engine.
+    is_direct = address.startswith("unix:") or (
+        "DOCKER_HOST" in os.environ and not address.startswith("ssh:")
+    )
+    with docker_errors(address, message="no Docker engine answers", code="engine-missing"):
+        environment = {**os.environ, "DOCKER_HOST": address if is_direct else _forward()}
+        connected = docker.from_env(environment=environment, timeout=_TIMEOUT)
         connected.ping()
     connected.api.timeout = _SILENCE
     return connected
+
+
+@cache
+def _forward() -> str:
+    """Return the address of a socket whose connections the command line makes to its engine.
+
+    Raises:
+        UserError: no engine answers.
+    """
+    answer = _docker("version", "--format", "{{.Server.Version}}")
+    if answer.returncode:
+        raise UserError(_no_answer(answer), location=find_address(), code="engine-missing")
+    folder = tempfile.TemporaryDirectory(prefix="engine-")
+    path = f"{folder.name}/socket"
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen()
+
+    def serve() -> None:
+        with folder:  # which lives as long as this thread
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    # Ctrl-C must not reach it: what has been started is stopped through it.
+                    subprocess.Popen(
+                        ["docker", "system", "dial-stdio"],
+                        stdin=connection.fileno(),
+                        stdout=connection.fileno(),
+                        stderr=subprocess.DEVNULL,
+                        start_new_session=True,
+                    )
+
+    threading.Thread(target=serve, daemon=True).start()
+    return f"unix://{path}"
+
+
+def _no_answer(done: subprocess.CompletedProcess[str]) -> str:
+    return f"no Docker engine answers: {last_line(done)}"
 
 
 @contextmanager
