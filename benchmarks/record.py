@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from benchmarks.compare import Measurement
 from scripts.host.console import say, table
+from scripts.host.interruption import raise_on_signals
 
 RESULTS: Final = Path(__file__).with_name("results")
 
@@ -42,7 +43,11 @@ class Ratio:
 
 
 def make_parser(description: str | None, *, rounds: int = 5) -> argparse.ArgumentParser:
-    """Return a parser whose help is a benchmark's module docstring, with `--rounds`."""
+    """Return a parser whose help is a benchmark's module docstring, with `--rounds`.
+
+    From here on SIGTERM ends the benchmark as Ctrl-C does, so that it removes its containers.
+    """
+    raise_on_signals()
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawTextHelpFormatter
     )

@@ -4,6 +4,7 @@ import inspect
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -162,7 +163,11 @@ def sessions() -> str:
 def smoke_options() -> str:
     """List the options of the smoke sessions, from pytest's own help."""
     help_text = subprocess.run(
-        [*noxfile.SMOKE, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-m", *noxfile.SMOKE, "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     section = help_text.partition("\nsmoke:\n")[2].partition("\n\n")[0]
     options: list[tuple[str, str]] = []

@@ -19,8 +19,8 @@ from invoke.tasks import Task
 from invoke.tasks import task as invoke_task
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.run import stop_programs
 from scripts.host.console import note, print_error
+from scripts.host.interruption import raise_on_signals
 
 Variant = Annotated[str, "which image: a name under `variants` in config.yaml"]
 Define = Annotated[list[str], "override one config value: key.path=value (repeatable)"]
@@ -34,27 +34,13 @@ _CONFIG_OPTIONS = (
 )
 
 
-def _interrupt(number: int, _frame: object) -> None:
-    """End a task, so that it removes what it began; a second Ctrl-C ends it at once.
-
-    Raises:
-        KeyboardInterrupt: with the signal's number.
-    """
-    is_ctrl_c = number == signal.SIGINT
-    signal.signal(number, signal.default_int_handler if is_ctrl_c else signal.SIG_IGN)
-    stop_programs()
-    raise KeyboardInterrupt(number)
-
-
 class _Task(Task[Any]):
     """A task that prints its errors, and whose `define` is spelled `-D`, not `-d`."""
 
     def __call__(self, *args: Any, **values: Any) -> None:  # noqa: ANN401 - whatever the task takes
         """Run the task; print an error and exit, or with `invoke --debug` show its traceback."""
         try:
-            for stop in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                if signal.getsignal(stop) != signal.SIG_IGN:  # as nohup has it
-                    signal.signal(stop, _interrupt)
+            raise_on_signals()
             super().__call__(*args, **values)
         except KeyboardInterrupt as interrupt:
             note("interrupted")

@@ -20,6 +20,7 @@ import yaml
 from scripts.common.diagnostics.error import UserError
 from scripts.host.config.load import ROOT
 from scripts.host.engine.client import client, probe
+from scripts.host.interruption import raise_on_signals
 from tests.support import images
 from tests.support.inputs import CHECKPOINT_FILE, CHECKPOINT_REPO
 from tests.support.running import invoke
@@ -41,6 +42,11 @@ def _missing_requirement() -> str:
     if missing:
         return f"engine tests need {', '.join(missing)} - run: scripts/bootstrap --yes nox"
     return ""
+
+
+def pytest_sessionstart() -> None:
+    """Have SIGTERM end the tests as Ctrl-C does, so that fixtures remove their containers."""
+    raise_on_signals()
 
 
 def pytest_runtest_setup() -> None:

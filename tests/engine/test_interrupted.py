@@ -23,6 +23,14 @@ pytestmark = pytest.mark.engine
 
 MOMENTS = int(os.environ.get("INTERRUPTIONS", "3"))  # of each command; fifty by hand
 STOPS = (signal.SIGINT, signal.SIGTERM)
+A_TEST = """
+import time
+from tests.support.running import container
+
+def test_that_waits_in_a_container():
+    with container("{image}"):
+        time.sleep(60)
+"""
 
 
 @pytest.fixture
@@ -122,4 +130,23 @@ def test_an_interrupted_serve_removes_its_container(own_checkout: Path, image: s
         assert containers_of(own_checkout) == [], ended
         # Once it serves, to be stopped is its ordinary end.
         is_stopped = "stopping; running jobs may end" in ended.errors
-        assert is_stopped or not ended.has_begun or "interrupted" in ended.errors, ended
+        assert is_stopped or not ended.has_begun or ended.errors.endswith("interrupted\n"), ended
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("session", ["smoke", "engine"])
+def test_an_interrupted_session_of_nox_removes_its_container(
+    own_checkout: Path, image: str, session: str
+) -> None:
+    """SIGTERM reaches nox alone, Ctrl-C the program too, and 0.3 s later SIGTERM by nox."""
+    command = ["--session", session, "--", "--variant", "cpu", "--image", image]
+    if session == "engine":
+        (own_checkout / "tests/engine/test_image.py").write_text(A_TEST.format(image=image))
+        command[3:] = ["-n", "1", "-k", "waits_in_a_container"]
+    moments = random.Random(session)  # noqa: S311 - moments, not secrets
+    for number in range(MOMENTS):
+        stop, after = STOPS[number % 2], moments.uniform(2, 8)
+        ended = run_until(own_checkout, *command, module="nox", after=after, stop=stop)
+        assert ended.status != 0, ended
+        assert ended.running == (), ended
+        assert containers_of(own_checkout) == [], ended

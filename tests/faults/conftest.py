@@ -22,6 +22,7 @@ from tests.engine.conftest import (  # noqa: F401 - what engine tests need, thes
     model_store,
     pytest_configure_node,
     pytest_runtest_setup,
+    pytest_sessionstart,
     pytest_unconfigure,
 )
 from tests.support.running import build_image

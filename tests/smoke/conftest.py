@@ -25,6 +25,7 @@ from scripts.common.webui_client import WebuiClient
 from scripts.host.console import warn
 from scripts.host.engine.client import client
 from scripts.host.inspect.structure import Structure, model_paths, read_structure
+from scripts.host.interruption import raise_on_signals
 from scripts.host.models.artifacts import image_artifacts
 from tests.smoke.cached_models import cached_volumes
 from tests.smoke.container_under_test import WorkerContainer, running_worker
@@ -67,6 +68,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     options = session.config.option
     if options.collectonly:
         return
+    raise_on_signals()  # so that the container goes
     try:
         if options.endpoint:
             target = select_endpoint(options.endpoint, options.variant)

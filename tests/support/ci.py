@@ -104,5 +104,5 @@ def check(command: list[str]) -> None:
 
 @cache
 def _collect_smoke_tests(*options: str) -> None:
-    command = [*noxfile.SMOKE, "--collect-only", *options]
+    command = [sys.executable, "-m", *noxfile.SMOKE, "--collect-only", *options]
     subprocess.run(command, cwd=ROOT, capture_output=True, check=True)

@@ -53,15 +53,17 @@ def make_program(root: Path) -> Path:
 def run_until(
     root: Path,
     *arguments: str,
+    module: str = "invoke",
     after: float | None = None,
     stop: int = signal.SIGINT,
     environment: Mapping[str, str] | None = None,
 ) -> Ended:
-    """Run `invoke ARGUMENTS` in a checkout, and interrupt it.
+    """Run `python -m MODULE ARGUMENTS` in a checkout, and interrupt it.
 
     Args:
         root: the checkout, from `make_program`.
-        arguments: of invoke.
+        arguments: of the module.
+        module: invoke or nox.
         after: seconds until the signal; None for none.
         stop: the signal; SIGINT goes to all processes of the session, as from a terminal.
         environment: added to this process's own.
@@ -70,7 +72,7 @@ def run_until(
     scratch.mkdir(exist_ok=True)
     began = time.monotonic()
     process = subprocess.Popen(
-        [sys.executable, "-m", "invoke", *arguments],
+        [sys.executable, "-m", module, *arguments],
         cwd=root,
         env={**os.environ, "TMPDIR": str(scratch), **(environment or {})},
         stdin=subprocess.DEVNULL,

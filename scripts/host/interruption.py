@@ -1,0 +1,32 @@
+"""End a process by a signal so that it removes what it began: containers, folders, programs."""
+
+import signal
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from scripts.common.run import stop_programs
+
+_Handler = Callable[[int, FrameType | None], Any] | signal.Handlers
+
+
+def raise_on_signals() -> None:
+    """Have Ctrl-C, SIGTERM and SIGHUP raise a KeyboardInterrupt that holds the signal's number.
+
+    The first one raises it. From then on SIGTERM and SIGHUP are ignored, for nox sends SIGTERM
+    0.3 s after Ctrl-C; a second Ctrl-C ends the process at once. A signal that is ignored already,
+    as `nohup` has it, stays so.
+    """
+    _set_handlers(_interrupt, _interrupt)
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    _set_handlers(signal.default_int_handler, signal.SIG_IGN)
+    stop_programs()
+    raise KeyboardInterrupt(number)
+
+
+def _set_handlers(ctrl_c: _Handler, others: _Handler) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, ctrl_c if number == signal.SIGINT else others)
