@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from huggingface_hub import close_session
 
 from scripts.common.fetch.spec import ArtifactSpec, RetryPolicy
 from scripts.common.fetch.transfer import fetch_verified
@@ -18,7 +23,7 @@ from scripts.host.models.hub_client import Hub, resolve_at_hub
 from tests.support.checkout import loaded_from, make_checkout
 from tests.support.downloading import CONTENT, HALF, OTHER, QUICK, fetch, sha, spec_of
 from tests.support.errors import user_error
-from tests.support.fault_server import Behaviour, misbehaving
+from tests.support.fault_server import Behaviour, FaultServer, misbehaving
 from tests.support.hub import HubServer, hub
 from tests.support.proxy import Proxy, proxying
 from tests.support.tls import reuse_certificate, serve_tls
@@ -41,6 +46,7 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 @contextmanager
 def at_hub(folder: Path) -> Iterator[tuple[HubServer, Artifact, Hub]]:
     """Serve a repository with one file; yield the stand-in, the file, and the Hub to ask."""
+    close_session()  # the client keeps the proxies that it began with
     repo = folder / "hub" / "o" / "r"
     repo.mkdir(parents=True)
     (repo / "x.safetensors").write_bytes(CONTENT)
@@ -132,12 +138,19 @@ def test_a_host_with_letters_is_asked_by_its_ascii_name(
         assert proxy.asked[0].path == "http://xn--bcher-kva.invalid/file"
 
 
-def test_an_ipv6_address_is_reached(dest: Path) -> None:
+@contextmanager
+def ipv6_server(*script: Behaviour) -> Iterator[FaultServer]:
+    """Serve CONTENT at ::1, or skip where there is no IPv6."""
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
     except OSError:
         pytest.skip("this machine has no IPv6")
-    with misbehaving(CONTENT, host="::1") as server:
+    with misbehaving(CONTENT, *script, host="::1") as server:
+        yield server
+
+
+def test_an_ipv6_address_is_reached(dest: Path) -> None:
+    with ipv6_server() as server:
         spec = ArtifactSpec(f"http://[::1]:{server.server_port}/file", "file.dat", sha(CONTENT))
         assert fetch_verified(spec, dest, policy=QUICK).sha256 == sha(CONTENT)
 
@@ -152,6 +165,24 @@ def test_no_proxy_excepts_ranges_of_addresses(
         assert fetch(server, dest).state == "fetched"
 
 
+@pytest.mark.parametrize(
+    ("exception", "is_excepted"),
+    [("::/64", True), ("fd00::/8, [::1]", True), ("*", True), ("fd00::/8,127.0.0.0/8", False)],
+)
+def test_no_proxy_excepts_ranges_of_ipv6(
+    dest: Path, monkeypatch: pytest.MonkeyPatch, exception: str, is_excepted: bool
+) -> None:
+    monkeypatch.setenv("no_proxy", exception)
+    away = Behaviour(status=302, headers={"Location": "/elsewhere"})
+    with ipv6_server(away, Behaviour()) as server:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+        spec = ArtifactSpec(f"http://[::1]:{server.server_port}/file", "file.dat", sha(CONTENT))
+        if is_excepted:
+            assert fetch_verified(spec, dest, policy=QUICK).state == "fetched"
+        else:
+            assert "the proxy" in user_error(fetch_verified, spec, dest, policy=QUICK).message
+
+
 def test_no_proxy_excepts_ranges_for_the_hub_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,6 +190,15 @@ def test_no_proxy_excepts_ranges_for_the_hub_too(
     monkeypatch.setenv("no_proxy", "127.0.0.0/8")
     with at_hub(tmp_path) as (_, artifact, at):
         assert resolve_at_hub(artifact, at).spec.sha256 == sha(CONTENT)
+
+
+def test_nothing_but_the_mirror_of_the_hub_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with proxying(Proxy()) as proxy, at_hub(tmp_path) as (_, artifact, at):
+        monkeypatch.setenv("https_proxy", proxy.url)
+        resolve_at_hub(artifact, at)
+        assert proxy.asked == []
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
@@ -218,12 +258,73 @@ def test_a_proxy_tunnels_to_an_https_server(
         assert proxy.asked == [f"127.0.0.1:{server.server_port}"]
 
 
-def test_a_socks_proxy_is_refused_at_once(dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:1")
-    spec = ArtifactSpec("http://models.invalid/file", "file.dat", sha(CONTENT))
-    error = user_error(fetch_verified, spec, dest, policy=QUICK)
-    assert error.code == "download-refused"
-    assert "SOCKS is not supported" in error.hint
+needs_socks = pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, ("socks", "socksio"))),
+    reason="an older lock's packages are installed; run: scripts/bootstrap true",
+)
+
+
+@needs_socks
+@pytest.mark.parametrize("by_tls", [False, True], ids=["http", "https"])
+def test_a_socks_proxy_resolves_names_and_takes_a_login(
+    dest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_tls: bool
+) -> None:
+    with misbehaving(CONTENT) as server, proxying(Proxy(socks=True, login="me:s3cret")) as proxy:
+        scheme, host = ("https", "127.0.0.1") if by_tls else ("http", "models.invalid")
+        policy = replace(QUICK, ca_bundle=str(serve_tls(server, tmp_path))) if by_tls else QUICK
+        monkeypatch.setenv("all_proxy", f"socks5h://me:s3cret@127.0.0.1:{proxy.server_port}")
+        target = f"{host}:{server.server_port}"
+        spec = ArtifactSpec(f"{scheme}://{target}/file", "file.dat", sha(CONTENT))
+        assert fetch_verified(spec, dest, policy=policy).sha256 == sha(CONTENT)
+        assert proxy.asked == [target]
+
+
+@needs_socks
+def test_the_hub_is_asked_through_a_socks_proxy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with proxying(Proxy(socks=True)) as proxy, at_hub(tmp_path) as (server, artifact, at):
+        monkeypatch.setenv("all_proxy", f"socks5h://127.0.0.1:{proxy.server_port}")
+        assert resolve_at_hub(artifact, at).spec.sha256 == sha(CONTENT)
+        assert set(proxy.asked) == {f"127.0.0.1:{server.server_port}"}
+
+
+@needs_socks
+@pytest.mark.parametrize(
+    ("proxy", "expected", "hint"),
+    [
+        (Proxy(socks=True, login="me:other"), "refuses: SOCKS5 authentication failed", "a login"),
+        (Proxy(socks=True, refusal=2), "cannot be used: 0x02: Connection not allowed", "no_proxy"),
+        (None, "cannot be used: ", "no_proxy"),
+    ],
+    ids=["wrong login", "not allowed", "dead"],
+)
+def test_a_socks_proxy_that_fails_is_named_as_such(
+    dest: Path, monkeypatch: pytest.MonkeyPatch, proxy: Proxy | None, expected: str, hint: str
+) -> None:
+    with proxying(proxy) if proxy else nullcontext():
+        at = f"127.0.0.1:{proxy.server_port if proxy else free_port()}"
+        monkeypatch.setenv("all_proxy", f"socks5h://me:s3cret@{at}")
+        spec = ArtifactSpec("http://models.invalid/file", "file.dat", sha(CONTENT))
+        error = user_error(fetch_verified, spec, dest, policy=QUICK)
+    assert f"the proxy socks5h://{at} {expected}" in error.message
+    assert hint in error.hint
+    assert "s3cret" not in str(error)
+
+
+def test_a_socks_proxy_without_its_package_is_refused_at_once() -> None:
+    """The worker's environment has no such package."""
+    code = """
+import sys
+sys.modules["socks"] = None
+from scripts.common.fetch import http, spec
+http.open_url("http://models.invalid", headers={}, token="", policy=spec.RetryPolicy())
+"""
+    environment = {**os.environ, "all_proxy": "socks5://127.0.0.1:1"}
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert "SOCKS needs PySocks" in ended.stderr.splitlines()[-1]
 
 
 def test_a_token_that_the_hub_refuses_is_named(

@@ -10,7 +10,7 @@ import os
 import ssl
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from email.message import Message
 from functools import lru_cache, partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from scripts.common.fetch.http_errors import (
     RetryableError,
     explain_connection,
     explain_status,
+    is_internal,
     refused,
     root_cause,
 )
@@ -38,21 +39,22 @@ _PEEK_SECONDS: Final = 5.0
 _RANGE_NOT_SATISFIABLE: Final = 416
 
 
-@dataclass(frozen=True)
+@dataclass
 class Response:
     """A response before its body is read.
 
     Args:
         status: HTTP status.
         headers: its headers.
-        read_some: read what has arrived, at most so many bytes; empty only at the end.
+        read_body: read what has arrived, at most so many bytes; empty only at the end.
         close: end the connection.
     """
 
     status: int
     headers: Mapping[str, str]
-    read_some: Callable[[int], bytes]
+    read_body: Callable[[int], bytes]
     close: Callable[[], None]
+    _peeked: bytes = b""
 
     @property
     def validator(self) -> str:
@@ -68,16 +70,19 @@ class Response:
         form = self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         return form.startswith("text/") or form.endswith(("json", "xml"))
 
-    def peek(self, count: int) -> tuple[bytes, Response]:
-        """Return the beginning of the body, and a response from which all of it can be read."""
-        start, until = b"", time.monotonic() + _PEEK_SECONDS
-        while len(start) < count and time.monotonic() < until:
-            if not (some := self.read_some(count - len(start))):
+    def peek(self, count: int) -> bytes:
+        """Return the beginning of the body, which is read once more afterwards."""
+        until = time.monotonic() + _PEEK_SECONDS
+        while len(self._peeked) < count and time.monotonic() < until:
+            if not (some := self.read_body(count - len(self._peeked))):
                 break
-            start += some
-        pieces, rest = [start] if start else [], self.read_some
-        read_some = lambda limit: pieces.pop() if pieces else rest(limit)  # noqa: E731 - a method's own
-        return start, replace(self, read_some=read_some)
+            self._peeked += some
+        return self._peeked
+
+    def read_some(self, limit: int) -> bytes:
+        """Return what has arrived, at most so many bytes; empty only at the end."""
+        some, self._peeked = self._peeked[:limit], self._peeked[limit:]
+        return some or self.read_body(limit)
 
     @property
     def file_name(self) -> str:
@@ -120,7 +125,7 @@ def open_url(
     except requests.TooManyRedirects:
         raise refused(url, BAD_REDIRECT) from None
     except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema):
-        hint = "check the source's address, and https_proxy and all_proxy (SOCKS is not supported)"
+        hint = "check the source's address, and https_proxy and all_proxy; SOCKS needs PySocks"
         raise refused(url, "the address, or that of a proxy, cannot be used", hint) from None
     except (requests.RequestException, HTTPError, OSError) as error:
         raise explain_connection(error, url) from None
@@ -177,6 +182,16 @@ class _Session(requests.Session):
             self.trust_env = False  # a proxy would connect elsewhere on its own
             for adapter in adapters.values():
                 connect_to_public(adapter)
+
+    def merge_environment_settings(self, url: Any, *settings: Any) -> Any:  # noqa: ANN401 - as in requests
+        """Add the environment's proxies, unless no_proxy excepts the address."""
+        merged = super().merge_environment_settings(url, *settings)
+        return {**merged, "proxies": {}} if is_internal(url) else merged
+
+    def rebuild_proxies(self, prepared_request: PreparedRequest, proxies: Any) -> Any:  # noqa: ANN401 - as in requests
+        """Choose the proxies again where a redirect leads."""
+        chosen = super().rebuild_proxies(prepared_request, proxies)  # type: ignore[no-untyped-call]  # as above
+        return {} if is_internal(str(prepared_request.url)) else chosen
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         """Return where a response redirects to; None if it must not be followed."""

@@ -1,9 +1,11 @@
 """Explain why a request failed: what the server says, a proxy, a certificate, the network."""
 
 import email.utils
+import ipaddress
+import os
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Final
 from urllib.parse import urlsplit
@@ -76,8 +78,8 @@ def explain_connection(error: Exception, url: str) -> Exception:
             hint=clock if cause.verify_code in _OUT_OF_TIME else "",
             code="certificate",
         )
-    if isinstance(error, requests.exceptions.ProxyError):
-        return _explain_proxy(str(cause), url)
+    if isinstance(error, requests.exceptions.ProxyError) or proxy_of(url).startswith("socks"):
+        return _explain_proxy(str(cause).rpartition("connection: ")[2], url)
     if isinstance(error, requests.Timeout) or "timed out" in str(cause):
         return RetryableError("the server did not answer in time")
     return RetryableError(str(cause) or type(cause).__name__)
@@ -85,12 +87,13 @@ def explain_connection(error: Exception, url: str) -> Exception:
 
 def _explain_proxy(reason: str, url: str) -> Exception:
     """Return the error for a proxy that refuses or does not answer."""
-    status = re.search(r"\b(40[1379])\b", reason)
+    refusal = re.search(r"\b40[1379]\b|authentication", reason)
     message = f"the proxy {proxy_of(url)} "
-    if not status:
+    if not refusal:
         return RetryableError(f"{message}cannot be used: {reason}", hint=_PROXY_HINT)
+    wants_login = refusal[0] in ("407", "authentication")
     login = "give it a login: https_proxy=http://USER:PASSWORD@HOST:PORT"
-    return refused(url, f"{message}refuses: {reason}", login if status[1] == "407" else _PROXY_HINT)
+    return refused(url, f"{message}refuses: {reason}", login if wants_login else _PROXY_HINT)
 
 
 def proxy_of(url: str) -> str:
@@ -134,5 +137,19 @@ def wait_time(headers: Mapping[str, str]) -> float | None:
 
 
 def is_internal(url: str) -> bool:
-    """Return whether the environment's no_proxy excepts an address, by name or CIDR range."""
-    return bool(requests.utils.should_bypass_proxies(url, None)) and bool(urlsplit(url).hostname)
+    """Return whether the environment's no_proxy excepts an address, by name or CIDR range.
+
+    `requests` knows ranges of IPv4 only.
+    """
+    host = urlsplit(url).hostname
+    with suppress(ValueError):
+        address = ipaddress.IPv6Address(host or "")
+        return any(address in network for network in _ipv6_exceptions())
+    return bool(host) and bool(requests.utils.should_bypass_proxies(url, None))
+
+
+def _ipv6_exceptions() -> Iterator[ipaddress.IPv6Network]:
+    excepted = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    for text in excepted.replace("*", "::/0").split(","):
+        with suppress(ValueError):
+            yield ipaddress.IPv6Network(text.strip().strip("[]"), strict=False)

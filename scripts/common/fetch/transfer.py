@@ -195,7 +195,7 @@ class _Transfer:
             if got.status == 416 and got.headers.get("Content-Range") == f"bytes */{self.length}":
                 return  # an earlier run was killed between the last byte and the new name
             total = self._position(got)
-            got = self._refuse_page(got, total)
+            self._refuse_page(got, total)
             self._check_name(got.file_name)
             self._check_size(total)
             self._check_disk(total)
@@ -245,16 +245,14 @@ class _Transfer:
         known = self.partial.origin.validator
         return bool(self.spec.sha256) or response.validator in ("", known)
 
-    def _refuse_page(self, response: Response, total: int | None) -> Response:
+    def _refuse_page(self, response: Response, total: int | None) -> None:
         """Refuse what is sent in place of the file before its size is judged."""
         if self.length or not (response.is_text or total != (self.spec.size or total)):
-            return response
-        start, response = response.peek(ANSWER)
-        if found := identify_answer(start, self.spec.name):
+            return
+        if found := identify_answer(response.peek(ANSWER), self.spec.name):
             self.partial.discard()
             at = redact_url(self.spec.url)
             raise UserError(f"{found}, not a model", location=at, code="not-a-model")
-        return response
 
     def _check_name(self, name: str) -> None:
         """Apply the rules for names to the one that the server gives, before the body comes."""

@@ -28,6 +28,9 @@ from scripts.common.secrets import read_token
 from scripts.host.config.load import LoadedConfig
 from scripts.host.models.artifacts import Artifact, hub_url
 
+# Else the client asks huggingface.co, whatever the mirror, for a list of programs that may run it.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
 _LOCK = threading.Lock()
 
 _TIMEOUT = 30.0  # seconds for a list of files
