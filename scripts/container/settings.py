@@ -93,7 +93,7 @@ class Settings:
         parse=parse_settings,
     )
     webui_lazy_imports: str = _env(
-        "off",
+        "on",
         "on runs the code of packages that serving does not need at their first use; off at the "
         "start",
         ("on", "off"),

@@ -289,7 +289,7 @@ def test_the_webui_gets_neither_this_code_nor_secrets() -> None:
         },
         settings(TCMALLOC="off"),
     )
-    assert env == {"PYTHONPATH": "/mine", "WEBUI_LAZY_IMPORTS": "off"}
+    assert env == {"PYTHONPATH": "/mine", "WEBUI_LAZY_IMPORTS": "on"}
     assert "PYTHONPATH" not in webui_environment(
         {"PYTHONPATH": "/opt/worker"}, settings(TCMALLOC="off")
     )

@@ -26,11 +26,17 @@ class Answering:
     def stop(self, seconds: float) -> None: ...
 
 
-def start(*lines: str, accelerator: str = "cpu", extensions: int = 0, **row: object) -> Answering:
+def start(
+    *lines: str,
+    accelerator: str = "cpu",
+    extensions: int = 0,
+    is_complete: bool = True,
+    **row: object,
+) -> Answering:
     facts = {
         "accelerator": accelerator,
         "extensions": extensions,
-        "packages": {"p": {**FITS, **row}},
+        "start": {"is_complete": is_complete, "packages": {"p": {**FITS, **row}}},
     }
     return Answering("\n".join([json.dumps(facts), *lines]))
 
@@ -47,8 +53,8 @@ def test_a_row_that_no_longer_matters_fails(row: dict[str, object], problem: str
     found = lazy_packages_fit.run(start(**row))  # type: ignore[arg-type]
     assert found.outcome == "failed"
     assert found.evidence.endswith(f"; {problem}")
-    # An extension may use a package, and packages for GPUs may import others.
-    for elsewhere in ({"extensions": 1}, {"accelerator": "cuda"}):
+    # An extension may use a package, packages for GPUs import others, another WebUI imports none.
+    for elsewhere in ({"extensions": 1}, {"accelerator": "cuda"}, {"is_complete": False}):
         found = lazy_packages_fit.run(start(**elsewhere, **row))  # type: ignore[arg-type]
         assert found.outcome == "passed"
 

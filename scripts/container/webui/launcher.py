@@ -63,7 +63,11 @@ def write_heap(target: Path) -> None:
         write_again_and_again(target, lambda: {"pid": os.getpid(), **read_heap()})
 
 
-def write_again_and_again(target: Path, collect: Callable[[], object]) -> None:
+def write_again_and_again(
+    target: Path,
+    collect: Callable[[], object],
+    wait: Callable[[], object] = lambda: time.sleep(INTERVAL),
+) -> None:
     """Write facts as JSON again and again, for as long as the process lives."""
     partial = target.with_name(f"{target.name}.{os.getpid()}")
     while True:
@@ -72,7 +76,7 @@ def write_again_and_again(target: Path, collect: Callable[[], object]) -> None:
             partial.replace(target)
         except OSError:
             return  # a full disk; drawing goes on
-        time.sleep(INTERVAL)
+        wait()
 
 
 def stack_without_sources(context: int = 1) -> list[inspect.FrameInfo]:  # noqa: ARG001 - inspect's own signature
@@ -96,7 +100,7 @@ def stack_without_sources(context: int = 1) -> list[inspect.FrameInfo]:  # noqa:
 def restore_once_serving(host: str, port: int, lazy_report: Path) -> None:
     """Switch the garbage collector and inspect.stack() back on when the port is open.
 
-    Then write, for the smoke tests and again and again, what was made of the lazy packages.
+    Then write, for the smoke tests and again after each load, what was made of the lazy packages.
 
     The WebUI's imports create a million objects that stay. Searching them for garbage again and
     again is two fifths of the time that the imports take; objects that exist when it serves are
@@ -114,7 +118,7 @@ def restore_once_serving(host: str, port: int, lazy_report: Path) -> None:
     gc.enable()
     inspect.stack = _STACK
     if finder := sys.modules.get(LAZY_FINDER):
-        write_again_and_again(lazy_report, finder.report)
+        write_again_and_again(lazy_report, finder.report, finder.wait_for_load)
 
 
 def exit_with_traceback(status: int) -> NoReturn:

@@ -31,7 +31,6 @@ def list_problems(row: LazyPackage) -> Iterator[str]:
     names = {name for taken in row.taken.values() for name in taken}
     names |= {f"{module}.{name}" for name, module in row.provided.items()}
     yield from (name for name in sorted({*names, *row.eager}) if not is_there(name))
-    yield from (f"{name} is there" for name in row.absent if is_there(name))
 
 
 def main() -> None:

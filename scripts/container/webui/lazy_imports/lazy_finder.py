@@ -2,7 +2,8 @@
 
 import importlib
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Sequence
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import FrameType, ModuleType
@@ -16,10 +17,11 @@ from .lazy_objects import (
     get_plainly,
     packages,
 )
-from .lazy_packages import PACKAGES, LazyPackage
+from .lazy_packages import PACKAGES, STARTER, LazyPackage
 
 _OWN_CODE = ("<frozen importlib", str(Path(__file__).parent))
 _bootstrap: Any = importlib._bootstrap
+_loads = threading.Event()
 
 
 class _Package:
@@ -31,8 +33,8 @@ class _Package:
         self.is_open = False  # its code runs, or has run
         self.has_failed = False
         self.loaded_by = ""
-        self._stand_ins: dict[tuple[str, str], tuple[StandIn, set[str]]] = {}
-        self._taken: set[tuple[str, str]] = set()
+        self._stand_ins: dict[tuple[str, str], StandIn] = {}
+        self._taken: set[tuple[str, str]] = set()  # importer, full name
         self._assigned: dict[str, dict[str, Any]] = {}
 
     def load(self) -> None:
@@ -51,6 +53,7 @@ class _Package:
     def _load(self) -> None:
         self.is_open = True
         self.loaded_by = _name_importer(sys._getframe(1))
+        _loads.set()
         names = (self.row.name, *self.members)
         for name in names:
             sys.modules.pop(name, None)
@@ -61,27 +64,21 @@ class _Package:
                     # Another thread was about to create it without its code.
                     del sys.modules[name]
                     __import__(name)
-        except BaseException:
-            self._close()
+        except BaseException:  # It is lazy no longer, and nothing of it stays.
+            self.is_open, self.has_failed = False, True
+            for name in names:
+                sys.modules.pop(name, None)
             raise
-        for (module_name, name), (stand_in, _) in self._stand_ins.items():
+        for (module_name, name), stand_in in self._stand_ins.items():
             if hasattr(sys.modules[module_name], name):
                 vars(stand_in)["_real"] = getattr(sys.modules[module_name], name)
         for name, module in self.members.items():
-            _become_plain(module, sys.modules[name], self._assigned.pop(name, {}))
-        for stand_in, importers in self._stand_ins.values():
-            for importer in importers & sys.modules.keys():
-                _replace(stand_in, vars(sys.modules[importer]))
-
-    def _close(self) -> None:
-        """Forget what ran until the package failed; it is lazy no longer."""
-        self.is_open, self.has_failed = False, True
-        for name, module in self.members.items():
-            if sys.modules.get(name) is module:
-                del sys.modules[name]
-            if name in self._assigned:
-                _empty(module)
-                get_plainly(module, "__dict__").update(self._assigned[name])
+            _become_plain(module, sys.modules[name], self._assigned.get(name, {}))
+        for importer in {importer for importer, _ in self._taken} & sys.modules.keys():
+            namespace = vars(sys.modules[importer])
+            for name, value in list(namespace.items()):
+                if type(value) is StandIn and "_real" in vars(value):
+                    namespace[name] = vars(value)["_real"]
 
     def find_without_loading(self, module: ModuleType, name: str, frame: FrameType) -> object:
         """Return what the asking code gets while the package is not loaded; None: load it."""
@@ -98,10 +95,8 @@ class _Package:
         if path and PathFinder.find_spec(full_name, path):
             __import__(full_name)
             return sys.modules[full_name]
-        new = StandIn(self, module_name, name), set[str]()
-        stand_in, importers = self._stand_ins.setdefault((module_name, name), new)
-        importers.add(importer)
-        return stand_in
+        new = StandIn(self.load, module_name, name)
+        return self._stand_ins.setdefault((module_name, name), new)
 
     def list_untaken(self) -> list[str]:
         """Return names that an imported importer has not taken, as `importer: name`."""
@@ -112,31 +107,32 @@ class _Package:
             if importer in sys.modules and (importer, name) not in self._taken
         ]
 
-    def make_lazy(self, spec: ModuleSpec) -> None:
-        """Have a module created without its code."""
+    def create_member(self, spec: ModuleSpec) -> ModuleType:
+        """Create a module whose code does not run yet."""
+        self.members[spec.name] = module = LazyModule(spec.name)
+        del get_plainly(module, "__dict__")["__doc__"]
+        return module
 
-        def create_module(spec: ModuleSpec) -> ModuleType:
-            self.members[spec.name] = module = LazyModule(spec.name)
-            del get_plainly(module, "__dict__")["__doc__"]
-            return module
-
-        _override(spec, create_module=create_module, exec_module=lambda _: None)
-
-    def reuse_member(self, spec: ModuleSpec) -> None:
-        """Have a member's code run in the module object that importers hold."""
-
-        def create_module(spec: ModuleSpec) -> ModuleType:
-            module = self.members[spec.name]
-            self._assigned[spec.name] = {
-                name: value
-                for name, value in get_plainly(module, "__dict__").items()
-                if not (name in OF_THE_IMPORT_SYSTEM or isinstance(value, StandIn))
-                and getattr(value, "__name__", "") != f"{spec.name}.{name}"
-            }
-            _empty(module)
-            return module
-
-        _override(spec, create_module=create_module)
+    def empty_member(self, spec: ModuleSpec) -> ModuleType:
+        """Return the module object that importers hold, as if new, to run its code in it."""
+        module = self.members[spec.name]
+        names = get_plainly(module, "__dict__")
+        below = {
+            name: value
+            for name, value in names.items()
+            if getattr(value, "__name__", "") == f"{spec.name}.{name}"
+        }
+        self._assigned[spec.name] = {
+            name: value
+            for name, value in names.items()
+            if not (name in below or name in OF_THE_IMPORT_SYSTEM or type(value) is StandIn)
+        }
+        names.clear()
+        ModuleType.__init__(module, spec.name)
+        for name, value in below.items():
+            if sys.modules.get(value.__name__) is value:  # eager, so not imported again
+                names[name] = value
+        return module
 
 
 class LazyFinder:
@@ -150,22 +146,19 @@ class LazyFinder:
         package = find_package(name)
         if package is None or package.has_failed:
             return None
-        spec = PathFinder.find_spec(name, path)
-        if target:  # importlib.reload()
-            package.load()
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is None or spec.loader is None:
             return None
-        if package.is_open:
-            if spec and type(package.members.get(name)) is LazyModule:
-                package.reuse_member(spec)
-                return spec
-            return None
-        if spec and isinstance(spec.loader, SourceFileLoader):
-            package.make_lazy(spec)
+        methods = vars(spec.loader)  # of this spec alone
+        if not package.is_open:
+            methods.update(create_module=package.create_member, exec_module=lambda _: None)
             return spec
-        if name == package.row.name or name in package.row.absent:
-            return None
-        package.load()  # for compiled modules, and what only the package's code makes importable
-        return _find_loaded(name)
+        # Compiled modules create their own object.
+        is_source = isinstance(spec.loader, SourceFileLoader)
+        if is_source and type(package.members.get(name)) is LazyModule:
+            methods.update(create_module=package.empty_member)
+            return spec
+        return None
 
 
 def make_lazy(rows: Iterable[LazyPackage] = PACKAGES) -> None:
@@ -175,14 +168,21 @@ def make_lazy(rows: Iterable[LazyPackage] = PACKAGES) -> None:
     sys.meta_path.insert(0, LazyFinder)
 
 
-def report() -> dict[str, dict[str, Any]]:
-    """Return by package that is installed what the start made of it.
+def wait_for_load() -> None:
+    """Wait until a package is used first."""
+    _loads.wait()
+    _loads.clear()
+
+
+def report() -> dict[str, Any]:
+    """Return what the start made of each package that is installed.
 
     Returns:
-        Whether it was imported, or need not be in this release, which module has loaded it, and
-        which names no importer took that has been imported.
+        `is_complete`: whether the module has run that imports them. `packages`: by name, whether it
+        was imported, or need not be in this release, which module has loaded it, and which names no
+        importer took that has been imported.
     """
-    return {
+    rows = {
         name: {
             "imported": bool(package.members) or not package.row.is_everywhere,
             "loaded_by": package.loaded_by,
@@ -191,6 +191,7 @@ def report() -> dict[str, dict[str, Any]]:
         for name, package in packages.items()
         if package and PathFinder.find_spec(name.partition(".")[0])
     }
+    return {"is_complete": STARTER in sys.modules, "packages": rows}
 
 
 def _name_importer(frame: FrameType | None) -> str:
@@ -200,50 +201,11 @@ def _name_importer(frame: FrameType | None) -> str:
     return frame.f_globals.get("__name__", "") if frame else ""
 
 
-def _override(spec: ModuleSpec, **methods: Callable[..., ModuleType | None]) -> None:
-    """Replace methods of a spec's loader, which no other spec has."""
-    vars(spec.loader).update(methods)
-
-
-def _find_loaded(name: str) -> ModuleSpec | None:
-    """Return a spec that finds a module which is loaded already, if it is."""
-    module = sys.modules.get(name)
-    if module is None:
-        return None
-    own, spec = module.__spec__, ModuleSpec(name, SourceFileLoader(name, ""))
-    _override(
-        spec,
-        create_module=lambda _: module,
-        exec_module=lambda module: setattr(module, "__spec__", own),
-    )
-    return spec
-
-
-def _empty(module: LazyModule) -> None:
-    """Make a module as if new, but for its eager modules, which are not imported again."""
-    own_name, names = get_plainly(module, "__name__"), get_plainly(module, "__dict__")
-    eager = {
-        name: value
-        for name, value in names.items()
-        if value is sys.modules.get(f"{own_name}.{name}", names)
-    }
-    names.clear()
-    ModuleType.__init__(module, own_name)
-    names.update(eager)
-
-
-def _become_plain(module: LazyModule, imported: ModuleType, assigned: Mapping[str, Any]) -> None:
+def _become_plain(module: LazyModule, imported: ModuleType, assigned: dict[str, Any]) -> None:
     """End the laziness of a module; what was assigned to it before stays assigned."""
     if type(module) is LazyModule:
         module.__class__ = ModuleType  # type: ignore[assignment]
-    if imported is not module:  # its code has put another object into its place
+    if imported is not module:  # it is compiled, or its code has put another object into its place
         vars(module).update(vars(imported), __getattr__=lambda name: getattr(imported, name))
     for name, value in assigned.items():
         setattr(imported, name, value)
-
-
-def _replace(stand_in: StandIn, names: dict[str, Any]) -> None:
-    """Replace a stand-in in the namespace of a module."""
-    for name, value in list(names.items()):
-        if value is stand_in and "_real" in vars(stand_in):
-            names[name] = vars(stand_in)["_real"]

@@ -1,9 +1,9 @@
 """Define the modules of a package that is not loaded, and the stand-ins for its objects."""
 
 import sys
-from collections.abc import Iterable
-from types import FrameType, ModuleType
-from typing import Any, Protocol
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
 
 OF_THE_IMPORT_SYSTEM = frozenset(
     f"__{name}__"
@@ -12,20 +12,6 @@ OF_THE_IMPORT_SYSTEM = frozenset(
 """Attributes of a lazy module that are there without loading it."""
 
 get_plainly = ModuleType.__getattribute__
-
-
-class Package(Protocol):
-    """A package of the table."""
-
-    is_open: bool
-
-    def load(self) -> None:
-        """Import it for real; wait if another thread does."""
-
-    def find_without_loading(self, module: ModuleType, name: str, frame: FrameType) -> object:
-        """Return what the asking code gets while it is not loaded; None: load it."""
-
-
 packages: dict[str, Any] = {}
 """Packages of the table by name, and None for modules below them that are imported as usual."""
 
@@ -43,7 +29,7 @@ class LazyModule(ModuleType):
     def __getattribute__(self, name: str) -> Any:  # noqa: ANN401 - any attribute of a module
         if name not in OF_THE_IMPORT_SYSTEM:
             package = find_package(get_plainly(self, "__name__"))
-            if package.is_open:
+            if package.is_open or package.has_failed:
                 package.load()  # waits, if another thread does it
             elif name not in get_plainly(self, "__dict__"):
                 found = package.find_without_loading(self, name, sys._getframe(1))
@@ -52,25 +38,17 @@ class LazyModule(ModuleType):
                 package.load()
         return get_plainly(self, name)
 
-    def __delattr__(self, name: str) -> None:
-        find_package(get_plainly(self, "__name__")).load()
-        ModuleType.__delattr__(self, name)
-
-    def __dir__(self) -> Iterable[str]:
-        find_package(get_plainly(self, "__name__")).load()
-        return ModuleType.__dir__(self)
-
 
 class StandIn:
     """Stands for an object of a package that is not loaded; whatever is done with it loads it."""
 
-    def __init__(self, package: Package, module: str, name: str) -> None:
-        self.__dict__.update(_package=package, _module=module, _name=name)
+    def __init__(self, load: Callable[[], None], module: str, name: str) -> None:
+        self.__dict__.update(_load=load, _module=module, _name=name)
 
     def _find_real(self) -> Any:  # noqa: ANN401 - any object
         names = self.__dict__
         if "_real" not in names:
-            self._package.load()
+            self._load()
         if "_real" in names:  # before anybody assigned another one
             return names["_real"]
         module = sys.modules[self._module]
@@ -96,9 +74,6 @@ class StandIn:
 
     def __instancecheck__(self, instance: object) -> bool:
         return isinstance(instance, self._find_real())
-
-    def __subclasscheck__(self, cls: type) -> bool:
-        return issubclass(cls, self._find_real())
 
     def __mro_entries__(self, bases: tuple[object, ...]) -> tuple[type, ...]:
         return (self._find_real(),)

@@ -19,7 +19,6 @@ class LazyPackage(NamedTuple):
         eager: modules below it, with those below them, that are imported as usual, without the
             package. Where one is needed, all are imported, in this order.
         provided: names that the package has from its eager modules, and these.
-        absent: modules below it that are asked for and not there.
         is_everywhere: every release of A1111 that this is for imports it.
     """
 
@@ -28,8 +27,11 @@ class LazyPackage(NamedTuple):
     taken: Mapping[str, tuple[str, ...]] = {}
     eager: tuple[str, ...] = ()
     provided: Mapping[str, str] = {}
-    absent: tuple[str, ...] = ()
     is_everywhere: bool = True
+
+
+STARTER = "modules.initialize"
+"""The WebUI's own module that imports them all at its start, in both releases."""
 
 
 def _names(module: str, *names: str) -> tuple[str, ...]:
@@ -103,7 +105,6 @@ PACKAGES: tuple[LazyPackage, ...] = (
                 ("torchvision.utils.make_grid",),
             ),
         },
-        absent=("torchvision.transforms.functional_tensor",),
     ),
     LazyPackage(
         name="facexlib",
