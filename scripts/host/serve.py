@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from docker.models.containers import Container
 from docker.types import DeviceRequest
@@ -12,6 +13,7 @@ from scripts.host.build.inputs import BuildInputs
 from scripts.host.console import note, say
 from scripts.host.engine.client import client, docker_errors, get_image
 from scripts.host.engine.containers import run_container
+from scripts.host.engine.remote_port import forwarded_port
 
 PORT = "3000/tcp"
 LABEL = "a1111-worker.serve"
@@ -49,9 +51,10 @@ def serve(
                 labels={LABEL: inputs.variant},
                 device_requests=[DeviceRequest(count=-1, capabilities=[["gpu"]])] if gpu else [],
             ) as container,
+            ExitStack() as until_end,
         ):
             try:
-                _follow(container)
+                _follow(container, until_end)
             except KeyboardInterrupt:
                 note("stopping; running jobs may end")
                 container.stop(timeout=inputs.config.smoke.stop_timeout)
@@ -62,8 +65,12 @@ def serve(
         raise UserError(f"port {port} is taken", hint=hint, code=error.code) from None
 
 
-def _follow(container: Container) -> None:
+def _follow(container: Container, until_end: ExitStack) -> None:
     """Show a worker's log, and its address once it is ready.
+
+    Args:
+        container: of the worker.
+        until_end: holds what leads to its port.
 
     Raises:
         UserError: it ended by itself.
@@ -74,7 +81,9 @@ def _follow(container: Container) -> None:
         if not is_ready and container.status == "running":
             is_ready = container.exec_run(_HEALTH).exit_code == 0
             if is_ready:
-                say(f"ready: http://127.0.0.1:{container.ports[PORT][0]['HostPort']}/docs")
+                there = int(container.ports[PORT][0]["HostPort"])
+                port = until_end.enter_context(forwarded_port(there))
+                say(f"ready: http://127.0.0.1:{port}/docs")
         time.sleep(_POLL)
         container.reload()
     code = container.attrs["State"]["ExitCode"]

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import requests
 
 from scripts.host.engine import client as engine_client
 from scripts.host.engine.client import client, find_address
 from scripts.host.engine.containers import container_output
+from scripts.host.engine.remote_port import forwarded_port
 from tests.support.errors import user_error
 from tests.support.images import base_download
 from tests.support.running import invoke
+from tests.support.serving import Quiet, Server, running
+from tests.support.worker import free_port
 
 SOCKET = Path("/var/run/docker.sock")
 
@@ -88,3 +93,53 @@ def test_refusing_ssh_gives_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     error = user_error(client)
     assert (error.code, error.location) == ("engine-missing", "ssh://builder@127.0.0.1:9")
     assert "refused" in error.message
+
+
+FORWARDING_SSH = f"""#!{sys.executable}
+import re, socket, sys
+here, there = map(int, re.findall(r"127[.]0[.]0[.]1:([0-9]+)", sys.argv[sys.argv.index("-L") + 1]))
+listener = socket.create_server(("127.0.0.1", here))
+while True:
+    with listener.accept()[0] as client:
+        if request := client.recv(65536):
+            with socket.create_connection(("127.0.0.1", there)) as server:
+                server.sendall(request)
+                client.sendall(server.recv(65536))
+"""
+
+
+class _Teapot(Quiet):
+    def do_GET(self) -> None:  # noqa: N802 - http.server's own name
+        self.answer(418)
+
+
+def test_port_of_an_engine_over_ssh_is_reached(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ssh = tmp_path / "ssh"
+    ssh.write_text(FORWARDING_SSH)
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("DOCKER_HOST", "ssh://builder@elsewhere")
+    with running(Server(("127.0.0.1", 0), _Teapot)) as server:
+        taken = server.server_address[1]
+        with forwarded_port(taken) as port:
+            assert port != taken
+            assert requests.get(f"http://127.0.0.1:{port}", timeout=10).status_code == 418
+    with pytest.raises(requests.ConnectionError):
+        requests.get(f"http://127.0.0.1:{port}", timeout=10)
+
+
+def test_port_is_that_of_an_engine_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{SOCKET}")
+    with forwarded_port(3000) as port:
+        assert port == 3000
+
+
+def test_ssh_that_does_not_connect_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "ssh://builder@127.0.0.1:9")
+    error = user_error(forwarded_port(free_port()).__enter__)
+    assert error.location == "ssh://builder@127.0.0.1:9"
+    assert "refused" in capfd.readouterr().err

@@ -18,7 +18,8 @@ from scripts.common.checks.worker_under_test import wait_until_ready
 from scripts.common.diagnostics.error import UserError
 from scripts.common.diagnostics.table import refine_code
 from scripts.host.engine.client import docker_errors
-from scripts.host.engine.containers import run_container
+from scripts.host.engine.containers import NO_ENTRYPOINT, run_container
+from scripts.host.engine.remote_port import forwarded_port
 
 if TYPE_CHECKING:
     import docker
@@ -59,7 +60,9 @@ def require_gpu(client: docker.DockerClient, image_id: str, gpu: str, variant: s
             f" nox -s smoke -- --variant {variant}",
             code="gpu-not-visible",
         ),
-        run_container(client, image_id, ["true"], entrypoint="", device_requests=requests),
+        run_container(
+            client, image_id, ["true"], entrypoint=NO_ENTRYPOINT, device_requests=requests
+        ),
     ):
         pass
 
@@ -73,12 +76,14 @@ class WorkerContainer:
         started: time of its start, as `time.monotonic` counts.
         phases: seconds from its start to each phase, once it is ready.
         samples: its memory over time, oldest first.
+        port: of this machine, where it is not the engine's.
     """
 
     container: Any
     started: float = field(default_factory=time.monotonic)
     phases: dict[str, float] = field(default_factory=dict)
     samples: list[MemorySample] = field(default_factory=list)
+    port: int = 0
 
     @property
     def log(self) -> str:
@@ -92,11 +97,10 @@ class WorkerContainer:
         Raises:
             UserError: it has ended.
         """
-        self.container.reload()
-        ports = self.container.ports.get(PORT)
-        if not ports:
+        port = _host_port(self.container)
+        if not port:
             raise UserError("the container has ended", code="webui-died")
-        return f"http://127.0.0.1:{ports[0]['HostPort']}"
+        return f"http://127.0.0.1:{self.port or port}"
 
     def run(self, *command: str, user: str = "") -> str:
         """Run a command in the container and return what it prints.
@@ -191,7 +195,15 @@ def running_worker(
         worker = WorkerContainer(container)
         worker.sample_memory()
         threading.Thread(target=worker.follow_memory, daemon=True).start()
-        yield worker
+        with forwarded_port(_host_port(container)) as worker.port:
+            yield worker
+
+
+def _host_port(container: Any) -> int:
+    """Return the port of the engine's machine that leads to the API; 0 once it has ended."""
+    container.reload()
+    ports = container.ports.get(PORT)
+    return int(ports[0]["HostPort"]) if ports else 0
 
 
 def _follow_log(container: Any, lines: SimpleQueue[str | None]) -> None:

@@ -14,7 +14,12 @@ from typing import Any
 
 from scripts.host.config.load import ROOT
 from scripts.host.engine.client import client
-from scripts.host.engine.containers import container_output, run_container, session_label
+from scripts.host.engine.containers import (
+    NO_ENTRYPOINT,
+    container_output,
+    run_container,
+    session_label,
+)
 
 INVOKE = (sys.executable, "-m", "invoke")
 
@@ -92,7 +97,7 @@ def output(image: str, *command: str, entrypoint: str = "") -> str:
     """Return what a command prints in a new container of an image."""
     engine = client()
     try:
-        return container_output(engine, image, command, entrypoint=entrypoint)
+        return container_output(engine, image, command, entrypoint=entrypoint or NO_ENTRYPOINT)
     finally:
         engine.close()
 

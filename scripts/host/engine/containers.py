@@ -19,6 +19,8 @@ from scripts.common.files import exclusive_lock, shared_lock
 from scripts.host.config.load import ROOT
 
 LABEL: Final = "com.github.a1111-worker.started-by"
+NO_ENTRYPOINT: Final = [""]
+"""Runs the command alone. Podman takes an empty list or text for the image's own entry point."""
 _locks = ExitStack()  # held until the process ends
 
 
@@ -86,7 +88,7 @@ def container_output(
         docker.errors.DockerException: the container does not start.
         requests.RequestException: the command takes longer than `timeout`.
     """
-    options = {"entrypoint": "", "network_mode": "none", **options}
+    options = {"entrypoint": NO_ENTRYPOINT, "network_mode": "none", **options}
     # Attached before the start, as `docker run` does: the engine's log may lack the end of what a
     # short command printed, and some log drivers cannot be read at all. The container goes first
     # at the end, which ends the stream.

@@ -27,7 +27,7 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.units import size
 from scripts.host.console import Throttle, note
 from scripts.host.engine.client import docker_errors
-from scripts.host.engine.containers import container_output, run_container
+from scripts.host.engine.containers import NO_ENTRYPOINT, container_output, run_container
 from scripts.host.inspect.layer_tree import (
     READ_ERRORS,
     UNREADABLE,
@@ -180,7 +180,13 @@ def _read_mounted(
     volumes = {folder: {"bind": mount, "mode": "ro"} for mount, folder in mounts.items()}
     progress = ExportProgress()
     with run_container(
-        client, image.id, ["-"], start=False, entrypoint="", network_mode="none", volumes=volumes
+        client,
+        image.id,
+        ["-"],
+        start=False,
+        entrypoint=NO_ENTRYPOINT,
+        network_mode="none",
+        volumes=volumes,
     ) as container:
         trees = [_read_folder(container, mount, progress) for mount in mounts]
         probes = replaced_folder_probes(trees, overlay(trees).shown)
