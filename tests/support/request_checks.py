@@ -12,12 +12,12 @@ from scripts.container.serverless.availability.available import Available
 from scripts.container.serverless.availability.request_checks import RequestChecks
 from scripts.container.serverless.availability.weights_check import WeightPlaces
 from scripts.container.serverless.job_context import JobContext
-from scripts.container.serverless.request.webui_facts import FactsCache
+from scripts.container.serverless.request.webui_facts import WebuiFacts
 
 
-def make_checks(client: WebuiClient, folder: Path) -> RequestChecks:
+def make_checks(facts: WebuiFacts, folder: Path) -> RequestChecks:
     """Return checks against a WebUI that is not replaced, with `folder` as its data folder."""
-    available = Available(client, lambda: 1, lambda: None)
+    available = Available(facts, lambda: None)
     return RequestChecks(available, WeightPlaces(folder, folder, {}))
 
 
@@ -29,9 +29,10 @@ def make_context(client: WebuiClient, folder: Path, **given: Any) -> JobContext:
         folder: data folder and folder of the WebUI.
         given: further fields, or others.
     """
+    facts = given.get("facts") or WebuiFacts(client, lambda: 1)
     usual = {
-        "facts": FactsCache(client, lambda: 1),
-        "checks": make_checks(client, folder),
+        "facts": facts,
+        "checks": make_checks(facts, folder),
         "wait_until_ready": lambda _: None,
         "replace_webui": lambda: None,
     }

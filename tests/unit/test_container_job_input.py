@@ -344,7 +344,11 @@ def test_sampler_and_scheduler_are_joined_for_a_release_without_schedulers() -> 
     samplers = [{"name": name} for name in ("DPM++ 2M", "DPM++ 2M Karras")]
     old = RecordedFacts(
         "v1.9.3",
-        {"/openapi.json": {**description, "paths": paths}, "/sdapi/v1/samplers": samplers},
+        {
+            "/openapi.json": {**description, "paths": paths},
+            "/sdapi/v1/samplers": samplers,
+            "/sdapi/v1/schedulers": None,
+        },
     )
     given = {"sampler_name": "DPM++ 2M", "scheduler": "karras"}
     assert request_for(given, old).body == {"sampler_name": "DPM++ 2M Karras"}

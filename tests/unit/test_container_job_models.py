@@ -71,17 +71,21 @@ class Drawing:
     is_blind: bool = False
 
     def __post_init__(self) -> None:
-        for route, folder, name in (
-            ("loras", "Lora", "name"),
-            ("sd-models", "Stable-diffusion", "model_name"),
-        ):
-            self.webui.on(route, lambda _, at=folder, key=name: self.rows(at, key))
+        self.webui.on("loras", lambda _: self.rows("Lora"))
+        self.webui.on("sd-models", lambda _: self.rows("Stable-diffusion"))
         for route, folder in (("loras", "Lora"), ("checkpoints", "Stable-diffusion")):
             self.webui.on(f"refresh-{route}", lambda _, at=folder: self.look(at))
         self.webui.on("txt2img", self.draw)
 
-    def rows(self, folder: str, key: str) -> list[dict[str, Any]]:
-        return [{key: name} for name in self.seen.get(folder, ())]
+    def rows(self, folder: str) -> list[dict[str, Any]]:
+        """The rows of both lists, in one."""
+        rows = []
+        for name in self.seen.get(folder, ()):
+            file = f"{self.data_dir}/models/{folder}/{name}.safetensors"
+            lora = {"name": name, "alias": name, "path": file}
+            checkpoint = {"title": f"{name}.safetensors", "model_name": name, "hash": None}
+            rows.append({**lora, **checkpoint, "sha256": None, "filename": file})
+        return rows
 
     def look(self, folder: str) -> dict[str, Any]:
         paths = (self.data_dir / "models" / folder).glob("*.safetensors")
@@ -108,9 +112,8 @@ def folder(tmp_path: Path) -> Path:
 def context_of(drawing: Drawing, folder: Path, *, limit: int = 10**9, **more: Any) -> JobContext:
     policy = DownloadPolicy(("127.0.0.1",), **more)
     store = DownloadedModels(folder, limit)
-    client = drawing.webui.client
-    setup = ModelSetup(client, policy, drawing.data_dir, store)
-    return make_context(client, drawing.data_dir, models=setup)
+    setup = ModelSetup(policy, drawing.data_dir, store)
+    return make_context(drawing.webui.client, drawing.data_dir, models=setup)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from scripts.common.diagnostics.error import UserError
 from scripts.container.serverless import job_progress, webui_exchange
 from scripts.container.serverless.job_context import JobContext
 from scripts.container.serverless.jobs import run_job
-from scripts.container.serverless.request.webui_facts import FactsCache
+from scripts.container.serverless.request.webui_facts import WebuiFacts
 from tests.support import scripted_webui
 from tests.support.releases import recorded
 from tests.support.request_checks import make_context, place_weights
@@ -343,7 +343,7 @@ def test_facts_are_read_once_for_each_process_of_the_webui(
     webui.routes["/openapi.json"] = describe
     webui.on("txt2img", DRAWN)
     processes = iter((1, 1, 2, 2, 3))
-    context = replace(context, facts=FactsCache(webui.client, lambda: next(processes)))
+    context = replace(context, facts=WebuiFacts(webui.client, lambda: next(processes)))
     for _ in range(5):
         assert run_job({"input": {"prompt": "x"}}, context) == DRAWN
     assert len(asked) == 3

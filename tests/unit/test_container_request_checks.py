@@ -19,13 +19,14 @@ from scripts.container.serverless.availability.request_checks import RequestChec
 from scripts.container.serverless.availability.weights_check import WeightPlaces
 from scripts.container.serverless.job_context import JobContext
 from scripts.container.serverless.jobs import run_job
+from scripts.container.serverless.request.webui_facts import WebuiFacts
 from scripts.container.settings import Settings
 from scripts.container.status.log_findings import Finding, find_in_line
 from tests.support import scripted_webui
 from tests.support.install import CHECKPOINT, LORA, safetensors, upscaler
 from tests.support.pickles import Global, torch_zip
 from tests.support.releases import RELEASES
-from tests.support.request_checks import make_context, place_weights
+from tests.support.request_checks import make_checks, make_context, place_weights
 from tests.support.scripted_webui import DRAWN, IMAGE, WebUI
 
 CHECKPOINTS = [
@@ -340,14 +341,12 @@ def test_a_clip_file_that_the_webui_would_fetch_again_is_refused(
 
 
 def test_weights_that_were_added_after_the_start_are_used(
-    webui: WebUI, context: JobContext, tmp_path: Path
+    context: JobContext, tmp_path: Path
 ) -> None:
     def link() -> None:
         place_weights(tmp_path, "upscaler", "DAT x2")
 
-    checks = RequestChecks(
-        Available(webui.client, lambda: 1, link), WeightPlaces(tmp_path, tmp_path, {})
-    )
+    checks = RequestChecks(Available(context.facts, link), WeightPlaces(tmp_path, tmp_path, {}))
     job = {"input": extras(upscaler_1="DAT x2")}
     assert "error" not in run_job(job, replace(context, checks=checks))
 
@@ -387,9 +386,9 @@ def test_flags_of_image_and_environment_move_folders() -> None:
     assert WeightPlaces.of(made).moved == moved
 
 
-def test_flags_move_folders_of_weights(webui: WebUI, context: JobContext, tmp_path: Path) -> None:
+def test_flags_move_folders_of_weights(context: JobContext, tmp_path: Path) -> None:
     moved = WeightPlaces(tmp_path, tmp_path, {"RealESRGAN": tmp_path / "elsewhere"})
-    checks = RequestChecks(Available(webui.client, lambda: 1, lambda: None), moved)
+    checks = RequestChecks(Available(context.facts, lambda: None), moved)
     job = {"input": extras(upscaler_1="R-ESRGAN 4x+")}
     assert str(tmp_path / "elsewhere") in run_job(job, replace(context, checks=checks))["error"]
 
@@ -407,7 +406,7 @@ def test_a_model_that_was_added_after_the_start_is_found(
 ) -> None:
     linked: list[int] = []
     seen: list[dict[str, Any]] = []
-    available = Available(webui.client, lambda: 1, lambda: linked.append(1))
+    available = Available(context.facts, lambda: linked.append(1))
     checks = RequestChecks(available, WeightPlaces(tmp_path, tmp_path, {}))
     webui.on(route, lambda _: seen)
 
@@ -428,7 +427,7 @@ def test_lists_are_read_once_for_each_process_of_the_webui(
     webui: WebUI, tmp_path: Path, context: JobContext
 ) -> None:
     process = [1]
-    available = Available(webui.client, lambda: process[0], lambda: None)
+    facts = WebuiFacts(webui.client, lambda: process[0])
     reads: list[int] = []
 
     def list_checkpoints(_: Any) -> Any:
@@ -436,8 +435,7 @@ def test_lists_are_read_once_for_each_process_of_the_webui(
         return CHECKPOINTS
 
     webui.on("sd-models", list_checkpoints)
-    places = WeightPlaces(tmp_path, tmp_path, {})
-    context = replace(context, checks=RequestChecks(available, places))
+    context = replace(context, facts=facts, checks=make_checks(facts, tmp_path))
     job = {"input": settings(sd_model_checkpoint="photo")}
     for _ in range(3):
         run_job(job, context)
@@ -690,7 +688,7 @@ def test_pickles_are_left_to_a_webui_that_loads_any(
     file.write_bytes(RUNS_CODE)
     webui.on("hypernetworks", [{"name": "bad", "path": str(file)}])
     checks = RequestChecks(
-        Available(webui.client, lambda: 1, lambda: None),
+        Available(context.facts, lambda: None),
         WeightPlaces(tmp_path, tmp_path, {}),
         FileCheck.of(
             Settings.from_environment({"WEBUI_DIR": "/x", "WEBUI_ARGS": "--disable-safe-unpickle"})

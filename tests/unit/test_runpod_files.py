@@ -140,7 +140,7 @@ def test_the_hub_names_fitting_gpus_and_drivers() -> None:
     # torch 2.7.0 for CUDA 12.8 has code for 7.5, 8.0, 8.6, 9.0, 10.0 and 12.0, by
     # https://github.com/moi90/pytorch_compute_capabilities (table.md); 12.0 is Blackwell's.
     assert {"ADA_32_PRO", "BLACKWELL_96"} <= set(hub["gpuIds"].split(","))
-    # A driver runs what was built for its own CUDA or an older one, and the list is exact: these are
-    # the versions of RunPod's hosts as others have read them from its catalogue in October 2026.
+    # A driver runs what was built for its own CUDA or an older one, and the list is exact: these
+    # are the versions of RunPod's hosts that others have read from its catalogue in October 2026.
     hosts = ["12.8", "12.9", "13.0", "13.1", "13.2", "13.3"]
     assert hub["allowedCudaVersions"] == tests["allowedCudaVersions"] == hosts

@@ -33,7 +33,7 @@ from scripts.container.serverless.job_downloads.job_models import DownloadPolicy
 from scripts.container.serverless.job_downloads.model_setup import ModelSetup
 from scripts.container.serverless.jobs import run_job
 from scripts.container.serverless.request.job_request import InputPolicy
-from scripts.container.serverless.request.webui_facts import FactsCache
+from scripts.container.serverless.request.webui_facts import WebuiFacts
 from scripts.container.serverless.webui_exchange import stop_drawing
 from scripts.container.settings import Settings
 from scripts.container.status.log_findings import Finding, read_findings
@@ -88,11 +88,11 @@ def _serve_queue(settings: Settings) -> int:
 def make_context(settings: Settings) -> JobContext:
     """Return a context for jobs on this worker, without RunPod."""
     client = WebuiClient.local(settings.webui_host, settings.webui_port, settings.api_auth)
-    identify = partial(_identify_webui, settings)
-    available = Available(client, identify, partial(_link_new_models, settings))
+    facts = WebuiFacts(client, partial(_identify_webui, settings))
+    available = Available(facts, partial(_link_new_models, settings))
     return JobContext(
         client=client,
-        facts=FactsCache(client, identify),
+        facts=facts,
         checks=RequestChecks(available, WeightPlaces.of(settings), FileCheck.of(settings)),
         wait_until_ready=partial(_wait_until_ready, settings),
         replace_webui=partial(_replace_webui, settings),
@@ -102,7 +102,7 @@ def make_context(settings: Settings) -> JobContext:
         bucket=_find_bucket(),
         own_checkpoint=settings.checkpoint_name,
         save_options=partial(save_options, settings),
-        models=_make_model_setup(settings, client) if settings.job_downloads else None,
+        models=_make_model_setup(settings) if settings.job_downloads else None,
     )
 
 
@@ -116,12 +116,12 @@ def _list_allowed(settings: Settings) -> tuple[str, ...]:
     return (*settings.api_allow, *own)
 
 
-def _make_model_setup(settings: Settings, client: WebuiClient) -> ModelSetup:
+def _make_model_setup(settings: Settings) -> ModelSetup:
     """Return what models by address need on this worker."""
     unverified = settings.job_downloads_unverified == "on"
     store = DownloadedModels(choose_job_models_folder(settings), settings.job_downloads_max)
     policy = DownloadPolicy(settings.job_downloads, unverified)
-    return ModelSetup(client, policy, settings.data_dir, store)
+    return ModelSetup(policy, settings.data_dir, store)
 
 
 def _with_sdk(settings: Settings, runpod: Any) -> JobContext:  # noqa: ANN401 - a module

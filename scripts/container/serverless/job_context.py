@@ -11,7 +11,7 @@ from scripts.container.serverless.answer.output_settings import BucketAccess
 from scripts.container.serverless.availability.request_checks import RequestChecks
 from scripts.container.serverless.job_downloads.model_setup import ModelSetup
 from scripts.container.serverless.request.job_request import InputPolicy
-from scripts.container.serverless.request.webui_facts import FactsCache
+from scripts.container.serverless.request.webui_facts import WebuiFacts
 from scripts.container.status.log_findings import Finding
 
 Job = dict[str, Any]
@@ -43,7 +43,7 @@ class JobContext:
     """
 
     client: WebuiClient
-    facts: FactsCache
+    facts: WebuiFacts
     checks: RequestChecks
     wait_until_ready: Callable[[float], None]
     replace_webui: Callable[[], None]

@@ -209,7 +209,8 @@ def _health(settings: Settings) -> int:
 
 def _find_no_route(given: JobInput, context: JobContext) -> str:
     """Return why requests may not use a route, or that there is none; empty for one they may."""
-    api, allowed = context.facts.current().api, context.policy.allowed
+    context.facts.renew()
+    api, allowed = context.facts.api, context.policy.allowed
     try:
         find_route(api, given.method, given.endpoint, has_fields=True, allowed=allowed)
     except UserError as error:

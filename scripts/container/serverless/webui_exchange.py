@@ -86,7 +86,8 @@ def ask_webui(
         UserError: it cannot be done as asked for.
     """
     context.wait_until_ready(deadline - active_time())
-    request = make_request(given, context.facts.current(), context.policy)
+    context.facts.renew()
+    request = make_request(given, context.facts, context.policy)
     route, fields = request.route.path, request.fields
     refuse_unusable(request.name, fields, models)
     use_listed_name(route, fields, context.checks.available, context.own_checkpoint)
@@ -96,7 +97,8 @@ def ask_webui(
     run = partial(_draw, request, output, context, deadline, report, warnings)
     if not (models and context.models):
         return Answer(request, run(), output, tuple(warnings))
-    with models_ready(context.models, models, deadline=deadline, report=report) as ready:
+    available = context.checks.available
+    with models_ready(context.models, available, models, deadline=deadline, report=report) as ready:
         add_to_request(request.fields, ready)
         content = run()
         check_use(ready, parse_info(content))

@@ -1,17 +1,12 @@
-"""Read and keep what the running WebUI has: models, samplers, scripts and the like.
+"""Look up names in what the running WebUI has: models, samplers, scripts and the like."""
 
-Each list is read at its first use and kept until the WebUI's process is replaced, or a job has the
-WebUI look for files again.
-"""
-
-import threading
+import operator
 from collections.abc import Callable, Iterable
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from scripts.common.diagnostics.error import UserError
-from scripts.common.webui_client import WebuiClient
 from scripts.container.serverless.availability.accepted_names import (
     API,
     INTERROGATORS,
@@ -20,37 +15,20 @@ from scripts.container.serverless.availability.accepted_names import (
     Kind,
     Names,
 )
-
-_TIMEOUT: Final = 30.0  # seconds; a refresh of many files on a network volume takes some
+from scripts.container.serverless.request.webui_facts import WebuiFacts
 
 
 class Available:
-    """Lists of the running WebUI.
+    """Names that the running WebUI knows.
 
     Args:
-        client: of the WebUI.
-        identify_process: returns a value that changes with each new process of the WebUI.
+        facts: of the WebUI.
         link_new_models: links models that have appeared on the volume into the WebUI's folders.
-
-    Attributes:
-        link_new_models: as above.
-        failed_upscales: what went wrong with upscaled images that the process has kept, by digest
-            of the image and name of the upscaler.
     """
 
-    def __init__(
-        self,
-        client: WebuiClient,
-        identify_process: Callable[[], object],
-        link_new_models: Callable[[], None],
-    ) -> None:
-        self._client, self._identify_process = client, identify_process
-        self.link_new_models = link_new_models
-        self.failed_upscales: dict[tuple[str, str], str] = {}
-        self._answers: dict[str, Any] = {}
-        self._names: dict[Kind, Names | None] = {}
-        self._process: object = None
-        self._lock = threading.RLock()
+    def __init__(self, facts: WebuiFacts, link_new_models: Callable[[], None]) -> None:
+        self.facts, self.link_new_models = facts, link_new_models
+        self._parsed: dict[Kind, tuple[list[Any], Names]] = {}
 
     def names(self, kind: Kind) -> Names | None:
         """Return the names of a kind; None where this WebUI has no list of it.
@@ -60,11 +38,14 @@ class Available:
         """
         if kind == "interrogator":
             return INTERROGATORS
-        with self._lock:
-            self.forget_if_replaced()
-            if kind not in self._names:
-                self._names[kind] = self._read_names(kind)
-            return self._names[kind]
+        answers = [self.facts.read(path) for path, _ in SOURCES[kind]]
+        if None in answers:
+            return None
+        of, names = self._parsed.get(kind, ([], None))
+        if names is None or not all(map(operator.is_, of, answers)):  # read anew since
+            names = _parse(kind, answers)
+            self._parsed[kind] = answers, names
+        return names
 
     def rows(self, route: str) -> Any:  # noqa: ANN401 - any JSON
         """Return the answer of a route below /sdapi/v1 that lists something; None without it.
@@ -72,36 +53,29 @@ class Available:
         Raises:
             UserError: it cannot be read.
         """
-        with self._lock:
-            self.forget_if_replaced()
-            return self._read(f"{API}/{route}")
+        return self.facts.read(f"{API}/{route}")
 
     def refresh(self, kinds: Iterable[Kind]) -> None:
-        """Have the WebUI look for new files of some kinds; a failure leaves the lists as they were.
+        """Link new models of the volume, and have the WebUI look for those of some kinds.
 
         Raises:
-            UserError: the WebUI does not answer.
+            UserError: the WebUI does not answer; the lists are as they were.
         """
-        renewed = [kind for kind in dict.fromkeys(kinds) if kind in REFRESHES]
-        if not renewed:
-            return
-        with self._lock:
+        kinds = [kind for kind in kinds if kind in REFRESHES]
+        if kinds:
             self.link_new_models()
-            for route in dict.fromkeys(REFRESHES[kind] for kind in renewed):
-                if route:
-                    self._request("POST", route)
-            self.forget()
+            self.reload(kinds)
 
-    def forget(self) -> None:
-        """Read every list anew at its next use, for example after a job that refreshes one."""
-        with self._lock:
-            self._answers.clear()
-            self._names.clear()
+    def reload(self, kinds: Iterable[Kind]) -> None:
+        """Have the WebUI look for new files of some kinds that it can look for.
 
-    def forget_rows(self, route: str) -> None:
-        """Read one route below /sdapi/v1 anew at its next use."""
-        with self._lock:
-            self._answers.pop(f"{API}/{route}", None)
+        Raises:
+            UserError: the WebUI does not answer; the lists are as they were.
+        """
+        for route in dict.fromkeys(REFRESHES[kind] for kind in kinds):
+            if route:
+                self.facts.post(route)
+        self.facts.forget()
 
     def has_checkpoint_hash(self, name: str) -> bool:
         """Return whether a checkpoint has the old hash of 8 digits (sd_models.py:199-209)."""
@@ -109,53 +83,22 @@ class Available:
         rows = self.rows("sd-models") if len(wanted) == len("01234567") else None
         return any(_old_hash(row["filename"]) == wanted for row in rows or ())
 
-    def forget_if_replaced(self) -> None:
-        """Forget what is known about a process of the WebUI that runs no more."""
-        process = self._identify_process()
-        if process != self._process:
-            self.forget()
-            self.failed_upscales.clear()
-            self._process = process
 
-    def _read_names(self, kind: Kind) -> Names | None:
-        parts: list[Names] = []
-        for path, parse in SOURCES[kind]:
-            answer = self._read(path)
-            if answer is None:
-                return None
-            try:
-                parts.append(parse(answer))
-            except (KeyError, TypeError, AttributeError) as error:
-                raise _unreadable(path, repr(error)) from None
-        if len(parts) == 1:
-            return parts[0]
-        return Names(
-            frozenset().union(*(part.accepted for part in parts)),
-            tuple(dict.fromkeys(name for part in parts for name in part.shown)),
-            files={name: file for part in parts for name, file in part.files.items()},
-        )
-
-    def _read(self, path: str) -> Any:  # noqa: ANN401 - any JSON
-        if path not in self._answers:
-            self._answers[path] = self._request("GET", path)
-        return self._answers[path]
-
-    def _request(self, method: str, path: str) -> Any:  # noqa: ANN401 - any JSON
-        """Return the answer; None for a route that this release or its extensions do not have."""
+def _parse(kind: Kind, answers: list[Any]) -> Names:
+    parts: list[Names] = []
+    for (path, parse), answer in zip(SOURCES[kind], answers, strict=True):
         try:
-            response = self._client.request(method, path, timeout=_TIMEOUT)
-            if response.status in (404, 405):
-                return None
-            if response.status != 200:
-                raise _unreadable(path, response.error())
-            return response.json()
-        except (OSError, ValueError) as error:
-            raise _unreadable(path, str(error)) from None
-
-
-def _unreadable(path: str, reason: str) -> UserError:
-    message = f"what the WebUI has cannot be read: {path}: {reason}"
-    return UserError(message, code="list-unreadable")
+            parts.append(parse(answer))
+        except (KeyError, TypeError, AttributeError) as error:
+            message = f"what the WebUI has cannot be read: {path}: {error!r}"
+            raise UserError(message, code="list-unreadable") from None
+    if len(parts) == 1:
+        return parts[0]
+    return Names(
+        frozenset().union(*(part.accepted for part in parts)),
+        tuple(dict.fromkeys(name for part in parts for name in part.shown)),
+        files={name: file for part in parts for name, file in part.files.items()},
+    )
 
 
 def _old_hash(path: str) -> str:

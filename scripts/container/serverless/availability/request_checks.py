@@ -12,6 +12,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
+from scripts.container.serverless.availability.accepted_names import API
 from scripts.container.serverless.availability.available import Available
 from scripts.container.serverless.availability.file_check import (
     FileCheck,
@@ -88,7 +89,6 @@ class RequestChecks:
                 `weights-missing`) or damaged, or a number in its prompt is none (code
                 `input-invalid`).
         """
-        self.available.forget_if_replaced()
         script = self._read_script(path, body)
         networks = list(self._list_networks(path, body, script))
         restorers = self._list_restorers(path, body, script)
@@ -128,7 +128,7 @@ class RequestChecks:
                 `not-described` or that of its cause, and `script-failed`).
         """
         if not _works_on_images(path):
-            self.available.forget()  # it may have changed what there is
+            self.available.facts.forget()  # it may have changed what there is
             return []
         warnings = []
         # A failed description is logged before its cause, which may have any code.
@@ -136,7 +136,8 @@ class RequestChecks:
         for finding in ordered:
             names_scripts = body.get("alwayson_scripts") or body.get("script_name")
             if finding.code in _FATAL or (finding.code == "script-failed" and names_scripts):
-                self.available.failed_upscales |= dict.fromkeys(_upscales(path, body), finding.text)
+                failed = dict.fromkeys(_upscales(path, body), finding.text)
+                self.available.facts.failed_upscales |= failed
                 cause = ordered[0] if finding.code == _NOT_DESCRIBED else finding
                 raise UserError(location=cause.text, code=cause.code)
             if finding.code == "script-failed":
@@ -159,7 +160,7 @@ class RequestChecks:
         try:
             if not text.strip() or not _named_in(text, self._embeddings("loaded", "skipped")):
                 return []
-            self.available.forget_rows("embeddings")
+            self.available.facts.forget(f"{API}/embeddings")
             skipped = _named_in(text, self._embeddings("skipped"))
         except UserError as error:  # the image is there; only this is unknown
             return [f"whether embeddings fit the model is unknown: {error.message}"]
@@ -174,7 +175,7 @@ class RequestChecks:
         It keeps the last upscaled images of extras, those of an upscaler that did not load as well,
         and prints nothing when it takes one (upscale_cache in scripts/postprocessing_upscale.py).
         """
-        failed = self.available.failed_upscales
+        failed = self.available.facts.failed_upscales
         text = next((failed[key] for key in _upscales(path, body) if key in failed), "")
         if text:
             hint = "replace the file, and have the worker restarted"

@@ -65,7 +65,7 @@ def list_references(path: str, body: Body) -> list[Reference]:
     if route == "options":
         return list(_options(body))
     if route == "interrogate":
-        model = _text(body.get("model", "clip"))
+        model = str(body.get("model", "clip"))
         return [Reference("interrogator", "model", model, use="interrogator")]
     return []
 
@@ -75,9 +75,9 @@ def list_prompts(path: str, body: Body) -> dict[str, str]:
     if path.rpartition("/")[2] not in ("txt2img", "img2img"):
         return {}
     fields = ["prompt", *(["hr_prompt"] if body.get("enable_hr") else [])]
-    own = {field: _text(body[field]) for field in fields if body.get(field)}
+    own = {field: str(body[field]) for field in fields if body.get(field)}
     return own | {
-        f"{field}.ad_prompt": _text(unit["ad_prompt"])
+        f"{field}.ad_prompt": str(unit["ad_prompt"])
         for field, unit in _adetailer_units(body)
         if unit.get("ad_prompt")
     }
@@ -108,40 +108,40 @@ def refer_to_restorer(body: Body, default: object) -> Reference | None:
     if name is None:
         return None
     field = f"override_settings.{option}" if option in settings else "restore_faces"
-    return Reference("face restorer", field, _text(name), use="face-restorer")
+    return Reference("face restorer", field, str(name), use="face-restorer")
 
 
 def _sampling(body: Body) -> Iterator[Reference]:
     field = "sampler_name" if body.get("sampler_name") else "sampler_index"  # api.py:443
     if body.get(field):
-        yield Reference("sampler", field, _text(body[field]))
+        yield Reference("sampler", field, str(body[field]))
     if body.get("scheduler"):
-        yield Reference("scheduler", "scheduler", _text(body["scheduler"]))
+        yield Reference("scheduler", "scheduler", str(body["scheduler"]))
 
 
 def _refiner(body: Body) -> Iterator[Reference]:
     if (name := body.get("refiner_checkpoint")) not in _NO_CHECKPOINT:
-        yield Reference("checkpoint", "refiner_checkpoint", _text(name), "part")
+        yield Reference("checkpoint", "refiner_checkpoint", str(name), "part")
 
 
 def _hires(body: Body) -> Iterator[Reference]:
     """Yield what the second pass names (processing.py:1242-1277, 1368)."""
     if (name := body.get("hr_checkpoint_name")) and name != "Use same checkpoint":
-        yield Reference("checkpoint", "hr_checkpoint_name", _text(name), "part")
+        yield Reference("checkpoint", "hr_checkpoint_name", str(name), "part")
     if name := body.get("hr_sampler_name"):
-        yield Reference("sampler", "hr_sampler_name", _text(name))
+        yield Reference("sampler", "hr_sampler_name", str(name))
     if name := body.get("hr_scheduler"):
-        yield Reference("scheduler", "hr_scheduler", _text(name))
+        yield Reference("scheduler", "hr_scheduler", str(name))
     if (name := body.get("hr_upscaler")) is not None:
-        yield Reference("hires upscaler", "hr_upscaler", _text(name), use="upscaler")
+        yield Reference("hires upscaler", "hr_upscaler", str(name), use="upscaler")
 
 
 def _options(settings: Body, prefix: str = "") -> Iterator[Reference]:
     """Yield what options name that the WebUI would replace or ignore."""
     if name := settings.get("sd_model_checkpoint"):
-        yield Reference("checkpoint", f"{prefix}sd_model_checkpoint", _text(name))
+        yield Reference("checkpoint", f"{prefix}sd_model_checkpoint", str(name))
     if "sd_vae" in settings:
-        yield Reference("VAE", f"{prefix}sd_vae", _text(settings["sd_vae"]))
+        yield Reference("VAE", f"{prefix}sd_vae", str(settings["sd_vae"]))
     named: tuple[tuple[str, Kind, Use | None], ...] = (
         ("upscaler_for_img2img", "upscaler", "upscaler"),
         ("sd_lora", "LoRA file", None),
@@ -149,23 +149,23 @@ def _options(settings: Body, prefix: str = "") -> Iterator[Reference]:
     )
     for option, kind, use in named:
         if (name := settings.get(option)) not in _NO_OPTION:
-            yield Reference(kind, f"{prefix}{option}", _text(name), use=use)
+            yield Reference(kind, f"{prefix}{option}", str(name), use=use)
 
 
 def _styles(body: Body) -> Iterator[Reference]:
     styles = body.get("styles")
     for number, name in enumerate(styles if isinstance(styles, list) else ()):
-        yield Reference("style", f"styles[{number}]", _text(name))
+        yield Reference("style", f"styles[{number}]", str(name))
 
 
 def _extras(body: Body) -> Iterator[Reference]:
     """Yield what postprocessing names (scripts/postprocessing_upscale.py:132-150)."""
     first, second = body.get("upscaler_1"), body.get("upscaler_2")
     if first not in (None, "None"):
-        yield Reference("upscaler", "upscaler_1", _text(first), use="upscaler")
+        yield Reference("upscaler", "upscaler_1", str(first), use="upscaler")
         if second not in (None, "None"):
             use: Use | None = "upscaler" if body.get("extras_upscaler_2_visibility") else None
-            yield Reference("upscaler", "upscaler_2", _text(second), use=use)
+            yield Reference("upscaler", "upscaler_2", str(second), use=use)
     for field, name in (("gfpgan_visibility", "GFPGAN"), ("codeformer_visibility", "CodeFormer")):
         if body.get(field):
             yield Reference("face restorer", field, name, use="face-restorer")
@@ -176,9 +176,9 @@ def _controlnet(body: Body) -> Iterator[Reference]:
     for field, _, unit in _units(body, "controlnet"):
         if unit.get("enabled", True):
             if (name := unit.get("module")) is not None:
-                yield Reference("ControlNet module", f"{field}.module", _text(name))
+                yield Reference("ControlNet module", f"{field}.module", str(name))
             if (name := unit.get("model")) not in _NO_OPTION:
-                yield Reference("ControlNet model", f"{field}.model", _text(name), "part")
+                yield Reference("ControlNet model", f"{field}.model", str(name), "part")
 
 
 def _adetailer(body: Body) -> Iterator[Reference]:
@@ -196,7 +196,7 @@ def _adetailer(body: Body) -> Iterator[Reference]:
         for key, kind, is_used in named:
             name = unit.get(key)
             if is_used and name not in _NO_DETAIL:
-                field_name, text = f"{field}.{key}", _text(name)
+                field_name, text = f"{field}.{key}", str(name)
                 if kind == "ControlNet model":
                     yield Reference(kind, field_name, text, "part", needs_list=True)
                 else:
@@ -225,8 +225,3 @@ def _units(body: Body, script: str) -> Iterator[tuple[str, list[Any], Body]]:
 def _settings(body: Body) -> Body:
     settings = body.get("override_settings")
     return settings if isinstance(settings, dict) else {}
-
-
-def _text(value: object) -> str:
-    """Return a name as text; the checks of fields come before, so this is for messages."""
-    return value if isinstance(value, str) else str(value)

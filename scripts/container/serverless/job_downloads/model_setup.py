@@ -7,22 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from scripts.common.active_time import active_time
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.spec import VerifiedFile, redact_url
 from scripts.common.models.kinds import Kind, data_path
-from scripts.common.webui_client import WebuiClient
+from scripts.container.serverless.availability.accepted_names import Kind as NamedKind
+from scripts.container.serverless.availability.available import Available
 from scripts.container.serverless.job_downloads.downloaded_models import DownloadedModels
 from scripts.container.serverless.job_downloads.job_models import DownloadPolicy, JobModel
 from scripts.container.webui.model_links import add_link
 
 CHECKPOINT_OPTION: Final = "sd_model_checkpoint"
 
-_LISTS: Final[Mapping[Kind, tuple[str, str, str]]] = {
-    "lora": ("/sdapi/v1/loras", "name", "/sdapi/v1/refresh-loras"),
-    "checkpoint": ("/sdapi/v1/sd-models", "model_name", "/sdapi/v1/refresh-checkpoints"),
-}
-"""By kind: the list, the field of its rows with the name, and what looks for files again."""
+_NAMES: Final[Mapping[Kind, NamedKind]] = {"lora": "LoRA file", "checkpoint": "checkpoint"}
+"""By kind: what the WebUI's list of it holds."""
 
 _DRAWING: Final = ("txt2img", "img2img")
 _PROGRESS_INTERVAL: Final = 1.0  # seconds between two reports
@@ -33,13 +30,11 @@ class ModelSetup:
     """Folders, limits and callbacks for models by address.
 
     Args:
-        client: of the WebUI.
         policy: what jobs may name.
         data_dir: the WebUI's data folder, in which models are linked.
         store: where they are kept.
     """
 
-    client: WebuiClient
     policy: DownloadPolicy
     data_dir: Path
     store: DownloadedModels
@@ -79,6 +74,7 @@ class ReadyModel:
 @contextmanager
 def models_ready(
     setup: ModelSetup,
+    available: Available,
     models: Sequence[JobModel],
     *,
     deadline: float,
@@ -88,6 +84,7 @@ def models_ready(
 
     Args:
         setup: what that needs.
+        available: what the WebUI lists.
         models: named by the job.
         deadline: active time at which they must be there.
         report: sends progress of the job.
@@ -113,9 +110,9 @@ def models_ready(
                 reason = f"{model.field}: it cannot be kept: {error.strerror}"
                 hint = "check that the network volume is mounted and writable"
                 raise UserError(reason, hint=hint, code="store-unwritable") from None
-        for kind in _LISTS:
+        for kind in _NAMES:
             names = [each.name for each in ready if each.model.kind == kind]
-            _make_visible(setup.client, kind, names, deadline)
+            _make_visible(available, kind, names)
         yield ready
 
 
@@ -199,39 +196,22 @@ def _link(data_dir: Path, model: JobModel, file: VerifiedFile) -> Path:
     return data_dir / place
 
 
-def _make_visible(client: WebuiClient, kind: Kind, names: list[str], deadline: float) -> None:
+def _make_visible(available: Available, kind: Kind, names: Sequence[str]) -> None:
     """Have the WebUI look for files again, unless it lists all names.
 
     Raises:
-        UserError: it does not list them then either (code `models-unseen`).
+        UserError: it does not list them then either (code `models-unseen`), or does not answer.
     """
-    path, field, refresh = _LISTS[kind]
-    if not names or not _find_unlisted(client, path, field, names, deadline):
+    if not _find_unlisted(available, kind, names):
         return
-    _request(client, "POST", refresh, deadline)
-    if unseen := _find_unlisted(client, path, field, names, deadline):
+    available.reload([_NAMES[kind]])
+    if unseen := _find_unlisted(available, kind, names):
         message = f"the WebUI does not list {unseen[0]} of kind {kind}"
         raise UserError(message, code="models-unseen")
 
 
-def _find_unlisted(
-    client: WebuiClient, path: str, field: str, names: list[str], deadline: float
-) -> list[str]:
-    rows = _request(client, "GET", path, deadline)
-    listed = {row.get(field) for row in rows if isinstance(row, dict)}
-    return [name for name in names if name not in listed]
-
-
-def _request(client: WebuiClient, method: str, path: str, deadline: float) -> list[Any]:
-    """Return the list that the WebUI answers with; empty for another answer.
-
-    Raises:
-        UserError: it does not answer (code `webui-died`).
-    """
-    try:
-        found = client.read(path, method=method, timeout=max(deadline - active_time(), 0.1))
-    except ValueError:
-        found = None
-    except OSError as error:
-        raise UserError(f"the WebUI does not answer: {error}", code="webui-died") from None
-    return found if isinstance(found, list) else []
+def _find_unlisted(available: Available, kind: Kind, names: Sequence[str]) -> list[str]:
+    if not names:
+        return []
+    listed = available.names(_NAMES[kind])
+    return [name for name in names if not listed or name not in listed.accepted]

@@ -10,6 +10,7 @@ import operator
 from collections.abc import Callable
 from typing import Any, Final
 
+from scripts.common.diagnostics.error import UserError
 from scripts.container.serverless.request.webui_api import FieldType
 
 _SWITCHES: Final = {
@@ -61,6 +62,29 @@ def convert(kind: FieldType, value: Any, path: str = "") -> Any:  # noqa: ANN401
         if name in kind.bounds and not holds(converted, kind.bounds[name]):
             raise MismatchError(f"{text} {kind.bounds[name]:g}", value, path)
     return converted
+
+
+def convert_field(holder: dict[str, Any], name: str, kind: FieldType, place: str) -> list[str]:
+    """Convert a field of a request, or of an object in it; return a warning where that changes it.
+
+    Args:
+        holder: changed.
+        name: of the field.
+        kind: its type.
+        place: of the field in the job's input, for messages.
+
+    Raises:
+        UserError: the WebUI would refuse it (code `input-invalid`).
+    """
+    value = holder[name]
+    try:
+        converted = convert(kind, value)
+    except MismatchError as error:
+        raise UserError(f"input.{place}{error.path} {error}", code="input-invalid") from None
+    if converted == value and isinstance(converted, bool) == isinstance(value, bool):
+        return []  # 20.0 is 20
+    holder[name] = converted
+    return [f"{place}: {describe(value)} is read as {describe(converted)}"]
 
 
 def describe(value: object) -> str:

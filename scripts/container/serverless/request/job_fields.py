@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
 from scripts.container.serverless.request.always_on_scripts import check_scripts
-from scripts.container.serverless.request.field_values import MismatchError, convert, describe
+from scripts.container.serverless.request.field_values import convert_field, describe
 from scripts.container.serverless.request.job_options import check_options
 from scripts.container.serverless.request.samplers import FIELDS, adapt_samplers
 from scripts.container.serverless.request.webui_api import MISSING, FieldType, Route
@@ -106,7 +106,8 @@ def _check_described(
     warnings = _move_options(known, fields, facts)
     warnings += _check_names(route, known, fields, facts, refuse_unknown=refuse_unknown)
     warnings += _drop_empty(known, fields)
-    warnings += _convert_values(known, fields)
+    for name in [name for name in fields if name in known]:
+        warnings += convert_field(fields, name, known[name], name)
     for name in route.body.required if route.body else ():
         if name not in fields:
             hint = f"{route.name} needs it"
@@ -202,26 +203,6 @@ def _drop_empty(known: Mapping[str, FieldType], fields: dict[str, Any]) -> list[
             if kind.default is not MISSING:
                 dropped.append(f"{name} ({describe(kind.default)})")
     return [f"null or empty, so the default applies: {', '.join(dropped)}"] if dropped else []
-
-
-def _convert_values(known: Mapping[str, FieldType], fields: dict[str, Any]) -> list[str]:
-    """Convert each field to its type.
-
-    Raises:
-        UserError: one cannot be converted (code `input-invalid`).
-    """
-    warnings = []
-    for name in [name for name in fields if name in known]:
-        value = fields[name]
-        try:
-            converted = convert(known[name], value)
-        except MismatchError as error:
-            raise UserError(f"input.{name}{error.path} {error}", code=_CODE) from None
-        if converted == value and isinstance(converted, bool) == isinstance(value, bool):
-            continue  # 20.0 is 20
-        fields[name] = converted
-        warnings.append(f"{name}: {describe(value)} is read as {describe(converted)}")
-    return warnings
 
 
 def _check_second_pass(fields: Mapping[str, Any]) -> None:

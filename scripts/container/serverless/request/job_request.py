@@ -6,7 +6,7 @@ else is a warning; what it would refuse is an error that names the field.
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -36,14 +36,12 @@ class JobRequest:
         route: that it goes to.
         fields: of the job, converted; for a GET they are query parameters.
         timeout: seconds that the job may take.
-        own: keys of the input that are for the worker.
         warnings: for the customer.
     """
 
     route: Route
     fields: dict[str, Any]
     timeout: float
-    own: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     @property
@@ -112,7 +110,7 @@ def make_request(given: JobInput, facts: WebuiFacts, policy: InputPolicy) -> Job
     if route.method == "POST" and route.name in UNDONE:
         warnings.append(UNDONE[route.name])
     warnings += check_fields(route, fields, facts, refuse_unknown=policy.refuse_unknown)
-    return JobRequest(route, fields, given.timeout, given.own, tuple(warnings))
+    return JobRequest(route, fields, given.timeout, tuple(warnings))
 
 
 def _copy(fields: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
-from scripts.container.serverless.request.field_values import MismatchError, convert, describe
+from scripts.container.serverless.request.field_values import (
+    MismatchError,
+    convert,
+    convert_field,
+    describe,
+)
 from scripts.container.serverless.request.webui_api import MISSING, FieldType
 
 _CODE: Final = "input-invalid"
@@ -125,17 +130,5 @@ def _check_unit(unit: Unit, rules: UnitRules, place: str, *, refuse_unknown: boo
             del unit[name]
             warnings.append(f"{place}.{name} is null: the default applies")
             continue
-        warnings += _convert_field(unit, name, kind, f"{place}.{name}")
+        warnings += convert_field(unit, name, kind, f"{place}.{name}")
     return warnings + rules.check(unit, place)
-
-
-def _convert_field(unit: Unit, name: str, kind: FieldType, place: str) -> list[str]:
-    value = unit[name]
-    try:
-        converted = convert(kind, value)
-    except MismatchError as error:
-        raise UserError(f"input.{place}{error.path} {error}", code=_CODE) from None
-    if converted == value and isinstance(converted, bool) == isinstance(value, bool):
-        return []
-    unit[name] = converted
-    return [f"{place}: {describe(value)} is read as {describe(converted)}"]
