@@ -14,7 +14,7 @@ import yaml
 from scripts.common.checks.smoke_report import SmokeReport
 from scripts.host.build.inputs import resolve
 from scripts.host.config.load import load
-from scripts.host.registry.push import check_tested
+from scripts.host.registry.tested_image import check_tested
 from tests.support.install import (
     EMBEDDING,
     LORA,

@@ -27,7 +27,7 @@ from scripts.common.webui_client import WebuiClient
 from scripts.host.build.inputs import resolve
 from scripts.host.config.load import ROOT, load
 from scripts.host.engine.client import client as connect
-from scripts.host.registry.push import check_tested
+from scripts.host.registry.tested_image import check_tested
 from tests.smoke.container_under_test import PORT, device_requests
 from tests.support.baked_models import CHECKS, config_with_models, dockerfile_lines
 from tests.support.running import build_image, container, eventually, output

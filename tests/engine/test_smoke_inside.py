@@ -14,7 +14,8 @@ from scripts.host.build.inputs import resolve
 from scripts.host.config.load import load
 from scripts.host.engine.client import client
 from scripts.host.registry.declared_report import fetch_report
-from scripts.host.registry.push import PushedReference, PushRecord, check_tested, record_path
+from scripts.host.registry.push import PushedReference, PushRecord, record_path
+from scripts.host.registry.tested_image import check_tested
 from tests.smoke.container_under_test import PORT
 from tests.support.running import container, eventually
 

@@ -24,9 +24,9 @@ from scripts.host.registry.declared_report import fetch_report
 from scripts.host.registry.push import (
     PushedReference,
     PushRecord,
-    check_tested,
     record_path,
 )
+from scripts.host.registry.tested_image import check_tested
 from tests.support import smoke_reports
 from tests.support.errors import user_error
 from tests.support.serving import Quiet, Server, running

@@ -21,7 +21,7 @@ from scripts.host.build.inputs import BuildInputs, resolve
 from scripts.host.config.load import ROOT, load
 from scripts.host.doctor import doctor_checks, outside_sources
 from scripts.host.doctor.doctor_checks import as_json, refuse_failures
-from scripts.host.doctor.doctor_facts import Disk, EngineFacts, nearest, read_driver
+from scripts.host.doctor.doctor_facts import Disk, EngineFacts, nearest, read_disks, read_driver
 from scripts.host.doctor.outside_sources import Request, find_indexes, judge_answers, plan_requests
 from scripts.host.engine import client
 from tests.support.nvml import library, needs_compiler, no_driver
@@ -328,6 +328,16 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Resolve:
 
 def urls(inputs: BuildInputs, setting: str, *local: str) -> list[str]:
     return [each.url for each in plan_requests(inputs, local) if each.setting == setting]
+
+
+@pytest.mark.parametrize(("scheme", "counts"), [("unix:///", True), ("ssh://", False)])
+def test_disk_of_an_engine_elsewhere_is_not_measured_here(
+    inputs: Resolve, tmp_path: Path, scheme: str, *, counts: bool
+) -> None:
+    info = {"DockerRootDir": str(tmp_path)}
+    engine = EngineFacts("26.1.5", "0.13", info=info, address=f"{scheme}builder")
+    folders = [disk.folder for disk in read_disks(inputs(), engine, needs_base=False)]
+    assert (str(tmp_path) in folders) is counts
 
 
 def test_every_mirror_setting_changes_where_is_asked(inputs: Resolve) -> None:

@@ -11,9 +11,9 @@ import yaml
 
 from scripts.host.build.inputs import BuildInputs, resolve
 from scripts.host.config.load import ROOT, load
-from scripts.host.registry.push import check_tested
 from scripts.host.registry.refusals import LOST
 from scripts.host.registry.registry_api import classify
+from scripts.host.registry.tested_image import check_tested
 from scripts.host.registry.upload_progress import UploadProgress
 from tests.support.smoke_reports import write_report
 

@@ -126,7 +126,7 @@ def read_disks(inputs: BuildInputs, engine: EngineFacts, *, needs_base: bool) ->
     missing = sum(size for sha, size in sizes.items() if not _exists(store.object_path(sha)))
     models = _disk(store.root, missing)
     root = str(engine.info.get("DockerRootDir", ""))
-    if not root or not Path(root).is_dir():
+    if not (root and engine.address.startswith("unix:") and Path(root).is_dir()):
         return (models,)
     copies = 2 * sum(sizes.values())  # BuildKit keeps the context that it was sent, and the layer
     images = _disk(Path(root), copies, _PACKAGES + _BASE_ALLOWANCE * needs_base)

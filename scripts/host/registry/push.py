@@ -8,7 +8,6 @@ import docker
 import tenacity
 from docker.models.images import Image
 
-from scripts.common.checks.smoke_report import SmokeReport
 from scripts.common.diagnostics.error import UserError
 from scripts.common.files import write_atomically
 from scripts.common.records import Record
@@ -18,6 +17,7 @@ from scripts.host.console import note, warn
 from scripts.host.engine.client import client, docker_errors, get_image, probe
 from scripts.host.registry.refusals import LOST, REFUSED
 from scripts.host.registry.registry_api import classify, read_digest, read_image_id
+from scripts.host.registry.tested_image import check_tested, read_report
 from scripts.host.registry.upload_progress import UploadProgress, show_uploads
 
 # Seconds before each further attempt. The engine itself retries a broken layer for about 50 s.
@@ -116,7 +116,7 @@ def push(
         references=tuple(pushed),
         # Not the image's own `Size`, which containerd's store gives compressed.
         size=sum(layer["Size"] for layer in image.history()),
-        archs=() if candidate else _read_report(inputs).archs,
+        archs=() if candidate else read_report(inputs).archs,
     )
     path = record_path(inputs.root, inputs.variant, candidate=candidate)
     write_atomically(path, f"{record.model_dump_json(indent=2)}\n")
@@ -126,45 +126,6 @@ def push(
 def record_path(root: Path, variant: str, *, candidate: bool) -> Path:
     """Return the file that records a variant's last push."""
     return root / "reports" / f"{'candidate' if candidate else 'push'}-{variant}.json"
-
-
-def check_tested(inputs: BuildInputs, image_id: str) -> UserError | None:
-    """Return why an image does not count as tested; None when its smoke test passed.
-
-    An image for GPUs counts only when it drew on one: checks that need none say nothing of its
-    kernels.
-    """
-    on_gpu = inputs.config.build.accelerator == "cuda"
-    message = ""
-    try:
-        report = _read_report(inputs)
-        if report.image_id != image_id:
-            message = "the smoke report is about another image"
-        elif report.failures:
-            message = "the smoke test of this image failed"
-        elif not report.passed:
-            message = "only a part of the smoke test ran on this image"
-        elif on_gpu and not report.drew:
-            message = "the smoke test of this image drew no picture: it ran without a GPU"
-    except FileNotFoundError:
-        message = "this image has no smoke report"
-    except (OSError, ValueError):
-        message = "the smoke report cannot be read"
-    if not message:
-        return None
-    session = "gpu_smoke" if on_gpu else "smoke"
-    return UserError(
-        message,
-        location=f"reports/smoke-{inputs.variant}.json",
-        code="image-untested",
-        hint=f"run: nox -s {session} -- --variant {inputs.variant};"
-        " where no engine has the GPU: invoke push --candidate",
-    )
-
-
-def _read_report(inputs: BuildInputs) -> SmokeReport:
-    path = inputs.root / "reports" / f"smoke-{inputs.variant}.json"
-    return SmokeReport.model_validate_json(path.read_text(encoding="utf-8"))
 
 
 def require_image(image_id: str, reference: str, digest: str) -> None:
