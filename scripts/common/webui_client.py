@@ -26,6 +26,8 @@ PROGRESS: Final = "/sdapi/v1/progress?skip_current_image=true"
 OPTIONS: Final = "/sdapi/v1/options"
 
 _CHUNK: Final = 1 << 20
+_MAX_ERROR: Final = 1000
+"""Characters of an error; torch names every tensor of a checkpoint that does not fit."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ class Response:
         except (ValueError, AttributeError):
             text = ""
         text = text or self.body[:300].decode("utf-8", "replace") or "no reason given"
-        return f"{self.status} {' '.join(text.split())}"
+        line = f"{self.status} {' '.join(text.split())}"
+        return line if len(line) <= _MAX_ERROR else f"{line[:_MAX_ERROR]}…"
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,13 @@ def test_an_error_is_one_line_in_the_webuis_words(body: bytes, expected: str) ->
     assert Response(500, body).error() == expected
 
 
+def test_a_long_error_is_cut() -> None:
+    body = json.dumps({"error": "RuntimeError", "errors": "size mismatch " * 1000}).encode()
+    text = Response(500, body).error()
+    assert text.startswith("500 RuntimeError: size mismatch")
+    assert len(text) == 1001
+
+
 def test_an_answer_that_is_no_http_is_a_broken_connection() -> None:
     def answer(listener: socket.socket) -> None:
         connection, _ = listener.accept()
