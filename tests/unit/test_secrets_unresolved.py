@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from scripts.common.secrets import refuse_unresolved
+from scripts.host.config.load import ROOT
 from tests.support.errors import user_error
 
 
@@ -17,3 +22,20 @@ def test_a_placeholder_that_was_not_replaced_is_refused_by_name(text: str) -> No
 
 def test_other_braces_are_no_secret() -> None:
     refuse_unresolved({"A": "{{ }}", "WEBUI_SETTINGS": '{"a": {"b": 1}}', "B": "RUNPOD_SECRET_x"})
+
+
+def test_a_worker_ends_before_it_starts_anything() -> None:
+    environ = {"PATH": os.environ["PATH"], "HF_TOKEN": "{{ RUNPOD_SECRET_mine }}"}
+    ended = subprocess.run(
+        [sys.executable, "-m", "scripts.container"],
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.returncode == 1
+    [line] = (ended.stdout + ended.stderr).splitlines()
+    assert "[secret-unresolved]" in line
+    assert "mine" in line

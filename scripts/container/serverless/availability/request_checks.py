@@ -19,7 +19,6 @@ from scripts.container.serverless.availability.file_check import (
     warn_of_other_bases,
 )
 from scripts.container.serverless.availability.name_checks import require_names
-from scripts.container.serverless.availability.overruled_options import warn_of_overruled_options
 from scripts.container.serverless.availability.prompt_networks import PromptNetwork, find_networks
 from scripts.container.serverless.availability.request_references import (
     Reference,
@@ -32,6 +31,7 @@ from scripts.container.serverless.availability.request_references import (
 from scripts.container.serverless.availability.request_warnings import (
     warn_of_networks,
     warn_of_no_effect,
+    warn_of_overruled_options,
 )
 from scripts.container.serverless.availability.script_arguments import (
     ScriptNames,
