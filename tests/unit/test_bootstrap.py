@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -138,12 +137,15 @@ def test_arguments_and_exit_code_pass_through(ready: Path) -> None:
 
 
 def test_a_start_with_nothing_to_do_is_quick(ready: Path) -> None:
+    """In seconds of the processor: on a busy machine all else takes longer."""
     seconds = []
     for _ in range(10):
-        began = time.perf_counter()
+        before = os.times()
         bootstrap(ready, "true")
-        seconds.append(time.perf_counter() - began)
-    assert min(seconds) < 0.3
+        after = os.times()
+        user, system = after[2] - before[2], after[3] - before[3]  # of the children that ended
+        seconds.append(user + system)
+    assert min(seconds) < 0.2
 
 
 def test_without_an_engine_the_command_still_runs(ready: Path) -> None:
@@ -195,7 +197,7 @@ def test_no_usable_python_is_one_line(checkout: Path, tmp_path: Path) -> None:
         checkout, "true", shell=shutil.which("sh") or "sh", PATH=str(tools), PYTHON="none"
     )
     assert answer.returncode == 1
-    assert answer.stderr.startswith("bootstrap: no Python 3.10 to 3.13 is on PATH - ")
+    assert answer.stderr.startswith("bootstrap: no Python 3.10 to 3.14 is on PATH - ")
 
 
 def test_no_command_is_one_line(checkout: Path) -> None:

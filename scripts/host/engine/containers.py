@@ -6,7 +6,7 @@ the checkout's folder, which the kernel drops however the process ends.
 
 import platform
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -48,20 +48,29 @@ def run_container(
         docker.errors.DockerException: it cannot be created or started.
     """
     labels = {**options.pop("labels", {}), **({} if keep else session_label())}
-    container = client.containers.create(
-        image, None if command is None else list(command), labels=labels, **options
-    )
-    try:
-        if start:
-            container.start()
-        yield container
-    except BaseException:
-        keep = False
-        raise
-    finally:
-        if not keep:
-            with suppress(docker.errors.NotFound):
-                container.remove(force=True, v=True)
+    arguments = None if command is None else list(command)
+    # A thread, so that an interrupt does not come between a request and its answer.
+    with ThreadPoolExecutor(1) as thread:
+        created = thread.submit(
+            client.containers.create, image, arguments, labels=labels, **options
+        )
+        try:
+            container = created.result()
+            if start:
+                container.start()
+            yield container
+        except BaseException:
+            keep = False
+            raise
+        finally:
+            if not keep:
+                thread.submit(_remove, created).result()
+
+
+def _remove(created: "Future[Container]") -> None:
+    if not created.exception():
+        with suppress(docker.errors.NotFound):
+            created.result().remove(force=True, v=True)
 
 
 def container_output(
