@@ -68,6 +68,28 @@ X = {"hub": "a/b", "file": "x.safetensors", "revision": "main"}
             "https://github.com/a/b/blob/main/x.pth",
             {"url": "https://github.com/a/b/raw/main/x.pth"},
         ),
+        ("huggingface.co/a/b/blob/main/x.safetensors", X),
+        (
+            "https://hf-mirror.com/a/b/blob/main/x.pt",
+            {"url": "https://hf-mirror.com/a/b/resolve/main/x.pt"},
+        ),
+        (f"{CIVITAI}/api/v1/model-versions/22", {"url": f"{CIVITAI}/api/download/models/22"}),
+        (f"{CIVITAI}/api/download/models/22", {"url": f"{CIVITAI}/api/download/models/22"}),
+        (
+            "https://www.dropbox.com/s/abc/x.pt?dl=0",
+            {"url": "https://www.dropbox.com/s/abc/x.pt?dl=1"},
+        ),
+        (
+            "https://drive.usercontent.google.com/download?id=1aB&export=download&at=S3cret",
+            {
+                "url": "https://drive.usercontent.google.com/download?id=1aB&export=download&confirm=t"
+            },
+        ),
+        (
+            "https://github.com/a/b/releases/latest/download/x.pth",
+            {"url": "https://github.com/a/b/releases/latest/download/x.pth"},
+        ),
+        ("https://b.s3.amazonaws.com/x.pt", {"url": "https://b.s3.amazonaws.com/x.pt"}),
         ("https://h.example/x y.pt#top", {"url": "https://h.example/x%20y.pt"}),
     ],
 )
@@ -82,6 +104,9 @@ def test_what_people_paste_becomes_a_source(text: str, expected: dict[str, str])
     [
         (f"{HUB}/a/b", "expected the name of a file: hub:a/b/FILE"),
         (f"{HUB}/a/b/tree/main", "expected the name of a file: hub:a/b/FILE"),
+        (f"{HUB}/a/b.git", "expected the name of a file: hub:a/b/FILE"),
+        (f"{HUB}/spaces/a/b", f"a file: {HUB}/spaces/a/b/resolve/main/FILE"),
+        ("https://hf-mirror.com/a/b", "a file: https://hf-mirror.com/a/b/resolve/main/FILE"),
         ("hub:a/b", "expected hub:owner/repo/file"),
         (f"{CIVITAI}/models/1/name", f"Download button: {CIVITAI}/api/download/models/VERSION"),
         ("https://github.com/a/b", "expected the file: https://github.com/a/b/releases/download/"),
@@ -90,6 +115,8 @@ def test_what_people_paste_becomes_a_source(text: str, expected: dict[str, str])
         ("https://www.dropbox.com/scl/fo/a?rlkey=k", "this is a folder"),
         ("https://modelscope.cn/models/a/b", "models/a/b/resolve/master/FILE"),
         ("https://mega.nz/file/x#key", "fetch the file yourself"),
+        ("https://onedrive.live.com/?id=x", "fetch the file yourself"),
+        ("s3://bucket/x.safetensors", "expected an address: https://host/file"),
         ("~/no-such-file.safetensors", "there is no file /"),
         ("x.safetensors", "expected hub:owner/repo/file, an address, or the path of a file"),
     ],
@@ -108,6 +135,8 @@ def test_what_names_no_file_is_refused_with_the_right_form(text: str, expected: 
         ("https://a.blob.core.windows.net/c/x.pt?sv=1&sig=S3cret", "signed"),
         ("https://d.cloudfront.net/x?Expires=1&Signature=S3cret&Key-Pair-Id=K", "signed"),
         ("https://storage.googleapis.com/b/x?X-Goog-Signature=S3cret", "signed"),
+        ("https://h.example/x.pt?AWSAccessKeyId=S3cret&Signature=S3cret&Expires=1", "signed"),
+        (f"https://h.example/x.pt?who=hf_S3cret{'x' * 30}", "TOKEN_H_EXAMPLE"),
         ("https://user:S3cret@h.example/x.pt", "without user and password"),
     ],
 )

@@ -11,7 +11,7 @@ from typing import Final
 from urllib.parse import SplitResult as Address
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
-from scripts.common.secrets import token_variable
+from scripts.common.secrets import has_token, token_variable
 from scripts.host.config.addresses import check_credentials
 from scripts.host.config.grammar import expand_path
 
@@ -31,10 +31,12 @@ _SIGNATURES: Final = re.compile(
     r"sig|(?:x-(?:amz|goog|oss)-)?(?:signature|credential|security-token)|awsaccesskeyid"
     r"|googleaccessid|ossaccesskeyid|key-pair-id|policy|hmac|hdnts"
 )
+_HUB_MIRROR: Final = "hf-mirror.com"
 _CLOSED: Final = {
     "mega.nz": "MEGA decrypts files in the browser",
     "mediafire.com": "MediaFire hands out addresses that expire",
-    "1drv.ms": "OneDrive hands out addresses that expire",
+    **dict.fromkeys(("1drv.ms", "onedrive.live.com"), "OneDrive hands out addresses that expire"),
+    "gofile.io": "GoFile hands out files in the browser only",
     "pan.baidu.com": "Baidu needs its own client",
 }
 
@@ -52,6 +54,8 @@ def read_source(text: str, revision: str = "") -> Source:
     text = text.strip().strip("<>\"'").strip()
     if air := _AIR.fullmatch(text):
         return {"url": f"https://civitai.com/api/download/models/{air[1]}"}
+    if _find_site(text.partition("/")[0]):  # as browsers show an address
+        text = f"https://{text}"
     is_hub = text.startswith(("hub:", "hf://"))
     if "://" in text and not is_hub:
         found = _convert(text.replace(" ", "%20"))
@@ -90,13 +94,16 @@ def _convert(url: str) -> Source:
         raise ValueError("expected an address: https://host/file, http://… or file:///path")
     parts = urlsplit(check_credentials(url))
     _refuse_secrets(parts)
-    host = (parts.hostname or "").removeprefix("www.")
-    if host in _CLOSED:
-        raise ValueError(f"{_CLOSED[host]}; fetch the file yourself, and give its path")
-    for sites, convert in _SITES.items():
-        if host in sites and (source := convert(parts)):
-            return source
+    if reason := _CLOSED.get((parts.hostname or "").removeprefix("www.")):
+        raise ValueError(f"{reason}; fetch the file yourself, and give its path")
+    if (convert := _find_site(parts.hostname or "")) and (source := convert(parts)):
+        return source
     return {"url": urlunsplit(parts._replace(fragment=""))}
+
+
+def _find_site(host: str) -> Callable[[Address], Source] | None:
+    host = host.removeprefix("www.")
+    return next((convert for sites, convert in _SITES.items() if host in sites), None)
 
 
 def _refuse_secrets(parts: Address) -> None:
@@ -106,7 +113,7 @@ def _refuse_secrets(parts: Address) -> None:
                 f"the address is signed ({name}=…) and expires; expected a lasting one, or the"
                 " path of the file once you have fetched it"
             )
-        if value and _TOKENS.fullmatch(name.lower()):
+        if value and (_TOKENS.fullmatch(name.lower()) or has_token(value.encode())):
             variable = token_variable(parts.hostname or "")
             raise ValueError(
                 f"the address holds a secret ({name}=…); expected it without, and the secret in"
@@ -120,26 +127,28 @@ def _hub_source(repo: str, revision: str, file: str) -> Source:
 
 def _from_hub(parts: Address) -> Source:
     match = re.fullmatch(
-        r"/(?:(datasets|spaces)/)?([^/]+/[^/]+)(?:/(blob|resolve|raw|tree)/([^/]+)(?:/(.+))?)?/?",
+        r"/((?:datasets/|spaces/)?)([^/]+/[^/]+?)(?:\.git)?"
+        r"(?:/(blob|resolve|raw|tree)/([^/]+)(?:/(.+))?)?/?",
         parts.path,
     )
     if not match:
         return {}
     kind, repo, view, revision, file = match.groups()
+    # Only repositories of models are Hub sources, and a mirror is asked itself.
+    is_source = not kind and parts.netloc != _HUB_MIRROR
+    root = f"https://{parts.netloc}/{kind}{repo}/resolve"
     if not file or view == "tree":
-        raise ValueError(f"this is a page; expected the name of a file: hub:{kind or repo}/FILE")
-    if kind:  # only repositories of models are Hub sources
-        path = f"/{kind}/{repo}/resolve/{revision}/{file}"
-        return {"url": urlunsplit((parts.scheme, parts.netloc, path, "", ""))}
-    return _hub_source(repo, revision, file)
+        form = f"hub:{repo}/FILE" if is_source else f"{root}/main/FILE"
+        raise ValueError(f"this is a page; expected the name of a file: {form}")
+    return _hub_source(repo, revision, file) if is_source else {"url": f"{root}/{revision}/{file}"}
 
 
 def _from_civitai(parts: Address) -> Source:
-    if not re.match(r"/models?/\d+", parts.path):
+    match = re.match(r"/(?:models?|(?:api/v1/)?model-versions/(\d+))(?:/|$)", parts.path)
+    if not match:
         return {}
-    query = dict(parse_qsl(parts.query))
     base = f"https://{parts.netloc}/api/download/models"
-    if version := query.get("modelVersionId"):
+    if version := match[1] or dict(parse_qsl(parts.query)).get("modelVersionId"):
         return {"url": f"{base}/{version}"}
     raise ValueError(
         f"this is a model's page; expected the address of its Download button: {base}/VERSION"
@@ -200,7 +209,7 @@ def _from_modelscope(parts: Address) -> Source:
 
 
 _SITES: Final[Mapping[tuple[str, ...], Callable[[Address], Source]]] = {
-    ("huggingface.co", "hf.co"): _from_hub,
+    ("huggingface.co", "hf.co", _HUB_MIRROR): _from_hub,
     ("civitai.com", "civitai.green"): _from_civitai,
     ("github.com",): _from_github,
     ("drive.google.com", "docs.google.com", "drive.usercontent.google.com"): _from_drive,
