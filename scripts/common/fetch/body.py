@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import queue
-import threading
 import time
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 from scripts.common.fetch.http import Response
@@ -39,10 +39,13 @@ def write_body(
         OSError: the file cannot be written.
     """
     flushed, since, received = offset, time.monotonic(), 0
-    with _HashingThread(digest) as hashing:
+    waiting: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(1) as hashing:
         while chunk := response.read_some(CHUNK):
             _write_all(fd, chunk, offset)
-            hashing.add(chunk)
+            waiting.append(hashing.submit(digest.update, chunk))
+            if len(waiting) > _AHEAD:
+                waiting.popleft().result()
             offset += len(chunk)
             if offset - flushed >= _FLUSH:
                 _start_writeback(fd, flushed, offset - flushed)
@@ -55,6 +58,8 @@ def write_body(
                     rate = f"{received / elapsed:.0f} bytes a second"
                     raise RetryableError(f"the connection slowed down to {rate}")
                 since, received = time.monotonic(), 0
+        for hashed in waiting:
+            hashed.result()
 
 
 def _write_all(fd: int, chunk: bytes, offset: int) -> None:
@@ -70,34 +75,3 @@ def _start_writeback(fd: int, start: int, length: int) -> None:
     """
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(fd, start, length, os.POSIX_FADV_DONTNEED)
-
-
-class _HashingThread:
-    """Hash chunks in order on a thread; hashlib releases the interpreter lock meanwhile."""
-
-    def __init__(self, digest: hashlib._Hash) -> None:
-        self._digest = digest
-        self._chunks: queue.Queue[bytes] = queue.Queue(_AHEAD)
-        self._error: Exception | None = None
-        self._thread = threading.Thread(target=self._hash, daemon=True)
-
-    def add(self, chunk: bytes) -> None:
-        """Queue a chunk, waiting while too many are queued."""
-        self._chunks.put(chunk)
-
-    def _hash(self) -> None:
-        while chunk := self._chunks.get():
-            try:
-                self._digest.update(chunk)
-            except Exception as error:  # raised at the end; the writer must not wait for ever
-                self._error = error
-
-    def __enter__(self) -> _HashingThread:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._chunks.put(b"")
-        self._thread.join()
-        if self._error:
-            raise self._error

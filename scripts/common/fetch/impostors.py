@@ -70,7 +70,7 @@ def quote_answer(answer: bytes) -> str:
     """
     text = _decode(answer[:ANSWER])
     if text.lstrip()[:1] in ("{", "["):
-        return _json_message(answer)
+        return _json_message(answer) or ""
     if match := _PAGE.match(text) and _TITLE.search(text):
         return _shortened(html.unescape(match[1]))
     if _XML.match(text):
@@ -100,7 +100,8 @@ def _identify(
     if _XML.match(text):
         return f"an XML document{_quoted(_XML_MESSAGE.search(text))}"
     if size <= _MAX_ANSWER and text.lstrip()[:1] in ("{", "["):
-        return _identify_json(whole if isinstance(whole, bytes) else whole.read_bytes())
+        message = _json_message(whole if isinstance(whole, bytes) else whole.read_bytes())
+        return "" if message is None else f"a JSON document{f' ({message})' if message else ''}"
     return ""
 
 
@@ -111,20 +112,12 @@ def _decode(start: bytes) -> str:
     return start.decode("latin-1")
 
 
-def _identify_json(answer: bytes) -> str:
-    try:
-        json.loads(answer)
-    except (ValueError, RecursionError):
-        return ""
-    message = _json_message(answer)
-    return f"a JSON document ({message})" if message else "a JSON document"
-
-
-def _json_message(answer: bytes) -> str:
+def _json_message(answer: bytes) -> str | None:
+    """Return what an error as JSON says; empty for nothing, None for what is not JSON."""
     try:
         document = json.loads(answer)
     except (ValueError, RecursionError):
-        return ""
+        return None
     values = [document.get(key) for key in _MESSAGE_KEYS] if isinstance(document, dict) else []
     # Some nest it: {"error": {"message": …}}.
     values += [each.get("message") for each in values if isinstance(each, dict)]

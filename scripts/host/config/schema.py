@@ -6,6 +6,7 @@ reference.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
@@ -89,27 +90,22 @@ class A1111(Section):
     """The WebUI and its components, by name."""
 
 
-def _check_added(flags: tuple[str, ...]) -> tuple[str, ...]:
-    split_added(flags)
-    return flags
+def _checked(check: Callable[[Any], object]) -> AfterValidator:
+    """Return the validator of a function that raises ValueError for a wrong value."""
 
+    def keep(value: Any) -> Any:  # noqa: ANN401 - whatever is checked
+        check(value)
+        return value
 
-def _check_removed(flags: tuple[str, ...]) -> tuple[str, ...]:
-    check_removed(flags)
-    return flags
-
-
-def _check_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    check_baked(settings)
-    return settings
+    return AfterValidator(keep)
 
 
 class WebuiFlags(Section):
     """Changes of the WebUI's flags; WEBUI_ARGS comes after them."""
 
-    add: Annotated[tuple[str, ...], AfterValidator(_check_added)] = ()
+    add: Annotated[tuple[str, ...], _checked(split_added)] = ()
     """Further flags, each with its value."""
-    remove: Annotated[tuple[str, ...], AfterValidator(_check_removed)] = ()
+    remove: Annotated[tuple[str, ...], _checked(check_removed)] = ()
     """The worker's own flags that are left out."""
 
 
@@ -117,9 +113,7 @@ class Webui(Section):
     """Flags and options that the image gives the WebUI."""
 
     flags: WebuiFlags = Field(default_factory=WebuiFlags)
-    settings: Annotated[dict[str, Any], AfterValidator(_check_settings)] = Field(
-        default_factory=dict
-    )
+    settings: Annotated[dict[str, Any], _checked(check_baked)] = Field(default_factory=dict)
     """The WebUI's options by the names in its config.json, such as CLIP_stop_at_last_layers."""
 
 
