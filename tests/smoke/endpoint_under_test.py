@@ -11,8 +11,8 @@ from scripts.common.checks.images import decode_base64, decode_png
 from scripts.common.diagnostics.error import UserError
 from scripts.common.diagnostics.table import refine_code
 from scripts.common.webui_client import Response, WebuiClient
-from scripts.host.deploy.job_queue import Job, JobQueue
 from scripts.host.deploy.runpod_api import RunpodApi
+from tests.smoke.job_queue import Job, JobQueue
 from tests.support.job_adapter import make_input, make_response
 
 TIMEOUT = 1800.0  # seconds of a job; the first one waits for a worker that downloads the image

@@ -15,9 +15,9 @@ from scripts.host.build.image_labels import BUILD_ID_LABEL, VARIANT_LABEL
 from scripts.host.build.inputs import resolve
 from scripts.host.build.smoke_expectations import make_expectations
 from scripts.host.config.load import DEFAULT_VARIANT, LoadedConfig, load
-from scripts.host.deploy.job_queue import JobQueue
 from scripts.host.engine.client import get_image
 from tests.smoke.container_under_test import require_gpu
+from tests.smoke.job_queue import JobQueue
 
 if TYPE_CHECKING:
     import docker

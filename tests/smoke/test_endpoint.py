@@ -9,9 +9,9 @@ import pytest
 
 from scripts.common.checks.check import Check, check, judge
 from scripts.common.gpu.judge import Judgement
-from scripts.host.deploy.job_queue import Job
 from scripts.host.deploy.runpod_api import RunpodApi
 from tests.smoke.endpoint_under_test import TIMEOUT, EndpointSubject, describe_times
+from tests.smoke.job_queue import Job
 from tests.smoke.recording import Run
 
 LARGE = 512  # pixels; what SD 1.5 draws, unless the config's checkpoint draws larger

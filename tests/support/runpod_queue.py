@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -68,8 +68,14 @@ def answer(platform: Platform, method: str, path: str, body: Any) -> tuple[int, 
 
 
 @contextmanager
-def serving(platform: Platform) -> Iterator[str]:
-    """Serve the queue of a platform until the block ends; yield the address, with `/v2`."""
+def serving(platform: Platform, failures: Iterable[int] = ()) -> Iterator[str]:
+    """Serve the queue of a platform until the block ends; yield the address, with `/v2`.
+
+    Args:
+        platform: hands out the jobs.
+        failures: statuses that the first questions for a job's status are answered with.
+    """
+    statuses = iter(failures)
 
     class Handler(Quiet):
         def do_GET(self) -> None:  # noqa: N802 - http.server's own name
@@ -82,6 +88,8 @@ def serving(platform: Platform) -> Iterator[str]:
         def reply(self, body: Any) -> None:
             if self.headers.get("Authorization") != f"Bearer {KEY}":
                 status, content = 401, {"error": "unauthorized"}
+            elif "/status/" in self.path and (failure := next(statuses, 0)):
+                status, content = failure, {"error": "try again"}
             else:
                 status, content = answer(platform, self.command, self.path, body)
             headers = {"Content-Type": "application/json"}

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from scripts.common.checks.api_requests import request
-from scripts.host.deploy.job_queue import JobQueue
 from scripts.host.deploy.runpod_api import RunpodApi
 from tests.smoke.endpoint_under_test import EndpointClient, EndpointSubject, describe_times
+from tests.smoke.job_queue import JobQueue
 from tests.smoke.test_endpoint import ENDPOINT_CHECKS
 from tests.support import runpod, runpod_rest
 from tests.support.errors import user_error
@@ -80,6 +80,16 @@ def test_a_job_ends_by_runsync_and_by_run_with_its_times(
 def test_an_empty_output_that_runpod_leaves_out_is_one(platform: Platform, queue: JobQueue) -> None:
     with working(platform):
         assert queue.do({"prompt": "nothing"}, 10).output == {}
+
+
+def test_a_question_that_runpod_does_not_answer_is_repeated(platform: Platform) -> None:
+    with working(platform), serving(platform, (429, 502, 503)) as base:
+        queue = JobQueue(RunpodApi(base, KEY), ENDPOINT, poll=0.05)
+        assert queue.wait(queue.run({"prompt": "a", "steps": 50}), 10).output == DRAWN
+    with working(platform), serving(platform, (401,)) as base:
+        queue = JobQueue(RunpodApi(base, KEY), ENDPOINT, poll=0.05)
+        job = queue.run({"prompt": "a", "steps": 50})
+        assert user_error(queue.wait, job, 10).code == "runpod-refused"
 
 
 def test_a_job_that_nobody_takes_is_cancelled_in_the_end(

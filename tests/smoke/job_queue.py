@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from scripts.common.diagnostics.error import UserError
 from scripts.host.deploy.runpod_api import Json, RunpodApi
 
 _BASE: Final = "https://api.runpod.ai/v2"
 _BASE_VARIABLE: Final = "RUNPOD_ENDPOINT_BASE_URL"
 """Variable with another address, as RunPod's SDK reads it."""
 _WAIT: Final = 30  # seconds that /runsync holds a request; beyond 90 a proxy would end it
+_TEMPORARY: Final = ("runpod-busy", "runpod-lost")
 _ENDED: Final = ("COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT")
 
 
@@ -116,7 +118,7 @@ class JobQueue:
         return sum(int(workers.get(name, 0)) for name in ("idle", "ready", "running"))
 
     def wait(self, job: Job, seconds: float) -> Job:
-        """Ask for a job until it has ended.
+        """Ask for a job until it has ended; a question that RunPod does not answer is repeated.
 
         Raises:
             TimeoutError: it has not in time; it is cancelled.
@@ -128,7 +130,11 @@ class JobQueue:
                 self.cancel(job)
                 raise TimeoutError(f"{job.id} is {job.status} after {seconds:.0f} s")
             time.sleep(self.poll)
-            job = self.status(job)
+            try:
+                job = self.status(job)
+            except UserError as error:
+                if error.code not in _TEMPORARY:
+                    raise
         return job
 
     def do(self, given: Mapping[str, Any], seconds: float) -> Job:
