@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
@@ -85,7 +84,7 @@ def plan(loaded: LoadedConfig, api: RunpodApi, digest: str = "") -> Plan:
     spec = make_spec(loaded, image.reference, image.size, pools)
     endpoint = deploy.endpoint or (record.endpoint if record else "")
     endpoint = endpoint or _find_made(api, record, spec["name"])
-    found = _read_endpoint(api, endpoint, loaded) if endpoint else {}
+    found = _call(loaded, api, "GET", endpoint) if endpoint else {}
     if endpoint and (found.get("type", "QUEUE") != "QUEUE" or not found.get("gpu")):
         message = f"{endpoint} is no queue endpoint with GPUs, and cannot become one"
         raise UserError(message, location="deploy.endpoint", code="runpod-invalid")
@@ -114,9 +113,7 @@ def apply(loaded: LoadedConfig, api: RunpodApi, planned: Plan) -> DeploymentReco
         if not endpoint:
             raise UserError("RunPod's answer names no endpoint", code="runpod-lost")
     elif planned.changes:
-        _with_gone_explained(
-            lambda: api.call("PATCH", f"{_PATH}/{endpoint}", make_update(spec)), endpoint, loaded
-        )
+        _call(loaded, api, "PATCH", endpoint, make_update(spec))
     deployment = Deployment(
         time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         image=planned.image,
@@ -140,7 +137,7 @@ def describe_status(loaded: LoadedConfig, api: RunpodApi) -> list[str]:
     if not endpoint:
         hint = f"run: invoke deploy --variant {loaded.variant}"
         raise UserError("this variant has no endpoint yet", location=loaded.variant, hint=hint)
-    found = _read_endpoint(api, endpoint, loaded)
+    found = _call(loaded, api, "GET", endpoint)
     path = f"{_PATH}/{endpoint}"
     summary = api.call("GET", f"{path}/workers").get("summary", {})
     rollout = api.call("GET", f"{path}/releases").get("rollout", {})
@@ -187,28 +184,24 @@ def _find_made(api: RunpodApi, record: DeploymentRecord | None, name: str) -> st
     return ""
 
 
-def _read_endpoint(api: RunpodApi, endpoint: str, loaded: LoadedConfig) -> Json:
-    return _with_gone_explained(lambda: api.call("GET", f"{_PATH}/{endpoint}"), endpoint, loaded)
-
-
-def _with_gone_explained(call: Callable[[], Json], endpoint: str, loaded: LoadedConfig) -> Json:
-    """Make a call about an endpoint.
+def _call(
+    loaded: LoadedConfig, api: RunpodApi, method: str, endpoint: str, body: Json | None = None
+) -> Json:
+    """Read or change an endpoint.
 
     Raises:
         UserError: as `RunpodApi.call`; with a hint where the endpoint was deleted.
     """
     try:
-        return call()
+        return api.call(method, f"{_PATH}/{endpoint}", body)
     except UserError as error:
         if error.code != "runpod-gone":
             raise
-        path = record_file(loaded)
-        where = (
-            "deploy.endpoint" if loaded.config.deploy.endpoint else path.relative_to(loaded.root)
-        )
-        raise UserError(
-            f"the endpoint {endpoint} does not exist any more",
-            location=str(where),
-            hint=f"to make another, remove {where}, and run it again",
-            code="runpod-gone",
-        ) from None
+    record = record_file(loaded).relative_to(loaded.root)
+    where = "deploy.endpoint" if loaded.config.deploy.endpoint else str(record)
+    raise UserError(
+        f"the endpoint {endpoint} does not exist any more",
+        location=where,
+        hint=f"to make another, remove {where}, and run it again",
+        code="runpod-gone",
+    )

@@ -38,6 +38,10 @@ def make_spec(loaded: LoadedConfig, image: str, size: int, pools: Sequence[Pool]
         UserError: the lowest CUDA version is not known.
     """
     deploy = loaded.config.deploy
+    # RunPod fills these in: https://docs.runpod.io/pods/templates/secrets
+    secrets = {
+        variable: f"{{{{ RUNPOD_SECRET_{secret} }}}}" for variable, secret in deploy.secrets.items()
+    }
     return {
         "name": deploy.name or f"a1111-{loaded.variant}",
         "type": "QUEUE",
@@ -45,7 +49,7 @@ def make_spec(loaded: LoadedConfig, image: str, size: int, pools: Sequence[Pool]
         "args": "",
         "disk": deploy.disk or math.ceil(size / _GIGABYTE * _DISK_FACTOR) + _DISK_MORE,
         "ports": [],
-        "env": make_environment(loaded),
+        "env": dict(sorted({**deploy.env, **secrets}.items())),
         "registry": deploy.registry,
         "gpu": {
             "pools": [pool.id for pool in pools],
@@ -66,18 +70,6 @@ def make_spec(loaded: LoadedConfig, image: str, size: int, pools: Sequence[Pool]
         "timeout": deploy.timeout * 1000,
         "flashboot": deploy.flashboot,
     }
-
-
-def make_environment(loaded: LoadedConfig) -> dict[str, str]:
-    """Return the endpoint's variables: plain ones, and placeholders that RunPod fills in.
-
-    https://docs.runpod.io/pods/templates/secrets
-    """
-    deploy = loaded.config.deploy
-    named = {
-        variable: f"{{{{ RUNPOD_SECRET_{secret} }}}}" for variable, secret in deploy.secrets.items()
-    }
-    return dict(sorted({**deploy.env, **named}.items()))
 
 
 def _read_cuda(base: str) -> str:
