@@ -153,6 +153,14 @@ def test_images_go_to_the_bucket_that_a_job_names(tmp_path: Path, runpod_python:
         assert all("X-Amz-Signature" in each for each in addresses)
 
 
+def test_an_upload_whose_connection_breaks_is_sent_again(
+    tmp_path: Path, runpod_python: Path
+) -> None:
+    with bucket.running(broken=2) as store:
+        assert len(json.loads(upload(runpod_python, tmp_path, store.url, "key"))) == 3
+    assert list(store.stored.values()) == [b"image"] * 3
+
+
 def test_a_refused_upload_is_an_error_and_no_local_file(
     tmp_path: Path, runpod_python: Path
 ) -> None:

@@ -16,10 +16,11 @@ class Bucket(serving.Server):
 
     Args:
         key: the only access id that may upload.
+        broken: connections that end without an answer, before the first that does not.
     """
 
-    def __init__(self, key: str = "key") -> None:
-        self.key = key
+    def __init__(self, key: str = "key", broken: int = 0) -> None:
+        self.key, self.broken = key, broken
         self.stored: dict[str, bytes] = {}
         self.types: dict[str, str] = {}
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -38,6 +39,10 @@ class _Handler(serving.Quiet):
 
     def do_PUT(self) -> None:  # noqa: N802 - http.server's own name
         body = self._body()
+        if self.server.broken:
+            self.server.broken -= 1
+            self.close_connection = True
+            return
         if f"Credential={self.server.key}/" not in self.headers.get("Authorization", ""):
             self.answer(403, _REFUSAL, {"Content-Type": "application/xml"})
             return
@@ -59,8 +64,8 @@ class _Handler(serving.Quiet):
 
 
 @contextmanager
-def running() -> Iterator[Bucket]:
-    """Serve a bucket on a free port until the block ends."""
-    server = Bucket()
+def running(broken: int = 0) -> Iterator[Bucket]:
+    """Serve a bucket on a free port until the block ends; arguments as of `Bucket`."""
+    server = Bucket(broken=broken)
     with serving.running(server):
         yield server
