@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +34,13 @@ class Refusal:
 
 class _Handler(Quiet):
     server: Front
+
+    def handle(self) -> None:
+        """Answer TLS, which engines try first, as registries do: with HTTP."""
+        if self.connection.recv(1, socket.MSG_PEEK) == b"\x16":
+            self.wfile.write(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+        else:
+            super().handle()
 
     def do_GET(self) -> None:  # noqa: N802 - http.server's own name
         body = self._read()

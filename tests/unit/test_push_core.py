@@ -177,3 +177,11 @@ def test_progress_adds_up_layers() -> None:
     )
     uploads.add({"status": f"1: digest: {IMAGE} size: 401"})
     assert uploads.digest == IMAGE
+
+
+def test_small_layer_whose_bytes_are_not_reported_counts_as_sent() -> None:
+    uploads = UploadProgress()
+    uploads.add({"status": "Layer already exists", "id": "a"})
+    assert not uploads.has_sent
+    uploads.add({"status": "Pushed", "id": "b", "progressDetail": {}})
+    assert uploads.has_sent

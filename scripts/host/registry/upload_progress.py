@@ -53,7 +53,8 @@ class UploadProgress:
     @property
     def has_sent(self) -> bool:
         """Return whether the registry took bytes of this push."""
-        return any(layer.sent for layer in self.layers.values())
+        # Docker 29 reports bytes ten times a second: of a small layer, perhaps none.
+        return any(layer.sent or layer.status == "Pushed" for layer in self.layers.values())
 
     @property
     def line(self) -> str:
