@@ -36,10 +36,20 @@ class Ended:
     running: tuple[str, ...]
 
     @property
-    def has_begun(self) -> bool:
-        """False if it ended while Python and invoke started, before any of this project's code."""
+    def was_running(self) -> bool:
+        """False if the signal came while Python and invoke started, or while Python ended."""
         by_default = self.status in (-signal.SIGINT, -signal.SIGTERM, -signal.SIGHUP)
+        by_default = by_default and self.errors.splitlines()[-1:] != ["interrupted"]
         return not (by_default or (self.status == 1 and not self.errors))
+
+    def says_interrupted(self, stop: signal.Signals) -> bool:
+        """Return whether its status and its last line say that a signal interrupted it.
+
+        `python -m`, not a script as `invoke` is, ends by SIGINT where the interrupt came inside of
+        an `exec`, as dataclasses have it.
+        """
+        is_status = self.status in (128 + stop, -signal.SIGINT)
+        return is_status and self.errors.splitlines()[-1:] == ["interrupted"]
 
 
 def make_program(root: Path) -> Path:
