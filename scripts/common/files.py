@@ -63,13 +63,16 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def open_locked(path: Path, on_wait: Callable[[], None] = lambda: None) -> int:
+def open_locked(
+    path: Path, on_wait: Callable[[], None] = lambda: None, *, without_locks: bool = False
+) -> int:
     """Open a file for reading and writing, created if missing, and lock it exclusively.
 
     Args:
         path: the file. Whoever held the lock before may have renamed or removed it; then the new
             file of that name is opened and locked.
         on_wait: called repeatedly while another process holds the lock.
+        without_locks: open it also where the file system has no locks.
 
     Returns:
         The file descriptor; closing it releases the lock.
@@ -80,9 +83,13 @@ def open_locked(path: Path, on_wait: Callable[[], None] = lambda: None) -> int:
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            while not _lock(fd):
-                on_wait()
-                time.sleep(_POLL)
+            try:
+                while not _lock(fd):
+                    on_wait()
+                    time.sleep(_POLL)
+            except OSError as error:
+                if not without_locks or error.errno not in NO_LOCKS:
+                    raise
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(fd), path.stat()):
                     return fd

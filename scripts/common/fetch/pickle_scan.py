@@ -1,10 +1,10 @@
 """Check a pickled model (.pt, .pth, .ckpt, .bin) for what it would import, without importing it.
 
-picklescan lists the imports of the file's pickles; each must be on the allow list of what will load
-the file. Most kinds are loaded by A1111's `modules/safe.py`, which answers a file that it refuses
-with nothing at all (None): the same check is run here, so such a file is refused with the reason.
-picklescan rather than fickling: it reads both forms of torch's files without torch, has no
-dependency, and lists imports; fickling decompiles a whole pickle to judge it by lists of its own.
+Most kinds are loaded by A1111's `modules/safe.py`, which answers a file that it refuses with
+nothing at all (None): the same check is run here, so such a file is refused with the reason. Where
+the loader is unknown, picklescan knows the dangerous imports. It rather than fickling: it reads
+both forms of torch's files without torch, has no dependency, and lists imports; fickling decompiles
+a whole pickle to judge it by lists of its own.
 """
 
 import io
@@ -135,16 +135,11 @@ def _scan_listed(path: Path, name: str, kind: str, release: str) -> PickleConten
         with zipfile.ZipFile(path) as archive:
             if kind != "adetailer":
                 form = _check_members(archive.namelist(), release)
-            data = _read_index(archive)
-        _scan(io.BytesIO(data), name, allows)
-        root = DryRun(io.BytesIO(data), allows).load()
+            root = _load(io.BytesIO(_read_index(archive)), allows)
     else:
         with path.open("rb") as stream:
-            for _ in range(_PICKLES):
-                _scan(stream, name, allows)
-            stream.seek(0)
             # torch writes magic number, version, system, the object, keys of the storages
-            root = [DryRun(stream, allows).load() for _ in range(_PICKLES)][3]
+            root = [_load(stream, allows) for _ in range(_PICKLES)][3]
     return describe_root(root, form)
 
 
@@ -195,27 +190,15 @@ def _read_index(archive: zipfile.ZipFile) -> bytes:
     return archive.read(found[0])
 
 
-def _scan(stream: IO[bytes], name: str, allows: AllowImport) -> None:
-    """Scan the pickle at the stream's position, and leave the stream behind it."""
+def _load(stream: IO[bytes], allows: AllowImport) -> object:
+    """Read the pickle at the stream's position with objects that do nothing."""
     start = stream.tell()
-    try:
-        result = _scanner().scan_pickle_bytes(stream, name, multiple_pickles=False)
-    except ValueError:  # the name of an import is made in another way than picklers do
-        raise RefusedError("the pickle hides what it would import") from None
-    refused = [
-        (found.module, found.name)
-        for found in result.globals
-        if not allows(found.module, found.name)
-    ]
-    if refused:
-        raise RefusedError(f"the pickle would import {_named(refused)}, which no such model needs")
-    if result.scan_err:
-        raise RefusedError("the pickle breaks off", "pickle-unreadable")
-    stream.seek(start)
     for opcode, argument, position in pickletools.genops(stream):
         # The unpickler makes room for every index below: no honest pickle skips indices.
         if "PUT" in opcode.name and int(argument or 0) > (position or 0):
             raise RefusedError(f"the pickle would fill the memory by {opcode.name} {argument}")
+    stream.seek(start)
+    return DryRun(stream, allows).load()
 
 
 def _named(imports: list[tuple[str, str]]) -> str:

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.partial import partial_path
-from scripts.common.files import NO_LOCKS, open_locked, write_atomically
+from scripts.common.files import open_locked, write_atomically
 from scripts.host.config.extension_schema import Extension
 from scripts.host.config.grammar import Commit, Digest, Sha256
 from scripts.host.config.layers import read_layer, validation_error
@@ -99,7 +99,7 @@ def update_lock(root: Path, change: Callable[[Lock], Lock]) -> tuple[Lock, Lock]
     path = root / LOCK_NAME
     guard = partial_path(path)
     try:
-        with os.fdopen(_open(guard)):
+        with os.fdopen(open_locked(guard, without_locks=True)):
             try:
                 before = read_lock(root)
                 after = change(before)
@@ -110,16 +110,6 @@ def update_lock(root: Path, change: Callable[[Lock], Lock]) -> tuple[Lock, Lock]
     except OSError as error:
         raise lock_write_error(error, LOCK_NAME) from None
     return before, after
-
-
-def _open(guard: Path) -> int:
-    """Open a file, locked where the file system has locks."""
-    try:
-        return open_locked(guard)
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
-        return os.open(guard, os.O_RDWR)
 
 
 def lock_write_error(error: OSError, location: str) -> UserError:
