@@ -276,6 +276,10 @@ def test_what_the_webui_must_not_have_is_refused(key: str, value: str, expected:
         ("smoke.image_size=100", "expected a multiple of 8, not 100"),
         ("smoke.layer_size_limit=0", "expected greater than or equal to 1"),
         ("smoke.targets=['8,9']", "smoke.targets.0: expected"),
+        ("deploy.endpoint=../pods", "expected an ID as RunPod's console shows it"),
+        ("deploy.volumes=['a b']", "deploy.volumes.0: expected an ID"),
+        ("deploy.workers={min: 4, max: 3}", "min 4 is above max 3"),
+        ("deploy={timeout: 600, env: {JOB_TIMEOUT: '600'}}", "timeout 600 is not above env.JOB"),
         ("smoke={total_size_limit: 5, layer_size_limit: 6}", "layer_size_limit.*total_size_limit"),
     ],
 )

@@ -8,14 +8,16 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from scripts.common.secrets import is_secret
+from scripts.host.config.grammar import Matching
 from scripts.host.config.model_schema import Section
 
 VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 SecretName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+$")]
 CudaVersion = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+$")]
+RunPodId = Annotated[str, Matching(r"[A-Za-z0-9_-]+", "an ID as RunPod's console shows it")]
 
 _PLACEHOLDER = re.compile(r"\{\{.*\}\}", re.DOTALL)
 
@@ -37,13 +39,19 @@ class Workers(Section):
     idle_timeout: int = Field(default=10, ge=1, le=3600)
     """Seconds that a worker without jobs stays, and is paid."""
 
+    @model_validator(mode="after")
+    def _at_most_is_most(self) -> Workers:
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}")
+        return self
+
 
 class Deploy(Section):
     """The serverless endpoint that `invoke deploy` creates or updates."""
 
-    name: str | None = None
+    name: Annotated[str, StringConstraints(min_length=1)] | None = None
     """Name of the endpoint; null: a1111- and the variant."""
-    endpoint: str | None = None
+    endpoint: RunPodId | None = None
     """ID of an existing endpoint to update; null: the one that was created from this checkout."""
     pools: tuple[str, ...] = Field(
         default=("AMPERE_24", "ADA_24", "AMPERE_48", "ADA_48_PRO"), min_length=1
@@ -55,11 +63,11 @@ class Deploy(Section):
     """Lowest CUDA version of a host's driver; null: that of base.runtime's name."""
     disk: int | None = Field(default=None, ge=1)
     """GB of the container's disk; null: a quarter more than the image, and 5 GB."""
-    volumes: tuple[str, ...] = ()
+    volumes: tuple[RunPodId, ...] = ()
     """IDs of network volumes; they tie the endpoint to their data centres."""
-    data_centers: tuple[str, ...] = ()
+    data_centers: tuple[RunPodId, ...] = ()
     """The only data centres that may run it; []: any."""
-    registry: str | None = None
+    registry: RunPodId | None = None
     """ID of the registry credentials at RunPod, for a private image."""
     workers: Workers = Field(default_factory=Workers)
     queue_delay: float = Field(default=4, ge=0.5)
@@ -74,3 +82,10 @@ class Deploy(Section):
     """The worker's environment; no secrets."""
     secrets: dict[VariableName, SecretName] = Field(default_factory=dict)
     """Name of RunPod's secret for each variable that holds one."""
+
+    @model_validator(mode="after")
+    def _worker_gives_up_first(self) -> Deploy:
+        limit = self.env.get("JOB_TIMEOUT", "")
+        if limit.isdecimal() and int(limit) >= self.timeout:
+            raise ValueError(f"timeout {self.timeout} is not above env.JOB_TIMEOUT {limit}")
+        return self
