@@ -249,9 +249,10 @@ ENV DEBIAN_FRONTEND=noninteractive \
 
 # OpenCV links libGL (and that libX11) and GLib; GitPython wants git at import; tini reaps; the
 # supervisor preloads tcmalloc; A1111 draws grid captions with a real font; procps is for the person
-# inside. The base image's release decides the versions. Temporary files lie outside the layer: an
-# engine does not always list a folder that is as before.
+# inside. The base image's release decides the versions, and the day, unless APT_SNAPSHOT names another.
+# Temporary files lie outside the layer: an engine does not always list a folder that is as before.
 ARG APT_MIRROR=
+ARG APT_SNAPSHOT=
 RUN --mount=type=bind,source=scripts/image/apt-install,target=/build/apt-install \
     --mount=type=bind,source=scripts/image/fix-times,target=/build/fix-times \
     --mount=type=bind,from=certificates,target=/build/certificates \

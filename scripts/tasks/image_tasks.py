@@ -26,7 +26,9 @@ def build(
     progress: Annotated[str, "auto, plain or quiet"] = "auto",
     builder: Annotated[str, "buildx builder, over build.builder"] = "",
     locked: Annotated[bool, "fail when anything is not pinned"] = False,
-    verify: Annotated[bool, "build again without cache, and fail if it makes other bytes"] = False,
+    verify: Annotated[
+        bool, "build again in a second builder, and fail if it makes other bytes"
+    ] = False,
 ) -> None:
     """Prefetch and verify the models, then build the image."""
     from scripts.host.build.inputs import FINAL_STAGE, BuildOptions

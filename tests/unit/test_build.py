@@ -21,6 +21,7 @@ from scripts.host.build.inputs import (
     resolve,
 )
 from scripts.host.build.lock_problem import find_lock_problem
+from scripts.host.build.system_packages import apt_arguments
 from scripts.host.config.load import ROOT, load
 from scripts.host.config.lock import Lock, resolve_base
 from scripts.host.reports.build_report import hit_ratio, layer_records
@@ -117,7 +118,25 @@ def test_unpinned_inputs_are_named() -> None:
         f"base image {RUNTIME}",
         "source blip (salesforce/BLIP)",
         "model clip-tokenizer",
+        "system packages",
     }
+
+
+@pytest.mark.parametrize(
+    ("mirror", "snapshot", "expected"),
+    [
+        (None, None, ("", "")),
+        (None, "T", ("", "T")),
+        ("http://m/debian", "T", ("http://m/debian", "")),
+        ("http://m/debian/{snapshot}", "T", ("http://m/debian/T", "T")),
+        ("http://m/debian/{snapshot}", None, ("", "")),
+    ],
+)
+def test_a_mirror_has_packages_of_the_locked_day_or_of_today(
+    mirror: str | None, snapshot: str | None, expected: tuple[str, str]
+) -> None:
+    arguments = apt_arguments(mirror, snapshot)
+    assert (arguments["APT_MIRROR"], arguments["APT_SNAPSHOT"]) == expected
 
 
 def test_references_hold_twelve_digits_of_the_revision() -> None:

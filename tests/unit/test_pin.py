@@ -255,6 +255,16 @@ def test_check_passes_after_a_pin(world: World) -> None:
     assert pin_network(world.variants(), check=True) == ()
 
 
+def test_check_keeps_the_locked_day_and_a_pin_takes_a_later_one(world: World) -> None:
+    pin_network(world.variants())
+    lock = world.root / LOCK_NAME
+    day = str(read_lock(world.root).snapshot)
+    lock.write_text(lock.read_text().replace(day, "20200101T000000Z"))
+    assert pin_network(world.variants(), check=True) == ()
+    [line] = pin_network(world.variants())
+    assert line == f"system packages: was of 20200101T000000Z, is of {day}"
+
+
 def test_check_shows_changes_and_keeps_the_lock(world: World) -> None:
     pin_network(world.variants())
     before = (world.root / LOCK_NAME).read_bytes()

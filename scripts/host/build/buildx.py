@@ -56,7 +56,7 @@ def build_command(
         contexts: named build contexts, name to folder.
         outputs: options that say what becomes of the result, see `output_options`.
     """
-    builder = options.builder or inputs.config.build.builder
+    builder, network = options.builder or inputs.config.build.builder, inputs.config.build.network
     created = datetime.fromtimestamp(inputs.created, timezone.utc)
     arguments = {
         **inputs.arguments,
@@ -71,7 +71,8 @@ def build_command(
         *("docker", "buildx", "build", "--progress=rawjson"),
         *([f"--builder={builder}"] if builder else []),
         f"--target={options.target}",
-        f"--network={inputs.config.build.network}",
+        f"--network={network}",
+        *(["--allow=network.host"] if network == "host" else []),  # BuildKit in containers asks
         *(["--no-cache"] if options.no_cache else []),
         *(f"--build-arg={name}={value}" for name, value in sorted(arguments.items())),
         *(f"--build-context={name}={folder}" for name, folder in sorted(contexts.items())),

@@ -16,6 +16,7 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.run import run_program
 from scripts.common.webui_flags import split_added
 from scripts.host.build.image_labels import make_labels
+from scripts.host.build.system_packages import SYSTEM_PACKAGES, apt_arguments
 from scripts.host.config.grammar import IMAGE
 from scripts.host.config.load import LoadedConfig
 from scripts.host.config.lock import (
@@ -150,7 +151,7 @@ def resolve(loaded: LoadedConfig) -> BuildInputs:
         "HF_ENDPOINT": mirrors.huggingface,
         "PYTHON_INDEX": mirrors.python or "",
         "PYTORCH_INDEX": mirrors.pytorch or "",
-        "APT_MIRROR": mirrors.apt or "",
+        **apt_arguments(mirrors.apt, lock.snapshot),
         "APK_MIRROR": mirrors.apk or "",
         "A1111_RELEASE": release,
         "ACCELERATOR": config.build.accelerator,
@@ -161,6 +162,7 @@ def resolve(loaded: LoadedConfig) -> BuildInputs:
         **_source_arguments(sources),
         **_model_arguments(artifacts),
     }
+    unpinned = _unpinned((download, runtime), sources, extensions, artifacts)
     return BuildInputs(
         **vars(loaded),
         revision=revision,
@@ -173,7 +175,7 @@ def resolve(loaded: LoadedConfig) -> BuildInputs:
         volume_artifacts=tuple(each for each in artifacts if each.model.placement == "volume"),
         cached_artifacts=tuple(each for each in artifacts if each.model.placement == "cache"),
         arguments=arguments,
-        unpinned=_unpinned((download, runtime), sources, extensions, artifacts),
+        unpinned=unpinned if arguments["APT_SNAPSHOT"] else (*unpinned, SYSTEM_PACKAGES),
         tags=references(config.image.tags),
         moving_tags=references(config.image.moving_tags),
         labels=make_labels(loaded, runtime, extensions),

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from scripts.common.diagnostics.error import UserError
+from scripts.common.diagnostics.table import diagnostics
 from scripts.common.files import write_atomically
 from scripts.host.build.build_progress import BuildProgress, step_records
 from scripts.host.build.buildx import (
@@ -26,6 +27,8 @@ from scripts.host.build.inputs import (
 )
 from scripts.host.build.lock_problem import find_lock_problem
 from scripts.host.build.rebuild_difference import find_difference
+from scripts.host.build.second_builder import second_builder
+from scripts.host.build.system_packages import SYSTEM_PACKAGES, apt_arguments
 from scripts.host.certificates import certificate_context
 from scripts.host.config.model_place import CHECKPOINT_PATH
 from scripts.host.console import note, warn
@@ -78,10 +81,17 @@ def build_image(inputs: BuildInputs, options: BuildOptions) -> BuildReport:
             context = staged_context(store, files, inputs.volume_artifacts, inputs.cached_artifacts)
             contexts[MODELS] = stack.enter_context(context)
         started = time.monotonic()
-        image_id, progress = run_buildx(inputs, options, contexts, outputs)
+        try:
+            image_id, progress = run_buildx(inputs, options, contexts, outputs)
+        except UserError as error:
+            if error.code != "snapshot-unreachable" or options.locked:
+                raise
+            warn(f"{diagnostics()[error.code].message}: building with the packages of today")
+            inputs = _without_snapshot(inputs)
+            image_id, progress = run_buildx(inputs, options, contexts, outputs)
         seconds = time.monotonic() - started
         if options.verify:
-            _verify(inputs, options, contexts, outputs[0], image_id)
+            _verify(inputs, options, contexts, image_id)
     image = client().images.get(image_id)
     steps = step_records(progress, prebuilt)
     report = BuildReport(
@@ -102,21 +112,26 @@ def build_image(inputs: BuildInputs, options: BuildOptions) -> BuildReport:
     return report
 
 
+def _without_snapshot(inputs: BuildInputs) -> BuildInputs:
+    """Return the inputs of a build with today's system packages."""
+    arguments = {**inputs.arguments, **apt_arguments(inputs.config.mirrors.apt, None)}
+    return replace(inputs, arguments=arguments, unpinned=(*inputs.unpinned, SYSTEM_PACKAGES))
+
+
 def _verify(
-    inputs: BuildInputs,
-    options: BuildOptions,
-    contexts: Mapping[str, Path],
-    load: str,
-    image_id: str,
+    inputs: BuildInputs, options: BuildOptions, contexts: Mapping[str, Path], image_id: str
 ) -> None:
-    """Build again without cache, compare, and remove what that made.
+    """Build again in a second builder without cache, compare, and remove what that made.
 
     Raises:
         UserError: the second image differs from the first; names the first file that does.
     """
-    note("building again without cache, to compare")
     engine = client()
-    again_id, _ = run_buildx(inputs, replace(options, no_cache=True), contexts, [load])
+    with second_builder() as name:
+        options = replace(options, builder=name or options.builder, no_cache=True)
+        note(f"building again without cache{f' in {name}' if name else ''}, to compare")
+        load = output_options(inputs, options, probe())[0]
+        again_id, _ = run_buildx(inputs, options, contexts, [load])
     try:
         images = engine.images.get(image_id), engine.images.get(again_id)
         if difference := find_difference(engine, *images):

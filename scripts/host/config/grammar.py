@@ -124,6 +124,7 @@ BuilderName = Annotated[
 CacheOption = Annotated[str, AfterValidator(_check_cache)]
 Commit = Annotated[str, Matching(r"[0-9A-Fa-f]{40}", "40 hex digits"), AfterValidator(str.lower)]
 Digest = Annotated[str, Matching(_DIGEST, "sha256: and 64 hex digits")]
+Snapshot = Annotated[str, Matching(r"\d{8}T\d{6}Z", "a time such as 20260131T000000Z")]
 GitRef = Annotated[str, _REF, AfterValidator(_check_ref)]
 """A branch or tag as git admits it, or all digits of a commit."""
 ImageReference = Annotated[str, IMAGE]

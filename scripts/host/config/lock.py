@@ -14,7 +14,7 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.partial import partial_path
 from scripts.common.files import open_locked, write_atomically
 from scripts.host.config.extension_schema import Extension
-from scripts.host.config.grammar import Commit, Digest, Sha256
+from scripts.host.config.grammar import Commit, Digest, Sha256, Snapshot
 from scripts.host.config.layers import read_layer, validation_error
 from scripts.host.config.model_schema import Section
 from scripts.host.config.schema import GitSource
@@ -22,7 +22,8 @@ from scripts.host.config.schema import GitSource
 LOCK_NAME = "config.lock.yaml"
 
 _HEADING = """\
-# What the network answered: image digests, commits, model revisions and checksums.
+# What the network answered: image digests, commits, model revisions and checksums; and the day that
+# system packages are of.
 # Written by `invoke pin`; choices belong in config.yaml.
 """
 
@@ -55,6 +56,8 @@ class Lock(Section):
     """owner/name@ref to commit, for sources and extensions without one."""
     models: dict[str, LockedModel] = Field(default_factory=dict)
     """By model name."""
+    snapshot: Snapshot | None = None
+    """Time of the distribution's archive that system packages are from."""
 
 
 def read_lock(root: Path) -> Lock:

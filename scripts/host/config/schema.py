@@ -137,7 +137,8 @@ class Mirrors(Section):
     python: Url | None = None
     """Package index (PEP 503); null: the installer's own default."""
     apt: Url | None = None
-    """Package mirror, /debian-security beside it; null: as the base image has it."""
+    """Package mirror, /debian-security beside it; null: as the base image has it. `{snapshot}` in
+    it stands for the locked day; without, packages are today's."""
     apk: Url | None = None
     """Alpine mirror for stage `download`; null: as the base has it."""
     registry: Annotated[str, AfterValidator(addresses.check_registry)] | None = None

@@ -97,7 +97,7 @@ def plan_requests(
         planned.append(Request("python", f"{index}/setuptools/"))
     if mirrors.pytorch:
         planned.append(Request("pytorch", f"{mirrors.pytorch}/xformers/"))
-    for setting, mirror in (("apt", mirrors.apt), ("apk", mirrors.apk)):
+    for setting, mirror in (("apt", inputs.arguments["APT_MIRROR"]), ("apk", mirrors.apk)):
         if mirror:
             planned.append(Request(setting, f"{mirror}/", (403, 404)))  # may list nothing
     return tuple(dict.fromkeys(each for each in planned if each.url.startswith("http")))

@@ -16,6 +16,9 @@ _SCRIPT: Final = """
 exec 2>/dev/null
 echo == system; (. /etc/os-release; echo "$ID $VERSION_ID")
 echo == apt; dpkg-query -W -f '${Package} ${Version} ${Architecture}\\n'
+for file in /var/lib/dpkg/status.d/*; do
+    sed -n 's/^\\(Package\\|Version\\|Architecture\\): //p' "$file" | paste -sd ' '
+done
 for place in webui runpod; do
     echo "== python $place"
     /opt/$place/bin/python -c 'import importlib.metadata as m

@@ -10,6 +10,7 @@ from scripts.common.concurrently import run_concurrently
 from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.spec import RetryPolicy, redact_url
 from scripts.common.fetch.transfer import fetch_verified
+from scripts.host.build.system_packages import choose_snapshot
 from scripts.host.config.features import FeatureModel
 from scripts.host.config.load import LoadedConfig
 from scripts.host.config.lock import (
@@ -60,14 +61,17 @@ def pin_network(
         UserError: something cannot be found, or disagrees with config.yaml; nothing was written.
     """
     found = find_pins(variants, confirm=partly)
+    # A day of the past does not change, so there is nothing to compare it with.
+    snapshot = (variants[0].lock.snapshot if check else None) or choose_snapshot()
 
     def change(before: Lock) -> Lock:
         if not partly:
-            return found
+            return found.model_copy(update={"snapshot": snapshot})
         return Lock(
             images=before.images | found.images,
             sources=before.sources | found.sources,
             models=before.models | found.models,
+            snapshot=snapshot,
         )
 
     if check:
@@ -263,6 +267,7 @@ def _entries(lock: Lock) -> dict[str, Pin]:
         **{f"base image {key}": digest for key, digest in lock.images.items()},
         **{f"source {key}": commit for key, commit in lock.sources.items()},
         **{f"model {key}": model for key, model in lock.models.items()},
+        **({"system packages": f"of {lock.snapshot}"} if lock.snapshot else {}),
     }
 
 
