@@ -1,18 +1,24 @@
-"""The same commit makes the same image, whoever builds it and when."""
+"""The same commit makes the same image, whoever builds it, where and when."""
 
 from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import docker
 import pytest
+import yaml
 
-from scripts.host.build.rebuild_difference import find_difference
+from scripts.host.build.second_builder import SECOND_BUILDER
 from scripts.host.config.load import ROOT
 from scripts.host.engine.client import client
 from tests.engine.conftest import built_image
-from tests.support.running import build_image, copy_of_the_checkout, invoke
+from tests.support.buildkit import buildkit
+from tests.support.engine import copy_image, engine
+from tests.support.running import copy_of_the_checkout, error_line, invoke
 
 
 @pytest.fixture
@@ -32,30 +38,85 @@ def other_checkout(tmp_path: Path) -> Path:
     return folder
 
 
-def test_another_user_builds_the_same_image_without_cache(
-    image_config: Path, model_store: Path, other_checkout: Path
+@pytest.fixture
+def second_engine(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of an engine of its own, with the store that the test asks for."""
+    if os.geteuid() != 0:
+        pytest.skip("starting a second engine needs root")
+    with (
+        # A short path, for sockets; a mount may outlive its engine for a moment.
+        tempfile.TemporaryDirectory(prefix="engine-", ignore_cleanup_errors=True) as folder,
+        engine(Path(folder), containerd_store=request.param) as address,
+    ):
+        yield address
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("second_engine", [False], indirect=True, ids=["classic"])
+def test_another_user_builds_the_same_image_on_another_engine(
+    image_config: Path, model_store: Path, other_checkout: Path, second_engine: str
 ) -> None:
     ours = built_image("cpu", image_config, model_store)
-    theirs = "a1111-worker-test:again"
-    build = ("build", "--variant", "cpu", "--verify", "--tag", theirs)
-    answer = invoke(*build, config=image_config, root=other_checkout, MODELS_STORE=str(model_store))
+    for base in yaml.safe_load(image_config.read_text())["base"].values():
+        copy_image(base, second_engine)
+    build = ("build", "--variant", "cpu", "--tag", ours)
+    there = {"MODELS_STORE": str(model_store), "DOCKER_HOST": second_engine}
+    answer = invoke(*build, config=image_config, root=other_checkout, **there)
     assert answer.returncode == 0, answer.stdout + answer.stderr
+    ids = [each.images.get(ours).id for each in (client(), docker.DockerClient(second_engine))]
+    assert ids[0] == ids[1]
+
+
+Verify = Callable[[str], "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def verify(image_config: Path, model_store: Path, tmp_path: Path) -> Verify:
+    """Build a small Dockerfile twice, in a checkout of the test's own."""
+    root = copy_of_the_checkout(tmp_path / "checkout")
+
+    def run(dockerfile: str) -> subprocess.CompletedProcess[str]:
+        (root / "Dockerfile").write_text(dockerfile)
+        command = ("build", "--variant", "cpu", "--verify")
+        return invoke(*command, config=image_config, root=root, MODELS_STORE=str(model_store))
+
+    return run
+
+
+@pytest.mark.parametrize("second_engine", [True], indirect=True, ids=["containerd"])
+def test_verify_builds_in_the_second_builder(
+    verify: Verify,
+    second_engine: str,
+    image_config: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    base = yaml.safe_load(image_config.read_text())["base"]["download"]
+    copy_image(base, second_engine)
+    monkeypatch.setenv("BUILDX_CONFIG", str(tmp_path / "buildx"))
+    with buildkit(second_engine) as address:
+        create = ["docker", "buildx", "create", "--name", SECOND_BUILDER, "--driver", "remote"]
+        subprocess.run([*create, address], check=True, capture_output=True)
+        answer = verify(
+            f"FROM {base} AS made\n"
+            "RUN mkdir /made && echo same >/made/same && touch -d @0 /made/same /made\n"
+            "FROM scratch AS build_final_image\nCOPY --from=made /made /made"
+        )
+    assert answer.returncode == 0, answer.stderr
+    assert f"building again without cache in {SECOND_BUILDER}" in answer.stderr
+    assert answer.stderr.count("echo same") == 2, answer.stderr
     assert "the second image is the same" in answer.stderr
-    engine = client()
-    first, second = (engine.images.get(tag) for tag in (ours, theirs))
-    assert find_difference(engine, first, second) == ""
-    assert second.id == first.id
-    engine.close()
 
 
-def test_the_first_file_that_differs_is_named(cpu_image: str) -> None:
-    tags = [f"a1111-worker-test:differs-{content}" for content in ("one", "two")]
-    for tag in tags:
-        line = f"RUN echo {tag} >/opt/stamp && touch -d @0 /opt/stamp /opt"
-        build_image(tag, f"FROM {cpu_image}\nUSER root\n{line}")
-    engine = client()
-    difference = find_difference(engine, *(engine.images.get(tag) for tag in tags))
-    for tag in tags:
-        engine.images.remove(tag, force=True)
-    engine.close()
-    assert difference.startswith("'/opt/stamp' (layer "), difference
+def test_verify_names_the_first_file_that_differs(
+    verify: Verify, cpu_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A builder of this name, so that none is downloaded; it is this engine, where the image is.
+    address = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+    create = ["docker", "context", "create", SECOND_BUILDER, f"--docker=host={address}"]
+    subprocess.run(create, check=True, capture_output=True)
+    stamp = "date +%N >/opt/stamp && touch -d @0 /opt/stamp /opt"
+    answer = verify(f"FROM {cpu_image} AS build_final_image\nUSER root\nRUN {stamp}")
+    assert "'/opt/stamp' (layer " in error_line(answer)
+    assert "not-reproducible" in error_line(answer)
