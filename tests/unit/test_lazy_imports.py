@@ -20,6 +20,7 @@ from scripts.container.webui.lazy_imports import lazy_objects
 from scripts.container.webui.lazy_imports.lazy_finder import make_lazy
 from scripts.container.webui.lazy_imports.lazy_objects import LazyModule
 from scripts.container.webui.lazy_imports.lazy_packages import LazyPackage
+from tests.support.worker import free_port
 
 Write = Callable[..., None]
 
@@ -320,3 +321,33 @@ def test_the_launcher_is_lazy_where_the_environment_says_so(
         check=True,
     )
     assert done.stdout.split() == [ran]
+
+
+def test_the_launcher_reports_who_used_a_package_first(tmp_path: Path) -> None:
+    tmp_path.joinpath("timm.py").write_text("value = 1", encoding="utf-8")
+    port, script = free_port(), tmp_path / "script.py"
+    source = f"""
+        import json, pathlib, socket, time, timm
+        report = pathlib.Path("lazy-imports.json")
+
+        def users():
+            return json.loads(report.read_text())["packages"]["timm"]["loaded_by"]
+
+        server = socket.create_server(("127.0.0.1", {port}))
+        while not report.exists(): time.sleep(0.01)
+        print(users() or "nobody", flush=True)
+        assert timm.value == 1
+        while not users(): time.sleep(0.01)
+        print(users())
+        """
+    script.write_text(textwrap.dedent(source), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, launcher.__file__, "heap.json", "127.0.0.1", str(port), script],
+        env={"WEBUI_LAZY_IMPORTS": "on"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
+    )
+    assert done.stdout.split() == ["nobody", "__main__"]
