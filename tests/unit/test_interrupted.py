@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -101,3 +103,36 @@ def test_an_interrupted_command_leaves_nothing_and_can_be_run_again(
     assert again.status == 0, again
     assert is_done(checkout)
     assert not list(checkout.rglob("*.partial*"))
+
+
+CLEANS_UP = """
+import time
+from scripts.host.interruption import raise_on_signals
+raise_on_signals()
+try:
+    print("running", flush=True)
+    time.sleep(30)
+except KeyboardInterrupt:
+    print("cleaning up", flush=True)
+    time.sleep(1)
+    print("done")
+"""
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_only_a_second_ctrl_c_interrupts_a_clean_up(first: int, second: int) -> None:
+    """As nox sends SIGTERM 0.3 s after Ctrl-C."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", CLEANS_UP],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.stdout
+    for number in (first, second):
+        process.stdout.readline()
+        process.send_signal(number)
+    output, _ = process.communicate(timeout=30)
+    assert output == ("" if second == signal.SIGINT else "done\n")
