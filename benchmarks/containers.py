@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -57,15 +58,15 @@ def copy_out(image: str, path: str, folder: str) -> None:
 
 @contextmanager
 def running(*arguments: str) -> Iterator[str]:
-    """Run a container on this machine's network until the block ends; its id.
+    """Run a container on this machine's network until the block ends; its name.
 
     Args:
         arguments: of `docker run`, the image among them.
     """
-    base = ["docker", "run", "--detach", "--network=host"]
-    started = subprocess.run([*base, *arguments], capture_output=True, text=True, check=True)
-    name = started.stdout.strip()
+    name = f"bench-{secrets.token_hex(6)}"  # known even if `docker run` is interrupted
+    base = ["docker", "run", "--detach", "--network=host", f"--name={name}"]
     try:
+        subprocess.run([*base, *arguments], capture_output=True, check=True)
         yield name
     finally:
         subprocess.run(["docker", "rm", "--force", name], capture_output=True, check=True)
