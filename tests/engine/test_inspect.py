@@ -15,10 +15,11 @@ from cyclonedx.validation.json import JsonStrictValidator
 from scripts.host.engine.client import client
 from scripts.host.inspect.export import export_trees, read_saved_trees
 from scripts.host.inspect.layer_tree import LayerTree, overlay
+from scripts.host.inspect.packages import read_manifest
 from scripts.host.inspect.structure import Structure, read_structure
 from tests.engine.test_build_cache import second_engine, short_folder  # noqa: F401 - fixtures
 from tests.support.engine import copy_image
-from tests.support.images import debian_root
+from tests.support.images import base_download, debian_root
 from tests.support.running import build_image, error_line, invoke
 
 pytestmark = pytest.mark.engine
@@ -169,3 +170,11 @@ def test_difference_of_two_variants_is_shown(
     assert ["python:webui:xformers", "-", "0.0.30"] in rows
     assert any(row[0] == "/opt" and row[-1].startswith("+") for row in rows if row)
     assert not any(row[0] == "python:webui:torch" for row in rows if row)
+
+
+def test_image_whose_tools_are_busybox_is_listed() -> None:
+    engine = client()
+    listed = read_manifest(engine, base_download())
+    engine.close()
+    assert listed.sizes["/usr"] > 0
+    assert listed.files == {}, "its du counts no files"

@@ -139,6 +139,12 @@ def test_kept_container_is_removed_only_after_an_error(engine: Engine) -> None:
             "",
             "see: docker info",
         ),
+        (
+            docker.errors.ContainerError(None, 1, "a long script", "a", b""),
+            "it failed: exit status 1",
+            "",
+            "see: docker info",
+        ),
         (requests.ReadTimeout("read"), f"{LOST}read", "engine-missing", "invoke doctor"),
         (urllib3.exceptions.ProtocolError("eof"), f"{LOST}eof", "engine-missing", "invoke doctor"),
     ],

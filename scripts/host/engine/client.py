@@ -229,9 +229,9 @@ def docker_errors(
 
 def explanation(error: Exception) -> str:
     """Return the reason that an error of the SDK gives, as one line."""
-    stderr = getattr(error, "stderr", None)  # of a command that failed in a container
-    if isinstance(stderr, bytes) and stderr.strip():
-        return stderr.decode("utf-8", "replace").strip().splitlines()[-1]
+    if isinstance(error, docker.errors.ContainerError):  # of a command that failed
+        stderr = (error.stderr or b"").decode("utf-8", "replace").strip()
+        return stderr.splitlines()[-1] if stderr else f"exit status {error.exit_status}"
     return " ".join(str(getattr(error, "explanation", None) or error).split())
 
 

@@ -30,9 +30,9 @@ for file in $webui/.commit $webui/repositories/*/.commit /opt/webui/src/*/.commi
     if [ -f "$file" ]; then echo "$(basename "$(dirname "$file")") $(cat "$file")"; fi
 done
 echo == extensions; cat /opt/extensions/extensions.json
-echo == folders; du -xk --max-depth=2 / | sort -rn | head -20
-echo == sizes; du -xk --max-depth=1 /
-echo == files; du -x --inodes --max-depth=1 /
+echo == folders; du -xk -d 2 / | sort -rn | head -20
+echo == sizes; du -xk -d 1 /
+echo == files; du -x --inodes -d 1 / || true
 """
 
 
