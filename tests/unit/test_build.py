@@ -258,6 +258,16 @@ def test_a_failed_build_names_stage_instruction_and_last_lines(
     assert "No space left on device" in capfd.readouterr().err
 
 
+def test_a_disk_that_is_full_for_the_engine_itself_is_named() -> None:
+    progress = BuildProgress()
+    name = "[stage 2/4] COPY /opt/runpod /opt/runpod"
+    progress.feed(vertex("x", name, started="2026-11-23T10:00:00Z"))
+    # Seen of BuildKit in Docker 26.1.5.
+    error = "failed to copy files: copy file range failed: no space left on device"
+    progress.feed(vertex("x", name, completed="2026-11-23T10:00:09Z", error=error))
+    assert build_error(progress, "cpu").code == "disk-full"
+
+
 def test_an_unknown_failure_hints_at_building_its_stage() -> None:
     progress = BuildProgress()
     name = "[packages 3/4] RUN install"
