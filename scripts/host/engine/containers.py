@@ -5,10 +5,11 @@ the checkout's folder, which the kernel drops however the process ends.
 """
 
 import platform
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,28 +50,34 @@ def run_container(
     """
     labels = {**options.pop("labels", {}), **({} if keep else session_label())}
     arguments = None if command is None else list(command)
-    # A thread, so that an interrupt does not come between a request and its answer.
+    made: list[Container] = []
+
+    def create() -> None:
+        made.append(client.containers.create(image, arguments, labels=labels, **options))
+
+    try:
+        _finish(create)
+        if start:
+            made[0].start()
+        yield made[0]
+    except BaseException:
+        keep = False
+        raise
+    finally:
+        for container in () if keep else made:
+            with suppress(docker.errors.NotFound):
+                _finish(partial(container.remove, force=True, v=True))
+
+
+def _finish(call: Callable[[], None]) -> None:
+    """Call the engine so that no interrupt comes between a request and its answer.
+
+    Interrupts come in the main thread only.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return call()
     with ThreadPoolExecutor(1) as thread:
-        created = thread.submit(
-            client.containers.create, image, arguments, labels=labels, **options
-        )
-        try:
-            container = created.result()
-            if start:
-                container.start()
-            yield container
-        except BaseException:
-            keep = False
-            raise
-        finally:
-            if not keep:
-                thread.submit(_remove, created).result()
-
-
-def _remove(created: "Future[Container]") -> None:
-    if not created.exception():
-        with suppress(docker.errors.NotFound):
-            created.result().remove(force=True, v=True)
+        return thread.submit(call).result()
 
 
 def container_output(
