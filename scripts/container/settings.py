@@ -141,7 +141,7 @@ class Settings:
         parse=parsers.parse_folders,
     )
     hf_endpoint: str = _env(
-        "https://huggingface.co", "address of the Hub, for MODEL_PATH=hub:… that is not cached"
+        "https://huggingface.co", "address of the Hub, for models that are downloaded to the volume"
     )
     cached_models: Path = _env(
         "/opt/worker/cached-models.json",

@@ -47,7 +47,7 @@ def serve(
                 engine,
                 reference,
                 ports={PORT: ("127.0.0.1", port or None)},
-                environment=list(environment),
+                environment=[f"HF_ENDPOINT={inputs.config.mirrors.huggingface}", *environment],
                 labels={LABEL: inputs.variant},
                 device_requests=[DeviceRequest(count=-1, capabilities=[["gpu"]])] if gpu else [],
             ) as container,

@@ -158,8 +158,9 @@ def started(pytestconfig: pytest.Config, image_run: Run) -> Iterator[WorkerConta
     settings = run.target.png_settings
     image = run.target.image.id
     volumes = cached_volumes(run.loaded)
+    environment = {"HF_ENDPOINT": run.loaded.config.mirrors.huggingface}
     with running_worker(
-        client(), image, gpu, settings=settings, volumes=volumes, keep=keep
+        client(), image, gpu, environment=environment, settings=settings, volumes=volumes, keep=keep
     ) as worker:
         run.worker = worker
         yield worker

@@ -169,6 +169,7 @@ def running_worker(
     image_id: str,
     gpu: str,
     *,
+    environment: Mapping[str, str],
     settings: Mapping[str, Any] | None = None,
     volumes: Mapping[str, Mapping[str, str]] | None = None,
     keep: bool = False,
@@ -179,6 +180,7 @@ def running_worker(
         client: the engine.
         image_id: the image.
         gpu: index, UUID or `all`; empty for none.
+        environment: of the worker.
         settings: options of the WebUI over those of the image.
         volumes: mounts, as the Docker SDK takes them.
         keep: leave the container to the user.
@@ -187,7 +189,10 @@ def running_worker(
         client,
         image_id,
         keep=keep,
-        environment={"WEBUI_SETTINGS": json.dumps(settings)} if settings else {},
+        environment={
+            **environment,
+            **({"WEBUI_SETTINGS": json.dumps(settings)} if settings else {}),
+        },
         volumes=volumes or {},
         ports={PORT: ("127.0.0.1", None)},
         device_requests=device_requests(gpu),

@@ -58,11 +58,12 @@ class Place:
         prepare_hub_checkpoint(settings, self.progress.append)
         return prepare_models(settings).checkpoint
 
-    def lock(self, content: Path, name: str = f"{NAME}@{COMMIT}", url: str = "") -> None:
+    def lock(self, content: Path) -> None:
+        """List a file as a build does: by its place in images with a checkpoint."""
         sha256 = hashlib.sha256(content.read_bytes()).hexdigest()
-        size = content.stat().st_size
-        spec = ArtifactSpec(url or "http://127.0.0.1:9/x", content.name, sha256, size)
-        self.locked.write_text(as_json({name: spec}))
+        url = f"https://huggingface.co/{REPO}/resolve/{COMMIT}/{FILE}"
+        spec = ArtifactSpec(url, "model.safetensors", sha256, content.stat().st_size)
+        self.locked.write_text(as_json({f"{NAME}@{COMMIT}": spec}))
 
     def in_client(self, commit: str = COMMIT, seed: int = 0, ref: str = "main") -> Path:
         """Cache the file as the Hub's client does: a link to a blob named by its checksum."""
@@ -129,9 +130,10 @@ def test_a_cached_file_that_is_not_the_locked_one_is_downloaded(place: Place) ->
     made = make_checkpoint(place.tmp / "hub" / REPO / FILE, seed=2, edge=8)
     place.volume.joinpath("models").mkdir()  # a volume: not only the cache lies there
     with hub(place.tmp / "hub") as server:
-        place.lock(made, url=f"{server.url}/{REPO}/resolve/{COMMIT}/{FILE}")
-        found = place.start()
+        place.lock(made)
+        found = place.start(HF_ENDPOINT=server.url)
     assert found.is_relative_to(place.volume / ".cache/a1111/hub")
+    assert found.name == "photo.safetensors", "as where it is cached"
     assert found.read_bytes() == made.read_bytes() != cached.read_bytes()
     assert place.start() == found, "a second start needs no network"
 

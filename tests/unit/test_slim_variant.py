@@ -54,6 +54,19 @@ def test_the_worker_reads_what_the_image_says(tmp_path: Path) -> None:
     assert settings.cached_models == CACHED_LIST
 
 
+def test_the_list_names_the_hub_whatever_mirror_built_it(tmp_path: Path) -> None:
+    texts = []
+    for define in ((), ("mirrors.huggingface=http://mirror.invalid",)):
+        [checkpoint] = resolve(load("slim", define)).cached_artifacts
+        with staged_context(Store(tmp_path), {}, (), [checkpoint]) as folder:
+            listed = folder / "extra" / str(CACHED_LIST)[1:]
+            texts.append(listed.read_text())
+            [spec] = read_list(listed, "http://mirror.worker").values()
+    assert texts[0] == texts[1]
+    assert "mirror.invalid" not in texts[1]
+    assert spec.url.startswith("http://mirror.worker/XpucT/Deliberate/resolve/")
+
+
 def test_a_cached_checkpoint_must_be_pinned(tmp_path: Path) -> None:
     inputs = resolve(loaded_from(make_checkout(tmp_path / "c", CACHED)))
     context = staged_context(Store(tmp_path), {}, (), inputs.cached_artifacts)

@@ -16,6 +16,7 @@ from scripts.common.diagnostics.error import UserError
 from scripts.common.fetch.spec import ArtifactSpec, RetryPolicy
 from scripts.common.secrets import read_token
 
+HUB: Final = "https://huggingface.co"
 HUB_TOKEN: Final = "HF_TOKEN"  # noqa: S105 - name of a variable
 
 _REFERENCE: Final = re.compile(

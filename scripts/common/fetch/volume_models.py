@@ -6,11 +6,12 @@ serves, with the code that fills the builder's store.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
 from scripts.common.diagnostics.error import UserError
+from scripts.common.fetch.hub_record import HUB
 from scripts.common.fetch.spec import ArtifactSpec, VerifiedFile
 from scripts.common.secrets import read_token
 
@@ -32,15 +33,25 @@ def as_json(models: Mapping[str, ArtifactSpec]) -> str:
     return json.dumps(specs, indent=2, sort_keys=True) + "\n"
 
 
-def read_list(path: Path = LIST) -> dict[str, ArtifactSpec]:
+def read_list(path: Path = LIST, hub: str = HUB) -> dict[str, ArtifactSpec]:
     """Read the image's list; empty if there is none.
+
+    Args:
+        path: of the list.
+        hub: address that stands for the Hub's own, which the list names whatever built the image.
 
     Raises:
         UserError: it is not such a list.
     """
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
-        return {dest: ArtifactSpec(**row) for dest, row in rows.items()}
+        specs = {dest: ArtifactSpec(**row) for dest, row in rows.items()}
+        return {
+            dest: replace(spec, url=f"{hub}/{spec.url.removeprefix(f'{HUB}/')}")
+            if spec.url.startswith(f"{HUB}/")
+            else spec
+            for dest, spec in specs.items()
+        }
     except FileNotFoundError:
         return {}
     except (ValueError, TypeError, AttributeError) as error:

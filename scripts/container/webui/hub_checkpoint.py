@@ -16,7 +16,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from scripts.common.diagnostics.error import UserError
@@ -81,7 +81,8 @@ def prepare_hub_checkpoint(settings: Settings, on_progress: Callable[[str], None
 
     on_progress(f"downloading {reference}")
     spec = spec or ask_hub(reference, settings.hf_endpoint, RetryPolicy())
-    spec = replace(spec, kind="checkpoint")
+    # The WebUI lists it by the name of its file, as where it is cached.
+    spec = replace(spec, kind="checkpoint", name=PurePosixPath(reference.file).name)
     digest = spec.sha256 or spec.git_blob
     dest = choose_hub_folder(settings) / reference.cache_folder / digest / spec.name
     file = fetch_verified(spec, dest, token=read_token(spec.token_variable))
@@ -149,7 +150,7 @@ def _find_locked(settings: Settings, reference: HubReference) -> ArtifactSpec | 
         return None
     from scripts.common.fetch.volume_models import read_list
 
-    rows = read_list(settings.cached_models)
+    rows = read_list(settings.cached_models, settings.hf_endpoint)
     found = (spec for key, spec in rows.items() if HubReference.parse(key).matches(reference))
     return next(found, None)
 

@@ -77,7 +77,7 @@ def prepare_webui(
         # An image without such models starts faster without TLS and the like.
         from scripts.common.fetch.volume_models import fetch_all, read_list
 
-        for file in fetch_all(read_list(settings.volume_models)):
+        for file in fetch_all(read_list(settings.volume_models, settings.hf_endpoint)):
             log("model-on-volume", path=file.path, state=file.state, seconds=file.seconds)
     if find_hub_reference(settings):
         from scripts.container.webui.hub_checkpoint import prepare_hub_checkpoint

@@ -27,12 +27,14 @@ class Artifact:
         model: the model it belongs to.
         file: its name in the repository, at the end of its URL, or else in the image.
         spec: its address and expected properties, as far as known.
+        published: the same without mirrors, for a worker elsewhere.
         revision: revision of the Hub repository; empty for URLs.
     """
 
     model: Model
     file: str
     spec: ArtifactSpec
+    published: ArtifactSpec
     revision: str = ""
 
     @property
@@ -140,20 +142,11 @@ def model_artifacts(
     Raises:
         UserError: a pickle is not allowed, or config and lock disagree.
     """
-    source, revision = model.source, ""
-    if isinstance(source, HubSource):
-        revision, variable = (locked and locked.revision) or source.revision, "HF_TOKEN"
-        endpoint = mirrors.huggingface
-        urls = {file: hub_url(endpoint, source.hub, revision, file) for file in model.files}
-    else:
-        is_ours = isinstance(model, FeatureModel)  # an address in config.yaml is used as it is
-        address = mirrors.apply(source.url) if is_ours else source.url
-        host = urlsplit(address).hostname or ""
-        is_hub = host == urlsplit(mirrors.huggingface).hostname
-        variable = "HF_TOKEN" if is_hub else token_variable(host)
-        urls = dict.fromkeys(model.files, address)
+    revision = ""
+    if isinstance(model.source, HubSource):
+        revision = (locked and locked.revision) or model.source.revision
     artifacts = []
-    for file, url in urls.items():
+    for file in model.files:
         name = file if model.layout == "hub-cache" else PurePosixPath(model.target).name
         kind, allow = model.checked_kind or "", model.allow_pickle
         if not allow:
@@ -162,9 +155,26 @@ def model_artifacts(
         if name.lower().endswith(COMPANION_SUFFIXES):
             kind = ""  # a configuration beside a model is no model of its kind
         sha256, size = _expected(model, locked.files.get(file) if locked else None)
-        spec = ArtifactSpec(url, name, sha256, size or None, "", allow, variable, kind, release)
-        artifacts.append(Artifact(model, file, spec, revision))
+        spec, published = (
+            ArtifactSpec(url, name, sha256, size or None, "", allow, variable, kind, release)
+            for url, variable in (
+                _find_address(model, file, revision, each) for each in (mirrors, Mirrors())
+            )
+        )
+        artifacts.append(Artifact(model, file, spec, published, revision))
     return artifacts
+
+
+def _find_address(model: Model, file: str, revision: str, mirrors: Mirrors) -> tuple[str, str]:
+    """Return the address of a model's file, and the variable that may hold a token for it."""
+    source = model.source
+    if isinstance(source, HubSource):
+        return hub_url(mirrors.huggingface, source.hub, revision, file), "HF_TOKEN"
+    is_ours = isinstance(model, FeatureModel)  # an address in config.yaml is used as it is
+    address = mirrors.apply(source.url) if is_ours else source.url
+    host = urlsplit(address).hostname or ""
+    is_hub = host == urlsplit(mirrors.huggingface).hostname
+    return address, "HF_TOKEN" if is_hub else token_variable(host)
 
 
 def hub_url(endpoint: str, repo: str, revision: str, file: str) -> str:

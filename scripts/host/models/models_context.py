@@ -44,8 +44,8 @@ def staged_context(
     folder = Path(tempfile.mkdtemp(prefix=CONTEXT_PREFIX, dir=parent))
     try:
         with shared_lock(folder):
-            specs = {str(each.image_path): each.spec for each in _require_pinned(volume)}
-            references = {str(each.reference): each.spec for each in _require_pinned(cached)}
+            specs = {str(each.image_path): each.published for each in _require_pinned(volume)}
+            references = {str(each.reference): each.published for each in _require_pinned(cached)}
             _stage(folder, files, {LIST: specs, CACHED_LIST: references})
             yield folder
     finally:
