@@ -6,9 +6,11 @@ Colour and live displays only on a terminal; plain lines elsewhere or when `NO_C
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 _UNLIMITED = 1_000_000  # columns
 _NARROWEST = 8  # columns that a cut cell keeps
+_printing = threading.RLock()  # held while a line is printed, so that it stays whole
 
 
 @cache
@@ -65,13 +68,24 @@ def printable(text: str) -> str:
 
 def say(text: str = "") -> None:
     """Print one line of result."""
-    print(text, flush=True)
+    with _printing:
+        print(text, flush=True)
 
 
 def note(text: str) -> None:
     """Print a line that is not part of the result; secrets of the environment are replaced."""
-    # In one piece: print() writes the newline separately, and another thread may write in between.
-    print(f"{make_redactor(os.environ)(text)}\n", end="", file=sys.stderr, flush=True)
+    with _printing:
+        print(make_redactor(os.environ)(text), file=sys.stderr, flush=True)
+
+
+@atexit.register
+def _stop_printing() -> None:
+    """Let no other thread print any more.
+
+    A daemon thread that prints while the interpreter ends crashes it: "could not acquire lock for
+    <stdout> at interpreter shutdown".
+    """
+    _printing.acquire(timeout=1.0)  # longer only where nobody reads what a thread prints
 
 
 def warn(text: str) -> None:

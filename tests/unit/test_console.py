@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from scripts.common.diagnostics.error import UserError
@@ -62,3 +66,22 @@ def test_an_error_is_its_message_and_its_hint(capsys: pytest.CaptureFixture[str]
         "hint: free some [disk-full]",
         "error: interrupted by x",
     ]
+
+
+def test_a_thread_that_prints_does_not_crash_the_end_of_the_interpreter() -> None:
+    code = """
+import threading, time
+from scripts.host.console import say
+
+def print_for_ever():
+    while True:
+        say("x" * 1000)
+
+threading.Thread(target=print_for_ever, daemon=True).start()
+time.sleep(0.05)
+"""
+    environment = {**os.environ, "PYTHONUNBUFFERED": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

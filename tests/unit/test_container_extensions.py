@@ -194,6 +194,11 @@ def test_the_next_start_tries_an_extension_again(place: Place) -> None:
     assert place.start().ready().extensions == {"bad-ui": ""}
 
 
+prints_a_c_stack = pytest.mark.skipif(
+    sys.version_info >= (3, 14), reason="a crash of the image's Python, 3.11, prints no C stack"
+)
+
+
 @pytest.mark.parametrize(
     ("files", "reason"),
     [
@@ -201,8 +206,12 @@ def test_the_next_start_tries_an_extension_again(place: Place) -> None:
             {"preload": "import sys\ndef preload(parser):\n    sys.exit('no GPU')\n"},
             "SystemExit: no GPU",
         ),
-        ({"scripts__a": "import ctypes\nctypes.string_at(0)\n"}, "Segmentation fault"),
-        ({"scripts__a": "import os\nos.abort()\n"}, "Aborted"),
+        pytest.param(
+            {"scripts__a": "import ctypes\nctypes.string_at(0)\n"},
+            "Segmentation fault",
+            marks=prints_a_c_stack,
+        ),
+        pytest.param({"scripts__a": "import os\nos.abort()\n"}, "Aborted", marks=prints_a_c_stack),
         ({"scripts__a": "raise SystemExit(3)\n"}, "SystemExit: 3"),
         ({"scripts__a": "import os\nos._exit(3)\n"}, "os._exit(3)"),
     ],

@@ -279,6 +279,8 @@ def test_a_module_that_replaces_itself_is_found_by_earlier_importers(write: Writ
 
 
 def test_a_compiled_module_is_lazy_too(write: Write, tmp_path: Path) -> None:
+    if not hasattr(_json, "__file__"):
+        pytest.skip("this Python has the module built in")
     write(heavy__="value = 1", importer="import heavy._json as json\n\ndef use(): return json")
     compiled = Path(_json.__file__)
     tmp_path.joinpath("heavy", compiled.name).symlink_to(compiled)

@@ -74,6 +74,7 @@ def installer_environment(
         **base,
         "PYTHONPATH": os.pathsep.join(map(str, (webui, RECORDER, *paths))),
         "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONUNBUFFERED": "1",  # what it printed last is the last line, of whichever stream
         "COMMANDLINE_ARGS": shlex.join(["--data-dir", str(data)]),
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PIP_NO_INPUT": "1",

@@ -112,8 +112,7 @@ class JsonEvents(Display):
     def emit(self, event: str, **facts: Any) -> None:  # noqa: ANN401 - whatever JSON holds
         """Write one event."""
         seconds = round(time.monotonic() - self._started, 3)
-        line = json.dumps({"event": event, "seconds": seconds, **facts})
-        print(f"{line}\n", end="", flush=True)  # in one piece: other threads write events, too
+        say(json.dumps({"event": event, "seconds": seconds, **facts}))
 
     def labelled(self, _: str, facts: Mapping[str, str]) -> ProgressCallback:
         """Write updates of one file as events."""
