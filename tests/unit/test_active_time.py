@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 
 import pytest
 
@@ -25,11 +26,11 @@ FROZEN = 3.0  # seconds, longer than every deadline of the programs below
 THAWED = threading.Event()
 
 
-def run_frozen(code: str, *arguments: str) -> str:
+def run_frozen(code: str, *arguments: str, **environment: str) -> str:
     """Run a program, freeze it once it has printed a line, and return the rest of its output."""
     process = subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
-        env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]},
+        env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], **environment},
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -126,6 +127,23 @@ def test_an_image_is_fetched_although_its_connection_ends_in_a_freeze() -> None:
     """The timeout of its socket passes meanwhile."""
     with running(Server(("127.0.0.1", 0), Slow)) as server:
         assert run_frozen(FETCHES, server.url) == "b'drawn'"
+
+
+DOWNLOADS = """
+import sys, tempfile
+from pathlib import Path
+from scripts.common.fetch.spec import ArtifactSpec, RetryPolicy
+from scripts.common.fetch.transfer import fetch_verified
+dest = Path(tempfile.mkdtemp(), "model.txt")
+print("ready", flush=True)
+policy = RetryPolicy(stall_timeout=2.0)
+print(fetch_verified(ArtifactSpec(sys.argv[1], dest.name), dest, policy=policy).state)
+"""
+
+
+def test_a_download_is_tried_again_after_a_freeze(tmp_path: Path) -> None:
+    with running(Server(("127.0.0.1", 0), Slow)) as server:
+        assert run_frozen(DOWNLOADS, server.url, TMPDIR=str(tmp_path)) == "fetched"
 
 
 @pytest.mark.parametrize("path", ["/", "/endless"])
