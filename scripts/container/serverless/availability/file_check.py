@@ -96,7 +96,7 @@ def warn_of_other_bases(available: Available, references: Sequence[Reference]) -
     }
     if not bases:
         return []
-    options = available.rows("options") or {}
+    options = available.facts.options
     loaded = Reference("checkpoint", "", str(options.get("sd_model_checkpoint") or ""))
     named = [each for each in references if each.field.endswith(".sd_model_checkpoint")]
     checkpoint = _find_base(_find_file(available, (*named, loaded)[0]))

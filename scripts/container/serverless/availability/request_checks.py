@@ -220,7 +220,7 @@ class RequestChecks:
         return [reference] if reference else []
 
     def _default_restorer(self) -> object:
-        return (self.available.rows("options") or {}).get("face_restoration_model")
+        return self.available.facts.options.get("face_restoration_model")
 
     def _warn_of_overruled_options(
         self, path: str, body: Body, references: Sequence[Reference]
@@ -229,7 +229,7 @@ class RequestChecks:
         defaults: Body = {}
         if any(reference.kind in ("VAE", "VAE axis") for reference in references):
             flags = self.available.rows("cmd-flags") or {}
-            defaults = self.available.rows("options") or {}
+            defaults = self.available.facts.options
         return warn_of_overruled_options(path, body, references, flags=flags, defaults=defaults)
 
     def _embeddings(self, *parts: str) -> list[str]:
