@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ import yaml
 from scripts.host.config.load import ROOT
 from tests.support.git_server import WEBUI, repositories
 from tests.support.images import base_download
+from tests.support.interruption import CLEANS_UP
 from tests.support.running import output
 from tests.support.up import stand_ins
 
@@ -70,6 +72,28 @@ def test_given_repositories_models_and_overlay_are_served(tmp_path: Path) -> Non
         path = "/owner/name/resolve/main/model.safetensors"
         assert requests.get(up.hub.url + path, timeout=10).content == b"model"
     assert not (folder / "git").exists()
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_command_may_clean_up(tmp_path: Path, stop: signal.Signals) -> None:
+    command = [sys.executable, "-m", "tests.support.up", "--config", str(tmp_path / "config.yaml")]
+    with subprocess.Popen(
+        [*command, "--", sys.executable, "-c", CLEANS_UP],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        start_new_session=True,
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "running\n"
+        if stop == signal.SIGINT:
+            os.killpg(process.pid, stop)
+        else:
+            process.send_signal(stop)
+        output, _ = process.communicate(timeout=60)
+    assert output == "cleaning up\ndone\n"
+    assert process.returncode == 130
 
 
 def test_missing_programs_skip_engine_tests_by_name(tmp_path: Path) -> None:

@@ -14,6 +14,20 @@ from pathlib import Path
 
 from scripts.host.config.load import ROOT
 
+CLEANS_UP = """
+import time
+from scripts.host.interruption import raise_on_signals
+raise_on_signals()
+try:
+    print("running", flush=True)
+    time.sleep(30)
+except KeyboardInterrupt:
+    print("cleaning up", flush=True)
+    time.sleep(1)
+    print("done")
+"""
+"""Program whose clean-up takes a second."""
+
 
 @dataclass(frozen=True)
 class Ended:

@@ -15,12 +15,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +31,7 @@ from scripts.common.diagnostics.error import UserError
 from scripts.host.config.layers import Layer, merge, read_layer
 from scripts.host.config.load import ROOT
 from scripts.host.console import note, print_error
+from scripts.host.interruption import raise_on_signals
 from tests.support import git_server, images
 from tests.support.hub import HubServer
 from tests.support.inputs import CHECKPOINT_FILE, CHECKPOINT_REPO, make_hub
@@ -180,6 +180,17 @@ def _models(checkpoint: Path) -> list[dict[str, Any]]:
     return models
 
 
+def _run(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a command and return its exit status; interrupted, it may remove what it began."""
+    with subprocess.Popen(command, env=environment) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            process.terminate()
+            process.wait()
+            raise
+
+
 def main() -> None:
     """Start the services, then run a command or wait."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -194,13 +205,12 @@ def main() -> None:
     parser.add_argument("command", nargs="*", help="run this with IMAGE_CONFIG set, then end")
     options = parser.parse_args()
     config = options.config.resolve()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the registry must not outlive it
+    raise_on_signals()  # the registry must not outlive it
     given = {"git_root": options.git, "hub_root": options.hub, "overlay": options.overlay}
     try:
         with tempfile.TemporaryDirectory() as folder, stand_ins(Path(folder), config, **given):
             if options.command:
-                environment = {**os.environ, "IMAGE_CONFIG": str(config)}
-                sys.exit(subprocess.run(options.command, env=environment, check=False).returncode)
+                sys.exit(_run(options.command, {**os.environ, "IMAGE_CONFIG": str(config)}))
             note(f"stand-ins are up; use them with: IMAGE_CONFIG={config} invoke build")
             threading.Event().wait()
     except UserError as failure:

@@ -18,7 +18,7 @@ from tests.support.checkout import make_checkout
 from tests.support.git_server import repositories, serving
 from tests.support.hub import hub
 from tests.support.install import CHECKPOINT, LORA, safetensors, write
-from tests.support.interruption import make_program, run_until
+from tests.support.interruption import CLEANS_UP, make_program, run_until
 
 MOMENTS = int(os.environ.get("INTERRUPTIONS", "3"))  # of each command; fifty by hand
 DIGEST = "sha256:" + "0" * 64
@@ -103,20 +103,6 @@ def test_an_interrupted_command_leaves_nothing_and_can_be_run_again(
     assert again.status == 0, again
     assert is_done(checkout)
     assert not list(checkout.rglob("*.partial*"))
-
-
-CLEANS_UP = """
-import time
-from scripts.host.interruption import raise_on_signals
-raise_on_signals()
-try:
-    print("running", flush=True)
-    time.sleep(30)
-except KeyboardInterrupt:
-    print("cleaning up", flush=True)
-    time.sleep(1)
-    print("done")
-"""
 
 
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
