@@ -5,25 +5,26 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from scripts.common.run import stop_programs
-
 _Handler = Callable[[int, FrameType | None], Any] | signal.Handlers
 
 
-def raise_on_signals() -> None:
+def raise_on_signals(before: Callable[[], None] = lambda: None) -> None:
     """Have Ctrl-C, SIGTERM and SIGHUP raise a KeyboardInterrupt that holds the signal's number.
 
     The first one raises it. From then on SIGTERM and SIGHUP are ignored, for nox sends SIGTERM
     0.3 s after Ctrl-C; a second Ctrl-C ends the process at once. A signal that is ignored already,
     as `nohup` has it, stays so.
+
+    Args:
+        before: called first.
     """
-    _set_handlers(_interrupt, _interrupt)
 
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        _set_handlers(signal.default_int_handler, signal.SIG_IGN)
+        before()
+        raise KeyboardInterrupt(number)
 
-def _interrupt(number: int, _frame: FrameType | None) -> None:
-    _set_handlers(signal.default_int_handler, signal.SIG_IGN)
-    stop_programs()
-    raise KeyboardInterrupt(number)
+    _set_handlers(interrupt, interrupt)
 
 
 def _set_handlers(ctrl_c: _Handler, others: _Handler) -> None:

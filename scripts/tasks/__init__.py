@@ -19,6 +19,7 @@ from invoke.tasks import Task
 from invoke.tasks import task as invoke_task
 
 from scripts.common.diagnostics.error import UserError
+from scripts.common.run import stop_programs
 from scripts.host.console import note, print_error
 from scripts.host.interruption import raise_on_signals
 
@@ -40,7 +41,7 @@ class _Task(Task[Any]):
     def __call__(self, *args: Any, **values: Any) -> None:  # noqa: ANN401 - whatever the task takes
         """Run the task; print an error and exit, or with `invoke --debug` show its traceback."""
         try:
-            raise_on_signals()
+            raise_on_signals(stop_programs)
             super().__call__(*args, **values)
         except KeyboardInterrupt as interrupt:
             note("interrupted")

@@ -147,5 +147,6 @@ def test_an_interrupted_session_of_nox_removes_its_container(
         stop, after = STOPS[number % 2], moments.uniform(2, 8)
         ended = run_until(own_checkout, *command, module="nox", after=after, stop=stop)
         assert ended.status != 0, ended
+        assert "INTERNALERROR" not in ended.output + ended.errors, ended
         assert ended.running == (), ended
         assert containers_of(own_checkout) == [], ended

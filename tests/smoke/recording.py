@@ -57,7 +57,7 @@ class Run:
     started: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
     worker: WorkerContainer | None = None
     gpu: GpuSubject | None = None
-    log: str = ""
+    log: str | None = None
     kept: str = ""
     checks: list[CheckResult] = field(default_factory=list)
     images: list[str] = field(default_factory=list)
@@ -145,7 +145,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if smoke_rendering.earlier_proves_more(report, run.folder):
         say(f"the earlier report stays, in which this image drew: {page}")
     else:
-        smoke_rendering.write_report(report, run.folder, run.log or _log(run))
+        smoke_rendering.write_report(report, run.folder, _log(run))
         junit = Path(session.config.option.xmlpath)
         if junit.exists():
             shutil.copyfile(junit, run.folder / f"smoke-{report.variant}.xml")
@@ -176,4 +176,7 @@ def _report(run: Run, collected: int) -> SmokeReport:
 
 
 def _log(run: Run) -> str:
+    """Return the worker's log; its container may be gone by then."""
+    if run.log is not None:
+        return run.log
     return run.worker.log if run.worker else ""
