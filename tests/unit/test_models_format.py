@@ -43,6 +43,7 @@ CHECKPOINT = {
     "first_stage_model.decoder.conv_in.weight": (1,),
     "cond_stage_model.transformer.text_model.final_layer_norm.bias": (768,),
 }
+LDSR = {f"{UNET}a": (1,), "first_stage_model.quantize.embedding.weight": (8192, 3)}
 VAE = {"encoder.conv_in.weight": (1,), "decoder.mid.block_1.conv1.weight": (1,)}
 DIFFUSERS_VAE = {"encoder.conv_in.weight": (1,), "decoder.up_blocks.0.resnets.0.conv1.bias": (1,)}
 DIFFUSERS_LORA = {
@@ -361,6 +362,7 @@ def test_image_of_an_embedding_is_told_from_previews_and_other_files(tmp_path: P
         ({f"{UNET}a": (1,), "conditioner.embedders.0.model.ln_final.weight": (1024,)}, "SD2"),
         ({f"{UNET}x_embedder.proj.weight": (1,)}, "SD3"),
         ({f"{UNET}{CROSS}": (640, 2048)}, "SDXL"),
+        (LDSR, ModelContent("upscaler")),
         (VAE, ModelContent("vae")),
         (DIFFUSERS_VAE, ModelContent("vae", "", "diffusers")),
         ({"first_stage_model.decoder.conv_in.bias": (1,)}, ModelContent("vae", "", "checkpoint")),

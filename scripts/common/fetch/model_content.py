@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from scripts.common.fetch.pickle_dry_run import PickleContent
 
 Base = Literal["SD1", "SD2", "SDXL", "SDXL refiner", "SD3", ""]
-ContentKind = Literal["checkpoint", "vae", "lora", "embedding", "controlnet", ""]
+ContentKind = Literal["checkpoint", "vae", "lora", "embedding", "controlnet", "upscaler", ""]
 Layout = Literal["", "diffusers", "checkpoint"]
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -30,11 +30,15 @@ _LABELS: Final = {
     "lora": "a LoRA",
     "embedding": "an embedding",
     "controlnet": "a ControlNet",
+    "upscaler": "a model of kind upscaler",
     "": "unknown",
 }
 _BASE_BY_WIDTH: Final[dict[int, Base]] = {768: "SD1", 1024: "SD2", 2048: "SDXL"}
 
 _UNET: Final = "model.diffusion_model."
+# LDSR has a latent diffusion model like a checkpoint's, but an autoencoder that quantizes
+# (`VQModel` in extensions-builtin/LDSR/sd_hijack_autoencoder.py).
+_QUANTIZED: Final = "first_stage_model.quantize.embedding.weight"
 _LORA_PART: Final = re.compile(
     r"\.(lora_(up|down|mid|A|B)|hada_w[12]_[ab]|lokr_(w|t)[12](_[ab])?|oft_(diag|blocks)|diff(_b)?"
     r"|[ab][12]|on_input|w_norm|b_norm|dora_scale|lora\.(up|down)|lora_linear_layer\.(up|down)"
@@ -108,6 +112,8 @@ def describe(shapes: Shapes, metadata: Mapping[str, str] | None = None) -> Model
         return ModelContent(
             "lora", _lora_base(shapes, metadata or {}), "" if native else "diffusers"
         )
+    if _QUANTIZED in shapes:
+        return ModelContent("upscaler")
     if any(name.startswith(_UNET) for name in names):
         return ModelContent("checkpoint", _checkpoint_base(shapes))
     if "conv_in.weight" in shapes and any(name.startswith("down_blocks.") for name in names):
