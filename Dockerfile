@@ -4,12 +4,15 @@
 #   download, sources, clip, large, packages, checked, runpod, webui, worker
 #                        made side by side, thrown away
 #   models               what is baked in; `--build-context models=DIR` replaces it
+#   checkpoint           of the models, or what `invoke build` serves to the builder
 #   extensions           none; `--build-context extensions=DIR` replaces it
 #   build_final_image    the image; what changes often comes last
 
 ARG BASE_DOWNLOAD=alpine/git:2.43.0
 ARG BASE_RUNTIME=pytorch/pytorch:2.7.0-cuda12.8-cudnn9-runtime
-# Where the image takes extensions from: `installed` where there are any, after their installers ran.
+# Where the image takes its checkpoint from: `fetched` where `invoke build` serves it to the builder.
+ARG CHECKPOINT_STAGE=models
+# Where it takes extensions from: `installed` where there are any, after their installers ran.
 ARG EXTENSIONS_STAGE=extensions
 
 
@@ -64,6 +67,15 @@ COPY --from=download /model.safetensor[s] /
 COPY --from=download /extra /extra
 
 
+# --- checkpoint: that of the models, or fetched from `invoke build`, where the builder reaches it ----
+FROM scratch AS fetched
+ARG CHECKPOINT_ADDRESS=
+ARG CHECKPOINT_SHA256=
+ADD --checksum=sha256:${CHECKPOINT_SHA256} --chmod=0644 http://${CHECKPOINT_ADDRESS} /
+
+FROM ${CHECKPOINT_STAGE} AS checkpoint
+
+
 # --- extensions: one folder each and their list, by `--build-context extensions=DIR`; or none -----
 # An empty list and not an empty stage: BuildKit answered a copy of an empty stage from its cache, with
 # the files that an earlier build's context had (Docker 26.1).
@@ -73,6 +85,12 @@ RUN mkdir /extensions && echo '[]' >/extensions/extensions.json \
 
 FROM scratch AS extensions
 COPY --from=no-extensions /extensions /
+
+
+# --- certificates: a folder with a file ca_bundle, by `--build-context certificates=DIR`; or none ---
+# A secret would do too, but on a fresh machine a RUN with one began 8 to 18 s later than the same RUN
+# without (BuildKit 0.13), once for each chain of stages.
+FROM scratch AS certificates
 
 
 # --- sources: the WebUI and its components at their commits, without history or demo media --------
@@ -92,7 +110,7 @@ ARG BLIP_COMMIT=48211a1594f1321b00f14c9f7a5b4813144b2fb9
 ARG ASSETS_REPO=AUTOMATIC1111/stable-diffusion-webui-assets
 ARG ASSETS_COMMIT=6f7db241d2f8ba7457bac5ca9753331f0c266917
 RUN --mount=type=bind,source=scripts/image/fetch-source,target=/build/fetch-source \
-    --mount=type=secret,id=ca_bundle \
+    --mount=type=bind,from=certificates,target=/run/secrets \
     fetch() { \
         repo=$1; shift; \
         case $repo in *://*) ;; *) repo=$GITHUB/$repo ;; esac; \
@@ -107,7 +125,7 @@ ARG WEBUI_REPO=AUTOMATIC1111/stable-diffusion-webui
 ARG A1111_RELEASE=v1.9.3
 ARG WEBUI_COMMIT=1c0a0c4c26f78c32095ebc7f8af82f5c04fca8c0
 RUN --mount=type=bind,source=scripts/image/fetch-source,target=/build/fetch-source \
-    --mount=type=secret,id=ca_bundle \
+    --mount=type=bind,from=certificates,target=/run/secrets \
     case $WEBUI_REPO in *://*) repo=$WEBUI_REPO ;; *) repo=$GITHUB/$WEBUI_REPO ;; esac; \
     /build/fetch-source "$repo" "$WEBUI_COMMIT" "refs/tags/$A1111_RELEASE" /webui screenshot.png test .github; \
     # The WebUI makes this folder in its own, where the worker may not write: it ends if it cannot.
@@ -126,15 +144,9 @@ ARG GITHUB=https://github.com
 ARG CLIP_REPO=openai/CLIP
 ARG CLIP_COMMIT=d50d76daa670286dd6cacf3bcd80b5e4823fc8e1
 RUN --mount=type=bind,source=scripts/image/fetch-source,target=/build/fetch-source \
-    --mount=type=secret,id=ca_bundle \
+    --mount=type=bind,from=certificates,target=/run/secrets \
     case $CLIP_REPO in *://*) repo=$CLIP_REPO ;; *) repo=$GITHUB/$CLIP_REPO ;; esac; \
     /build/fetch-source "$repo" "$CLIP_COMMIT" HEAD /clip CLIP.png notebooks
-
-
-# --- certificates: a folder with a file ca_bundle, by `--build-context certificates=DIR`; or none ---
-# A secret would do too, but on a fresh machine a RUN with one on the 6 GB base began 8 to 18 s later
-# than the same RUN without (BuildKit 0.13), once for each chain of stages.
-FROM scratch AS certificates
 
 
 # --- python: the base with a fast installer; what is built on it is copied, the installer is not --
@@ -284,7 +296,7 @@ RUN --mount=type=bind,source=scripts/image/fix-times,target=/build/fix-times \
 COPY --link --from=large /opt/webui /opt/webui
 COPY --link --from=runpod /opt/runpod /opt/runpod
 COPY --link --from=webui /stable-diffusion-webui /stable-diffusion-webui
-COPY --link --from=models /model.safetensor[s] /
+COPY --link --from=checkpoint /model.safetensor[s] /
 COPY --link --from=models /extra/ /
 COPY --link --from=baked / /opt/extensions/
 COPY --link --from=checked /opt/webui /opt/webui

@@ -22,6 +22,7 @@ from scripts.host.config.load import ROOT
 from scripts.host.engine.client import client, probe
 from scripts.host.interruption import raise_on_signals
 from tests.support import images
+from tests.support.engine import engine
 from tests.support.inputs import CHECKPOINT_FILE, CHECKPOINT_REPO
 from tests.support.running import invoke
 from tests.support.up import StandIns, stand_ins
@@ -169,3 +170,20 @@ def built_image(variant: str, config: Path, store: Path) -> str:
     )
     assert answer.returncode == 0, answer.stdout + answer.stderr
     return tag
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder whose path leaves room for sockets below it: 107 characters are the limit."""
+    folder = Path(tempfile.mkdtemp(prefix="engine-"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)  # a mount may outlive its engine for a moment
+
+
+@pytest.fixture
+def second_engine(short_folder: Path) -> Iterator[str]:
+    """The address of an engine of its own, with the containerd image store."""
+    if os.geteuid() != 0:
+        pytest.skip("starting a second engine needs root")
+    with engine(short_folder, containerd_store=True) as address:
+        yield address

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,26 +14,9 @@ import yaml
 
 from scripts.host.engine.client import client as connect
 from tests.support.buildkit import buildkit
-from tests.support.engine import copy_image, engine
+from tests.support.engine import copy_image
 from tests.support.registry import read_manifest
 from tests.support.running import copy_of_the_checkout, invoke
-
-
-@pytest.fixture
-def short_folder() -> Iterator[Path]:
-    """A folder whose path leaves room for sockets below it: 107 characters are the limit."""
-    folder = Path(tempfile.mkdtemp(prefix="engine-"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)  # a mount may outlive its engine for a moment
-
-
-@pytest.fixture
-def second_engine(short_folder: Path) -> Iterator[str]:
-    """The address of an engine of its own, with the containerd image store."""
-    if os.geteuid() != 0:
-        pytest.skip("starting a second engine needs root")
-    with engine(short_folder, containerd_store=True) as address:
-        yield address
 
 
 @pytest.fixture

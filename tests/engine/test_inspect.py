@@ -17,7 +17,6 @@ from scripts.host.inspect.export import export_trees, read_saved_trees
 from scripts.host.inspect.layer_tree import LayerTree, overlay
 from scripts.host.inspect.packages import read_manifest
 from scripts.host.inspect.structure import Structure, read_structure
-from tests.engine.test_build_cache import second_engine, short_folder  # noqa: F401 - fixtures
 from tests.support.engine import copy_image
 from tests.support.images import base_download, debian_root
 from tests.support.running import build_image, error_line, invoke
@@ -96,7 +95,7 @@ def test_mounted_and_saved_layers_have_the_same_hidden_files(flawed: str) -> Non
 
 def test_engine_with_containerd_store_finds_the_same(
     flawed: str,
-    second_engine: str,  # noqa: F811 - the fixture
+    second_engine: str,
 ) -> None:
     copy_image(flawed, second_engine)
     engine = docker.DockerClient(base_url=second_engine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import subprocess
@@ -35,6 +36,7 @@ def engine(folder: Path, *, containerd_store: bool = False) -> Iterator[str]:
                 "features": {"containerd-snapshotter": containerd_store},
                 "builder": {"gc": {"enabled": True, "defaultKeepStorage": "100GB"}},
                 # Not `"bridge": "none"`: an engine started so deletes docker0, the first one's too.
+                "fixed-cidr": _addresses_left(),
                 **dict.fromkeys(("iptables", "ip6tables", "ip-forward", "ip-masq"), False),
             }
         )
@@ -52,6 +54,15 @@ def engine(folder: Path, *, containerd_store: bool = False) -> Iterator[str]:
         finally:
             run.terminate()
             run.wait(_SECONDS)
+
+
+def _addresses_left() -> str:
+    """Return the half of the bridge's addresses that this machine's own engine gives out last."""
+    inspect = ("docker", "network", "inspect", "bridge", "--format")
+    command = [*inspect, "{{(index .IPAM.Config 0).Subnet}}"]
+    asked = subprocess.run(command, capture_output=True, text=True, check=True)
+    _, upper = ipaddress.ip_network(asked.stdout.strip()).subnets()
+    return str(upper)
 
 
 def _wait_for(address: str, run: subprocess.Popen[bytes], log: Path) -> None:

@@ -14,6 +14,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
+from types import MappingProxyType
 
 from scripts.common.diagnostics.error import UserError
 from scripts.common.diagnostics.table import match
@@ -23,7 +24,7 @@ from scripts.host.build.inputs import EXTENSIONS, FINAL_STAGE, BuildInputs, Buil
 from scripts.host.build.smoke_expectations import make_expectations
 from scripts.host.certificates import FILE
 from scripts.host.console import is_live, note, warn
-from scripts.host.engine.client import Engine, builder_driver
+from scripts.host.engine.client import Engine
 
 MODELS = "models"
 """Named build context that replaces the Dockerfile's stage of this name."""
@@ -47,6 +48,7 @@ def build_command(
     options: BuildOptions,
     contexts: Mapping[str, Path],
     outputs: Sequence[str],
+    served: Mapping[str, str] = MappingProxyType({}),
 ) -> list[str]:
     """Return the buildx command line of a build; it holds no secret's value.
 
@@ -55,11 +57,13 @@ def build_command(
         options: the user's flags.
         contexts: named build contexts, name to folder.
         outputs: options that say what becomes of the result, see `output_options`.
+        served: build arguments of `served_checkpoint`.
     """
     builder, network = options.builder or inputs.config.build.builder, inputs.config.build.network
     created = datetime.fromtimestamp(inputs.created, timezone.utc)
     arguments = {
         **inputs.arguments,
+        **served,
         "VERSION": inputs.config.a1111.release,
         "REVISION": inputs.revision,
         "CREATED": created.strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -92,18 +96,16 @@ def _secrets(contexts: Mapping[str, Path]) -> dict[str, str]:
     return {**secrets, "hf_token": f"env={token}"} if token else secrets
 
 
-def output_options(inputs: BuildInputs, options: BuildOptions, engine: Engine) -> list[str]:
+def output_options(
+    inputs: BuildInputs, options: BuildOptions, engine: Engine, driver: str
+) -> list[str]:
     """Return the options that load and tag the image, and export cache and provenance.
 
     The first is the one that loads it. The `docker` driver without the containerd image store can
     export neither cache nor provenance (https://docs.docker.com/build/builders/drivers/docker/):
     then a warning is printed.
-
-    Raises:
-        UserError: there is no such builder.
     """
     exports, provenance = inputs.config.build.cache.to, []
-    driver = builder_driver(options.builder or inputs.config.build.builder)
     if driver == "docker":
         if engine.containerd_store:
             provenance = ["--provenance=mode=max"]
@@ -138,6 +140,7 @@ def run_buildx(
     options: BuildOptions,
     contexts: Mapping[str, Path],
     outputs: Sequence[str],
+    served: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[str, BuildProgress]:
     """Build and show the progress; arguments as for `build_command`.
 
@@ -152,7 +155,7 @@ def run_buildx(
     with tempfile.TemporaryDirectory() as folder:
         id_file = Path(folder) / "iid"
         outputs = [f"--iidfile={id_file}", *outputs]
-        process = _start(build_command(inputs, options, contexts, outputs))
+        process = _start(build_command(inputs, options, contexts, outputs, served))
         try:
             with live:
                 for line in process.stderr or ():

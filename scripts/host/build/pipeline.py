@@ -18,6 +18,7 @@ from scripts.host.build.buildx import (
     prebuild,
     run_buildx,
 )
+from scripts.host.build.checkpoint_server import served_checkpoint
 from scripts.host.build.inputs import (
     EXTENSIONS,
     FINAL_STAGE,
@@ -32,7 +33,7 @@ from scripts.host.build.system_packages import SYSTEM_PACKAGES, apt_arguments
 from scripts.host.certificates import certificate_context
 from scripts.host.config.model_place import CHECKPOINT_PATH
 from scripts.host.console import note, warn
-from scripts.host.engine.client import client, probe
+from scripts.host.engine.client import builder_driver, client, probe
 from scripts.host.extensions.extensions_context import staged_extensions
 from scripts.host.extensions.fetch_extensions import fetch_extensions
 from scripts.host.models.hub_client import Hub
@@ -58,8 +59,13 @@ def build_image(inputs: BuildInputs, options: BuildOptions) -> BuildReport:
     _check(inputs, options, has_downloads=has_downloads)
     if has_models and not options.prefetch:
         _require_no_further_models(inputs)
-    outputs = output_options(inputs, options, probe())
-    prebuilt = BuildProgress()
+    engine = probe()
+    driver = builder_driver(options.builder or inputs.config.build.builder)
+    outputs = output_options(inputs, options, engine, driver)
+    # The second builder of `--verify` may have a network of its own.
+    is_near = driver == "docker" and engine.is_here and not options.verify
+    is_served = is_near and options.target == FINAL_STAGE
+    prebuilt, served = BuildProgress(), dict[str, str]()
     with ExitStack() as stack:
         contexts: dict[str, Path] = {}
         certificates = stack.enter_context(certificate_context(inputs.ca_bundle))
@@ -78,17 +84,20 @@ def build_image(inputs: BuildInputs, options: BuildOptions) -> BuildReport:
                 limit = inputs.config.store.concurrency
                 settings = PrefetchOptions(inputs.root, hub, limit, display=display)
                 files = prefetch(inputs.artifacts, store, settings, stored)
+            baked = (each for each in files if str(each.image_path) == CHECKPOINT_PATH)
+            if is_served and (checkpoint := next(baked, None)):
+                served |= stack.enter_context(served_checkpoint(files.pop(checkpoint)))
             context = staged_context(store, files, inputs.volume_artifacts, inputs.cached_artifacts)
             contexts[MODELS] = stack.enter_context(context)
         started = time.monotonic()
         try:
-            image_id, progress = run_buildx(inputs, options, contexts, outputs)
+            image_id, progress = run_buildx(inputs, options, contexts, outputs, served)
         except UserError as error:
             if error.code != "snapshot-unreachable" or options.locked:
                 raise
             warn(f"{diagnostics()[error.code].message}: building with the packages of today")
             inputs = _without_snapshot(inputs)
-            image_id, progress = run_buildx(inputs, options, contexts, outputs)
+            image_id, progress = run_buildx(inputs, options, contexts, outputs, served)
         seconds = time.monotonic() - started
         if options.verify:
             _verify(inputs, options, contexts, image_id)
@@ -130,7 +139,8 @@ def _verify(
     with second_builder() as name:
         options = replace(options, builder=name or options.builder, no_cache=True)
         note(f"building again without cache{f' in {name}' if name else ''}, to compare")
-        load = output_options(inputs, options, probe())[0]
+        driver = builder_driver(options.builder or inputs.config.build.builder)
+        load = output_options(inputs, options, probe(), driver)[0]
         again_id, _ = run_buildx(inputs, options, contexts, [load])
     try:
         images = engine.images.get(image_id), engine.images.get(again_id)

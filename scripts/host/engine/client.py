@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import re
 import socket
 import subprocess
@@ -36,10 +37,13 @@ class Engine:
     Args:
         buildx: version of buildx, such as 0.13.
         containerd_store: whether containerd keeps the images, which attestations need.
+        is_here: whether it reaches servers at this machine's 127.0.0.1: not from a virtual machine,
+            another host, a container or a rootless engine's own network.
     """
 
     buildx: str
     containerd_store: bool
+    is_here: bool
 
 
 def _docker(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -83,7 +87,10 @@ def probe() -> Engine:
             code="engine-missing",
         )
     store = any("containerd.snapshotter" in str(pair) for pair in facts.get("DriverStatus") or [])
-    return Engine(_buildx_version(), store)
+    is_here = facts.get("Name") == platform.node() and not any(
+        "rootless" in each for each in facts.get("SecurityOptions") or []
+    )
+    return Engine(_buildx_version(), store, is_here)
 
 
 def _buildx_version() -> str:
