@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -132,6 +133,26 @@ def test_threads_wait_for_the_whole_module(write: Write) -> None:
     for thread in threads:
         thread.join(10)
     assert found == [(1, 2, 1)] * 8
+
+
+def test_an_import_statement_waits_while_another_thread_loads(write: Write) -> None:
+    write(
+        heavy__="import time; early = 1; time.sleep(0.3); from heavy.below import late",
+        heavy__below="from heavy import early; late = early + 1",
+    )
+    package("heavy")
+    module, found = load("heavy"), []
+    load("heavy.below")
+    threads = [
+        threading.Thread(target=lambda: found.append(module.late)),
+        threading.Thread(target=lambda: found.append(load("heavy.below").late)),
+    ]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.1)
+    for thread in threads:
+        thread.join(10)
+    assert found == [2, 2]
 
 
 def test_threads_that_import_in_a_circle_do_not_wait_for_ever(write: Write) -> None:

@@ -4,6 +4,7 @@ import importlib
 import sys
 import threading
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import FrameType, ModuleType
@@ -43,22 +44,31 @@ class _Package:
         Raises:
             BaseException: what the import raises. Later import statements then raise it, too.
         """
-        try:
-            with _bootstrap._ModuleLockManager(self.row.name):
-                if not self.is_open:
-                    self._load()
-        except _bootstrap._DeadlockError:
-            pass  # Two threads import in a circle. Here, too, Python accepts a partial module.
+        with ExitStack() as locks:
+            try:
+                locks.enter_context(_bootstrap._ModuleLockManager(self.row.name))
+            except _bootstrap._DeadlockError:
+                return  # Two threads import in a circle. Here, too, Python accepts partial modules.
+            if not self.is_open:
+                # Import statements of other threads wait before they hold what is needed here.
+                for name in [*self.members]:
+                    locks.enter_context(_bootstrap._ModuleLockManager(name))
+                self._load()
 
     def _load(self) -> None:
         self.is_open = True
         self.loaded_by = _name_importer(sys._getframe(1))
         _loads.set()
-        names = (self.row.name, *self.members)
-        for name in names:
+        top, *below = names = [*self.members]
+        for name in below:
             sys.modules.pop(name, None)
         try:
-            for name in names:
+            if sys.modules.get(top) is self.members[top]:
+                # In its place: threads that miss it would wait for it, and hold what it imports.
+                importlib.reload(self.members[top])
+            else:  # It has failed before.
+                __import__(top)
+            for name in below:
                 __import__(name)
                 if type(sys.modules[name]) is LazyModule and name not in self._assigned:
                     # Another thread was about to create it without its code.
@@ -157,6 +167,8 @@ class LazyFinder:
         is_source = isinstance(spec.loader, SourceFileLoader)
         if is_source and type(package.members.get(name)) is LazyModule:
             methods.update(create_module=package.empty_member)
+            if target:  # importlib.reload(), which creates no module
+                package.empty_member(spec)
             return spec
         return None
 
