@@ -59,6 +59,19 @@ def test_jobs_of_runpods_queue_are_drawn_or_refused(tmp_path: Path, runpod_pytho
             assert worker.ended() == 0
 
 
+def test_a_job_without_input_is_dropped_by_the_sdk_and_the_next_one_drawn(
+    tmp_path: Path, runpod_python: Path
+) -> None:
+    """So a caller's ping needs a key: RunPod counts such a job as failed after its time."""
+    with runpod.running() as platform:
+        empty = platform.send({})
+        with serverless(tmp_path, runpod_python, **platform.environment()) as worker:
+            assert "output" in platform.do(JOB)
+            assert platform.find(empty) is None
+            assert "missing field(s): id or input" in worker.log_text
+            assert worker.state.restarts == 0
+
+
 def test_progress_has_previews_where_a_job_asks_for_them(
     tmp_path: Path, runpod_python: Path
 ) -> None:
