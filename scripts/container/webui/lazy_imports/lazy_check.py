@@ -26,10 +26,13 @@ def is_there(name: str) -> bool:
 
 
 def list_missing(row: LazyPackage) -> list[str]:
-    """Return what a row names and is not there."""
+    """Load a package, and return what its row names and is not there."""
+    if not is_there(row.name):
+        return [row.name]
+    vars(import_module(row.name))  # loads it
     names = {name for taken in row.taken.values() for name in taken}
     names |= {f"{module}.{name}" for name, module in row.provided.items()}
-    return [name for name in (row.name, *sorted({*names, *row.eager})) if not is_there(name)]
+    return [name for name in sorted({*names, *row.eager}) if not is_there(name)]
 
 
 def main() -> None:

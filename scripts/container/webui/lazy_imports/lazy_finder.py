@@ -127,21 +127,15 @@ class _Package:
         """Return the module object that importers hold, as if new, to run its code in it."""
         module = self.members[spec.name]
         names = get_plainly(module, "__dict__")
-        below = {
-            name: value
-            for name, value in names.items()
-            if getattr(value, "__name__", "") == f"{spec.name}.{name}"
-        }
-        self._assigned[spec.name] = {
-            name: value
-            for name, value in names.items()
-            if not (name in below or name in OF_THE_IMPORT_SYSTEM or type(value) is StandIn)
-        }
-        names.clear()
-        ModuleType.__init__(module, spec.name)
-        for name, value in below.items():
-            if sys.modules.get(value.__name__) is value:  # eager, so not imported again
-                names[name] = value
+        assigned = self._assigned[spec.name] = {}
+        for name, value in list(names.items()):
+            below = f"{spec.name}.{name}"
+            if name in OF_THE_IMPORT_SYSTEM or sys.modules.get(below, names) is value:
+                continue  # an eager module is not imported again
+            if type(value) is not StandIn and getattr(value, "__name__", "") != below:
+                assigned[name] = value
+            del names[name]
+        names["__doc__"] = None
         return module
 
 
