@@ -6,6 +6,7 @@ It answers as for an RTX 6000 Ada. Everything above the driver, nvidia-ml-py inc
 from __future__ import annotations
 
 import shutil
+import struct
 import subprocess
 from pathlib import Path
 
@@ -70,7 +71,24 @@ def library(
     switches = [f"-D{name}={value}" for name, value in values.items()]
     argv = [str(COMPILER), "-shared", "-fPIC", "-nostdlib", *switches, "-o", str(built)]
     subprocess.run([*argv, str(source)], check=True)
+    _need_no_executable_stack(built)
     return built
+
+
+def _need_no_executable_stack(built: Path) -> None:
+    """Add the program header that says so (elf(5), PT_GNU_STACK), which tcc leaves out.
+
+    From 2.41 on glibc does not load a library without.
+    """
+    data = bytearray(built.read_bytes())
+    (table,) = struct.unpack_from("<Q", data, 32)
+    size, count = struct.unpack_from("<HH", data, 54)
+    headers = data[table : table + size * count]
+    headers += struct.pack("<IIQQQQQQ", 0x6474E551, 0b110, 0, 0, 0, 0, 0, 16)
+    data += bytes(-len(data) % 8)
+    struct.pack_into("<Q", data, 32, len(data))
+    struct.pack_into("<H", data, 56, count + 1)
+    built.write_bytes(data + headers)
 
 
 def no_driver(folder: Path) -> Path:
