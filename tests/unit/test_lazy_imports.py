@@ -155,6 +155,26 @@ def test_an_import_statement_waits_while_another_thread_loads(write: Write) -> N
     assert found == [2, 2]
 
 
+def test_a_module_that_is_imported_while_its_package_loads_is_whole(write: Write) -> None:
+    write(
+        heavy__="import time; time.sleep(0.3); early = 1; from heavy.below import late",
+        heavy__below="from heavy import early; late = early + 1",
+    )
+    package("heavy")
+    module, found = load("heavy"), []
+    threads = [
+        threading.Thread(target=lambda: found.append(module.late)),
+        threading.Thread(target=lambda: found.append(load("heavy.below").late)),
+    ]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.1)
+    for thread in threads:
+        thread.join(10)
+    assert found == [2, 2]
+    assert type(sys.modules["heavy.below"]) is ModuleType
+
+
 def test_threads_that_import_in_a_circle_do_not_wait_for_ever(write: Write) -> None:
     write(
         meeting="import threading; both = threading.Barrier(2)",

@@ -32,31 +32,41 @@ class _Package:
         self.row = row
         self.members: dict[str, LazyModule] = {}
         self.is_open = False  # its code runs, or has run
+        self.loading_thread = 0  # in which it runs
         self.has_failed = False
         self.loaded_by = ""
         self._stand_ins: dict[tuple[str, str], StandIn] = {}
         self._taken: set[tuple[str, str]] = set()  # importer, full name
         self._assigned: dict[str, dict[str, Any]] = {}
 
-    def load(self) -> None:
+    def load(self, name: str) -> None:
         """Import the package and its members for real; wait if another thread does.
+
+        Args:
+            name: the member that is used. While the package's own code runs, only it is imported.
 
         Raises:
             BaseException: what the import raises. Later import statements then raise it, too.
         """
-        with ExitStack() as locks:
+        with ExitStack() as lock:
             try:
-                locks.enter_context(_bootstrap._ModuleLockManager(self.row.name))
+                lock.enter_context(_bootstrap._ModuleLockManager(self.row.name))
             except _bootstrap._DeadlockError:
                 return  # Two threads import in a circle. Here, too, Python accepts partial modules.
-            if not self.is_open:
-                # Import statements of other threads wait before they hold what is needed here.
-                for name in [*self.members]:
-                    locks.enter_context(_bootstrap._ModuleLockManager(name))
+            if self.is_open:
+                self._run(name)
+            else:
                 self._load()
 
+    def _run(self, name: str) -> None:
+        """Run a member's code, unless it has begun."""
+        if name in self.members and name not in self._assigned:
+            self._assigned[name] = {}
+            sys.modules.pop(name, None)
+            __import__(name)
+
     def _load(self) -> None:
-        self.is_open = True
+        self.is_open, self.loading_thread = True, threading.get_ident()
         self.loaded_by = _name_importer(sys._getframe(1))
         _loads.set()
         top, *below = names = [*self.members]
@@ -65,24 +75,22 @@ class _Package:
         try:
             if sys.modules.get(top) is self.members[top]:
                 # In its place: threads that miss it would wait for it, and hold what it imports.
+                self._assigned[top] = {}
                 importlib.reload(self.members[top])
-            else:  # It has failed before.
-                __import__(top)
-            for name in below:
-                __import__(name)
-                if type(sys.modules[name]) is LazyModule and name not in self._assigned:
-                    # Another thread was about to create it without its code.
-                    del sys.modules[name]
-                    __import__(name)
+            self.loading_thread = 0
+            while waiting := [name for name in [*self.members] if name not in self._assigned]:
+                for name in waiting:
+                    self._run(name)
         except BaseException:  # It is lazy no longer, and nothing of it stays.
-            self.is_open, self.has_failed = False, True
+            self.is_open, self.has_failed, self.loading_thread = False, True, 0
+            self._assigned.clear()
             for name in names:
                 sys.modules.pop(name, None)
             raise
         for (module_name, name), stand_in in self._stand_ins.items():
             if hasattr(sys.modules[module_name], name):
                 vars(stand_in)["_real"] = getattr(sys.modules[module_name], name)
-        for name, module in self.members.items():
+        for name, module in [*self.members.items()]:
             _become_plain(module, sys.modules[name], self._assigned.get(name, {}))
         for importer in {importer for importer, _ in self._taken} & sys.modules.keys():
             namespace = vars(sys.modules[importer])
@@ -119,9 +127,10 @@ class _Package:
 
     def create_member(self, spec: ModuleSpec) -> ModuleType:
         """Create a module whose code does not run yet."""
-        self.members[spec.name] = module = LazyModule(spec.name)
-        del get_plainly(module, "__dict__")["__doc__"]
-        return module
+        if spec.name not in self.members:
+            self.members[spec.name] = module = LazyModule(spec.name)
+            del get_plainly(module, "__dict__")["__doc__"]
+        return self.members[spec.name]
 
     def empty_member(self, spec: ModuleSpec) -> ModuleType:
         """Return the module object that importers hold, as if new, to run its code in it."""
@@ -154,7 +163,7 @@ class LazyFinder:
         if spec is None or spec.loader is None:
             return None
         methods = vars(spec.loader)  # of this spec alone
-        if not package.is_open:
+        if not package.is_open or package.loading_thread not in (0, threading.get_ident()):
             methods.update(create_module=package.create_member, exec_module=lambda _: None)
             return spec
         # Compiled modules create their own object.

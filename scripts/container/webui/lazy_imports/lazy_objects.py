@@ -28,27 +28,28 @@ class LazyModule(ModuleType):
 
     def __getattribute__(self, name: str) -> Any:  # noqa: ANN401 - any attribute of a module
         if name not in OF_THE_IMPORT_SYSTEM:
-            package = find_package(get_plainly(self, "__name__"))
+            own_name = get_plainly(self, "__name__")
+            package = find_package(own_name)
             if package.is_open or package.has_failed:
-                package.load()  # waits, if another thread does it
+                package.load(own_name)  # waits, if another thread does it
             elif name not in get_plainly(self, "__dict__"):
                 found = package.find_without_loading(self, name, sys._getframe(1))
                 if found is not None:
                     return found
-                package.load()
+                package.load(own_name)
         return get_plainly(self, name)
 
 
 class StandIn:
     """Stands for an object of a package that is not loaded; whatever is done with it loads it."""
 
-    def __init__(self, load: Callable[[], None], module: str, name: str) -> None:
+    def __init__(self, load: Callable[[str], None], module: str, name: str) -> None:
         self.__dict__.update(_load=load, _module=module, _name=name)
 
     def _find_real(self) -> Any:  # noqa: ANN401 - any object
         names = self.__dict__
         if "_real" not in names:
-            self._load()
+            self._load(self._module)
         if "_real" in names:  # before anybody assigned another one
             return names["_real"]
         module = sys.modules[self._module]
