@@ -18,7 +18,6 @@ from typing import Any
 from xml.etree import ElementTree as Xml
 
 import pytest
-import yaml
 
 from scripts.common.checks.api_requests import wait_for_api
 from scripts.common.checks.smoke_report import SmokeReport
@@ -29,7 +28,6 @@ from scripts.host.build.inputs import resolve
 from scripts.host.config.load import ROOT, load
 from scripts.host.engine.client import client as connect
 from scripts.host.registry.tested_image import check_tested
-from tests.engine.conftest import built_image
 from tests.smoke.container_under_test import PORT, device_requests
 from tests.support.baked_models import CHECKS, config_with_models, dockerfile_lines
 from tests.support.running import build_image, container, eventually, output
@@ -84,28 +82,6 @@ def test_a_sound_image_passes_with_a_full_report(cpu_image: str, tmp_path: Path)
     assert suite.get("tests") == str(len(found.checks))
     assert check_tested(resolve(replace(load("cpu"), root=tmp_path)), found.image_id) is None
     assert max(map(len, answer.stdout.partition("\ncpu  ")[2].splitlines()[:-2])) <= 100
-
-
-@pytest.mark.slow
-def test_an_image_without_a_checkpoint_passes_with_a_cached_one(
-    image_config: Path, model_store: Path, tmp_path: Path
-) -> None:
-    """Variant `slim`, which here draws on the processor."""
-    given = yaml.safe_load(image_config.read_text())
-    for model in given["models"]:
-        if model["path"] == "/model.safetensors":
-            model["placement"] = "cache"
-    given["build"] |= {"accelerator": "cpu", "requirements": "requirements/cpu.txt"}
-    given["variants"]["slim"]["smoke"] = {"targets": []}
-    config = tmp_path / "config.yaml"
-    config.write_text(yaml.safe_dump(given))
-    image = built_image("slim", config, model_store)
-    arguments = ("--variant", "slim", "--image", image, "--reports", str(tmp_path))
-    environment = {"IMAGE_CONFIG": str(config), "MODELS_STORE": str(model_store)}
-    answer = nox("smoke", *arguments, **environment)
-    found = report_in(tmp_path, "slim")
-    assert found.passed, answer.stdout + answer.stderr
-    assert found.drew
 
 
 def test_a_selection_of_checks_proves_nothing(cpu_image: str, tmp_path: Path) -> None:
