@@ -1,7 +1,4 @@
-"""Read the container's environment variables; each one is described once, as a field of `Settings`.
-
-The reference of variables is generated from `VARIABLES`.
-"""
+"""Read the environment variables; each is described once, as a field of `Settings`."""
 
 from __future__ import annotations
 
@@ -299,4 +296,4 @@ def _invalid(name: str, value: str, hint: str) -> UserError:
 VARIABLES: Final[Mapping[str, Variable]] = {
     row.name.upper(): row.metadata["variable"] for row in fields(Settings)
 }
-"""Every variable by its name."""
+"""Every variable by its name; the reference of variables is generated from it."""

@@ -1,4 +1,4 @@
-"""What the running WebUI answers about itself: routes, options, samplers, everything that it lists.
+"""Ask the running WebUI about itself: routes, options, samplers, and everything that it lists.
 
 Each answer is read at its first use, and kept until the WebUI's process is replaced, or a job may
 have changed what there is.
