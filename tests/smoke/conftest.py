@@ -167,6 +167,7 @@ def started(pytestconfig: pytest.Config, image_run: Run) -> Iterator[WorkerConta
         run.log = worker.log
         if keep:
             worker.container.start()  # a check has stopped it
+            worker.port = 0  # it has another port now, and what forwarded that ends
             run.kept = f"{worker.container.name}, {worker.url}"
 
 
