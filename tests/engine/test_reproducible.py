@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from scripts.host.engine.client import client
 from tests.engine.conftest import built_image
 from tests.support.buildkit import buildkit
 from tests.support.engine import copy_image, engine
+from tests.support.registry import read_manifest
 from tests.support.running import copy_of_the_checkout, error_line, invoke
 
 
@@ -65,6 +67,39 @@ def test_another_user_builds_the_same_image_on_another_engine(
     assert answer.returncode == 0, answer.stdout + answer.stderr
     ids = [each.images.get(ours).id for each in (client(), docker.DockerClient(second_engine))]
     assert ids[0] == ids[1]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("second_engine", [True], indirect=True, ids=["containerd"])
+def test_an_image_in_containerds_store_is_built_smoked_and_pushed(
+    image_config: Path,
+    model_store: Path,
+    other_checkout: Path,
+    second_engine: str,
+    registry: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = yaml.safe_load(image_config.read_text())
+    for base in settings["base"].values():
+        copy_image(base, second_engine)
+    settings["image"] = {"repository": f"{registry}/containerd", "tags": ["tested"]}
+    settings["image"]["moving_tags"] = []
+    config = other_checkout.parent / "config.yaml"
+    config.write_text(yaml.safe_dump(settings))
+    monkeypatch.setenv("DOCKER_HOST", second_engine)
+    monkeypatch.setenv("IMAGE_CONFIG", str(config))
+    monkeypatch.setenv("MODELS_STORE", str(model_store))
+    for command in (
+        ("invoke", "build", "--variant", "cpu"),
+        ("nox", "-s", "smoke", "--", "--variant", "cpu"),
+        ("invoke", "push", "--variant", "cpu"),
+    ):
+        run = [sys.executable, "-m", *command]
+        done = subprocess.run(run, cwd=other_checkout, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    layers = read_manifest(registry, "containerd", "tested")["layers"]
+    assert layers[-1]["mediaType"].endswith("+gzip")
 
 
 Verify = Callable[[str], "subprocess.CompletedProcess[str]"]
