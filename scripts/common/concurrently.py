@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
-from scripts.common.active_time import active_time, wait_for
+from scripts.common.active_time import TICK, active_time, wait_for
 from scripts.common.diagnostics.error import UserError
 
 Key = TypeVar("Key")
@@ -53,7 +53,7 @@ def run_concurrently(
 
     taken: list[tuple[Key, Result | BaseException]] = []
 
-    def take(seconds: float | None) -> bool:
+    def take(seconds: float) -> bool:
         try:
             taken.append(done.get(timeout=seconds))
         except queue.Empty:
@@ -65,7 +65,8 @@ def run_concurrently(
     deadline = None if timeout is None else active_time() + timeout
     for _ in work:
         if deadline is None:
-            take(None)
+            while not take(TICK):  # a signal that comes just before a wait does not end that wait
+                pass
         elif not wait_for(take, deadline):
             return
         key, result = taken.pop()
