@@ -135,14 +135,8 @@ def test_threads_wait_for_the_whole_module(write: Write) -> None:
     assert found == [(1, 2, 1)] * 8
 
 
-def test_an_import_statement_waits_while_another_thread_loads(write: Write) -> None:
-    write(
-        heavy__="import time; early = 1; time.sleep(0.3); from heavy.below import late",
-        heavy__below="from heavy import early; late = early + 1",
-    )
-    package("heavy")
-    module, found = load("heavy"), []
-    load("heavy.below")
+def _use_while_it_loads(module: ModuleType, found: list[int]) -> None:
+    """Use a package in one thread, and import a module of it in another while it loads."""
     threads = [
         threading.Thread(target=lambda: found.append(module.late)),
         threading.Thread(target=lambda: found.append(load("heavy.below").late)),
@@ -152,6 +146,17 @@ def test_an_import_statement_waits_while_another_thread_loads(write: Write) -> N
         time.sleep(0.1)
     for thread in threads:
         thread.join(10)
+
+
+def test_an_import_statement_waits_while_another_thread_loads(write: Write) -> None:
+    write(
+        heavy__="import time; early = 1; time.sleep(0.3); from heavy.below import late",
+        heavy__below="from heavy import early; late = early + 1",
+    )
+    package("heavy")
+    module, found = load("heavy"), list[int]()
+    load("heavy.below")
+    _use_while_it_loads(module, found)
     assert found == [2, 2]
 
 
@@ -161,16 +166,8 @@ def test_a_module_that_is_imported_while_its_package_loads_is_whole(write: Write
         heavy__below="from heavy import early; late = early + 1",
     )
     package("heavy")
-    module, found = load("heavy"), []
-    threads = [
-        threading.Thread(target=lambda: found.append(module.late)),
-        threading.Thread(target=lambda: found.append(load("heavy.below").late)),
-    ]
-    for thread in threads:
-        thread.start()
-        time.sleep(0.1)
-    for thread in threads:
-        thread.join(10)
+    module, found = load("heavy"), list[int]()
+    _use_while_it_loads(module, found)
     assert found == [2, 2]
     assert type(sys.modules["heavy.below"]) is ModuleType
 
