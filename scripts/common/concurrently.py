@@ -6,12 +6,13 @@ would delay an interrupt. These are daemon threads: their work must stand being 
 and for three threads more in every one of its pools.
 """
 
+import math
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
-from scripts.common.active_time import TICK, active_time, wait_for
+from scripts.common.active_time import active_time, wait_for
 from scripts.common.diagnostics.error import UserError
 
 Key = TypeVar("Key")
@@ -62,12 +63,10 @@ def run_concurrently(
 
     for _ in range(min(limit, len(work))):
         threading.Thread(target=run, daemon=True).start()
-    deadline = None if timeout is None else active_time() + timeout
+    deadline = math.inf if timeout is None else active_time() + timeout
     for _ in work:
-        if deadline is None:
-            while not take(TICK):  # a signal that comes just before a wait does not end that wait
-                pass
-        elif not wait_for(take, deadline):
+        # In pieces without a limit, too: a signal that comes just before a wait does not end it.
+        if not wait_for(take, deadline):
             return
         key, result = taken.pop()
         if isinstance(result, BaseException) and not isinstance(result, UserError):

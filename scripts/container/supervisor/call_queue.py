@@ -1,10 +1,11 @@
 """Run calls one at a time in one thread; other threads and signal handlers only put them there."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
-from scripts.common.active_time import call_later
+from scripts.common.active_time import TICK, call_later
 
 
 class CallQueue:
@@ -22,5 +23,12 @@ class CallQueue:
         call_later(seconds, partial(self.put, method, *arguments))
 
     def run_next(self) -> None:
-        """Wait for the next call, and make it."""
-        self._calls.get()()
+        """Wait for the next call, and make it.
+
+        In pieces: a signal that comes just before a wait is not handled until that wait ends.
+        """
+        call = None
+        while call is None:
+            with suppress(Empty):
+                call = self._calls.get(timeout=TICK)
+        call()
